@@ -1,0 +1,86 @@
+"""Samples: a lazy view of device-resident images, turned into float batches on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Transform = Callable[[Tensor, "int | Tensor"], Tensor]
+"""(float images in [0, 1] (b, *stored shape), task index: int or (b,)) -> inputs (b, *input_shape)."""
+
+
+class Batch(NamedTuple):
+    """Inputs (b, *input_shape) float32, labels (b,) int64, task index: int, or (b,) where tasks mix."""
+
+    x: Tensor
+    y: Tensor
+    task: int | Tensor
+
+
+@dataclass(frozen=True)
+class Samples:
+    """`rows` of a shared image tensor with their labels; nothing is copied until a batch is asked for.
+
+    pixels: (N, *stored shape) uint8 or float32 (uint8 is scaled to [0, 1]), shared by all tasks;
+    rows: (n,) int64 into pixels; labels: (n,) int64; task: the task's index, or (n,) where mixed.
+    """
+
+    pixels: Tensor
+    rows: Tensor
+    labels: Tensor
+    task: int | Tensor
+    transform: Transform | None = None
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixels.device
+
+    def batch(self, indices: Tensor | slice) -> Batch:
+        """The samples at `indices` (b,), as a `Batch`; no host synchronisation."""
+        rows, labels = self.rows[indices], self.labels[indices]
+        task = self.task if isinstance(self.task, int) else self.task[indices]
+        x = self.pixels.index_select(0, rows)
+        if x.dtype == torch.uint8:
+            x = x.to(torch.float32).div_(255.0)
+        if self.transform is not None:
+            x = self.transform(x, task)
+        return Batch(x, labels, task)
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All samples in order, `size` at a time (the last batch may be smaller)."""
+        for start in range(0, len(self), size):
+            yield self.batch(slice(start, start + size))
+
+    @property
+    def x(self) -> Tensor:
+        """All inputs at once, float32 (n, *input_shape)."""
+        return self.batch(slice(None)).x
+
+    def task_ids(self) -> Tensor:
+        """Task index of every sample, (n,) int64."""
+        if isinstance(self.task, int):
+            return torch.full_like(self.labels, self.task)
+        return self.task
+
+    @staticmethod
+    def concatenate(parts: Sequence[Samples]) -> Samples:
+        """One view over several tasks of one stream (they share pixels and transform)."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        if any(part.pixels is not first.pixels for part in parts):
+            raise ValueError("only samples of one stream can be concatenated")
+        return Samples(
+            first.pixels,
+            torch.cat([part.rows for part in parts]),
+            torch.cat([part.labels for part in parts]),
+            torch.cat([part.task_ids() for part in parts]),
+            first.transform,
+        )

@@ -1,0 +1,118 @@
+"""The words every room shares: scenario, budget, stream specification, task. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from benchmarks.samples import Samples
+
+
+class UserError(Exception):
+    """A mistake the user can mend; its text says what was wrong, where, and what to do."""
+
+
+class Scenario(StrEnum):
+    """Van de Ven, Tuytelaars & Tolias (2022), Nature Machine Intelligence 4:1185-1197."""
+
+    TIL = "til"
+    """Task identity given in training and at test; answers over the task's own classes."""
+    DIL = "dil"
+    """Identity not given at test; within-task labels, one head."""
+    CIL = "cil"
+    """Identity not given at test; answers range over all classes seen so far."""
+
+
+TIL, DIL, CIL = Scenario.TIL, Scenario.DIL, Scenario.CIL
+ALL_SCENARIOS = frozenset(Scenario)
+
+
+def derived_seed(*names: str | int) -> int:
+    """A 63-bit seed from named axes, the same on every machine (SHA-256)."""
+    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long every method may train on one task: either `steps` or `epochs` is given."""
+
+    batch_size: int
+    steps: int | None = None
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise UserError("budget: give exactly one of steps and epochs")
+        for name in ("batch_size", "steps", "epochs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"budget: {name} = {value} must be at least 1")
+
+    def steps_for(self, n_samples: int) -> int:
+        """Optimiser steps for a task with `n_samples` training samples."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return -(-n_samples // self.batch_size) * self.epochs
+
+    def scaled(self, factor: float) -> Budget:
+        """The budget times `factor`, at least one step or epoch."""
+        if self.steps is not None:
+            return Budget(self.batch_size, steps=max(1, round(self.steps * factor)))
+        assert self.epochs is not None
+        return Budget(self.batch_size, epochs=max(1, round(self.epochs * factor)))
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """What a method may know of a stream before it starts; the same for all methods.
+
+    `classes_per_task` classes belong to each task; labels are 0..classes_per_task-1 in TIL and
+    DIL, and in CIL task t owns the labels t * classes_per_task onwards (order of appearance).
+    """
+
+    benchmark: str
+    scenario: Scenario
+    n_tasks: int
+    classes_per_task: int
+    input_shape: tuple[int, ...]
+    network: str
+    """Name of the target network, e.g. `mlp-400-400`; see methods/nets/targets.py."""
+    nonnegative_inputs: bool = True
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of a network that must answer for the whole stream (TIL: one head a task)."""
+        return self.classes_per_task * (1 if self.scenario is DIL else self.n_tasks)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task, as a method sees it: training and validation samples, never test samples.
+
+    `previous` holds the earlier tasks for methods that declare `rehearses = True`, else nothing.
+    """
+
+    index: int
+    train: Samples
+    validation: Samples
+    budget: Budget
+    order_seed: int
+    """Seed of the order in which training samples are drawn; the same for every method."""
+    previous: tuple[Task, ...] = ()
+
+    @property
+    def x(self) -> Tensor:
+        """All training inputs, float32 (n, *input_shape), on the device (materialised at each call)."""
+        return self.train.x
+
+    @property
+    def y(self) -> Tensor:
+        """All training labels, int64 (n,), on the device."""
+        return self.train.labels

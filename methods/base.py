@@ -1,0 +1,283 @@
+"""What a continual-learning method is: two functions to write, and the shared training loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.samples import Batch, Samples
+from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Scenario, StreamSpec, Task, UserError, derived_seed
+from methods import state
+from methods.nets import targets
+from methods.registry import register
+
+__all__ = ["CIL", "DIL", "TIL", "Batch", "Certifying", "Claim", "Diverged", "Method", "Progress", "Task", "register"]
+
+STEPS_BETWEEN_CHECKS = 50
+
+
+class Diverged(Exception):
+    """Training left the finite numbers; says at which step of which task."""
+
+    def __init__(self, task: int, step: int, value: float) -> None:
+        super().__init__(f"the loss of task {task} is {value} at step {step}")
+        self.task, self.step = task, step
+
+
+class Progress(NamedTuple):
+    """Where training stands: task index, steps done, steps to do, the latest loss."""
+
+    task: int
+    step: int
+    steps: int
+    loss: float
+
+
+class Method(ABC):
+    """A learner. Write `learn` and `predict`; most methods are a loss given to `fit` and a hook.
+
+    A new method is one class in one file:
+
+        @register("my_method")
+        class MyMethod(Method):
+            \"\"\"One line: what it is and the paper it comes from.\"\"\"
+            supports = frozenset({TIL, DIL, CIL})      # other scenarios are recorded as skipped
+
+            @dataclass(frozen=True)
+            class Config:                              # every hyperparameter, each with a default
+                lr: float = 1e-3
+                \"\"\"Adam learning rate.\"\"\"
+
+            def build(self): self.net = self.network()
+            def learn(self, task): ...                 # task.x, task.y, task.validation, task.budget
+            def predict(self, x, task_id=None): ...    # logits over the classes that may be answered
+
+    Whatever the method must remember lies in attributes (modules, tensors, numbers, and lists or
+    dicts of them): `state_dict` finds it there. Torch's global random generator is seeded before
+    `build` and before each `learn`, from the cell's seed; use it freely.
+    """
+
+    name: ClassVar[str]
+    supports: ClassVar[frozenset[Scenario]] = ALL_SCENARIOS
+    rehearses: ClassVar[bool] = False
+    """Whether `task.previous` shall hold the earlier tasks (their training data is kept)."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """Hyperparameters; every field has a default and a docstring."""
+
+    def __init__(self, spec: StreamSpec, config: Any = None, device: str | torch.device = "cpu", seed: int = 0) -> None:
+        self.spec = spec
+        self.config: Any = config if config is not None else self.Config()
+        self.device = torch.device(device)
+        self.seed = seed
+        self.tasks_seen = 0
+        """Tasks begun so far; the runner counts."""
+        self.step = torch.zeros((), device=self.device)
+        """The step of `fit` under way, 0-d float tensor on the device, for schedules inside a loss."""
+        self.progress: Callable[[Progress], None] = lambda _: None
+        self.curve: list[Progress] = []
+        """Loss curve of the latest task: one entry per check."""
+        torch.manual_seed(derived_seed(seed, spec.benchmark, spec.scenario, "init"))
+        self.build()
+
+    @classmethod
+    def skip(cls, spec: StreamSpec, config: Any) -> str | None:
+        """Why this method cannot run on this stream, or None if it can."""
+        if spec.scenario not in cls.supports:
+            return f"{cls.name} is not defined in {spec.scenario}"
+        return None
+
+    def build(self) -> None:
+        """Make networks and parameters (called once, with the generator seeded)."""
+
+    def begin(self, task: Task) -> None:
+        """Count the task and seed the generator; the runner calls it before `learn`."""
+        self.tasks_seen = task.index + 1
+        self.curve = []
+        torch.manual_seed(derived_seed(self.seed, self.spec.benchmark, self.spec.scenario, "learn", task.index))
+
+    @abstractmethod
+    def learn(self, task: Task) -> None:
+        """Train on one task. Tasks come in order, each once."""
+
+    @abstractmethod
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        """Logits (b, classes that may be answered) for inputs (b, *input_shape).
+
+        TIL: the classes of `task_id`, also of a task not yet learnt. DIL: the within-task labels.
+        CIL: all classes seen so far; before the first task, those of the first. `task_id` is None
+        in DIL and CIL. Must not change the method's state or depend on the other inputs of the batch.
+        """
+
+    # -- heads -----------------------------------------------------------------------------------
+
+    def network(self, n_outputs: int | None = None) -> nn.Module:
+        """The benchmark's target network on the device (default: outputs for the whole stream)."""
+        outputs = self.spec.n_outputs if n_outputs is None else n_outputs
+        return targets.build(self.spec.network, self.spec.input_shape, outputs).to(self.device)
+
+    def answerable(self, logits: Tensor, task_id: int | Tensor | None) -> Tensor:
+        """Of logits (b, spec.n_outputs) those that may be answered: head of the task, all, or seen.
+
+        In TIL `task_id` may be (b,), one task for each sample.
+        """
+        if self.spec.scenario is DIL:
+            return logits
+        per_task = self.spec.classes_per_task
+        if self.spec.scenario is CIL:
+            return logits[:, : per_task * max(1, self.tasks_seen)]
+        if task_id is None:
+            raise UserError(f"{self.name}: a task id is needed in TIL")
+        if isinstance(task_id, int):
+            return logits[:, per_task * task_id : per_task * (task_id + 1)]
+        rows = torch.arange(logits.shape[0], device=logits.device)
+        return logits.unflatten(1, (-1, per_task))[rows, task_id]
+
+    # -- training --------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        task: Task,
+        loss: Callable[[Batch], Tensor],
+        optimizer: torch.optim.Optimizer | Iterable[Tensor],
+        *,
+        lr: float = 1e-3,
+        samples: Samples | None = None,
+        steps: int | None = None,
+        first_step: int = 0,
+        after_step: Callable[[], None] | None = None,
+        on_check: Callable[[int], None] | None = None,
+        check_every: int = STEPS_BETWEEN_CHECKS,
+    ) -> None:
+        """The shared inner loop: draw a batch, `loss`, backward, optimiser step, `steps` times.
+
+        optimizer: an optimiser, or parameters for Adam with `lr`. samples, steps: instead of the
+        task's training samples and budget. first_step: where a phase of training starts, so that
+        the data order and `self.step` go on. after_step: called after each step.
+        on_check(steps done): called every `check_every` steps and at the end.
+
+        The host waits for the device once per check, never in between. Raises Diverged at the first
+        loss that is not finite.
+        """
+        samples = task.train if samples is None else samples
+        steps = task.budget.steps_for(len(task.train)) if steps is None else steps
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            optimizer = adam(optimizer, lr)
+        order = batch_order(len(samples), task.budget.batch_size, task.order_seed, self.device)
+        for _ in range(first_step):
+            next(order)
+        for start in range(first_step, first_step + steps, check_every):
+            stop = min(start + check_every, first_step + steps)
+            losses = torch.empty(stop - start, device=self.device)
+            for i in range(stop - start):
+                self.step.fill_(start + i)
+                optimizer.zero_grad(set_to_none=True)
+                value = loss(samples.batch(next(order)))
+                value.backward()
+                optimizer.step()
+                losses[i] = value.detach()
+                if after_step is not None:
+                    after_step()
+            self._check(task, start, first_step + steps, losses)
+            if on_check is not None:
+                on_check(stop)
+
+    def _check(self, task: Task, start: int, steps: int, losses: Tensor) -> None:
+        fetched = losses.cpu()
+        finite = torch.isfinite(fetched)
+        if not finite.all():
+            bad = int((~finite).nonzero()[0])
+            raise Diverged(task.index, start + bad, float(fetched[bad]))
+        report = Progress(task.index, start + len(fetched), steps, float(fetched.mean()))
+        self.curve.append(report)
+        self.progress(report)
+
+    @torch.no_grad()
+    def accuracy(self, samples: Samples, task_id: int | None = None, batch_size: int = 2000) -> Tensor:
+        """Share of samples that `predict` answers rightly, 0-d tensor on the device."""
+        right = torch.zeros((), device=self.device)
+        for batch in samples.batches(batch_size):
+            right += (self.predict(batch.x, task_id).argmax(1) == batch.y).sum()
+        return right / len(samples)
+
+    # -- what is kept ----------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `learn` may have changed, as tensors, numbers, strings, lists and dicts."""
+        return state.collect(self)
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave, on this method's device."""
+        state.restore(self, saved)
+
+    def parameters_trained(self) -> int:
+        """Scalars that training may change."""
+        modules = (value for value in vars(self).values() if isinstance(value, nn.Module))
+        return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)
+
+    def parameters_stored(self) -> int:
+        """Scalars that must be kept to answer and to go on learning."""
+        return state.count(self.state_dict())
+
+
+class Claim(NamedTuple):
+    """What is left of a method's promise for one task; see `Certifying.audit`."""
+
+    task: int
+    contained: bool
+    """Whether the deployed parameters lie inside every region that the claim needs."""
+    outside: int
+    """How many parameters do not."""
+    drift: float
+    """Largest movement of the task's region since the task was learnt, in units of weights."""
+    median_width: float
+    """Median of upper - lower over the weights of the task's region."""
+    reason: str = ""
+    """Why the claim is void; empty where it holds."""
+
+
+@runtime_checkable
+class Certifying(Protocol):
+    """A method that promises something about old tasks; the runner measures what it is worth."""
+
+    def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
+        """Lower and upper logits, each shaped as `predict`'s, over the task's whole parameter region."""
+        ...
+
+    def audit(self) -> list[Claim]:
+        """The state of the promise for every task learnt so far."""
+        ...
+
+
+def adam(parameters: Iterable[Tensor], lr: float, **options: Any) -> torch.optim.Adam:
+    """Adam in its fused form, ready for graph capture on CUDA."""
+    parameters = list(parameters)
+    on_cuda = any(p.is_cuda for p in parameters)
+    return torch.optim.Adam(parameters, lr=lr, fused=True, capturable=on_cuda, **options)
+
+
+def batch_order(n_samples: int, batch_size: int, seed: int, device: torch.device) -> Iterator[Tensor]:
+    """Endless index batches (batch_size,) on the device: sweeps in random order, reshuffled each time.
+
+    Batches straddle sweeps. Drawn on the CPU, so the order is the same on any device; moved over
+    in blocks without waiting for the device.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    left = torch.empty(0, dtype=torch.int64)
+    while True:
+        parts, have = [left], left.shape[0]
+        while have < max(batch_size, 1 << 16):
+            parts.append(torch.randperm(n_samples, generator=generator))
+            have += n_samples
+        indices = torch.cat(parts)
+        whole = have - have % batch_size
+        block, left = indices[:whole], indices[whole:]
+        if device.type == "cuda":
+            block = block.pin_memory().to(device, non_blocking=True)
+        yield from block.view(-1, batch_size).unbind(0)

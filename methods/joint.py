@@ -1,0 +1,34 @@
+"""Joint: train on all tasks so far; the upper bound of every comparison."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from benchmarks.samples import Samples
+from methods.base import Batch, Method, Task, register
+
+
+@register("joint")
+class Joint(Method):
+    """Goes on training on the data of all tasks so far, mixed (upper bound)."""
+
+    rehearses = True
+
+    @dataclass(frozen=True)
+    class Config:
+        lr: float = 1e-3
+        """Adam learning rate."""
+
+    def build(self) -> None:
+        self.net = self.network()
+
+    def learn(self, task: Task) -> None:
+        def loss(batch: Batch) -> Tensor:
+            return cross_entropy(self.answerable(self.net(batch.x), batch.task), batch.y)
+
+        everything = Samples.concatenate([t.train for t in (*task.previous, task)])
+        self.fit(task, loss, self.net.parameters(), lr=self.config.lr, samples=everything)
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        return self.answerable(self.net(x), task_id)

@@ -1,0 +1,38 @@
+"""Target networks by name. Any `nn.Module` will do: methods call them through functional_call."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from benchmarks.types import UserError
+
+
+class MLP(nn.Module):
+    """Fully connected ReLU network: inputs (b, *shape) flattened -> hidden layers -> logits (b, n_outputs).
+
+    Parameter order: weight and bias, layer by layer.
+    """
+
+    def __init__(self, n_inputs: int, hidden: tuple[int, ...], n_outputs: int) -> None:
+        super().__init__()
+        sizes = (n_inputs, *hidden, n_outputs)
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        for layer in self.layers[:-1]:
+            x = layer(x).relu()
+        return self.layers[-1](x)
+
+
+def build(name: str, input_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
+    """The network called `name`: `mlp-400-400` (hidden widths; `mlp` alone is linear).
+
+    Raises UserError for a name that is not understood.
+    """
+    kind, *widths = name.split("-")
+    if kind == "mlp" and all(w.isdigit() and int(w) > 0 for w in widths):
+        return MLP(math.prod(input_shape), tuple(map(int, widths)), n_outputs)
+    raise UserError(f"unknown network {name!r}: write mlp-WIDTH-WIDTH, for example mlp-400-400")

@@ -1,0 +1,137 @@
+"""Finding methods by name, by entry point or by file; imports no torch until a method is loaded."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from benchmarks.types import Scenario, UserError
+
+if TYPE_CHECKING:
+    from methods.base import Method
+
+ENTRY_POINT_GROUP = "continual_intervals.methods"
+_Class = TypeVar("_Class", bound=type)
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What a listing shows of a method, read from its source without importing it."""
+
+    name: str
+    module: str
+    """Dotted module of a method in this repository or of an entry point."""
+    class_name: str
+    summary: str
+    scenarios: tuple[Scenario, ...]
+    file: Path | None
+
+
+def register(name: str) -> Callable[[_Class], _Class]:
+    """Give a `Method` class its name in suites, tables and folders (letters, digits, `_`, `-`)."""
+    if not name or not all(c.isalnum() or c in "_-" for c in name):
+        raise UserError(f"method name {name!r}: use letters, digits, '_' and '-' only")
+
+    def name_class(cls: _Class) -> _Class:
+        cls.name = name  # type: ignore[attr-defined]
+        return cls
+
+    return name_class
+
+
+def available() -> dict[str, MethodInfo]:
+    """Every registered method by name: files of this package, then installed entry points."""
+    found: dict[str, MethodInfo] = {}
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        for info in describe(file, f"methods.{file.stem}"):
+            if info.name in found:
+                raise UserError(f"method {info.name!r} is registered twice: {found[info.name].file} and {file}")
+            found[info.name] = info
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name in found:
+            raise UserError(f"the entry point {point.value} would replace the method {point.name!r}; rename it")
+        found[point.name] = MethodInfo(point.name, point.module, point.attr, f"from {point.value}", (), None)
+    return found
+
+
+def load(name: str) -> type[Method]:
+    """The class of a method: a registered name, or `path/to/file.py:Class`.
+
+    Raises UserError for an unknown name (with the nearest ones), and for a file that is missing,
+    does not import, or does not hold the class.
+    """
+    if ".py:" in name or name.endswith(".py"):
+        return _load_file(name)
+    known = available()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise UserError(f"unknown method {name!r}.{hint} Available: {', '.join(known)}")
+    info = known[name]
+    cls = getattr(importlib.import_module(info.module), info.class_name)
+    if getattr(cls, "name", None) != name:
+        raise UserError(f"{info.module}:{info.class_name} is listed as {name!r} but registers {cls.name!r}")
+    return cls
+
+
+def describe(file: Path, module: str = "") -> list[MethodInfo]:
+    """The registered classes of a source file, read from its syntax tree."""
+    classes = (node for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef))
+    return [info for node in classes if (info := _describe_class(node, file, module))]
+
+
+def _describe_class(node: ast.ClassDef, file: Path, module: str) -> MethodInfo | None:
+    for decorator in node.decorator_list:
+        match decorator:
+            case ast.Call(func=ast.Name(id="register"), args=[ast.Constant(value=str(name))]):
+                summary = (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ")
+                return MethodInfo(name, module, node.name, summary, _supports(node), file)
+    return None
+
+
+def _supports(node: ast.ClassDef) -> tuple[Scenario, ...]:
+    for statement in node.body:
+        match statement:
+            case (
+                ast.Assign(targets=[ast.Name(id="supports")], value=value)
+                | ast.AnnAssign(target=ast.Name(id="supports"), value=value)
+            ) if value is not None:
+                names = {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
+                return tuple(s for s in Scenario if s.name in names) or tuple(Scenario)
+    return tuple(Scenario)
+
+
+def _load_file(reference: str) -> type[Method]:
+    from methods.base import Method
+
+    path, _, class_name = reference.partition(".py:")
+    file = Path(path if path.endswith(".py") else path + ".py")
+    if not file.is_file():
+        raise UserError(f"--method {reference}: there is no file {file}")
+    spec = importlib.util.spec_from_file_location(f"_method_{file.stem}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{file} does not import: {type(error).__name__}: {error}") from error
+    classes = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
+    }
+    if not class_name and len(classes) == 1:
+        class_name = next(iter(classes))
+    if class_name not in classes:
+        raise UserError(f"{file} holds no Method class {class_name!r}; it holds: {', '.join(classes) or 'none'}")
+    cls = classes[class_name]
+    if not getattr(cls, "name", None):
+        raise UserError(f'{file}:{class_name} has no name; put @register("my_method") above the class')
+    return cls
