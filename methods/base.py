@@ -38,6 +38,13 @@ class Progress(NamedTuple):
     loss: float
 
 
+class Optimizer(Protocol):
+    """What `fit` needs of an optimiser; every torch.optim.Optimizer has it."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None: ...
+    def step(self) -> Any: ...
+
+
 class Method(ABC):
     """A learner. Write `learn` and `predict`; most methods are a loss given to `fit` and a hook.
 
@@ -139,13 +146,17 @@ class Method(ABC):
         rows = torch.arange(logits.shape[0], device=logits.device)
         return logits.unflatten(1, (-1, per_task))[rows, task_id]
 
+    def within_task(self, labels: Tensor, task: int | Tensor) -> Tensor:
+        """Labels 0..classes_per_task-1 of samples (b,) of `task`, whatever the scenario counts from."""
+        return labels - self.spec.classes_per_task * task if self.spec.scenario is CIL else labels
+
     # -- training --------------------------------------------------------------------------------
 
     def fit(
         self,
         task: Task,
         loss: Callable[[Batch], Tensor],
-        optimizer: torch.optim.Optimizer | Iterable[Tensor],
+        optimizer: Optimizer | Iterable[Tensor],
         *,
         lr: float = 1e-3,
         samples: Samples | None = None,
@@ -167,7 +178,7 @@ class Method(ABC):
         """
         samples = task.train if samples is None else samples
         steps = task.budget.steps_for(len(task.train)) if steps is None else steps
-        if not isinstance(optimizer, torch.optim.Optimizer):
+        if isinstance(optimizer, Iterable):
             optimizer = adam(optimizer, lr)
         order = batch_order(len(samples), task.budget.batch_size, task.order_seed, self.device)
         for _ in range(first_step):
@@ -222,8 +233,8 @@ class Method(ABC):
         return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)
 
     def parameters_stored(self) -> int:
-        """Scalars that must be kept to answer and to go on learning."""
-        return state.count(self.state_dict())
+        """Scalars that must be kept to answer and to go on learning (not those kept only for the audit)."""
+        return state.count({key: value for key, value in self.state_dict().items() if not key.startswith("audit")})
 
 
 class Claim(NamedTuple):

@@ -14,8 +14,12 @@ _NOT_STATE = {"spec", "config", "device", "seed", "step", "progress", "curve"}
 
 
 def collect(method: Method) -> dict[str, Any]:
-    """Every attribute of the method that may have changed. Raises TypeError for one it cannot keep."""
-    return {key: _plain(key, value) for key, value in vars(method).items() if key not in _NOT_STATE}
+    """Every attribute of the method that may have changed. Raises TypeError for one it cannot keep.
+
+    Objects that say `stateless = True` hold nothing that changes and are left out.
+    """
+    kept = {key: value for key, value in vars(method).items() if key not in _NOT_STATE}
+    return {key: _plain(key, value) for key, value in kept.items() if not getattr(value, "stateless", False)}
 
 
 def restore(method: Method, saved: dict[str, Any]) -> None:

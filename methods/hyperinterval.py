@@ -1,0 +1,340 @@
+"""HyperInterval (HINT): a hypernetwork maps interval embeddings of tasks to interval weights.
+
+Source: Krukowski et al. (2024), "HINT: Hypernetwork Approach to Training Weight Interval Regions in
+Continual Learning", arXiv 2405.15444. Three modes:
+
+* TIL: each task owns a box in embedding space (learned centre and learned shape of fixed total
+  radius). The box's image is the task's interval of weights.
+* DIL: nested boxes. The centres e -> eps/(2E) cos(e) differ by at most the radius eps/E, so all
+  boxes share an intersection; the network generated from it serves all tasks.
+* CIL: the TIL model; the task of a sample is the one whose network answers with the least entropy.
+
+Deviations of the official code from the sound way, each a named option (default first):
+
+    regulariser_norm  "official": divides by t twice, as published; "mean": once; "sum": not at all
+    select            "val": candidates at full eps, judged and kept after the same update;
+                      "last"; "official": judged before, kept after the update, also at annealed eps
+                      (TIL), or by the training loss of a batch, only where round(eps) = eps (nested)
+    universal         "point": the network at the intersection's centre lies in every task's box;
+                      "intersection": its box; "official": full radius, sticks out of the boxes
+    bounds            "interval": sound; "endpoints": three forwards, not a bound (official for conv)
+    entropy           "vanilla" or "interval" (weighted by 1 / width); log-softmax, so 0 log 0 = 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from methods.base import CIL, DIL, Batch, Claim, Method, Task, register
+from methods.nets import inference
+from methods.nets.functional import FunctionalNetwork
+from methods.nets.fused import FusedAdam
+from methods.nets.hypernetwork import Hypernetwork
+from methods.nets.intervals import Interval, outward, worst_case
+
+
+@register("hyperinterval")
+class HyperInterval(Method):
+    """HyperInterval / HINT: interval embeddings of tasks give interval weights (Krukowski et al. 2024)."""
+
+    @dataclass(frozen=True)
+    class Config:
+        lr: float = 1e-3
+        """Adam learning rate."""
+        embedding: int = 24
+        """Size E of a task embedding."""
+        hidden: tuple[int, ...] = (100,)
+        """Hidden widths of the hypernetwork."""
+        beta: float = 0.01
+        """Strength of the output regulariser."""
+        eps: float = 1.0
+        """L1 size of the radius vector of an embedding (the paper's gamma)."""
+        kappa: float = 0.5
+        """Final weight of the ordinary loss; 1 - kappa weighs the worst-case loss."""
+        regulariser_norm: Literal["official", "mean", "sum"] = "official"
+        """How the drift of t old tasks is averaged."""
+        select: Literal["val", "last", "official"] = "val"
+        """Which parameters of a task's training are kept."""
+        select_every: int = 10
+        """Steps between two candidates."""
+        universal: Literal["point", "intersection", "official"] = "point"
+        """DIL: what is generated from the universal embedding."""
+        bounds: Literal["interval", "endpoints"] = "interval"
+        """How the interval target network is evaluated in training."""
+        entropy: Literal["vanilla", "interval"] = "vanilla"
+        """CIL: the score by which the task is inferred."""
+
+    # -- parameters --------------------------------------------------------------------------------
+
+    def build(self) -> None:
+        c, tasks = self.config, self.spec.n_tasks
+        self.nested = self.spec.scenario is DIL
+        self.target = FunctionalNetwork(self.network(self.spec.classes_per_task))
+        self.embeddings = torch.randn(tasks, c.embedding, device=self.device)
+        self.shapes = torch.full((tasks, c.embedding), 1 / c.embedding, device=self.device)
+        """s_i: the radius is eps * softmax(s_i); learned in TIL, constant in the nested mode."""
+        self.hypernetwork = Hypernetwork(c.embedding, c.hidden, self.target.n_weights).to(self.device)
+        self.audit_boxes: list[Tensor] = []
+        """Lower and upper weights (2, N) of each task, as they were when it was learnt."""
+
+    def boxes(self, embeddings: Tensor, shapes: Tensor, eps: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Centres and radii (k, E) of the boxes at perturbation `eps`, a number or (k, 1)."""
+        if not self.nested:
+            return embeddings, eps * shapes.softmax(1)
+        radius = eps / self.config.embedding
+        return 0.5 * radius * embeddings.cos(), radius * torch.ones_like(embeddings)
+
+    def weights(self, task: int | slice, radii: bool = True) -> tuple[Tensor, Tensor]:
+        """Centres (k, N) and radii (k, N) of the tasks' weights at full eps; radii (0, N) if not wanted."""
+        rows = slice(task, task + 1) if isinstance(task, int) else task
+        centres, spread = self.boxes(self.embeddings[rows], self.shapes[rows], self.config.eps)
+        return self.hypernetwork.intervals(centres, spread, None if radii else 0)
+
+    # -- training ----------------------------------------------------------------------------------
+
+    def learn(self, task: Task) -> None:
+        t, c = task.index, self.config
+        embedding = nn.Parameter(self.embeddings[t : t + 1].clone())
+        shape = nn.Parameter(self.shapes[t : t + 1].clone(), requires_grad=not self.nested)
+        steps = task.budget.steps_for(len(task.train))
+        candidates = _selection(self, task, embedding, shape, steps)
+        loss = self.loss(t, embedding, shape, steps)
+
+        own = [embedding] if self.nested else [embedding, shape]
+        small = [*self.hypernetwork.small_parameters(), *own]
+        with FusedAdam(self.hypernetwork.output, small, c.lr) as optimizer:
+            self.fit(
+                task, candidates.watch(loss), optimizer,
+                check_every=c.select_every, on_check=candidates.consider, after_step=candidates.after_step,
+            )  # fmt: skip
+        candidates.restore()
+        self.embeddings[t], self.shapes[t] = embedding.detach()[0], shape.detach()[0]
+        theta, rho = self._generate(t)
+        self.audit_boxes.append(torch.cat([theta - rho, theta + rho]))
+
+    def loss(self, t: int, embedding: Tensor, shape: Tensor, steps: int) -> Callable[[Batch], Tensor]:
+        """The loss of task t: classification at the annealed eps, plus the drift of old tasks at full eps."""
+        c = self.config
+        with torch.no_grad():
+            theta_old, rho_old = self.weights(slice(0, t), radii=self.nested)
+        scale = {"official": c.beta / max(1, t) ** 2, "mean": c.beta / max(1, t), "sum": c.beta}[c.regulariser_norm]
+        embeddings, shapes = self.embeddings[:t].clone(), self.shapes[:t].clone()
+        full = torch.full((t, 1), c.eps, device=self.device)
+
+        def total(batch: Batch) -> Tensor:
+            kappa, eps = self.schedule(steps)
+            centres, radii = self.boxes(
+                torch.cat([embedding, embeddings]), torch.cat([shape, shapes]), torch.cat([eps.view(1, 1), full])
+            )
+            theta, rho = self.hypernetwork.intervals(centres, radii, None if self.nested else 1)
+            own_theta, others = theta.split([1, t])
+            own_rho, other_radii = rho.split([1, t if self.nested else 0])
+            value = self.classification(own_theta[0], own_rho[0], batch, kappa)
+            if t and scale:
+                drift = mse_loss(others, theta_old, reduction="sum")
+                if self.nested:  # |low|^2 + |middle|^2 + |up|^2 = 3 |theta|^2 + 2 |rho|^2, averaged over the three
+                    drift = drift + (2 / 3) * mse_loss(other_radii, rho_old, reduction="sum")
+                value = value + scale * drift
+            return value
+
+        return total
+
+    def schedule(self, steps: int) -> tuple[Tensor, Tensor]:
+        """kappa and eps at the current step, 0-d device tensors (spec section 7.2).
+
+        First half: kappa = max(1 - 5e-5 i, kappa_end), eps rises linearly from 0; then both are final.
+        """
+        half = steps // 2
+        rising = self.step < half
+        kappa = torch.where(rising, (1 - 5e-5 * self.step).clamp(min=self.config.kappa), self.config.kappa)
+        eps = torch.where(rising, self.config.eps * self.step / max(1, half - 1), self.config.eps)
+        return kappa, eps
+
+    def classification(self, theta: Tensor, rho: Tensor, batch: Batch, kappa: Tensor) -> Tensor:
+        """kappa CE(middle logits) + (1 - kappa) CE(worst-case logits) for weights theta -/+ rho (N,)."""
+        middle, bounds = self.logits(theta, rho, batch.x)
+        y = self.within_task(batch.y, batch.task)
+        return kappa * cross_entropy(middle, y) + (1 - kappa) * cross_entropy(worst_case(bounds, y), y)
+
+    def logits(self, theta: Tensor, rho: Tensor, x: Tensor) -> tuple[Tensor, Interval]:
+        """Middle logits (b, C) and their bounds, by the configured arithmetic."""
+        if self.config.bounds == "endpoints":
+            low, middle, up = self.target.endpoints(theta - rho, theta, theta + rho, x)
+            return middle, Interval(low, up)
+        bounds = self.target.bounds(theta - rho, theta + rho, x, self.spec.nonnegative_inputs)
+        return self.target(theta, x), bounds
+
+    # -- answers -----------------------------------------------------------------------------------
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        if self.spec.scenario is CIL:
+            logits, weights = self._every_task(x)
+            return inference.over_all_classes(logits, inference.least_entropy(logits, weights))
+        if self.nested:
+            return self.target(self.universal_weights()[0], x)
+        theta, _ = self.weights(task_id or 0, radii=False)
+        return self.target(theta[0], x)
+
+    def infer_task(self, x: Tensor) -> Tensor:
+        """CIL: the task whose network has the least entropy, (b,) int64."""
+        logits, weights = self._every_task(x)
+        return inference.least_entropy(logits, weights)
+
+    def _every_task(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Middle logits (k, b, C) of all tasks seen, and the entropy's weights where they are asked for."""
+        weighted = self.config.entropy == "interval"
+        theta, rho = self.weights(slice(0, max(1, self.tasks_seen)), radii=weighted)
+        if not weighted:
+            return torch.stack([self.target(row, x) for row in theta]), None
+        results = [self.logits(middle, radius, x) for middle, radius in zip(theta, rho, strict=True)]
+        widths = torch.stack([bounds.upper - bounds.lower for _, bounds in results])
+        return torch.stack([middle for middle, _ in results]), 1 / (0.001 + widths.abs())
+
+    def universal_box(self) -> tuple[Tensor, Tensor]:
+        """DIL: lower and upper corner (E,) of the intersection of the boxes of all tasks seen.
+
+        Never empty, because two centres differ by at most one radius in each coordinate.
+        """
+        rows = slice(0, max(1, self.tasks_seen))
+        centres, radii = self.boxes(self.embeddings[rows], self.shapes[rows], self.config.eps)
+        return (centres - radii).amax(0), (centres + radii).amin(0)
+
+    def universal_weights(self) -> tuple[Tensor, Tensor]:
+        """DIL: centre and radius (N,) of the weights generated from the universal embedding."""
+        lower, upper = self.universal_box()
+        half = (upper - lower) / 2
+        radius = {
+            "point": torch.zeros_like(half),
+            "intersection": half,
+            "official": torch.full_like(half, self.config.eps / self.config.embedding),
+        }[self.config.universal]
+        theta, rho = self.hypernetwork.intervals(((lower + upper) / 2)[None], radius[None])
+        return theta[0], rho[0]
+
+    # -- the promise -------------------------------------------------------------------------------
+
+    def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
+        """Certified lower and upper logits (b, C) over the box of task `task_id`, rounded outwards.
+
+        In CIL too these are the task's own classes: the certificate says nothing of the inferred task.
+        """
+        theta, rho = self.weights(task_id or 0)
+        box = outward(Interval(theta[0] - rho[0], theta[0] + rho[0]))
+        return outward(self.target.bounds(box.lower, box.upper, x, self.spec.nonnegative_inputs))
+
+    @torch.no_grad()
+    def audit(self) -> list[Claim]:
+        """For every task: are the deployed weights still inside the box that was certified for it?"""
+        deployed = self.universal_weights()[0] if self.nested else None
+        claims = []
+        for j, (lower, upper) in enumerate(self.audit_boxes):
+            theta, rho = self.weights(j)
+            used = theta[0] if deployed is None else deployed
+            outside = int(((used < lower) | (used > upper)).sum())
+            drift = torch.maximum((theta[0] - rho[0] - lower).abs().max(), (theta[0] + rho[0] - upper).abs().max())
+            reason = f"{outside} of {used.numel()} weights have left the box" if outside else ""
+            claims.append(Claim(j, not outside, outside, float(drift), float(2 * rho.median()), reason))
+        return claims
+
+    @torch.no_grad()
+    def _generate(self, t: int) -> tuple[Tensor, Tensor]:
+        return self.weights(t)
+
+
+class _Candidates:
+    """Model selection: keeps the best parameters of a task's training (`last` keeps none)."""
+
+    def __init__(self, method: HyperInterval, task: Task, embedding: Tensor, shape: Tensor, steps: int) -> None:
+        self.method, self.task, self.steps = method, task, steps
+        self.embedding, self.shape = embedding, shape
+        self.tensors = [*method.hypernetwork.parameters(), embedding, shape]
+        self.best = -1.0
+        self.kept: list[Tensor] | None = None
+
+    def watch(self, loss: Callable[[Batch], Tensor]) -> Callable[[Batch], Tensor]:
+        """The loss, or a wrapper that looks at it."""
+        return loss
+
+    def after_step(self) -> None:
+        """Called after each update."""
+
+    def consider(self, done: int) -> None:
+        """Called every `select_every` updates."""
+
+    def keep(self, score: float) -> None:
+        if score > self.best:
+            self.best = score
+            self.kept = [tensor.detach().clone() for tensor in self.tensors]
+
+    def restore(self) -> None:
+        """Put the kept parameters back, if there are any."""
+        for tensor, kept in zip(self.tensors, self.kept or [], strict=False):
+            tensor.data.copy_(kept)
+
+    @torch.no_grad()
+    def validation_accuracy(self, eps: Any) -> float:
+        """Share of the task's validation samples answered rightly by its own middle weights at `eps`."""
+        method = self.method
+        centres, radii = method.boxes(self.embedding, self.shape, eps)
+        theta, rho = method.hypernetwork.intervals(centres, radii, 0 if method.config.bounds == "interval" else 1)
+        right = 0.0
+        for batch in self.task.validation.batches(2000):
+            logits = method.target(theta[0], batch.x) if not len(rho) else method.logits(theta[0], rho[0], batch.x)[0]
+            right += (logits.argmax(1) == method.within_task(batch.y, batch.task)).sum()
+        return float(right) / len(self.task.validation)
+
+
+class _BestOnValidation(_Candidates):
+    """Judges, at full eps, the very parameters that would be kept."""
+
+    def consider(self, done: int) -> None:
+        if done > self.steps // 2 or done == self.steps:
+            self.keep(self.validation_accuracy(self.method.config.eps))
+
+
+class _Official(_Candidates):
+    """The official rule: judges the parameters before an update and keeps those after it.
+
+    TIL: validation accuracy at the annealed eps, from step 0 on (start 0, strictly greater). Nested:
+    minus the training loss of the batch, only where round(eps_i) = eps; so for eps = 0.5 no
+    candidate ever qualifies. The official code then returns the untrained network; we keep the last.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.best = float("-inf") if self.method.nested else 0.0
+        self.i = 0
+        self.score: float | None = None
+
+    def watch(self, loss: Callable[[Batch], Tensor]) -> Callable[[Batch], Tensor]:
+        def watched(batch: Batch) -> Tensor:
+            value = loss(batch)
+            self.score = self._judge(float(value.detach())) if self._due() else None
+            return value
+
+        return watched
+
+    def _due(self) -> bool:
+        return self.i % self.method.config.select_every == 0 or self.i == self.steps - 1
+
+    def _judge(self, loss: float) -> float | None:
+        eps = self.method.schedule(self.steps)[1]
+        if not self.method.nested:
+            return self.validation_accuracy(eps)
+        return -loss if round(float(eps)) == self.method.config.eps else None
+
+    def after_step(self) -> None:
+        if self.score is not None:
+            self.keep(self.score)
+        self.i += 1
+
+
+def _selection(method: HyperInterval, *arguments: Any) -> _Candidates:
+    kinds = {"val": _BestOnValidation, "last": _Candidates, "official": _Official}
+    return kinds[method.config.select](method, *arguments)

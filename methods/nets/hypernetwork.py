@@ -1,0 +1,84 @@
+"""One hypernetwork for all methods that need one: embeddings in, flat target weights out, all in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from methods.nets.fused import OutputLayer
+
+ACTIVATIONS = {"relu": torch.relu, "elu": nn.functional.elu}
+
+
+class Hypernetwork(nn.Module):
+    """Fully connected: embedding (E) -> hidden layers -> one linear output with a row per target weight.
+
+    Source: von Oswald et al. (2020), ICLR; interval propagation: Krukowski et al. (2024), HINT.
+    """
+
+    def __init__(self, n_inputs: int, hidden: tuple[int, ...], n_outputs: int, activation: str = "relu") -> None:
+        super().__init__()
+        sizes = (n_inputs, *hidden)
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.output = OutputLayer(sizes[-1], n_outputs)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Embeddings (k, E) -> target weights (k, N)."""
+        for layer in self.hidden:
+            embeddings = self.activation(layer(embeddings))
+        return self.output(embeddings)[0]
+
+    def intervals(self, centres: Tensor, radii: Tensor, with_radius: int | None = None) -> tuple[Tensor, Tensor]:
+        """Boxes of embeddings (k, E) -> centres (k, N) and radii (m, N) of boxes of weights, soundly.
+
+        Radii are computed for the first `with_radius` = m boxes only (default: all k). The centre of
+        a box after a ReLU is the midpoint of its image, so it depends on the radius. Needs ReLU.
+        """
+        for layer in self.hidden:
+            middle = nn.functional.linear(centres, layer.weight, layer.bias)
+            spread = nn.functional.linear(radii, layer.weight.abs())
+            lower, upper = torch.relu(middle - spread), torch.relu(middle + spread)
+            centres, radii = (upper + lower) / 2, (upper - lower) / 2
+        theta, rho = self.output(centres, radii[:with_radius])
+        assert rho is not None
+        return theta, rho
+
+    def small_parameters(self) -> Iterator[nn.Parameter]:
+        """All parameters but the output layer's."""
+        return self.hidden.parameters()
+
+
+class ChunkedHypernetwork(nn.Module):
+    """A small network makes the target weights chunk by chunk from (task embedding, chunk embedding).
+
+    Source: von Oswald et al. (2020), section 2. `chunk_first` is hypnettorch's input order; the
+    authors' own scripts put the task embedding first.
+    """
+
+    def __init__(
+        self, n_inputs: int, hidden: tuple[int, ...], n_outputs: int, chunk_size: int, chunk_embedding: int,
+        activation: str = "relu", chunk_first: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.n_outputs, self.chunk_first = n_outputs, chunk_first
+        self.chunks = nn.Parameter(torch.randn(-(-n_outputs // chunk_size), chunk_embedding))
+        self.inner = Hypernetwork(n_inputs + chunk_embedding, hidden, chunk_size, activation)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Embeddings (k, E) -> target weights (k, N)."""
+        k, n_chunks = embeddings.shape[0], self.chunks.shape[0]
+        tasks = embeddings.repeat_interleave(n_chunks, 0)
+        chunks = self.chunks.repeat(k, 1)
+        inputs = torch.cat([chunks, tasks] if self.chunk_first else [tasks, chunks], 1)
+        return self.inner(inputs).view(k, -1)[:, : self.n_outputs]
+
+
+def xavier_(hypernetwork: nn.Module) -> None:
+    """Xavier-uniform matrices and zero biases, as the authors' MNIST runs start."""
+    for module in hypernetwork.modules():
+        if isinstance(module, nn.Linear | OutputLayer):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
