@@ -1,0 +1,324 @@
+"""HyperMask: one trained network for all tasks, of which a hypernetwork masks a part for each task.
+
+Ksiazek & Spurek (2023), arXiv 2310.00113. With W the target's weights, e_t the task's embedding and h the
+hypernetwork, task t is answered by the network with weights W * mask_t, mask_t = |tanh h(e_t)| where it is
+not below its sparsity-th percentile within its tensor, else 0. The loss of task t (0-based) is
+
+    CE(f(x; W * mask_t), y)  +  beta H  +  lambda N
+    H = 1/t sum_{j<t} |h(e_j) - h*(e_j)|^2,   h* the hypernetwork before the task
+    N = sum_i |(W_i - W_i*) mask_i|_p,        W* the target weights before the task, p = 1 or 2
+
+minimised by one fresh Adam over hypernetwork, embeddings and W. One head of within-task classes serves all
+tasks. Task identity: given in TIL; in CIL and DIL the task whose masked network answers with the smallest
+entropy is taken (CIL: its class; DIL: its within-task label).
+
+Deviations from the official program, and the option that brings its behaviour back:
+- H is divided by the number of old tasks once, as in the paper; the program divides twice
+  (`regulariser_norm="official"`; "sum" does not divide).
+- Selection on validation judges the weights that are kept; the program judges those before the step, starts
+  with the untrained network, and never turns dropout on again afterwards.
+- Entropies come from log-softmax; the program's p log p is NaN where p underflows.
+- Batch norm keeps running statistics for each task; the program normalises with the test batch.
+- Kept as in the program, each with an option: only the output bias counts as last layer (`unmasked`); N also
+  shrinks the masks of weights that moved (`detach_mask`); old embeddings go on training (`freeze_embeddings`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from methods.base import CIL, TIL, Batch, Method, Task, UserError, register
+from methods.nets import inference
+from methods.nets.fused import FusedAdam
+from methods.nets.hypernetwork import Hypernetwork
+from methods.nets.masks import ramp, semi_binary_mask
+
+Statistics = dict[str, Tensor]
+"""Buffers of the target network by name, e.g. batch norm's running mean."""
+
+
+class MaskableNetwork:
+    """A network without weights of its own; batch norm's weights are kept apart, for they are never masked.
+
+    Flat weights (N,) are all parameters but batch norm's, in the network's order, row-major; flat affine
+    weights (Q,) are batch norm's.
+    """
+
+    stateless = True
+
+    def __init__(self, network: nn.Module) -> None:
+        norms = [name for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
+        parameters = dict(network.named_parameters())
+        affine = {name: p for name, p in parameters.items() if name.rpartition(".")[0] in norms}
+        weights = {name: p for name, p in parameters.items() if name not in affine}
+        self.weight_shapes = {name: p.shape for name, p in weights.items()}
+        self.affine_shapes = {name: p.shape for name, p in affine.items()}
+        self.sizes = [p.numel() for p in weights.values()]
+        self.first_weights, self.first_affine = _flat(weights), _flat(affine)
+        self.first_statistics = {name: b.clone() for name, b in network.named_buffers()}
+        self.network = network.to("meta")
+
+    def tensors_of_last_layer(self) -> int:
+        """How many tensors (weight, bias) the last layer has."""
+        owners = [name.rpartition(".")[0] for name in self.weight_shapes]
+        return owners.count(owners[-1])
+
+    def __call__(self, weights: Tensor, affine: Tensor, statistics: Statistics, x: Tensor, training: bool) -> Tensor:
+        """Logits (b, C). In training, running `statistics` are updated in place."""
+        if self.network.training != training:
+            self.network.train(training)
+        named = {**_named(weights, self.weight_shapes), **_named(affine, self.affine_shapes), **statistics}
+        return functional_call(self.network, named, (x,))
+
+
+def _flat(parameters: Mapping[str, Tensor]) -> Tensor:
+    parts = [p.detach().flatten() for p in parameters.values()]
+    return torch.cat(parts) if parts else torch.empty(0)
+
+
+def _named(flat: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    parts = flat.split([shape.numel() for shape in shapes.values()])
+    return {name: part.view(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
+
+
+@dataclass(frozen=True)
+class Before:
+    """What must not move while a task is learnt: the world as it was before it."""
+
+    outputs: Tensor
+    """Hypernetwork outputs h*(e_j) of the old tasks, before tanh, (t, N)."""
+    weights: Tensor
+    """Target weights W*, (N,)."""
+
+
+class LossTerms(NamedTuple):
+    """The three parts of the loss, 0-d, unweighted; the last two are 0 in the first task."""
+
+    cross_entropy: Tensor
+    output_drift: Tensor
+    """H, the mean over old tasks."""
+    weight_drift: Tensor
+    """N."""
+
+
+@register("hypermask")
+class HyperMask(Method):
+    """Task masks from a hypernetwork over one trained network (Ksiazek & Spurek 2023)."""
+
+    @dataclass(frozen=True)
+    class Config:
+        lr: float = 1e-3
+        """Adam learning rate."""
+        embedding_size: int = 128
+        """Length of a task's embedding."""
+        hidden: tuple[int, ...] = (25, 25)
+        """Widths of the hypernetwork's hidden layers (ELU)."""
+        sparsity: float = 30.0
+        """Percent of each tensor's mask set to zero; 0 keeps a soft mask of all weights."""
+        adaptive_sparsity: bool = True
+        """Let the sparsity grow linearly during the first task."""
+        beta: float = 1e-3
+        """Weight of the drift of old tasks' masks, H."""
+        lam: float = 1e-3
+        """Weight of the movement of target weights, N."""
+        norm: int = 1
+        """p of the norms in N: 1 or 2 (not squared)."""
+        masked_norm: bool = True
+        """Count movement in N only as far as the current task's mask lets a weight through."""
+        detach_mask: bool = False
+        """Let N change the target weights only, not the masks."""
+        regulariser_norm: Literal["mean", "official", "sum"] = "mean"
+        """Divide H's sum over t old tasks by t (mean), by t squared (official program) or not at all (sum)."""
+        unmasked: Literal["bias", "layer", "nothing"] = "bias"
+        """What of the output layer is used without mask: its last tensor (official program), all of it, nothing."""
+        freeze_embeddings: bool = False
+        """Keep the embeddings of old tasks as they were."""
+        selection: Literal["last", "val"] = "last"
+        """Keep the last weights, or those with the highest validation accuracy."""
+        plateau: bool = False
+        """Multiply the learning rate by sqrt(0.1) after 6 epochs without better validation accuracy."""
+        check_every: int = 100
+        """Steps between looks at the validation accuracy (selection = val)."""
+
+        def __post_init__(self) -> None:
+            if not 0 <= self.sparsity <= 100:
+                raise UserError(f"hypermask: sparsity = {self.sparsity} must be a percentage, 0 to 100")
+            if self.norm not in (1, 2):
+                raise UserError(f"hypermask: norm = {self.norm} must be 1 or 2")
+
+    config: Config
+
+    def build(self) -> None:
+        config = self.config
+        self.target = MaskableNetwork(self.network(self.spec.classes_per_task))
+        self.weights = nn.Parameter(self.target.first_weights.clone())
+        self.affine = nn.Parameter(self.target.first_affine.clone().to(self.device))
+        self.statistics: list[Statistics] = []
+        n_weights = self.weights.shape[0]
+        self.hypernetwork = Hypernetwork(config.embedding_size, config.hidden, n_weights, "elu").to(self.device)
+        self.embeddings = nn.Parameter(torch.randn(self.spec.n_tasks, config.embedding_size).to(self.device))
+        open_tensors = {"bias": 1, "layer": self.target.tensors_of_last_layer(), "nothing": 0}[config.unmasked]
+        self.n_thresholded = len(self.target.sizes) - open_tensors
+
+    # -- masks and masked networks ----------------------------------------------------------------
+
+    def sparsity(self, steps_begun: Tensor | int = 1, steps: int = 1) -> Tensor | None:
+        """Percent of masked weights, 0-d float64, after a share of a ramp; None where nothing is cut."""
+        if not self.config.sparsity:
+            return None
+        return torch.as_tensor(ramp(self.config.sparsity, steps_begun, steps), dtype=torch.float64, device=self.device)
+
+    def mask(self, outputs: Tensor, sparsity: Tensor | None) -> Tensor:
+        """Hypernetwork outputs (N,) -> mask (N,) in [0, 1)."""
+        return semi_binary_mask(outputs, self.target.sizes, self.n_thresholded, sparsity)
+
+    def masked_weights(self, mask: Tensor) -> Tensor:
+        """Target weights times mask (N,); the open tensors at the end pass as they are."""
+        tail = sum(self.target.sizes[self.n_thresholded :])
+        parts = [len(mask) - tail, tail]
+        inner, last = self.weights.split(parts)
+        return torch.cat([inner * mask.split(parts)[0], last])
+
+    @torch.no_grad()
+    def weights_of(self, task: int) -> Tensor:
+        """The masked weights (N,) that answer for a task."""
+        outputs = self.hypernetwork(self.embeddings[task : task + 1])[0]
+        return self.masked_weights(self.mask(outputs, self.sparsity()))
+
+    def parameters_trained(self) -> int:
+        return super().parameters_trained() + sum(p.numel() for p in (self.embeddings, self.weights, self.affine))
+
+    # -- training ---------------------------------------------------------------------------------
+
+    def learn(self, task: Task) -> None:
+        config, steps = self.config, task.budget.steps_for(len(task.train))
+        if (config.selection == "val" or config.plateau) and len(task.validation) == 0:
+            raise UserError("hypermask: selection = val and plateau need validation samples; this stream has none")
+        self.statistics.append({name: b.clone() for name, b in self.target.first_statistics.items()})
+        before = self.remember(task.index)
+        ramps = config.adaptive_sparsity and task.index == 0
+        fixed = self.sparsity()
+        old_tasks = {"mean": 1.0, "official": 1.0 / max(1, task.index), "sum": float(task.index)}
+        beta = config.beta * old_tasks[config.regulariser_norm]
+
+        def loss(batch: Batch) -> Tensor:
+            sparsity = self.sparsity(self.step + 1, steps) if ramps else fixed
+            terms = self.loss_terms(batch, task.index, before, sparsity)
+            return terms.cross_entropy + beta * terms.output_drift + config.lam * terms.weight_drift
+
+        others = [*self.hypernetwork.small_parameters(), self.embeddings, self.weights, self.affine]
+        with FusedAdam(self.hypernetwork.output, others, config.lr) as optimizer:
+            observer = Validation(self, task, optimizer)
+            self.fit(task, loss, optimizer, on_check=observer.look, check_every=observer.every)
+        observer.finish()
+
+    @torch.no_grad()
+    def remember(self, task: int) -> Before | None:
+        """What the regularisers of a task compare with; None for the first task."""
+        if task == 0:
+            return None
+        return Before(self.hypernetwork(self.embeddings[:task]), self.weights.detach().clone())
+
+    def loss_terms(self, batch: Batch, task: int, before: Before | None, sparsity: Tensor | None) -> LossTerms:
+        """The parts of the loss on one batch of a task; one pass of the hypernetwork for all tasks so far."""
+        config = self.config
+        old = self.embeddings[:task]
+        old = old.detach() if config.freeze_embeddings else old
+        outputs = self.hypernetwork(torch.cat([self.embeddings[task : task + 1], old]))
+        current, previous = outputs.split([1, task])
+        mask = self.mask(current[0], sparsity)
+        logits = self.target(self.masked_weights(mask), self.affine, self.statistics[task], batch.x, training=True)
+        entropy = cross_entropy(logits, self.within_task(batch.y, task))
+        if before is None:
+            return LossTerms(entropy, torch.zeros_like(entropy), torch.zeros_like(entropy))
+        output_drift = mse_loss(previous, before.outputs, reduction="sum") / task
+        return LossTerms(entropy, output_drift, self._weight_drift(mask, before))
+
+    def _weight_drift(self, mask: Tensor, before: Before) -> Tensor:
+        config, moved = self.config, self.weights - before.weights
+        mask = mask.detach() if config.detach_mask else mask
+        if config.norm == 1:
+            return torch.dot(moved.abs(), mask) if config.masked_norm else moved.abs().sum()
+        moved = moved * mask if config.masked_norm else moved
+        return torch.stack([torch.linalg.vector_norm(part) for part in moved.split(self.target.sizes)]).sum()
+
+    # -- answers ----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def logits(self, x: Tensor, task: int) -> Tensor:
+        """Within-task logits (b, classes of a task) under the mask of a task."""
+        if task < len(self.statistics):
+            statistics = self.statistics[task]
+        else:
+            statistics = self.statistics[-1] if self.statistics else self.target.first_statistics
+        return self.target(self.weights_of(task), self.affine, statistics, x, training=False)
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        if self.spec.scenario is TIL:
+            if task_id is None:
+                raise UserError("hypermask: a task id is needed in TIL")
+            return self.logits(x, task_id)
+        logits = self._logits_of_all(x)
+        task = inference.least_entropy(logits)
+        return inference.over_all_classes(logits, task) if self.spec.scenario is CIL else inference.chosen(logits, task)
+
+    def infer_task(self, x: Tensor) -> Tensor:
+        """The task, of those seen, whose masked network is most certain of its answer, (b,) int64."""
+        return inference.least_entropy(self._logits_of_all(x))
+
+    def _logits_of_all(self, x: Tensor) -> Tensor:
+        return torch.stack([self.logits(x, task) for task in range(max(1, self.tasks_seen))])
+
+
+class Validation:
+    """Watches the validation accuracy of a task under way: model selection and learning rate."""
+
+    def __init__(self, method: HyperMask, task: Task, optimizer: FusedAdam) -> None:
+        self.method, self.task, self.optimizer = method, task, optimizer
+        epoch = -(-len(task.train) // task.budget.batch_size)
+        self.every = epoch if method.config.plateau else method.config.check_every
+        self.best = self.best_of_rate = -1.0
+        self.patience = 0
+        self.kept: list[Tensor] = []
+
+    def look(self, _: int) -> None:
+        """Judge the weights as they are now."""
+        config = self.method.config
+        if config.selection == "last" and not config.plateau:
+            return
+        task_id = self.task.index if self.method.spec.scenario is TIL else None
+        accuracy = float(self.method.accuracy(self.task.validation, task_id))
+        if config.selection == "val" and accuracy > self.best:
+            self.best = accuracy
+            self.kept = [tensor.detach().clone() for tensor in self._trained()]
+        if config.plateau:
+            self._lower_rate(accuracy)
+
+    def finish(self) -> None:
+        """Put the best weights back."""
+        with torch.no_grad():
+            for tensor, kept in zip(self._trained(), self.kept, strict=False):
+                tensor.copy_(kept)
+
+    def _trained(self) -> list[Tensor]:
+        method = self.method
+        statistics = method.statistics[self.task.index].values()
+        return [*method.hypernetwork.parameters(), method.embeddings, method.weights, method.affine, *statistics]
+
+    def _lower_rate(self, accuracy: float) -> None:
+        if accuracy > self.best_of_rate * (1 + 1e-4):
+            self.best_of_rate, self.patience = accuracy, 0
+            return
+        self.patience += 1
+        if self.patience > 5:
+            self.optimizer.lr, self.patience = max(self.optimizer.lr * math.sqrt(0.1), 5e-7), 0
