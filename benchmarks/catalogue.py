@@ -1,0 +1,191 @@
+"""The benchmarks by name: which data set, cut into which tasks, with which budget. Imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+
+from benchmarks.types import CIL, Budget, Scenario, StreamSpec, UserError
+
+SHUFFLED_SUFFIX = "-shuffled"
+
+
+class Kind(StrEnum):
+    """How the tasks of a benchmark differ."""
+
+    SPLIT = "split"
+    """Each task has classes of its own."""
+    PERMUTED = "permuted"
+    """Every task has all classes; its pixels are in an order of their own."""
+    ROTATED = "rotated"
+    """Every task has all classes; its images are turned by an angle of their own."""
+
+
+class ClassOrder(StrEnum):
+    """Which classes make up the tasks of a split benchmark."""
+
+    NATURAL = "natural"
+    """Task t has the classes 2t and 2t + 1 (with two a task), as in the papers; the same for all seeds."""
+    SHUFFLED = "shuffled"
+    """The classes in random order, drawn from the seed."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set cut into tasks. `stored_shape` is an image's (channels, height, width) in the data set."""
+
+    name: str
+    title: str
+    dataset: str
+    kind: Kind
+    n_tasks: int
+    classes_per_task: int
+    stored_shape: tuple[int, int, int]
+    validation: int
+    """Training images of each task set aside for validation: the first ones of the task, as in the papers."""
+    network: str
+    budget: Budget
+    description: str
+    padding: int = 0
+    """Zero pixels added on every side before a permutation."""
+    class_order: ClassOrder = ClassOrder.NATURAL
+    undefined: Mapping[Scenario, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Scenarios that make no sense here, each with the reason."""
+
+    @property
+    def scenarios(self) -> tuple[Scenario, ...]:
+        """The scenarios in which the benchmark is defined."""
+        return tuple(scenario for scenario in Scenario if scenario not in self.undefined)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input; permuted pixels have no neighbours, so those inputs are flat."""
+        channels, height, width = self.stored_shape
+        if self.kind is Kind.PERMUTED:
+            return (channels * (height + 2 * self.padding) * (width + 2 * self.padding),)
+        return self.stored_shape
+
+    def spec(self, scenario: Scenario | str, network: str | None = None) -> StreamSpec:
+        """What a method may know of the stream. Raises UserError for a scenario that is not defined here."""
+        if scenario not in list(Scenario):
+            raise UserError(f"unknown scenario {scenario!r}; write one of {', '.join(Scenario)}")
+        scenario = Scenario(scenario)
+        if scenario in self.undefined:
+            raise UserError(f"{self.name} is not defined in {scenario}: {self.undefined[scenario]}")
+        return StreamSpec(
+            self.name, scenario, self.n_tasks, self.classes_per_task, self.input_shape, network or self.network
+        )
+
+    def shuffled(self) -> Benchmark:
+        """The same benchmark with its classes in a random order for each seed (split benchmarks only)."""
+        return replace(
+            self,
+            name=self.name + SHUFFLED_SUFFIX,
+            title=f"{self.title} (shuffled classes)",
+            description=f"{self.description} The order of the classes is drawn from the seed.",
+            class_order=ClassOrder.SHUFFLED,
+        )
+
+
+def find(name: str) -> Benchmark:
+    """The benchmark called `name`; a split one also as `NAME-shuffled`, with a class order for each seed.
+
+    Raises UserError with the nearest names.
+    """
+    if name in BENCHMARKS:
+        return BENCHMARKS[name]
+    plain = BENCHMARKS.get(name.removesuffix(SHUFFLED_SUFFIX))
+    if plain is not None and plain.kind is Kind.SPLIT:
+        return plain.shuffled()
+    near = difflib.get_close_matches(name, BENCHMARKS, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise UserError(f"unknown benchmark {name!r}.{hint} Available: {', '.join(BENCHMARKS)}")
+
+
+_DIGITS, _MNIST = (1, 8, 8), (1, 28, 28)
+_ROTATED_UNDEFINED: Mapping[Scenario, str] = MappingProxyType(
+    {
+        CIL: "a class would be a digit at one angle, but an image does not determine the angle: "
+        "a 6 and a 9, or a 1 and a slanted 1, turn into each other"
+    }
+)
+
+
+def _split(name: str, title: str, dataset: str, shape: tuple[int, int, int], **rest: object) -> Benchmark:
+    options = {
+        "n_tasks": 5,
+        "classes_per_task": 2,
+        "validation": 1000,
+        "network": "mlp-400-400",
+        "budget": Budget(128, steps=2000),
+        **rest,
+    }
+    description = f"The ten classes of {dataset}, two a task."
+    return Benchmark(name, title, dataset, Kind.SPLIT, stored_shape=shape, description=description, **options)  # type: ignore[arg-type]
+
+
+def _permuted_mnist(n_tasks: int) -> Benchmark:
+    return Benchmark(
+        f"permuted-mnist-{n_tasks}",
+        f"Permuted MNIST-{n_tasks}",
+        "mnist",
+        Kind.PERMUTED,
+        n_tasks,
+        10,
+        _MNIST,
+        validation=500,
+        network="mlp-1000-1000",
+        budget=Budget(128, steps=5000),
+        description=f"MNIST padded to 32 x 32, in {n_tasks} random orders of its pixels (the first task has one too). "
+        "In CIL a class is a digit in one of the orders, as in Hsu et al. (2018).",
+        padding=2,
+    )
+
+
+_ALL = (
+    _split(
+        "split-digits",
+        "Split Digits",
+        "digits",
+        _DIGITS,
+        validation=30,
+        network="mlp-100-100",
+        budget=Budget(32, steps=300),
+    ),
+    Benchmark(
+        "permuted-digits",
+        "Permuted Digits",
+        "digits",
+        Kind.PERMUTED,
+        10,
+        10,
+        _DIGITS,
+        validation=150,
+        network="mlp-100-100",
+        budget=Budget(32, steps=300),
+        description="scikit-learn's handwritten digits in ten random orders of their pixels. "
+        "In CIL a class is a digit in one of the orders.",
+    ),
+    _split("split-mnist", "Split MNIST", "mnist", _MNIST),
+    _split("split-fashion-mnist", "Split FashionMNIST", "fashion-mnist", _MNIST),
+    _permuted_mnist(10),
+    _permuted_mnist(100),
+    Benchmark(
+        "rotated-mnist",
+        "Rotated MNIST",
+        "mnist",
+        Kind.ROTATED,
+        10,
+        10,
+        _MNIST,
+        validation=500,
+        network="mlp-400-400",
+        budget=Budget(128, steps=2000),
+        description="MNIST turned by ten angles, evenly spaced from 0 to 162 degrees; the same for all seeds.",
+        undefined=_ROTATED_UNDEFINED,
+    ),
+)
+BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({benchmark.name: benchmark for benchmark in _ALL})

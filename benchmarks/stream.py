@@ -1,0 +1,175 @@
+"""The ordered tasks that a benchmark, a scenario and a seed give: lazy views of one data set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.catalogue import Benchmark, ClassOrder, Kind
+from benchmarks.data import DataSet, load
+from benchmarks.samples import Samples, Transform
+from benchmarks.transforms import Permute, Rotate, random_order
+from benchmarks.types import CIL, Budget, Scenario, StreamSpec, Task, UserError, derived_seed
+
+
+class Stream:
+    """Tasks made when asked for; they share the data set's tensors and hold little more than row numbers.
+
+    Everything random comes from the seed by named hashes, so that the same benchmark, scenario and
+    seed give the same stream on any machine, and to every method.
+    """
+
+    def __init__(
+        self, benchmark: Benchmark, spec: StreamSpec, seed: int, data: DataSet, budget: Budget | None = None
+    ) -> None:
+        self.benchmark, self.spec, self.seed, self.data = benchmark, spec, seed, data
+        self.budget = budget or benchmark.budget
+        _check_fit(benchmark, data)
+
+    def __len__(self) -> int:
+        return self.spec.n_tasks
+
+    @property
+    def task_names(self) -> list[str]:
+        """What distinguishes each task: its original classes, its permutation's number, its angle."""
+        if self.benchmark.kind is Kind.SPLIT:
+            return [" ".join(map(str, classes)) for classes in self.classes]
+        if self.benchmark.kind is Kind.ROTATED:
+            return [f"{angle:g}°" for angle in self.angles]
+        return [f"permutation {j + 1}" for j in range(len(self))]
+
+    def task(self, j: int, previous: bool = False) -> Task:
+        """Task j (0-based) with its training and validation samples; with all earlier tasks if `previous`."""
+        self._check_index(j)
+        earlier = tuple(self._task(i) for i in range(j)) if previous else ()
+        return replace(self._task(j), previous=earlier)
+
+    def test(self, j: int) -> Samples:
+        """The test samples of task j, labelled as the scenario asks."""
+        self._check_index(j)
+        return self._samples(j, self.data.test_images, self.data.test_labels, self._test_rows)
+
+    # -- what the seed decides -------------------------------------------------------------------
+
+    @cached_property
+    def classes(self) -> list[list[int]]:
+        """The original classes of each task, in the order of their within-task labels."""
+        per_task = self.spec.classes_per_task
+        if self.benchmark.kind is not Kind.SPLIT:
+            return [list(range(per_task)) for _ in range(len(self))]
+        order = np.arange(int(self.data.train_labels.max()) + 1)
+        if self.benchmark.class_order is ClassOrder.SHUFFLED:
+            order = random_order(len(order), self.seed, self.benchmark.name, "classes")
+        return [order[per_task * j : per_task * (j + 1)].tolist() for j in range(len(self))]
+
+    @cached_property
+    def orders(self) -> np.ndarray:
+        """The pixel order of each task of a permuted benchmark, (n_tasks, n_pixels) int64."""
+        n_pixels = self.spec.input_shape[0]
+        return np.stack(
+            [random_order(n_pixels, self.seed, self.benchmark.name, "classes", j) for j in range(len(self))]
+        )
+
+    @property
+    def angles(self) -> list[float]:
+        """The angle of each task of a rotated benchmark, degrees, evenly spaced from 0 to below 180."""
+        return [180.0 * j / len(self) for j in range(len(self))]
+
+    # -- views -----------------------------------------------------------------------------------
+
+    def _task(self, j: int) -> Task:
+        samples = self._samples(j, self.data.train_images, self.data.train_labels, self._train_rows)
+        held_out = self.benchmark.validation
+        return Task(
+            index=j,
+            train=_part(samples, slice(held_out, None)),
+            validation=_part(samples, slice(held_out)),
+            budget=self.budget,
+            order_seed=derived_seed(self.seed, self.benchmark.name, "data", j),
+        )
+
+    def _samples(self, j: int, images: Tensor, labels: Tensor, rows: list[Tensor]) -> Samples:
+        split = self.benchmark.kind is Kind.SPLIT
+        own_rows = rows[j if split else 0]
+        # Tasks that keep the data set's labels share them: a stream of 100 tasks has one copy.
+        own_labels = self._within_task[labels[own_rows]] if split else labels
+        if self.spec.scenario is CIL and j > 0:
+            own_labels = own_labels + self.spec.classes_per_task * j
+        return Samples(images, own_rows, own_labels, j, self._transform)
+
+    @cached_property
+    def _within_task(self) -> Tensor:
+        """(n classes,) int64: the within-task label of each original class."""
+        position = torch.zeros(int(self.data.train_labels.max()) + 1, dtype=torch.int64)
+        for classes in self.classes:
+            for label, original in enumerate(classes):
+                position[original] = label
+        return position.to(self.data.train_labels.device)
+
+    @cached_property
+    def _train_rows(self) -> list[Tensor]:
+        return self._rows(self.data.train_labels)
+
+    @cached_property
+    def _test_rows(self) -> list[Tensor]:
+        return self._rows(self.data.test_labels)
+
+    def _rows(self, labels: Tensor) -> list[Tensor]:
+        """Rows of each task of a split benchmark, in the order of the data set; else all rows, once."""
+        if self.benchmark.kind is not Kind.SPLIT:
+            return [torch.arange(len(labels), device=labels.device)]
+        wanted = [torch.tensor(classes, device=labels.device) for classes in self.classes]
+        return [torch.isin(labels, classes).nonzero().squeeze(1) for classes in wanted]
+
+    @cached_property
+    def _transform(self) -> Transform | None:
+        shape, device = self.benchmark.stored_shape, self.data.train_images.device
+        if self.benchmark.kind is Kind.PERMUTED:
+            return Permute(self.orders, shape, self.benchmark.padding, device)
+        if self.benchmark.kind is Kind.ROTATED:
+            return Rotate(self.angles, shape, device)
+        return None
+
+    def _check_index(self, j: int) -> None:
+        if not 0 <= j < len(self):
+            raise IndexError(f"{self.benchmark.name} has the tasks 0 to {len(self) - 1}, not {j}")
+
+
+def open_stream(
+    benchmark: Benchmark,
+    scenario: Scenario | str,
+    seed: int,
+    *,
+    data_dir: Path | None = None,
+    device: str | torch.device = "cpu",
+    network: str | None = None,
+    budget: Budget | None = None,
+    download: bool = True,
+) -> Stream:
+    """The stream of a benchmark in a scenario, with its data on the device (loaded once per process).
+
+    network, budget: instead of the benchmark's. Raises UserError for a scenario that is not defined
+    here, and DataError where the data is missing or damaged (see `benchmarks.data.load`).
+    """
+    spec = benchmark.spec(scenario, network)
+    return Stream(benchmark, spec, seed, load(benchmark.dataset, data_dir, device, download), budget)
+
+
+def _part(samples: Samples, part: slice) -> Samples:
+    return replace(samples, rows=samples.rows[part], labels=samples.labels[part])
+
+
+def _check_fit(benchmark: Benchmark, data: DataSet) -> None:
+    """Raise UserError unless the benchmark's tasks can be cut from the data."""
+    shape = tuple(data.train_images.shape[1:])
+    if shape != benchmark.stored_shape:
+        raise UserError(f"{benchmark.name}: images of {data.name} have the shape {shape}, not {benchmark.stored_shape}")
+    n_classes = int(data.train_labels.max()) + 1
+    needed = benchmark.classes_per_task * (benchmark.n_tasks if benchmark.kind is Kind.SPLIT else 1)
+    if needed > n_classes:
+        raise UserError(f"{benchmark.name} needs {needed} classes, but {data.name} has {n_classes}")
