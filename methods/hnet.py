@@ -138,15 +138,19 @@ class HNET(Method):
 
 @torch.no_grad()
 def next_step(optimizer: torch.optim.Adam, parameters: list[Tensor], gradients: tuple[Tensor, ...]) -> list[Tensor]:
-    """The change Adam would make with these gradients and its present moments; nothing is changed."""
+    """The change Adam would make with these gradients and its present moments; nothing is changed.
+
+    As in the authors' look-ahead, eps joins the root of the second moment before its bias correction
+    (Adam's own step adds it after), which differs only where a gradient is as small as eps.
+    """
     group = optimizer.param_groups[0]
     beta1, beta2 = group["betas"]
     steps = []
     for p, g in zip(parameters, gradients, strict=True):
         kept = optimizer.state.get(p, {})
-        count = kept["step"] + 1 if kept else torch.ones((), device=p.device)
+        count = kept["step"].double() + 1 if kept else torch.ones((), dtype=torch.float64, device=p.device)
         mean = kept["exp_avg"].lerp(g, 1 - beta1) if kept else (1 - beta1) * g
         square = kept["exp_avg_sq"] * beta2 + (1 - beta2) * g * g if kept else (1 - beta2) * g * g
-        scale = (square / (1 - beta2**count)).sqrt_().add_(group["eps"])
-        steps.append(-group["lr"] * (mean / (1 - beta1**count)) / scale)
+        size = group["lr"] * (1 - beta2**count).sqrt() / (1 - beta1**count)
+        steps.append(-size.to(p.dtype) * mean / (square.sqrt() + group["eps"]))
     return steps

@@ -63,7 +63,7 @@ class ChunkedHypernetwork(nn.Module):
         activation: str = "relu", chunk_first: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.n_outputs, self.chunk_first = n_outputs, chunk_first
+        self.n_outputs, self.chunk_size, self.chunk_first = n_outputs, chunk_size, chunk_first
         self.chunks = nn.Parameter(torch.randn(-(-n_outputs // chunk_size), chunk_embedding))
         self.inner = Hypernetwork(n_inputs + chunk_embedding, hidden, chunk_size, activation)
 
@@ -73,7 +73,7 @@ class ChunkedHypernetwork(nn.Module):
         tasks = embeddings.repeat_interleave(n_chunks, 0)
         chunks = self.chunks.repeat(k, 1)
         inputs = torch.cat([chunks, tasks] if self.chunk_first else [tasks, chunks], 1)
-        return self.inner(inputs).view(k, -1)[:, : self.n_outputs]
+        return self.inner(inputs).view(k, n_chunks * self.chunk_size)[:, : self.n_outputs]
 
 
 def xavier_(hypernetwork: nn.Module) -> None:
