@@ -207,13 +207,10 @@ class HyperMask(Method):
         before = self.remember(task.index)
         ramps = config.adaptive_sparsity and task.index == 0
         fixed = self.sparsity()
-        old_tasks = {"mean": 1.0, "official": 1.0 / max(1, task.index), "sum": float(task.index)}
-        beta = config.beta * old_tasks[config.regulariser_norm]
 
         def loss(batch: Batch) -> Tensor:
             sparsity = self.sparsity(self.step + 1, steps) if ramps else fixed
-            terms = self.loss_terms(batch, task.index, before, sparsity)
-            return terms.cross_entropy + beta * terms.output_drift + config.lam * terms.weight_drift
+            return self.total(self.loss_terms(batch, task.index, before, sparsity), task.index)
 
         others = [*self.hypernetwork.small_parameters(), self.embeddings, self.weights, self.affine]
         with FusedAdam(self.hypernetwork.output, others, config.lr) as optimizer:
@@ -227,6 +224,12 @@ class HyperMask(Method):
         if task == 0:
             return None
         return Before(self.hypernetwork(self.embeddings[:task]), self.weights.detach().clone())
+
+    def total(self, terms: LossTerms, task: int) -> Tensor:
+        """The loss of a task, 0-d: its parts with their weights."""
+        factor = {"mean": 1.0, "official": 1.0 / max(1, task), "sum": float(task)}[self.config.regulariser_norm]
+        beta = self.config.beta * factor
+        return terms.cross_entropy + beta * terms.output_drift + self.config.lam * terms.weight_drift
 
     def loss_terms(self, batch: Batch, task: int, before: Before | None, sparsity: Tensor | None) -> LossTerms:
         """The parts of the loss on one batch of a task; one pass of the hypernetwork for all tasks so far."""

@@ -1,0 +1,408 @@
+"""HyperMask against the official program's recorded numbers, and its behaviour on a small stream."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.samples import Batch, Samples
+from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, StreamSpec, Task, UserError
+from methods import base
+from methods.hypermask import Before, HyperMask, LossTerms
+from tests.methods import golden
+
+GOLD = golden.group(golden.load("interval_a"), "hm")
+RUNS = ("train_masked", "train_plain", "train_l2norm")
+
+
+def as_percent(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def recorded_method(run: str, scenario: Scenario = TIL) -> HyperMask:
+    """HyperMask in float64 with the shapes, settings and first parameters of a recorded run."""
+    cfg = {key: value.item() for key, value in golden.group(GOLD, f"{run}/cfg").items()}
+    config = HyperMask.Config(
+        lr=cfg["lr"], embedding_size=5, hidden=(7, 6), sparsity=cfg["sparsity"],
+        adaptive_sparsity=cfg["adaptive"], beta=cfg["beta"], lam=cfg["lam"], norm=cfg["norm"],
+        masked_norm=cfg["masking"], regulariser_norm="official",
+    )  # fmt: skip
+    method = HyperMask(StreamSpec("golden", scenario, 3, 2, (10,), "mlp-8-6"), config)
+    method.hypernetwork.double()
+    set_parameters(method, golden.group(GOLD, f"{run}/init"))
+    return method
+
+
+def set_parameters(method: HyperMask, arrays: dict[str, np.ndarray]) -> None:
+    """h0.. are the embeddings, then the hypernetwork's tensors; t0.. the target's."""
+    tensors = golden.tensors(arrays)
+    n_tasks, n_targets = method.spec.n_tasks, len(method.target.sizes)
+    method.embeddings.data = torch.stack([tensors[f"h{i}"] for i in range(n_tasks)])
+    for i, p in enumerate(method.hypernetwork.parameters()):
+        p.data = tensors[f"h{n_tasks + i}"]
+    method.weights.data = torch.cat([tensors[f"t{i}"].flatten() for i in range(n_targets)])
+
+
+def tensors_of(method: HyperMask, gradients: bool = False) -> dict[str, Tensor]:
+    """Parameters, or their gradients, under their recorded names."""
+    leaves = [method.embeddings, *method.hypernetwork.parameters(), method.weights]
+    embeddings, *hypernetwork, weights = [leaf.grad if gradients else leaf.detach() for leaf in leaves]
+    named = {f"h{i}": row for i, row in enumerate(embeddings)}
+    named |= {f"h{len(named) + i}": value for i, value in enumerate(hypernetwork)}
+    shapes = method.target.weight_shapes.values()
+    parts = weights.split(method.target.sizes)
+    return named | {f"t{i}": part.view(shape) for i, (part, shape) in enumerate(zip(parts, shapes, strict=True))}
+
+
+def recorded_task(run: str, task: int) -> Task:
+    arrays = golden.tensors(golden.group(GOLD, f"{run}/task{task}"))
+    x, y = arrays["x"].flatten(0, 1), arrays["y"].flatten()
+    samples = Samples(x, torch.arange(len(x)), y, task)
+    return Task(task, samples, samples, Budget(arrays["x"].shape[1], steps=arrays["x"].shape[0]), 0)
+
+
+def in_recorded_order(n_samples: int, batch_size: int, *_: object):
+    yield from torch.arange(n_samples).view(-1, batch_size)
+
+
+# -- networks -----------------------------------------------------------------------------------------
+
+
+class WithNorm(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 3)
+        )
+
+
+class HyperMaskWithNorm(HyperMask):
+    def network(self, n_outputs: int | None = None) -> nn.Module:
+        return WithNorm()
+
+
+def with_norm(**config: object) -> HyperMask:
+    settings = HyperMask.Config(embedding_size=4, hidden=(6,), **config)
+    return HyperMaskWithNorm(StreamSpec("norm", TIL, 2, 3, (5,), "mlp"), settings)
+
+
+def test_batch_norm_is_not_masked_and_the_rest_is_as_recorded() -> None:
+    method = with_norm()
+    assert list(method.target.affine_shapes) == ["3.weight", "3.bias"]
+    method.weights.data = torch.cat([torch.from_numpy(GOLD[f"apply_bn2/w{i}"]).flatten() for i in range(2, 8)])
+    outputs = torch.cat([torch.from_numpy(GOLD[f"mask/h{i}"]).flatten() for i in range(6)])
+    masked = method.masked_weights(method.mask(outputs, as_percent(30.0)))
+    expected = np.concatenate([GOLD[f"apply_bn2/masked{i}"].ravel() for i in range(2, 8)])
+    golden.assert_close(masked, expected, 1e-9)
+
+
+def test_hypernetwork_and_masked_network_answer_as_recorded() -> None:
+    method = recorded_method("train_masked")
+    outputs = method.hypernetwork(method.embeddings)
+    sizes = method.target.sizes
+    for task in range(3):
+        for i, part in enumerate(outputs[task].split(sizes)):
+            golden.assert_close(part, GOLD[f"hnet_forward/task{task}/o{i}"].ravel(), 1e-9)
+    masked = np.concatenate([GOLD[f"masked_forward/w{i}"].ravel() for i in range(6)])
+    golden.assert_close(method.weights_of(0), masked, 1e-9)
+    logits = method.predict(torch.from_numpy(GOLD["masked_forward/x"]), 0)
+    golden.assert_close(logits, GOLD["masked_forward/logits"], 1e-9)
+
+
+# -- training -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_training_follows_the_recorded_trajectory(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "batch_order", in_recorded_order)
+    method = recorded_method(run)
+    log: list[tuple[float, ...]] = []
+    loss_terms = method.loss_terms
+
+    def logged(*args: object) -> LossTerms:
+        terms = loss_terms(*args)
+        log.append(tuple(value.item() for value in (method.total(terms, args[1]), *terms)))
+        return terms
+
+    monkeypatch.setattr(method, "loss_terms", logged)
+    for t in range(3):
+        task = recorded_task(run, t)
+        method.begin(task)
+        method.learn(task)
+        for key, value in golden.group(GOLD, f"{run}/end{t}").items():
+            golden.assert_close(tensors_of(method)[key], value, 1e-5, f"end{t} {key}")
+        for s in range(t + 1):
+            test = golden.tensors(golden.group(GOLD, f"{run}/task{s}"))
+            right = (method.predict(test["x_test"], s).argmax(1) == test["y_test"]).double().mean()
+            assert 100 * right.item() == pytest.approx(GOLD[f"{run}/test_accuracy_percent"][t, s], abs=1e-4)
+    golden.assert_close(torch.tensor(log, dtype=torch.float64), GOLD[f"{run}/log"][:, 2:], 1e-5, "log")
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize(("t", "iteration"), [(0, "0"), (0, "last"), (2, "0"), (2, "last")])
+def test_gradients_equal_the_recorded_ones(run: str, t: int, iteration: str) -> None:
+    method = recorded_method(run)
+    method.begin(recorded_task(run, t))
+    method.statistics = [{}, {}, {}]
+    step = f"{run}/step_task{t}_it{iteration}"
+    set_parameters(method, golden.group(GOLD, f"{step}/param"))
+    arrays = golden.tensors(golden.group(GOLD, f"{run}/task{t}"))
+    k, steps = (0 if iteration == "0" else len(arrays["x"]) - 1), len(arrays["x"])
+    before = recorded_memory(run) if t == 2 else None
+    ramps = method.config.adaptive_sparsity and t == 0
+    sparsity = method.sparsity(k + 1, steps) if ramps else method.sparsity()
+    terms = method.loss_terms(Batch(arrays["x"][k], arrays["y"][k], t), t, before, sparsity)
+    method.total(terms, t).backward()
+    actual, expected = tensors_of(method, gradients=True), golden.group(GOLD, f"{step}/grad")
+    for key, value in actual.items():
+        golden.assert_close(value, expected.get(key, np.zeros_like(value)), 1e-9, key)
+
+
+def recorded_memory(run: str) -> Before:
+    sizes = range(6)
+    outputs = [np.concatenate([GOLD[f"{run}/task2_targets/task{s}/o{i}"].ravel() for i in sizes]) for s in range(2)]
+    weights = np.concatenate([GOLD[f"{run}/task2_previous/t{i}"].ravel() for i in sizes])
+    return Before(torch.from_numpy(np.stack(outputs)), torch.from_numpy(weights))
+
+
+# -- answers without a task id ------------------------------------------------------------------------
+
+
+def answering(logits: Tensor, scenario: Scenario) -> HyperMask:
+    """A method whose masked networks give these logits (tasks, b, C), whatever the input."""
+    n_tasks, _, n_classes = logits.shape
+    method = HyperMask(StreamSpec("fixed", scenario, n_tasks, n_classes, (1,), "mlp-2"))
+    method.tasks_seen = n_tasks
+    method.logits = lambda x, task: logits[task]  # type: ignore[method-assign]
+    return method
+
+
+def test_entropy_inference_chooses_as_recorded() -> None:
+    logits = torch.from_numpy(GOLD["entropy/logits"])
+    x = torch.zeros(logits.shape[1], 1)
+    method = answering(logits, CIL)
+    assert method.infer_task(x).tolist() == GOLD["entropy/task"].tolist()
+    assert method.predict(x).argmax(1).tolist() == GOLD["entropy/abs_class"].tolist()
+    within = answering(logits, DIL).predict(x)
+    assert within.argmax(1).tolist() == (GOLD["entropy/abs_class"] % 2).tolist()
+
+
+def test_entropy_inference_survives_probabilities_that_underflow() -> None:
+    logits = torch.tensor([[[0.0, 1.0]], [[0.0, 500.0]], [[3.0, 0.0]]])
+    assert answering(logits, CIL).infer_task(torch.zeros(1, 1)).tolist() == [1]
+    assert torch.isfinite(answering(logits, CIL).predict(torch.zeros(1, 1))).all()
+
+
+# -- behaviour on a small stream ----------------------------------------------------------------------
+
+SMALL = {"embedding_size": 6, "hidden": (8,), "lr": 0.01}
+
+
+def blobs(scenario: Scenario, index: int, n: int = 96) -> Samples:
+    """Task `index` of three: two clouds of points, on axes of their own."""
+    generator = torch.Generator().manual_seed(index)
+    labels = torch.arange(n) % 2
+    x = 0.3 * torch.randn(n, 6, generator=generator)
+    x[torch.arange(n), 2 * index + labels] += 2.0
+    shown = labels + 2 * index if scenario is CIL else labels
+    return Samples(x, torch.arange(n), shown, index)
+
+
+def small_task(scenario: Scenario, index: int, steps: int = 60, validation: Samples | None = None) -> Task:
+    train = blobs(scenario, index)
+    return Task(index, train, train if validation is None else validation, Budget(16, steps=steps), index)
+
+
+def small_method(scenario: Scenario, **config: object) -> HyperMask:
+    spec = StreamSpec("blobs", scenario, 3, 2, (6,), "mlp-20")
+    return HyperMask(spec, HyperMask.Config(**{**SMALL, **config}))
+
+
+def learnt(scenario: Scenario, n_tasks: int = 3, **config: object) -> HyperMask:
+    method = small_method(scenario, **config)
+    for index in range(n_tasks):
+        task = small_task(scenario, index)
+        method.begin(task)
+        method.learn(task)
+    return method
+
+
+@pytest.mark.parametrize("scenario", [TIL, DIL, CIL])
+def test_learns_three_tasks_and_answers_in_each_scenario(scenario: Scenario) -> None:
+    method = learnt(scenario, beta=0.1)
+    for index in range(3):
+        samples = blobs(scenario, index)
+        task_id = index if scenario is TIL else None
+        assert method.predict(samples.x, task_id).shape == (96, 6 if scenario is CIL else 2)
+        if scenario is TIL:
+            assert method.accuracy(samples, task_id) > 0.85
+    if scenario is CIL:
+        right = [(method.infer_task(blobs(CIL, i).x) == i).float().mean() for i in range(3)]
+        answered = [method.accuracy(blobs(CIL, i)) for i in range(3)]
+        assert all(a <= r for a, r in zip(answered, right, strict=True))
+
+
+@pytest.mark.parametrize("scenario", [TIL, DIL, CIL])
+def test_answers_before_any_task_and_for_the_next_one(scenario: Scenario) -> None:
+    method = small_method(scenario)
+    x = blobs(scenario, 0).x
+    assert method.predict(x, 2 if scenario is TIL else None).shape == (96, 2)
+    with pytest.raises(UserError, match="task id"):
+        small_method(TIL).predict(x)
+
+
+def test_prediction_does_not_depend_on_the_batch_or_change_state() -> None:
+    method = learnt(CIL, 2)
+    x = blobs(CIL, 0).x
+    state = method.state_dict()
+    together = method.predict(x)
+    alone = torch.cat([method.predict(row[None]) for row in x[:5]])
+    torch.testing.assert_close(together[:5], alone, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(method.state_dict(), state, rtol=0, atol=0)
+
+
+def test_state_put_into_a_fresh_method_continues_in_the_same_way() -> None:
+    first = learnt(TIL, 2)
+    second = small_method(TIL)
+    second.load_state_dict(first.state_dict())
+    for method in (first, second):
+        task = small_task(TIL, 2)
+        method.begin(task)
+        method.learn(task)
+    torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
+    assert second.parameters_trained() == sum(p.numel() for p in first.hypernetwork.parameters()) + 18 + 182
+
+
+def test_huge_beta_keeps_the_masks_of_old_tasks_and_none_does_not() -> None:
+    drifts = {}
+    for beta in (0.0, 1e3):
+        method = learnt(TIL, 1, beta=beta, lam=0.0)
+        before = method.mask(method.hypernetwork(method.embeddings)[0], None)
+        task = small_task(TIL, 1)
+        method.begin(task)
+        method.learn(task)
+        after = method.mask(method.hypernetwork(method.embeddings)[0], None)
+        drifts[beta] = (after - before).abs().max().item()
+    assert drifts[1e3] < 0.02 < drifts[0.0]
+
+
+def test_huge_lambda_keeps_the_target_weights() -> None:
+    method = learnt(TIL, 1, lr=1e-3)
+    before = method.weights.detach().clone()
+    moved = []
+    for lam in (0.0, 10.0):
+        again = small_method(TIL, lr=1e-3, lam=lam, masked_norm=False)
+        again.load_state_dict(method.state_dict())
+        task = small_task(TIL, 1)
+        again.begin(task)
+        again.learn(task)
+        moved.append((again.weights - before).abs().mean().item())
+    assert moved[1] < 0.1 * moved[0]
+
+
+@pytest.mark.parametrize(("normalisation", "factor"), [("mean", 1.0), ("official", 1 / 3), ("sum", 3.0)])
+def test_regulariser_normalisations(normalisation: str, factor: float) -> None:
+    method = small_method(TIL, beta=0.5, lam=0.25, regulariser_norm=normalisation)
+    terms = LossTerms(*torch.tensor([1.0, 4.0, 8.0]))
+    assert method.total(terms, 3).item() == pytest.approx(1.0 + 0.5 * 4.0 * factor + 0.25 * 8.0)
+
+
+def gradients_of_second_task(**config: object) -> HyperMask:
+    method = learnt(TIL, 1, **config)
+    before = method.remember(1)
+    with torch.no_grad():
+        method.weights.add_(0.01)
+    for p in (method.weights, method.embeddings, *method.hypernetwork.parameters()):
+        p.grad = None
+    method.begin(small_task(TIL, 1))
+    method.statistics.append({})
+    terms = method.loss_terms(small_task(TIL, 1).train.batch(slice(0, 8)), 1, before, method.sparsity())
+    terms.weight_drift.backward(retain_graph=True)
+    return method
+
+
+def test_detached_masks_get_no_gradient_from_the_weight_regulariser() -> None:
+    assert gradients_of_second_task(detach_mask=False).embeddings.grad[1].abs().sum() > 0
+    detached = gradients_of_second_task(detach_mask=True)
+    assert detached.embeddings.grad is None
+    assert detached.weights.grad.abs().sum() > 0
+
+
+def test_frozen_embeddings_of_old_tasks_do_not_move() -> None:
+    for freeze in (False, True):
+        first = learnt(TIL, 1, freeze_embeddings=freeze)
+        before = first.embeddings.detach().clone()
+        task = small_task(TIL, 1)
+        first.begin(task)
+        first.learn(task)
+        moved = (first.embeddings.detach() - before).abs().amax(1)
+        assert (moved[0] == 0) == freeze
+        assert moved[1] > 0
+        assert moved[2] == 0
+
+
+@pytest.mark.parametrize(("unmasked", "n_open"), [("bias", 2), ("layer", 42), ("nothing", 0)])
+def test_open_weights_pass_without_mask(unmasked: str, n_open: int) -> None:
+    method = small_method(TIL, unmasked=unmasked, sparsity=60.0)
+    equal = method.weights_of(0) == method.weights
+    assert int(equal.sum()) == n_open
+    assert equal[len(equal) - n_open :].all()
+
+
+def test_validation_keeps_the_best_weights_and_judges_what_it_keeps() -> None:
+    method = small_method(TIL, selection="val", check_every=5)
+    wrong_way = blobs(TIL, 0)
+    task = small_task(TIL, 0, validation=Samples(wrong_way.pixels, wrong_way.rows, 1 - wrong_way.labels, 0))
+    seen = []
+    accuracy = method.accuracy
+    method.accuracy = lambda *args: seen.append(accuracy(*args)) or seen[-1]  # type: ignore[method-assign]
+    method.begin(task)
+    method.learn(task)
+    assert accuracy(task.validation, 0) == max(seen) > seen[-1]  # learning makes inverted labels worse
+
+
+def test_plateau_lowers_the_learning_rate() -> None:
+    method = small_method(TIL, plateau=True)
+    train = blobs(TIL, 0)
+    rates = []
+    task = Task(0, train, train, Budget(16, epochs=20), 0)
+    method.progress = lambda _: rates.append(method.hypernetwork.output.update.lr)
+    method.begin(task)
+    method.learn(task)
+    assert len(rates) == 20
+    assert min(rates) == pytest.approx(0.01 * math.sqrt(0.1) ** (len(set(rates)) - 1))
+    assert len(set(rates)) in (2, 3, 4)
+
+
+@pytest.mark.parametrize("config", [{"selection": "val"}, {"plateau": True}])
+def test_selection_without_validation_samples_says_so(config: dict[str, object]) -> None:
+    nothing = torch.empty(0, dtype=torch.int64)
+    empty = Samples(torch.empty(0, 6), nothing, nothing, 0)
+    with pytest.raises(UserError, match="validation"):
+        small_method(TIL, **config).learn(small_task(TIL, 0, validation=empty))
+
+
+@pytest.mark.parametrize("config", [{"sparsity": 101.0}, {"sparsity": -1.0}, {"norm": 3}])
+def test_impossible_settings_are_refused(config: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=next(iter(config))):
+        HyperMask.Config(**config)
+
+
+def test_statistics_of_batch_norm_are_kept_for_each_task() -> None:
+    method = with_norm(lr=0.01)
+    for index in range(2):
+        x = torch.randn(64, 5, generator=torch.Generator().manual_seed(index)) + 4 * index
+        samples = Samples(x, torch.arange(64), torch.arange(64) % 3, index)
+        task = Task(index, samples, samples, Budget(16, steps=20), 0)
+        method.begin(task)
+        method.learn(task)
+    first, second = (statistics["3.running_mean"] for statistics in method.statistics)
+    assert not torch.allclose(first, second, atol=0.1)
+    alone, together = method.predict(x[:1], 1), method.predict(x, 1)[:1]
+    torch.testing.assert_close(alone, together)
+    restored = with_norm(lr=0.01)
+    restored.load_state_dict(method.state_dict())
+    torch.testing.assert_close(restored.predict(x, 0), method.predict(x, 0), rtol=0, atol=0)
