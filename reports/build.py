@@ -1,0 +1,168 @@
+"""From a results folder to the report: tables, figures, PDF. Knows records only."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from benchmarks.types import UserError
+from reports.load import Problem, Records, load
+from reports.paper import Paper, paper
+from reports.render import to_csv, to_latex, to_markdown
+from reports.study import Study, study
+
+FIGURE_FORMATS = ("svg", "pdf", "png")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the report lies."""
+
+    folder: Path
+    pdf: Path
+    markdown: Path
+    cells: Path
+    """cells.csv: one line a cell with every metric and the folder of its record."""
+    csv: tuple[Path, ...]
+    latex: tuple[Path, ...]
+    figures: tuple[Path, ...]
+    problems: tuple[Problem, ...] = field(default=())
+    """Folders that could not be read."""
+
+
+def build_report(results: Path, out: Path | None = None, *, cells: Sequence[Path] | None = None) -> Report:
+    """Write the report of all records below `results`, or of the folders `cells` only, into `out`.
+
+    Default `out`: results/report. The old report is replaced when the new one is whole. Raises UserError
+    where there is no record, or `out` cannot be written.
+    """
+    results = Path(results)
+    out = results / "report" if out is None else Path(out)
+    records = load(results, cells)
+    with _replacing(out) as folder:
+        _write(study(records), folder)
+    return _report(out, records)
+
+
+def _write(found: Study, folder: Path) -> None:
+    figures = _save_figures(found, folder / "figures")
+    document = paper(found, figures)
+    found.frame.to_csv(folder / "cells.csv", index=False)
+    _write_tables(document, folder)
+    source = folder / "source"
+    source.mkdir()
+    (source / "report.json").write_text(json.dumps(document.data, ensure_ascii=False, indent=1), encoding="utf-8")
+    template = resources.files("reports").joinpath("paper.typ").read_text(encoding="utf-8")
+    (source / "report.typ").write_text(template, encoding="utf-8")
+    compile_pdf(source / "report.typ", folder / "report.pdf")
+
+
+def compile_pdf(template: Path, pdf: Path) -> None:
+    """Typeset `template`, which reads report.json beside it and figures in ../figures."""
+    import typst
+
+    typst.compile(str(template), output=str(pdf), root=str(template.parent.parent))
+
+
+def _save_figures(found: Study, folder: Path) -> list[dict[str, Any]]:
+    from reports.figures import all_figures
+    from reports.style import drawing, looks
+
+    folder.mkdir(parents=True)
+    saved = []
+    with drawing():
+        for drawn in all_figures(found, looks(found)):
+            for kind in FIGURE_FORMATS:
+                metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+                drawn.figure.savefig(folder / f"{drawn.stem}.{kind}", dpi=160, metadata=metadata)
+            saved.append(
+                {
+                    "path": f"../figures/{drawn.stem}.svg",
+                    "caption": drawn.caption,
+                    "width": round(float(drawn.figure.get_figwidth()), 3),
+                    "wide": drawn.wide,
+                    "appendix": drawn.appendix,
+                }
+            )
+    return saved
+
+
+def _write_tables(document: Paper, folder: Path) -> None:
+    tables = folder / "tables"
+    tables.mkdir()
+    for table in document.tables:
+        for suffix, text in (("csv", to_csv(table)), ("md", to_markdown(table)), ("tex", to_latex(table))):
+            (tables / f"{table.stem}.{suffix}").write_text(text, encoding="utf-8")
+    (folder / "report.md").write_text(_markdown(document), encoding="utf-8")
+
+
+def _markdown(document: Paper) -> str:
+    parts = [f"# {document.data['title']}", document.data["subtitle"], " ".join(document.data["summary"])]
+    by_stem = {table.stem: table for table in document.tables}
+    written: set[str] = set()
+    for block in (*document.data["body"], *document.data["appendix"]):
+        if block["kind"] == "heading":
+            parts.append(f"{'#' * (block['level'] + 1)} {block['text']}")
+        elif block["kind"] == "paragraph":
+            parts.append(block["text"])
+        elif block["kind"] == "formula":
+            parts.append(f"- **{block['name']}** {block['text']}")
+        elif block["kind"] == "code":
+            parts.append(f"    {block['text']}\n\n{block['note']}")
+        elif block["kind"] == "figure":
+            stem = Path(block["path"]).stem
+            parts.append(f"![{block['caption']}](figures/{stem}.png)\n\n{block['caption']}")
+        elif block["stem"] not in written:
+            written.add(block["stem"])
+            parts.append(to_markdown(by_stem[block["stem"]]).rstrip())
+    return "\n\n".join(parts) + "\n"
+
+
+@contextmanager
+def _replacing(out: Path):
+    """A temporary folder beside `out` that takes its place at the end; nothing is left behind on an error."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise UserError(f"the report cannot be written to {out}: {error.strerror}") from error
+    try:
+        yield scratch
+        old = scratch.with_name(scratch.name + "-old")
+        if out.exists():
+            os.replace(out, old)
+        scratch.chmod(0o755)
+        os.replace(scratch, out)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"the report cannot be written to {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _report(out: Path, records: Records) -> Report:
+    def every(pattern: str) -> tuple[Path, ...]:
+        return tuple(sorted(out.glob(pattern)))
+
+    return Report(
+        folder=out,
+        pdf=out / "report.pdf",
+        markdown=out / "report.md",
+        cells=out / "cells.csv",
+        csv=every("tables/*.csv"),
+        latex=every("tables/*.tex"),
+        figures=_flat(every(f"figures/*.{kind}") for kind in FIGURE_FORMATS),
+        problems=records.problems,
+    )
+
+
+def _flat(parts: Iterable[tuple[Path, ...]]) -> tuple[Path, ...]:
+    return tuple(path for part in parts for path in part)

@@ -1,0 +1,180 @@
+"""The main findings in plain words, each sentence from data, none where the data do not carry it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from reports import statistics
+from reports.load import Status
+from reports.metrics import ACC, BWT, FORGETTING, INFERENCE
+from reports.study import LOWER_BOUND, Group, Study, pretty
+from reports.tables import percent
+
+
+def findings(study: Study) -> list[str]:
+    """Sentences, most important first."""
+    return [
+        *_what(study),
+        *_winners(study),
+        *_significance(study),
+        *_bounds(study),
+        *_inference(study),
+        *_guarantees(study),
+        *_failures(study),
+    ]
+
+
+def join(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def count(number: int, word: str, many: str | None = None) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{number} {word}" if number == 1 else f"{number} {many or word + 's'}"
+
+
+def _what(study: Study) -> Iterator[str]:
+    seeds = sorted({len(study.seeds(group)) for group in study.groups})
+    often = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    done = sum(entry.record.done for entry in study.entries)
+    names = join([pretty(benchmark) for benchmark in study.benchmarks])
+    scenarios = join([scenario.upper() for scenario in study.scenarios])
+    yield (
+        f"{count(len(study.labels), 'method')} on {names} in {scenarios}, {often} each: {done} of "
+        f"{count(len(study.entries), 'cell')} ended with results."
+    )
+
+
+def means(study: Study, group: Group) -> list[tuple[str, float]]:
+    """Labels and their mean ACC, best first, the upper bound left out."""
+    found = []
+    for label in study.rows(group):
+        values = study.values(group, label, ACC)
+        if values and label not in study.references:
+            found.append((label, sum(values.values()) / len(values)))
+    return sorted(found, key=lambda pair: -pair[1])
+
+
+def _winners(study: Study) -> Iterator[str]:
+    for scenario in study.scenarios:
+        groups = [group for group in study.groups if group.scenario == scenario]
+        first: dict[str, list[str]] = {}
+        for group in groups:
+            ranked = means(study, group)
+            if len(ranked) < 2:
+                continue
+            (best, top), (second, next_best) = ranked[:2]
+            line = f"{pretty(group.benchmark)}: {percent(top)} %, {100 * (top - next_best):.2f} points before {second}"
+            first.setdefault(best, []).append(line)
+        if first:
+            parts = [f"{best} is best on {join(lines)}" for best, lines in first.items()]
+            yield f"In {scenario.upper()}, {'; '.join(parts)}."
+
+
+def _significance(study: Study) -> Iterator[str]:
+    tested: list[tuple[Group, str, str, statistics.Comparison]] = []
+    for group in study.groups:
+        ranked = means(study, group)
+        if len(ranked) < 2:
+            continue
+        best, second = ranked[0][0], ranked[1][0]
+        a, b = study.values(group, best, ACC), study.values(group, second, ACC)
+        seeds = sorted(a.keys() & b.keys())
+        if seeds:
+            comparison = statistics.sign_flip([a[s] for s in seeds], [b[s] for s in seeds])
+            tested.append((group, best, second, comparison))
+    if not tested:
+        return
+    able = [test for test in tested if statistics.smallest_p(test[3].n) <= statistics.ALPHA]
+    if not able:
+        most = max(test[3].n for test in tested)
+        yield (
+            f"With {count(most, 'paired seed')} no difference can be significant: an exact two-sided sign-flip test "
+            f"gives p = {statistics.smallest_p(most):.3g} at best, and 6 seeds are needed for p < 0.05."
+        )
+        return
+    adjusted = statistics.holm([test[3].p for test in able])
+    clear = [test for test, p in zip(able, adjusted, strict=True) if p <= statistics.ALPHA]
+    yield (
+        f"The lead of the best over the second is significant in {len(clear)} of {count(len(able), 'comparison')} "
+        "(exact sign-flip test paired over seeds, Holm-adjusted, 5 %)"
+        + (f": {join([f'{g.title} (p = {c.p:.3g}, d = {c.effect:.1f})' for g, _, _, c in clear])}." if clear else ".")
+    )
+
+
+def _bounds(study: Study) -> Iterator[str]:
+    lost = []
+    for group in study.groups:
+        for label in study.rows(group):
+            if any(entry.record.method == LOWER_BOUND for entry in study.at(group, label)):
+                values = study.values(group, label, FORGETTING)
+                if values:
+                    lost.append((sum(values.values()) / len(values), group))
+    if not lost:
+        return
+    low, high = min(lost, key=lambda p: p[0]), max(lost, key=lambda p: p[0])
+    if low[1] == high[1]:
+        yield f"Plain fine-tuning forgets {100 * high[0]:.1f} points ({high[1].title})."
+    else:
+        yield (
+            f"Plain fine-tuning forgets between {100 * low[0]:.1f} points ({low[1].title}) and {100 * high[0]:.1f} "
+            f"points ({high[1].title})."
+        )
+    kept = [
+        (group, label, sum(v.values()) / len(v))
+        for group in study.groups
+        for label in study.rows(group)
+        if label not in study.references and (v := study.values(group, label, BWT))
+    ]
+    if kept:
+        group, label, worst = min(kept, key=lambda t: t[2])
+        near = sum(value >= -0.01 for _, _, value in kept)
+        yield (
+            f"Backward transfer is within one point of zero or above in {near} of {len(kept)} method-benchmark-scenario "
+            f"combinations; the lowest is {percent(worst, signed=True)} points ({label}, {group.title})."
+        )
+
+
+def _inference(study: Study) -> Iterator[str]:
+    parts = []
+    for group in study.groups:
+        for label in study.rows(group):
+            values = study.values(group, label, INFERENCE)
+            if values:
+                parts.append(f"{label} {percent(sum(values.values()) / len(values))} % ({pretty(group.benchmark)})")
+    if parts:
+        yield f"Task inference in CIL finds the right task for {join(parts[:6])} of the test samples."
+
+
+def _guarantees(study: Study) -> Iterator[str]:
+    from reports.guarantees import promises
+
+    for promise in promises(study):
+        share = f"{promise.holding} of {promise.claims} claims hold at the end"
+        certified = "" if promise.certified is None else f", certified accuracy {percent(promise.certified)} %"
+        broken = (
+            "no case of accuracy below the certificate"
+            if not promise.violations
+            else f"{count(promise.violations, 'case')} of accuracy below the certificate"
+        )
+        yield f"Guarantee of {promise.label} on {promise.group.title}: {share}{certified}; {broken}."
+
+
+def _failures(study: Study) -> Iterator[str]:
+    statuses = Counter(entry.record.status for entry in study.entries)
+    words = {
+        Status.SKIPPED: "skipped",
+        Status.DIVERGED: "diverged",
+        Status.FAILED: "failed",
+        Status.OOM: "out of memory",
+        Status.RUNNING: "unfinished",
+    }
+    parts = [f"{statuses[status]} {word}" for status, word in words.items() if statuses[status]]
+    if parts:
+        yield f"Cells without results: {join(parts)}; the tables name each with its reason."
+    if study.source.superseded:
+        yield f"{count(len(study.source.superseded), 'record')} of older code gave way to newer ones of the same cell."
+    if study.source.problems:
+        yield f"{count(len(study.source.problems), 'folder')} could not be read and were left out (see the appendix)."

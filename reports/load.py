@@ -1,0 +1,301 @@
+"""Records from disk: what is whole is read, what is not is named; nothing is guessed or merged."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.types import UserError
+from reports.metrics import Matrix
+
+SCHEMA = 1
+
+
+class Status(StrEnum):
+    DONE = "done"
+    SKIPPED = "skipped"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    RUNNING = "running"
+    OOM = "oom"
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """One line of claims.csv: what was left of the promise for `task` after learning `after` tasks."""
+
+    after: int
+    task: int
+    contained: bool
+    outside: int
+    drift: float
+    median_width: float
+    median_logit_width: float
+    violation: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished or unfinished cell. Matrices are (T+1, T) fractions, NaN where not measured."""
+
+    folder: Path
+    """Relative to the results folder."""
+    root: Path
+    key: str
+    status: Status
+    reason: str
+    benchmark: str
+    scenario: str
+    method: str
+    label: str
+    seed: int
+    config: Mapping[str, Any]
+    budget: Mapping[str, Any]
+    network: str
+    n_tasks: int
+    classes_per_task: int
+    task_names: tuple[str, ...]
+    source: str
+    suite: str
+    command: str
+    environment: Mapping[str, Any]
+    started: str
+    finished: str
+    train_seconds: tuple[float, ...]
+    evaluate_seconds: tuple[float, ...]
+    peak_rss: float | None
+    peak_device: float | None
+    parameters_trained: int | None
+    parameters_stored: int | None
+    stored_per_task: tuple[int, ...]
+    accuracy: Matrix | None = field(repr=False, default=None)
+    certified: Matrix | None = field(repr=False, default=None)
+    inferred: Matrix | None = field(repr=False, default=None)
+
+    @property
+    def done(self) -> bool:
+        return self.status is Status.DONE
+
+    @cached_property
+    def claims(self) -> tuple[ClaimRow, ...]:
+        """Rows of claims.csv; empty where the method promises nothing or the file cannot be read."""
+        return tuple(_claims(self.root / self.folder / "claims.csv"))
+
+    @cached_property
+    def losses(self) -> tuple[tuple[int, int, float], ...]:
+        """Rows (task, step, loss) of steps.csv."""
+        return tuple(_losses(self.root / self.folder / "steps.csv"))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A folder that was left out, and why."""
+
+    folder: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Records:
+    root: Path
+    records: tuple[Record, ...]
+    problems: tuple[Problem, ...] = ()
+    superseded: tuple[Record, ...] = ()
+
+
+def load(root: Path, cells: Sequence[Path] | None = None) -> Records:
+    """All records below `root`, or those of the folders `cells` only.
+
+    Raises UserError where `root` is no folder or holds no record at all.
+    """
+    if not root.is_dir():
+        raise UserError(f"there is no results folder {root}")
+    records, problems = [], []
+    folders = sorted(root.glob("*/*/*/seed*")) if cells is None else [Path(cell) for cell in cells]
+    for folder in folders:
+        if not folder.is_dir():
+            continue
+        try:
+            records.append(_read(folder, root))
+        except _Broken as error:
+            problems.append(Problem(_relative(folder, root).as_posix(), str(error)))
+    if not records:
+        listed = "; ".join(f"{p.folder}: {p.reason}" for p in problems[:3])
+        raise UserError(f"{root} holds no readable record (<benchmark>/<scenario>/<method>/seed...)" + _after(listed))
+    kept, superseded = _newest(records)
+    return Records(root, tuple(kept), tuple(problems), tuple(superseded))
+
+
+class _Broken(Exception):
+    """A folder that is no whole record of this layout."""
+
+
+def _after(text: str) -> str:
+    return f"; {text}" if text else ""
+
+
+def _relative(folder: Path, root: Path) -> Path:
+    try:
+        return folder.resolve().relative_to(root.resolve())
+    except ValueError:
+        return folder
+
+
+def _read(folder: Path, root: Path) -> Record:
+    try:
+        raw = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _Broken("no cell.json") from None
+    except (OSError, ValueError) as error:
+        raise _Broken(f"cell.json cannot be read ({type(error).__name__})") from None
+    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+        found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
+        raise _Broken(f"layout {found!r}; this report reads layout {SCHEMA}")
+    try:
+        record = _from_json(raw, _relative(folder, root), root)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _Broken(f"cell.json is not of this layout ({type(error).__name__}: {error})") from None
+    if folder.name != f"seed{record.seed}-{record.key[:12]}":
+        raise _Broken(f"the folder's name does not fit its record (seed {record.seed}, key {record.key[:12]})")
+    if record.done and record.accuracy is None:
+        raise _Broken("status done, but no accuracy.csv")
+    return record
+
+
+def _from_json(raw: Mapping[str, Any], folder: Path, root: Path) -> Record:
+    tasks = int(raw["n_tasks"])
+    seconds, memory, parameters = (raw.get(name) or {} for name in ("seconds", "memory_bytes", "parameters"))
+    status = Status(raw["status"])
+
+    def matrix(name: str) -> Matrix | None:
+        return _matrix(root / folder / name, tasks)
+
+    return Record(
+        folder=folder,
+        root=root,
+        key=str(raw["key"]),
+        status=status,
+        reason=str(raw.get("reason") or ""),
+        benchmark=str(raw["benchmark"]),
+        scenario=str(raw["scenario"]),
+        method=str(raw["method"]),
+        label=str(raw.get("label") or raw["method"]),
+        seed=int(raw["seed"]),
+        config=dict(raw.get("config") or {}),
+        budget=dict(raw.get("budget") or {}),
+        network=str(raw.get("network") or ""),
+        n_tasks=tasks,
+        classes_per_task=int(raw.get("classes_per_task") or 0),
+        task_names=tuple(map(str, raw.get("task_names") or ())),
+        source=str(raw.get("source") or ""),
+        suite=str(raw.get("suite") or ""),
+        command=str(raw.get("command") or ""),
+        environment=dict(raw.get("environment") or {}),
+        started=str(raw.get("started") or ""),
+        finished=str(raw.get("finished") or ""),
+        train_seconds=tuple(map(float, seconds.get("train") or ())),
+        evaluate_seconds=tuple(map(float, seconds.get("evaluate") or ())),
+        peak_rss=_number(memory.get("peak_rss")),
+        peak_device=_number(memory.get("peak_device")),
+        parameters_trained=_whole(parameters.get("trained")),
+        parameters_stored=_whole(parameters.get("stored")),
+        stored_per_task=tuple(map(int, raw.get("stored_per_task") or ())),
+        accuracy=matrix("accuracy.csv"),
+        certified=matrix("certified.csv"),
+        inferred=matrix("inferred.csv"),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _matrix(path: Path, tasks: int) -> Matrix | None:
+    """The (T+1, T) matrix of one CSV file, None where there is no file; raises _Broken for anything else."""
+    try:
+        lines = path.read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise _Broken(f"{path.name} cannot be read ({type(error).__name__})") from None
+    try:
+        rows = [line.split(",") for line in lines[1:]]
+        values = np.array([[float(value or "nan") for value in row] for row in rows])
+    except ValueError:
+        raise _Broken(f"{path.name} is not a matrix of numbers") from None
+    if values.shape != (tasks + 1, tasks + 1) or not np.array_equal(values[:, 0], np.arange(tasks + 1)):
+        raise _Broken(f"{path.name} is cut short or has another shape than {tasks + 1} rows for {tasks} tasks")
+    matrix = values[:, 1:]
+    if ((matrix < 0) | (matrix > 1)).any():
+        raise _Broken(f"{path.name} holds values outside 0..1")
+    return matrix
+
+
+def _claims(path: Path) -> Iterator[ClaimRow]:
+    for row in _rows(path):
+        try:
+            yield ClaimRow(
+                after=int(row["after"]),
+                task=int(row["task"]),
+                contained=_truth(row["contained"]),
+                outside=int(row.get("outside") or 0),
+                drift=float(row.get("drift") or "nan"),
+                median_width=float(row.get("median_width") or "nan"),
+                median_logit_width=float(row.get("median_logit_width") or "nan"),
+                violation=_truth(row.get("violation") or ""),
+                reason=row.get("reason") or "",
+            )
+        except (KeyError, TypeError, ValueError):
+            continue
+
+
+def _losses(path: Path) -> Iterator[tuple[int, int, float]]:
+    for row in _rows(path):
+        try:
+            yield int(row["task"]), int(row["step"]), float(row["loss"])
+        except (KeyError, TypeError, ValueError):
+            continue
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, ValueError):
+        return []
+
+
+def _truth(text: str) -> bool:
+    return text.strip().lower() in {"1", "true", "yes", "1.0"}
+
+
+def _newest(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Of records that differ in their source only, the newest; one still running gives way to an older finished one."""
+    by_cell: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        by_cell.setdefault(_same(record), []).append(record)
+    kept, superseded = [], []
+    for group in by_cell.values():
+        group.sort(key=lambda r: (r.status is not Status.RUNNING, r.finished or r.started, r.key))
+        kept.append(group[-1])
+        superseded.extend(group[:-1])
+    return kept, superseded
+
+
+def _same(record: Record) -> tuple[str, ...]:
+    settings = json.dumps([record.config, record.budget], sort_keys=True, default=str)
+    names = (record.benchmark, record.scenario, record.method, record.label, str(record.seed), record.network)
+    return (*names, str(record.n_tasks), str(record.classes_per_task), settings)

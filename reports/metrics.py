@@ -1,0 +1,149 @@
+"""Continual-learning metrics: pure functions of the accuracy matrix R.
+
+R is (T+1, T): row 0 is the network before any training, R[i, j] the test accuracy (a fraction) on the
+task with index j after learning i tasks; NaN where nothing was measured. In the papers' 1-based notation
+R[j, j] is here `R[j + 1, j]`. All values are fractions; what is undefined comes back as a reason, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+"""(T+1, T) accuracies, NaN where not measured."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric's value (a fraction), or the reason why there is none."""
+
+    value: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a table must know about a metric."""
+
+    key: str
+    short: str
+    title: str
+    higher_is_better: bool
+    formula: str
+    source: str
+
+
+ACC = Metric("acc", "ACC", "average accuracy", True, "mean_j R[T,j]", "Lopez-Paz & Ranzato 2017")
+BWT = Metric("bwt", "BWT", "backward transfer", True, "1/(T-1) sum_{j<T} (R[T,j] - R[j,j])", "Lopez-Paz & Ranzato 2017")
+FORGETTING = Metric(
+    "forgetting",
+    "F",
+    "forgetting",
+    False,
+    "1/(T-1) sum_{j<T} (max_{j<=l<T} R[l,j] - R[T,j])",
+    "Chaudhry et al. 2018",
+)
+FWT = Metric(
+    "fwt", "FWT", "forward transfer", True, "1/(T-1) sum_{j>1} (R[j-1,j] - R[0,j])", "Lopez-Paz & Ranzato 2017"
+)
+LA = Metric("la", "LA", "learning accuracy", True, "mean_j R[j,j]", "Riemer et al. 2019")
+AIA = Metric("aia", "AIA", "average incremental accuracy", True, "mean_i mean_{j<=i} R[i,j]", "Rebuffi et al. 2017")
+INTRANSIGENCE = Metric(
+    "intransigence",
+    "I",
+    "intransigence",
+    False,
+    "mean_k (R_joint[k,k] - R[k,k]), joint run of the same seed",
+    "Chaudhry et al. 2018",
+)
+CERTIFIED = Metric("certified", "certified ACC", "certified accuracy", True, "mean_j C[T,j]", "this suite")
+INFERENCE = Metric(
+    "inference", "task inf.", "task-inference accuracy", True, "mean_j of the share of task j given to task j", ""
+)
+
+TABLE_METRICS = (ACC, BWT, FORGETTING, FWT, LA, AIA, INTRANSIGENCE)
+"""The metrics of accuracy that every record can give, in the order of the tables."""
+
+
+def acc(r: Matrix) -> Measure:
+    """Average accuracy after the last task."""
+    return _mean(r[-1], "the row after the last task")
+
+
+def bwt(r: Matrix) -> Measure:
+    """Backward transfer: change of the old tasks since each was learnt."""
+    return _two_tasks(r, lambda: _mean(r[-1, :-1] - _diagonal(r)[:-1], "the last row or the diagonal"))
+
+
+def forgetting(r: Matrix) -> Measure:
+    """Chaudhry et al.: best accuracy from learning the task to before the last one, minus the final one.
+
+    Negative where the last task improved the old ones.
+    """
+
+    def value() -> Measure:
+        tasks = r.shape[1]
+        peaks = np.array([np.max(r[j + 1 : tasks, j]) for j in range(tasks - 1)])  # NaN where not measured
+        return _mean(peaks - r[-1, :-1], "the lower triangle")
+
+    return _two_tasks(r, value)
+
+
+def fwt(r: Matrix, scenario: str) -> Measure:
+    """Forward transfer: the next task before it is learnt, against the untrained network; not in CIL."""
+    if scenario == "cil":
+        return Measure(None, "FWT is not defined in CIL: classes not seen yet cannot be answered")
+
+    def value() -> Measure:
+        later = np.arange(1, r.shape[1])
+        return _mean(r[later, later] - r[0, later], "the row before training or the next task")
+
+    return _two_tasks(r, value)
+
+
+def learning_accuracy(r: Matrix) -> Measure:
+    """Accuracy on each task just after learning it; ACC = LA + (T-1)/T BWT."""
+    return _mean(_diagonal(r), "the diagonal")
+
+
+def average_incremental_accuracy(r: Matrix) -> Measure:
+    """Mean over i of the average accuracy on the i tasks learnt so far."""
+    return _mean(accuracy_so_far(r), "the lower triangle")
+
+
+def intransigence(r: Matrix, reference: Matrix | None) -> Measure:
+    """How much worse each new task is learnt than by the reference, joint training on all tasks so far."""
+    if reference is None:
+        return Measure(None, "intransigence needs a finished joint run of the same seed")
+    if reference.shape != r.shape:
+        return Measure(None, "the joint run of the same seed has another number of tasks")
+    return _mean(_diagonal(reference) - _diagonal(r), "the diagonal")
+
+
+def accuracy_so_far(r: Matrix) -> Matrix:
+    """(T,): average accuracy on tasks 1..i after learning i of them; NaN where a value is missing."""
+    return np.array([r[i, :i].mean() for i in range(1, r.shape[0])])
+
+
+def forgetting_so_far(r: Matrix) -> Matrix:
+    """(T-1,): forgetting after learning 2..T tasks, each with the tasks seen by then."""
+    values = (forgetting(r[: k + 1, :k]).value for k in range(2, r.shape[1] + 1))
+    return np.array([np.nan if value is None else value for value in values])
+
+
+def _diagonal(r: Matrix) -> Matrix:
+    return np.diagonal(r[1:])
+
+
+def _two_tasks(r: Matrix, value: Callable[[], Measure]) -> Measure:
+    return value() if r.shape[1] > 1 else Measure(None, "undefined: needs 2 tasks")
+
+
+def _mean(values: Matrix, where: str) -> Measure:
+    if np.isnan(values).any():
+        return Measure(None, f"{where} of R was not measured in full")
+    return Measure(float(values.mean()))

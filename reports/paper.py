@@ -1,0 +1,228 @@
+"""The order of the report: a list of headings, paragraphs, tables and figures, drawn by the typst template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reports import metrics, statistics
+from reports.findings import count, findings, join
+from reports.guarantees import guarantee_table
+from reports.metrics import AIA, FORGETTING, FWT, LA
+from reports.render import to_data
+from reports.setting import (
+    commands,
+    cost_table,
+    environment,
+    hyperparameters,
+    left_out,
+    seed_tables,
+    setting_table,
+    unfinished_table,
+)
+from reports.study import SCENARIOS, Study, pretty
+from reports.tables import Table, main_tables
+
+ROWS_AT_MOST = 45
+"""Rows of a table that shall stand on one page; longer ones are split."""
+TITLE = "Continual learning, compared"
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What the template draws, and the tables in it (each is also written as CSV, Markdown and LaTeX)."""
+
+    data: dict[str, Any]
+    tables: tuple[Table, ...]
+
+
+def paper(study: Study, figures: Sequence[dict[str, Any]]) -> Paper:
+    """`figures`: what the template needs of each figure (path, caption, width, wide, appendix)."""
+    body = _Blocks()
+    body.heading("Setting")
+    for sentence in _setting(study):
+        body.paragraph(sentence)
+    body.table(setting_table(study))
+    body.heading("Results")
+    body.paragraph(_how_to_read(study))
+    for table in main_tables(study):
+        body.table(table)
+    guarantee = guarantee_table(study)
+    if guarantee:
+        body.heading("Guarantees")
+        body.paragraph(GUARANTEE_WORDS)
+        body.table(guarantee)
+    body.figures(figure for figure in figures if not figure["appendix"])
+    body.heading("Cost")
+    body.paragraph("Training and evaluation run on separate clocks; what a number leaves out stands in its caption.")
+    for group in study.groups:
+        table = cost_table(study, group)
+        if table:
+            body.table(table)
+    appendix = _appendix(study, figures)
+    data = {
+        "title": TITLE,
+        "subtitle": _subtitle(study),
+        "summary": findings(study),
+        "body": body.items,
+        "appendix": appendix.items,
+    }
+    return Paper(data, (*body.tables, *appendix.tables))
+
+
+GUARANTEE_WORDS = (
+    "Interval methods claim that old tasks cannot be forgotten. Here the claim is measured: certified accuracy is the "
+    "share of test samples whose true logit's lower bound exceeds every other upper bound over the whole parameter "
+    "region kept for the task. A claim whose premise fails (parameters outside the region, a region that has drifted) "
+    "is void and counted as such."
+)
+
+
+def _appendix(study: Study, figures: Sequence[dict[str, Any]]) -> _Blocks:
+    blocks = _Blocks(single=True)
+    blocks.heading("How to reproduce every number")
+    blocks.paragraph(
+        "Each table is written as CSV, Markdown and LaTeX beside this file; cells.csv has one line a cell with the "
+        "folder of its record, the command and the commit. The records came from these command lines:"
+    )
+    for command, cells in commands(study)[:40]:
+        blocks.items.append({"kind": "code", "text": command, "note": f"({count(cells, 'cell')})"})
+    blocks.paragraph("and this report from the records:")
+    blocks.items.append({"kind": "code", "text": "python runners/report.py RESULTS", "note": ""})
+    blocks.heading("Metrics")
+    for metric in (*metrics.TABLE_METRICS, metrics.CERTIFIED, metrics.INFERENCE):
+        source = f" ({metric.source})" if metric.source else ""
+        blocks.items.append(
+            {"kind": "formula", "name": metric.short, "text": f"{metric.title}: {metric.formula}{source}"}
+        )
+    blocks.paragraph(
+        "R[i,j] is the test accuracy on task j after learning task i, R[0,j] that of the network before any training; "
+        "C is the same for certified accuracy. What is undefined is left out with a reason, never set to 0."
+    )
+    blocks.heading("Hyperparameters")
+    blocks.table(hyperparameters(study))
+    blocks.heading("Environment")
+    blocks.table(environment(study))
+    blocks.heading("Single seeds")
+    for group in study.groups:
+        for table in seed_tables(study, group):
+            blocks.table(table)
+    for title, table in (("Cells without results", unfinished_table(study)), ("Left out", left_out(study))):
+        if table:
+            blocks.heading(title)
+            blocks.table(table)
+    later = [figure for figure in figures if figure["appendix"]]
+    if later:
+        blocks.heading("More figures")
+        blocks.figures(later)
+    return blocks
+
+
+class _Blocks:
+    """Collects what the template draws, in order."""
+
+    def __init__(self, single: bool = False) -> None:
+        self.single = single
+        self.items: list[dict[str, Any]] = []
+        self.tables: list[Table] = []
+
+    def heading(self, text: str, level: int = 1) -> None:
+        self.items.append({"kind": "heading", "text": text, "level": level})
+
+    def paragraph(self, text: str) -> None:
+        self.items.append({"kind": "paragraph", "text": text})
+
+    def table(self, table: Table) -> None:
+        self.tables.append(table)
+        parts = [table] if self.single else _split(table)
+        for part in parts:
+            flexible = {i for i in part.text_columns if _longest(part, i) > 26}
+            widths = ["fr" if i in flexible else "auto" for i in range(len(part.columns))]
+            fits = "column" if _width(part) <= 50 and not flexible else "page"
+            self.items.append({"kind": "table", **to_data(part), "widths": widths, "fits": fits, "long": self.single})
+
+    def figures(self, figures: Any) -> None:
+        self.items += [{"kind": "figure", **figure} for figure in figures]
+
+
+def _split(table: Table) -> list[Table]:
+    if len(table.rows) <= ROWS_AT_MOST:
+        return [table]
+    pieces = -(-len(table.rows) // ROWS_AT_MOST)
+    length = -(-len(table.rows) // pieces)
+    parts = []
+    for i in range(pieces):
+        last = i == pieces - 1
+        caption = table.caption if i == 0 else f"{table.caption.split(':')[0]}, continued."
+        rows = table.rows[i * length : (i + 1) * length]
+        parts.append(replace(table, caption=caption, rows=rows, notes=table.notes if last else ()))
+    return parts
+
+
+def _longest(table: Table, column: int) -> int:
+    return max([len(table.columns[column]), *(len(row[column].text) for row in table.rows)])
+
+
+def _width(table: Table) -> int:
+    """Characters of the widest row, with room between columns."""
+    return sum(_longest(table, i) + 2 for i in range(len(table.columns)))
+
+
+def _subtitle(study: Study) -> str:
+    suites = sorted({entry.record.suite for entry in study.entries if entry.record.suite})
+    ends = sorted(entry.record.finished[:10] for entry in study.entries if entry.record.finished)
+    parts = [count(len(study.entries), "cell"), count(len(study.labels), "method")]
+    if suites:
+        parts.append(("suite " if len(suites) == 1 else "suites ") + join(suites))
+    if ends:
+        parts.append(ends[0] if ends[0] == ends[-1] else f"{ends[0]} to {ends[-1]}")
+    return " · ".join(parts)
+
+
+def _setting(study: Study) -> list[str]:
+    words = {
+        "til": "in TIL (task-incremental) the task is given in training and at test and a method answers over the "
+        "task's own classes",
+        "dil": "in DIL (domain-incremental) the task is not given and labels are within-task labels",
+        "cil": "in CIL (class-incremental) the task is not given and answers range over all classes seen so far",
+    }
+    scenarios = "; ".join(words.get(scenario, scenario) for scenario in study.scenarios)
+    names = join([pretty(benchmark) for benchmark in study.benchmarks])
+    first = (
+        f"{join(study.labels)} learn the tasks of {names} one after the other. "
+        f"{scenarios[:1].upper()}{scenarios[1:]} (van de Ven, Tuytelaars & Tolias 2022)."
+    )
+    second = (
+        "The same seed gives every method the same stream of tasks and the same order of data, so that methods are "
+        "compared in pairs. All have the same training budget and target network on one benchmark. Test data are used "
+        "for measurement only."
+    )
+    return [first, second]
+
+
+def _how_to_read(study: Study) -> str:
+    shown = [m for m in (FORGETTING, FWT, LA, AIA)]
+    counts = [len(study.seeds(group)) for group in study.groups]
+    fewest, most = min(counts), max(counts)
+    text = (
+        "ACC is the mean accuracy over all tasks after the last one, BWT what learning later tasks did to earlier ones; "
+        + ", ".join(f"{m.short} {m.title}" for m in shown)
+        + " (formulas in the appendix). "
+    )
+    if statistics.smallest_p(most) > statistics.ALPHA:
+        text += (
+            f"{'One seed gives' if most == 1 else f'{most} seeds give'} no significant difference in an exact two-sided "
+            f"test (p is {statistics.smallest_p(most):.3g} at best), so none is marked."
+        )
+    else:
+        text += (
+            "Underlined values are not significantly worse than the best (exact sign-flip test paired over seeds, Holm "
+            "over the methods, 5 %); where the seeds are too few for any difference to be significant, nothing is underlined."
+        )
+    if fewest != most:
+        text += f" Seeds differ between benchmarks ({fewest} to {most})."
+    return text
+
+
+__all__ = ["SCENARIOS", "Paper", "paper"]

@@ -1,0 +1,141 @@
+"""A table as CSV, Markdown, LaTeX (booktabs) and as data for the typst template."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from reports.tables import Cell, Table
+
+LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "_": r"\_",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "…": r"\dots{}",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "×": r"$\times$",
+}
+
+
+def to_csv(table: Table) -> str:
+    """Full precision, in percent: a measured column becomes value, std, n and best (1 or 0)."""
+    measured = {i for row in table.rows for i, cell in enumerate(row) if cell.value is not None}
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    header: list[str] = []
+    for i, name in enumerate(table.columns):
+        name = name.rstrip(" ↑↓")
+        header += [name, f"{name} std", f"{name} n", f"{name} best"] if i in measured else [name]
+    writer.writerow(header)
+    for row in table.rows:
+        line: list[str] = []
+        for i, cell in enumerate(row):
+            line += _csv_measured(cell) if i in measured else [cell.text]
+        writer.writerow(line)
+    return out.getvalue()
+
+
+def _csv_measured(cell: Cell) -> list[str]:
+    if cell.value is None:
+        return ["", "", "0", "0"]
+    deviation = "" if cell.spread is None else f"{100 * cell.spread:.6g}"
+    return [f"{100 * cell.value:.6g}", deviation, str(cell.n), str(int(cell.best))]
+
+
+def to_markdown(table: Table) -> str:
+    """A pipe table with caption and notes; best bold, level with the best underlined."""
+
+    def show(cell: Cell) -> str:
+        text = cell.text.replace("\\", "\\\\")
+        for sign in "|*_`<>[]#$":
+            text = text.replace(sign, "\\" + sign)
+        text = " ".join(text.split())
+        text = f"**{text}**" if cell.best else f"<u>{text}</u>" if cell.level else text
+        return text + (f" ({cell.mark})" if cell.mark else "")
+
+    rule = [":--" if i in table.text_columns else "--:" for i in range(len(table.columns))]
+    lines = [table.caption, "", _pipes(table.columns), _pipes(rule)]
+    lines += [_pipes([show(cell) for cell in row]) for row in table.rows]
+    if table.notes:
+        lines += ["", *(f"{note}  " for note in table.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _pipes(cells: Any) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def latex_text(text: str) -> str:
+    """Escaped for LaTeX; characters outside Latin need an engine that knows them (XeLaTeX, LuaLaTeX)."""
+    return "".join(LATEX_SPECIAL.get(sign, sign) for sign in " ".join(text.split()))
+
+
+def to_latex(table: Table) -> str:
+    """A `table` environment with booktabs rules, label `tab:<stem>`; needs only the package booktabs."""
+
+    def show(cell: Cell) -> str:
+        text = latex_text(cell.text)
+        text = rf"\textbf{{{text}}}" if cell.best else rf"\underline{{{text}}}" if cell.level else text
+        return text + (rf"\textsuperscript{{{cell.mark}}}" if cell.mark else "")
+
+    star = "*" if table.wide else ""
+    columns = "".join("l" if i in table.text_columns else "r" for i in range(len(table.columns)))
+    lines = [
+        rf"\begin{{table{star}}}[t]",
+        r"  \centering\small",
+        rf"  \caption{{{latex_text(table.caption)}}}",
+        rf"  \label{{tab:{table.stem}}}",
+        rf"  \begin{{tabular}}{{{columns}}}",
+        r"    \toprule",
+        "    " + " & ".join(map(latex_text, table.columns)) + r" \\",
+        r"    \midrule",
+        *("    " + " & ".join(map(show, row)) + r" \\" for row in table.rows),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+    ]
+    if table.notes:
+        lines.append(rf"  \par\footnotesize {' '.join(map(latex_text, table.notes))}")
+    return "\n".join([*lines, rf"\end{{table{star}}}"]) + "\n"
+
+
+def to_data(table: Table) -> dict[str, Any]:
+    """What the typst template and the page read."""
+    return {
+        "stem": table.stem,
+        "caption": table.caption,
+        "columns": list(table.columns),
+        "left": sorted(table.text_columns),
+        "rows": [[_cell(cell) for cell in row] for row in table.rows],
+        "notes": list(table.notes),
+        "wide": table.wide,
+        "small": table.small,
+    }
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    shown: dict[str, Any] = {"text": cell.text}
+    if cell.best:
+        shown["best"] = True
+    if cell.level:
+        shown["level"] = True
+    if cell.mark:
+        shown["mark"] = cell.mark
+    if cell.value is not None:
+        shown["value"] = cell.value
+    return shown

@@ -1,0 +1,237 @@
+"""What was compared and how: benchmarks, hyperparameters, costs, environment, commands, single seeds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from reports.metrics import ACC, BWT, Metric
+from reports.study import Entry, Group, Study, pretty
+from reports.tables import Cell, Notes, Table, percent, shorten
+
+SEEDS_IN_A_ROW = 8
+
+
+def setting_table(study: Study) -> Table:
+    """One line a benchmark: scenarios, tasks, network, budget, seeds."""
+    rows = []
+    for benchmark in study.benchmarks:
+        groups = [group for group in study.groups if group.benchmark == benchmark]
+        entries = [entry for entry in study.entries if entry.group.benchmark == benchmark]
+        record = entries[0].record
+        seeds = sorted({entry.seed for entry in entries})
+        cells = (
+            pretty(benchmark),
+            ", ".join(group.scenario.upper() for group in groups),
+            f"{record.n_tasks} × {record.classes_per_task}",
+            " / ".join(dict.fromkeys(entry.record.network for entry in entries)),
+            " / ".join(dict.fromkeys(_budget(entry.record.budget) for entry in entries)),
+            _numbers(seeds),
+            str(len({entry.label for entry in entries})),
+        )
+        rows.append(tuple(map(Cell, cells)))
+    return Table(
+        "setting",
+        "What was compared: tasks × classes in each, target network, training budget per task (the same for all "
+        "methods), seeds.",
+        ("benchmark", "scenarios", "tasks", "network", "budget", "seeds", "methods"),
+        tuple(rows),
+        text_columns=frozenset(range(7)),
+    )
+
+
+def _budget(budget: Mapping[str, Any]) -> str:
+    length = next((f"{budget[key]} {key}" for key in ("steps", "epochs") if budget.get(key)), "length not recorded")
+    return f"{length}, batch {budget.get('batch_size', '?')}"
+
+
+def _numbers(values: list[int]) -> str:
+    if len(values) > 2 and values == list(range(values[0], values[-1] + 1)):
+        return f"{values[0]}–{values[-1]}"
+    return ", ".join(map(str, values))
+
+
+def hyperparameters(study: Study) -> Table:
+    """Every method's configuration: what is the same everywhere, then what differs by benchmark and scenario."""
+    rows = []
+    for label in study.labels:
+        configs: dict[Group, Mapping[str, Any]] = {}
+        for entry in study.entries:
+            if entry.label == label:
+                configs.setdefault(entry.group, entry.record.config)
+        keys = list(dict.fromkeys(key for config in configs.values() for key in config))
+        varies = [key for key in keys if len({repr(config.get(key)) for config in configs.values()}) > 1]
+        common = {key: next(iter(configs.values())).get(key) for key in keys if key not in varies}
+        rows.append((label, "everywhere" if len(configs) > 1 else next(iter(configs)).title, _settings(common)))
+        by_settings: dict[str, list[str]] = {}
+        for group in study.groups:
+            if group in configs and varies:
+                text = _settings({key: configs[group].get(key) for key in varies})
+                by_settings.setdefault(text, []).append(group.title)
+        rows += [("", "; ".join(where), text) for text, where in by_settings.items()]
+    return Table(
+        "hyperparameters",
+        "Hyperparameters of every method, as recorded with each cell. Records do not say how they were chosen.",
+        ("method", "where", "settings"),
+        tuple(tuple(map(Cell, row)) for row in rows),
+        text_columns=frozenset({0, 1, 2}),
+    )
+
+
+def _settings(config: Mapping[str, Any]) -> str:
+    shown = (f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in config.items())
+    return ", ".join(shown) or "none"
+
+
+def cost_table(study: Study, group: Group) -> Table | None:
+    """Training and evaluation seconds, memory, parameters; None where nothing finished."""
+    rows = []
+    for label in study.rows(group):
+        entries = study.done(group, label)
+        if entries:
+            rows.append((Cell(label), *(Cell(text) for text in _costs(entries))))
+    if not rows:
+        return None
+    columns = ("method", "train s", "evaluate s", "peak RSS MB", "peak device MB", "trained", "stored", "per task")
+    kept = [i for i in range(len(columns)) if i == 0 or any(row[i].text != "–" for row in rows)]
+    return Table(
+        f"cost-{group.stem}",
+        f"{group.title}: cost, mean over seeds: seconds on the training and the evaluation clock for the whole stream, "
+        "peak memory of the process and of the device, parameters trained, parameters stored to answer and go on "
+        "learning, and their growth per task.",
+        tuple(columns[i] for i in kept),
+        tuple(tuple(row[i] for i in kept) for row in rows),
+    )
+
+
+def _costs(entries: list[Entry]) -> list[str]:
+    records = [entry.record for entry in entries]
+
+    def mean(values: list[float | None], show: Callable[[float], str]) -> str:
+        known = [value for value in values if value is not None]
+        return show(sum(known) / len(known)) if known else "–"
+
+    growth = [_growth(record.stored_per_task) for record in records]
+    return [
+        mean([sum(r.train_seconds) if r.train_seconds else None for r in records], lambda v: f"{v:.1f}"),
+        mean([sum(r.evaluate_seconds) if r.evaluate_seconds else None for r in records], lambda v: f"{v:.1f}"),
+        mean([r.peak_rss for r in records], lambda v: f"{v / 1e6:.0f}"),
+        mean([r.peak_device for r in records], lambda v: f"{v / 1e6:.0f}"),
+        mean([r.parameters_trained for r in records], thousands),
+        mean([r.parameters_stored for r in records], thousands),
+        mean(growth, lambda v: "0" if v == 0 else f"+{thousands(v)}"),
+    ]
+
+
+def _growth(stored: tuple[int, ...]) -> float | None:
+    return float(np.mean(np.diff(stored))) if len(stored) > 1 else None
+
+
+def thousands(value: float) -> str:
+    """1234567 -> 1.23 M."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def seed_tables(study: Study, group: Group) -> list[Table]:
+    """ACC and BWT of every seed."""
+    seeds = study.seeds(group)
+    tables = []
+    for metric in (ACC, BWT):
+        for start in range(0, len(seeds), SEEDS_IN_A_ROW):
+            part = seeds[start : start + SEEDS_IN_A_ROW]
+            rows = tuple(
+                (Cell(label), *(_single(study, group, label, metric, seed) for seed in part))
+                for label in study.rows(group)
+            )
+            name = f"seeds-{metric.key}-{group.stem}" + (f"-{start}" if start else "")
+            columns = ("method", *(f"seed {seed}" for seed in part))
+            tables.append(Table(name, f"{group.title}: {metric.short} of every seed, in percent.", columns, rows))
+    return [table for table in tables if any(cell.value is not None for row in table.rows for cell in row)]
+
+
+def _single(study: Study, group: Group, label: str, metric: Metric, seed: int) -> Cell:
+    for entry in study.at(group, label):
+        if entry.seed == seed:
+            value = entry.measures[metric.key].value
+            if value is None:
+                return Cell("–" if entry.record.done else str(entry.record.status))
+            return Cell(percent(value, signed=metric is BWT), value, None, 1)
+    return Cell("–")
+
+
+def environment(study: Study) -> Table:
+    """The machines and versions: each property, its values and how many cells had them."""
+    keys = list(dict.fromkeys(key for entry in study.entries for key in entry.record.environment))
+    rows = []
+    for key in keys:
+        values = Counter(str(entry.record.environment.get(key, "not recorded")) for entry in study.entries)
+        shown = [
+            f"{value or 'none'} ({n} cells)" if len(values) > 1 else value or "none" for value, n in values.items()
+        ]
+        rows.append((Cell(key), Cell(shorten("; ".join(shown[:6]), 400))))
+    sources: dict[str, set[str]] = {}
+    for entry in study.entries:
+        sources.setdefault(entry.record.method, set()).add(entry.record.source[:12])
+    text = ", ".join(f"{method} {'/'.join(sorted(hashes))}" for method, hashes in sorted(sources.items()))
+    rows.append((Cell("source of methods"), Cell(text)))
+    return Table(
+        "environment",
+        "Environment of the cells.",
+        ("property", "value"),
+        tuple(rows),
+        text_columns=frozenset({0, 1}),
+    )
+
+
+def commands(study: Study) -> list[tuple[str, int]]:
+    """The command lines that gave the records, and the cells of each."""
+    return Counter(entry.record.command for entry in study.entries if entry.record.command).most_common()
+
+
+def left_out(study: Study) -> Table | None:
+    """Folders that could not be read and records that newer ones replaced."""
+    notes = Notes()
+    rows = [(Cell(problem.folder), Cell(shorten(problem.reason))) for problem in study.source.problems]
+    rows += [
+        (Cell(r.folder.as_posix()), Cell(f"superseded by a newer record (source {r.source[:12] or 'unknown'})"))
+        for r in study.source.superseded
+    ]
+    if not rows:
+        return None
+    return Table(
+        "left-out",
+        "Folders that are in no number above, and why.",
+        ("folder", "reason"),
+        tuple(rows),
+        notes.lines(),
+        text_columns=frozenset({0, 1}),
+    )
+
+
+def unfinished_table(study: Study) -> Table | None:
+    """Every cell without results, with its reason; equal reasons are put together."""
+    cells: dict[tuple[str, str, str, str], list[str]] = {}
+    for entry in study.entries:
+        record = entry.record
+        if not record.done:
+            key = (entry.group.title, entry.label, str(record.status), shorten(record.reason, 300))
+            cells.setdefault(key, []).append(str(entry.seed))
+    if not cells:
+        return None
+    rows = [
+        tuple(map(Cell, (where, label, ", ".join(seeds), status, reason)))
+        for (where, label, status, reason), seeds in cells.items()
+    ]
+    return Table(
+        "without-results",
+        "Cells without results, and why.",
+        ("benchmark", "method", "seeds", "status", "reason"),
+        tuple(rows),
+        text_columns=frozenset(range(5)),
+    )

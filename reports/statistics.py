@@ -1,0 +1,143 @@
+"""Spread and significance, paired over seeds and benchmarks, on scipy and scikit-posthocs.
+
+An exact two-sided test on n paired seeds cannot give a p below 2 / 2^n, so fewer than 6 seeds are
+never significant at 5 %; `smallest_p` lets the report say so instead of printing stars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+ALPHA = 0.05
+EXACT_UP_TO = 14
+"""Pairs up to which all sign flips are gone through."""
+RESAMPLES = 9_999
+ALL_BOOTSTRAPS_UP_TO = 5
+"""Sample size up to which all n^n bootstrap samples are gone through instead of drawn."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods on one benchmark, paired over `n` seeds; difference = mean of first - second."""
+
+    difference: float
+    p: float
+    n: int
+    effect: float
+    """Cohen's d_z: mean over standard deviation of the paired differences (inf if they do not vary)."""
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Sample standard deviation (n - 1); None for fewer than two values."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def bootstrap_mean(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of the mean; None for fewer than two values.
+
+    All n^n samples for n <= 5, else 9,999 drawn with a fixed seed. Too narrow for few values: say n beside it.
+    """
+    if len(values) < 2:
+        return None
+    means = np.asarray(values, dtype=float) @ _weights(len(values))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=64)
+def _weights(n: int) -> Array:
+    """(n, samples): how often each value is in each bootstrap sample, over n."""
+    if n <= ALL_BOOTSTRAPS_UP_TO:
+        picks = np.array(list(product(range(n), repeat=n)))
+    else:
+        picks = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
+    counts = (picks[:, :, None] == np.arange(n)).sum(axis=1)
+    return np.ascontiguousarray(counts.T / n)
+
+
+def smallest_p(n: int) -> float:
+    """The smallest two-sided p that a sign-flip test on n pairs can give."""
+    return min(1.0, 2.0 / 2.0**n)
+
+
+def sign_flip(first: ArrayLike, second: ArrayLike) -> Comparison:
+    """Two-sided permutation test of paired values (swapping the two of a pair): exact for n <= 14."""
+    from scipy.stats import permutation_test
+
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise ValueError(f"paired values needed, got shapes {a.shape} and {b.shape}")
+    difference = a - b
+    deviation = float(np.std(difference, ddof=1)) if len(a) > 1 else 0.0
+    mean = float(difference.mean())
+    effect = mean / deviation if deviation > 0 else float(np.copysign(np.inf, mean)) if mean else 0.0
+    if len(a) == 1 or not difference.any():
+        return Comparison(mean, 1.0, len(a), effect)
+    result = permutation_test(
+        (a, b),
+        lambda x, y, axis: (x - y).mean(axis=axis),
+        permutation_type="samples",
+        n_resamples=np.inf if len(a) <= EXACT_UP_TO else RESAMPLES,
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    )
+    return Comparison(mean, float(result.pvalue), len(a), effect)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment, in the given order."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted, highest = np.empty(len(p_values)), 0.0
+    for place, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted.tolist()
+
+
+def mean_ranks(scores: pd.DataFrame) -> pd.Series:
+    """Average rank of each method (column) over blocks (rows); 1 is the highest score, ties share."""
+    return scores.rank(axis=1, ascending=False).mean(axis=0)
+
+
+@dataclass(frozen=True)
+class RankTest:
+    """Methods over blocks: Friedman's test, and Nemenyi's p for each pair."""
+
+    ranks: pd.Series
+    p: float
+    blocks: int
+    pairwise: pd.DataFrame
+
+
+MIN_BLOCKS, MIN_METHODS = 3, 3
+
+
+def friedman(scores: pd.DataFrame) -> RankTest | str:
+    """Friedman with Nemenyi over complete blocks (rows: benchmarks, columns: methods), or why not."""
+    blocks, methods = scores.shape
+    if scores.isna().any(axis=None):
+        raise ValueError("the blocks must be complete")
+    if methods < MIN_METHODS or blocks < MIN_BLOCKS:
+        return (
+            f"ranks are tested over at least {MIN_BLOCKS} benchmarks and {MIN_METHODS} methods; "
+            f"{blocks} and {methods} are complete"
+        )
+    from scikit_posthocs import posthoc_nemenyi_friedman
+    from scipy.stats import friedmanchisquare
+
+    if (scores.nunique(axis=1) == 1).all():
+        return "all methods are level on every benchmark"
+    p = float(friedmanchisquare(*(scores[name] for name in scores)).pvalue)
+    pairwise = posthoc_nemenyi_friedman(scores.to_numpy())
+    pairwise.index = pairwise.columns = scores.columns
+    return RankTest(mean_ranks(scores), p, blocks, pairwise)

@@ -1,0 +1,247 @@
+"""Records as one study: which of them may be compared, under which names, with which metrics."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports import metrics
+from reports.load import Record, Records, Status
+from reports.metrics import Matrix, Measure, Metric
+
+SCENARIOS = {"til": "task-incremental", "dil": "domain-incremental", "cil": "class-incremental"}
+LOWER_BOUND, UPPER_BOUND = "finetune", "joint"
+"""The reference points: plain training on each task in turn, and training on all tasks so far."""
+METRICS: tuple[Metric, ...] = (*metrics.TABLE_METRICS, metrics.CERTIFIED, metrics.INFERENCE)
+
+
+@dataclass(frozen=True, order=True)
+class Group:
+    """What may be compared: one benchmark (with one budget and network) in one scenario."""
+
+    benchmark: str
+    scenario: str
+
+    @property
+    def title(self) -> str:
+        return f"{pretty(self.benchmark)}, {self.scenario.upper()}"
+
+    @property
+    def stem(self) -> str:
+        """A name for files."""
+        return re.sub(r"[^A-Za-z0-9]+", "-", f"{self.benchmark}-{self.scenario}").strip("-")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record with the names it has in this report and its metrics by key."""
+
+    record: Record
+    group: Group
+    label: str
+    measures: Mapping[str, Measure] = field(repr=False)
+
+    @property
+    def seed(self) -> int:
+        return self.record.seed
+
+
+@dataclass(frozen=True)
+class Study:
+    """All entries; every list below is in the order of the tables."""
+
+    source: Records
+    entries: tuple[Entry, ...]
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        order = list(SCENARIOS)
+        found = {entry.group for entry in self.entries}
+        return sorted(found, key=lambda g: (order.index(g.scenario) if g.scenario in order else 9, _natural(g)))
+
+    @cached_property
+    def scenarios(self) -> list[str]:
+        return list(dict.fromkeys(group.scenario for group in self.groups))
+
+    @cached_property
+    def benchmarks(self) -> list[str]:
+        return sorted({group.benchmark for group in self.groups}, key=natural)
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The lower bound first, the upper bound last, all others by name."""
+        methods = {entry.label: entry.record.method for entry in self.entries}
+        place = {LOWER_BOUND: 0, UPPER_BOUND: 2}
+        return sorted(methods, key=lambda label: (place.get(methods[label], 1), natural(label)))
+
+    @cached_property
+    def references(self) -> frozenset[str]:
+        """Labels of the upper bound, which no method can be blamed for missing."""
+        return frozenset(entry.label for entry in self.entries if entry.record.method == UPPER_BOUND)
+
+    @cached_property
+    def _by_row(self) -> dict[tuple[Group, str], list[Entry]]:
+        rows: dict[tuple[Group, str], list[Entry]] = defaultdict(list)
+        for entry in sorted(self.entries, key=lambda e: e.seed):
+            rows[entry.group, entry.label].append(entry)
+        return rows
+
+    def rows(self, group: Group) -> list[str]:
+        """Labels with any record in the group."""
+        return [label for label in self.labels if (group, label) in self._by_row]
+
+    def at(self, group: Group, label: str) -> list[Entry]:
+        """The entries of one row, by seed, whatever their status."""
+        return self._by_row.get((group, label), [])
+
+    def done(self, group: Group, label: str) -> list[Entry]:
+        return [entry for entry in self.at(group, label) if entry.record.done]
+
+    def seeds(self, group: Group) -> list[int]:
+        """Seeds that any method was run with in the group."""
+        return sorted({e.seed for label in self.rows(group) for e in self.at(group, label)})
+
+    def values(self, group: Group, label: str, metric: Metric) -> dict[int, float]:
+        """The metric by seed, where it is defined."""
+        found = {entry.seed: entry.measures[metric.key].value for entry in self.done(group, label)}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    def matrices(self, group: Group, label: str, kind: str = "accuracy") -> list[Matrix]:
+        """R (or `certified`, `inferred`) of every finished seed that has it."""
+        found = (getattr(entry.record, kind) for entry in self.done(group, label))
+        return [matrix for matrix in found if matrix is not None]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One line a cell: names, status, metrics (fractions), costs, and the record's folder."""
+        return pd.DataFrame([_line(entry) for entry in self.entries]).sort_values(
+            ["benchmark", "scenario", "label", "seed"], ignore_index=True
+        )
+
+
+def study(records: Records) -> Study:
+    """Name, group and measure the records."""
+    benchmark = _distinct(records.records, lambda r: (r.benchmark, r.scenario), lambda r: r.benchmark, _setting)
+    label = _distinct(records.records, lambda r: (r.benchmark, r.scenario), lambda r: r.label, _config)
+    named = [
+        (record, Group(benchmark[record.folder], record.scenario), label[record.folder]) for record in records.records
+    ]
+    joint = {(group, r.seed): r.accuracy for r, group, _ in named if r.method == UPPER_BOUND and r.done}
+    entries = [Entry(r, group, name, _measures(r, joint.get((group, r.seed)))) for r, group, name in named]
+    return Study(records, tuple(entries))
+
+
+def pretty(benchmark: str) -> str:
+    """`split-mnist (steps=200)` -> `Split MNIST (steps=200)`."""
+    name, bracket, rest = benchmark.partition(" (")
+    words = [word.upper() if word in {"mnist", "cifar", "emnist"} else word.capitalize() for word in name.split("-")]
+    return re.sub(r"([A-Z]{3,}) (\d+)$", r"\1-\2", " ".join(words)) + bracket + rest
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """Sorting key under which `a2` comes before `a10`."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.split(r"(\d+)", text) if part]
+
+
+def _natural(group: Group) -> list[tuple[int, int, str]]:
+    return natural(group.benchmark)
+
+
+def _measures(record: Record, joint: Matrix | None) -> dict[str, Measure]:
+    r = record.accuracy
+    if not record.done or r is None:
+        return {metric.key: Measure(None, f"{record.status}: {record.reason}".rstrip(": ")) for metric in METRICS}
+    return {
+        "acc": metrics.acc(r),
+        "bwt": metrics.bwt(r),
+        "forgetting": metrics.forgetting(r),
+        "fwt": metrics.fwt(r, record.scenario),
+        "la": metrics.learning_accuracy(r),
+        "aia": metrics.average_incremental_accuracy(r),
+        "intransigence": metrics.intransigence(r, joint),
+        "certified": _last(record.certified, "the method certifies nothing"),
+        "inference": _last(record.inferred, "the method infers no task"),
+    }
+
+
+def _last(matrix: Matrix | None, reason: str) -> Measure:
+    return Measure(None, reason) if matrix is None else metrics.acc(matrix)
+
+
+def _setting(record: Record) -> dict[str, Any]:
+    return {
+        **{key: value for key, value in record.budget.items() if value is not None},
+        "network": record.network,
+        "tasks": record.n_tasks,
+        "classes": record.classes_per_task,
+    }
+
+
+def _config(record: Record) -> dict[str, Any]:
+    return dict(record.config)
+
+
+def _distinct(
+    records: Sequence[Record],
+    where: Callable[[Record], tuple[str, str]],
+    name: Callable[[Record], str],
+    settings: Callable[[Record], Mapping[str, Any]],
+) -> dict[Any, str]:
+    """Folder -> name, with the settings added that tell apart records of one name in one place.
+
+    A setting that differs between places only (a benchmark's own tuning) adds nothing.
+    """
+    places: dict[tuple[str, tuple[str, str]], list[Mapping[str, Any]]] = defaultdict(list)
+    for record in records:
+        places[name(record), where(record)].append(settings(record))
+    differing: dict[str, list[str]] = defaultdict(list)
+    for (called, _), found in places.items():
+        for key in dict.fromkeys(key for one in found for key in one):
+            if len({repr(one.get(key)) for one in found}) > 1 and key not in differing[called]:
+                differing[called].append(key)
+    return {record.folder: _with(name(record), settings(record), differing[name(record)]) for record in records}
+
+
+def _with(name: str, settings: Mapping[str, Any], keys: Iterable[str]) -> str:
+    parts = ", ".join(f"{key}={_short(settings.get(key))}" for key in keys)
+    return f"{name} ({parts})" if parts else name
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def _line(entry: Entry) -> dict[str, Any]:
+    record = entry.record
+    values = {metric.key: entry.measures[metric.key].value for metric in METRICS}
+    return {
+        "benchmark": entry.group.benchmark,
+        "scenario": entry.group.scenario,
+        "method": record.method,
+        "label": entry.label,
+        "seed": record.seed,
+        "status": str(record.status),
+        "reason": record.reason,
+        **{key: np.nan if value is None else value for key, value in values.items()},
+        "train_seconds": sum(record.train_seconds) if record.train_seconds else np.nan,
+        "evaluate_seconds": sum(record.evaluate_seconds) if record.evaluate_seconds else np.nan,
+        "peak_rss": record.peak_rss,
+        "peak_device": record.peak_device,
+        "parameters_trained": record.parameters_trained,
+        "parameters_stored": record.parameters_stored,
+        "folder": record.folder.as_posix(),
+        "commit": str(record.environment.get("commit", "")),
+        "command": record.command,
+    }
+
+
+def unfinished(entries: Iterable[Entry]) -> list[Entry]:
+    """Those that did not end with numbers."""
+    return [entry for entry in entries if entry.record.status is not Status.DONE]

@@ -1,0 +1,270 @@
+"""The tables as data: every cell knows its number, its spread, its n and why it is empty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from reports import statistics
+from reports.load import Status
+from reports.metrics import ACC, BWT, TABLE_METRICS, Metric
+from reports.study import UPPER_BOUND, Group, Study, pretty
+
+MISSING = "–"
+COLUMNS_AT_MOST = 7
+"""Wider tables are split, not cut off."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell. A measured one has value, spread (sample standard deviation) and n; others only text."""
+
+    text: str = ""
+    value: float | None = None
+    spread: float | None = None
+    n: int | None = None
+    best: bool = False
+    level: bool = False
+    """Not significantly worse than the best (only where a difference could be significant)."""
+    mark: str = ""
+    """Letter of a note under the table."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, rows and notes; `stem` names its files."""
+
+    stem: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+    wide: bool = True
+    """Whether it needs both columns of the page."""
+    small: bool = False
+    text_columns: frozenset[int] = frozenset({0})
+    """Columns set flush left."""
+
+
+@dataclass
+class Notes:
+    """Letters for reasons, each reason once."""
+
+    reasons: list[str] = field(default_factory=list)
+
+    def mark(self, reason: str) -> str:
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return letter(self.reasons.index(reason))
+
+    def lines(self) -> tuple[str, ...]:
+        return tuple(f"({letter(i)}) {reason}" for i, reason in enumerate(self.reasons))
+
+
+def letter(index: int) -> str:
+    """a, b, ..., z, aa, ab, ..."""
+    head, tail = divmod(index, 26)
+    return (letter(head - 1) if head else "") + chr(ord("a") + tail)
+
+
+def percent(value: float, signed: bool = False) -> str:
+    """A fraction in percent with two decimals; a true minus sign, and no minus zero."""
+    shown = f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
+    if not shown.strip("+-0."):
+        shown = "0.00"
+    return shown.replace("-", "−")
+
+
+def detail(study: Study, group: Group) -> Table:
+    """All metrics of one benchmark in one scenario."""
+    notes = Notes()
+    labels = study.rows(group)
+    metrics = [m for m in TABLE_METRICS if m.key != "intransigence" or study.references]
+    columns = [column(study, group, metric, labels, notes) for metric in metrics]
+    rows = [(Cell(label), *cells) for label, cells in zip(labels, zip(*columns, strict=True), strict=True)]
+    return Table(
+        f"table-{group.stem}",
+        f"{group.title}: all metrics in percent, {spread_words(study, [group])}. {best_words(study, metrics)}",
+        ("method", *(f"{m.short} {'↑' if m.higher_is_better else '↓'}" for m in metrics)),
+        tuple(rows),
+        notes.lines(),
+    )
+
+
+def overview(study: Study, scenario: str, metric: Metric) -> list[Table]:
+    """Methods x benchmarks for one metric in one scenario, with the average rank; split where too wide."""
+    groups = [group for group in study.groups if group.scenario == scenario]
+    labels = [label for label in study.labels if any(study.at(group, label) for group in groups)]
+    ranks = _ranks(study, groups, labels, metric)
+    parts = _chunks(groups, COLUMNS_AT_MOST)
+    return [_overview(study, scenario, metric, part, labels, ranks, (i, len(parts))) for i, part in enumerate(parts)]
+
+
+def _overview(
+    study: Study,
+    scenario: str,
+    metric: Metric,
+    groups: Sequence[Group],
+    labels: Sequence[str],
+    ranks: dict[str, str],
+    part: tuple[int, int],
+) -> Table:
+    notes = Notes()
+    columns = [column(study, group, metric, labels, notes) for group in groups]
+    rows = [(Cell(label), *cells) for label, cells in zip(labels, zip(*columns, strict=True), strict=True)]
+    header, last = ["method", *(pretty(group.benchmark) for group in groups)], part[0] == part[1] - 1
+    if last and ranks:
+        header.append("rank")
+        rows = [(*row, Cell(ranks.get(row[0].text, MISSING))) for row in rows]
+    ranked = (
+        " Rank: average over benchmarks (1 is best; in brackets over how many, where not over all)." if ranks else ""
+    )
+    return Table(
+        f"overview-{metric.key}-{scenario}" + (f"-{part[0] + 1}" if part[1] > 1 else ""),
+        f"{scenario.upper()}: {metric.title} ({metric.short}) in percent, {spread_words(study, groups)}. "
+        f"{best_words(study, [metric])}{ranked if last else ''}"
+        + (f" Part {part[0] + 1} of {part[1]}." if part[1] > 1 else ""),
+        tuple(header),
+        tuple(rows),
+        notes.lines(),
+    )
+
+
+def _ranks(study: Study, groups: Sequence[Group], labels: Sequence[str], metric: Metric) -> dict[str, str]:
+    """Average rank by label, references left out; nothing for a single benchmark."""
+    if len(groups) < 2:
+        return {}
+    frame = scores(study, groups, [label for label in labels if label not in study.references], metric)
+    ranked = frame if metric.higher_is_better else -frame
+    ranks, counts = statistics.mean_ranks(ranked), frame.notna().sum()
+    return {
+        str(name): f"{ranks[name]:.1f}" + (f" ({counts[name]})" if counts[name] < len(groups) else "")
+        for name in frame
+        if counts[name]
+    }
+
+
+def scores(study: Study, groups: Sequence[Group], labels: Sequence[str], metric: Metric):
+    """Means over seeds: groups in rows, labels in columns, NaN where there is none."""
+    import pandas as pd
+
+    def mean(group: Group, label: str) -> float:
+        values = study.values(group, label, metric)
+        return sum(values.values()) / len(values) if values else float("nan")
+
+    data = {label: [mean(group, label) for group in groups] for label in labels}
+    return pd.DataFrame(data, index=[group.title for group in groups], dtype=float)
+
+
+def column(study: Study, group: Group, metric: Metric, labels: Sequence[str], notes: Notes) -> list[Cell]:
+    """One metric of one group, best and level cells marked."""
+    cells = [measured(study, group, label, metric, notes) for label in labels]
+    ranked = [i for i, label in enumerate(labels) if cells[i].value is not None and label not in study.references]
+    if not ranked:
+        return cells
+    sign = 1 if metric.higher_is_better else -1
+    top = max(round(100 * sign * (cells[i].value or 0.0), 2) for i in ranked)
+    best = [i for i in ranked if round(100 * sign * (cells[i].value or 0.0), 2) == top]
+    level = _level(study, group, metric, [labels[i] for i in ranked], labels[best[0]])
+    return [
+        replace(cell, best=i in best and len(ranked) > 1, level=labels[i] in level and i not in best)
+        for i, cell in enumerate(cells)
+    ]
+
+
+def _level(study: Study, group: Group, metric: Metric, labels: Sequence[str], best: str) -> set[str]:
+    """Labels not significantly worse than the best (Holm over the comparisons); empty where nothing could be."""
+    rivals = [label for label in labels if label != best]
+    top = study.values(group, best, metric)
+    common = {label: sorted(top.keys() & study.values(group, label, metric).keys()) for label in rivals}
+    testable = [r for r in rivals if statistics.smallest_p(len(common[r])) * len(rivals) <= statistics.ALPHA]
+    if not testable or len(testable) < len(rivals):
+        return set()
+    p_values = []
+    for rival in rivals:
+        values = study.values(group, rival, metric)
+        seeds = common[rival]
+        p_values.append(statistics.sign_flip([top[s] for s in seeds], [values[s] for s in seeds]).p)
+    return {r for r, p in zip(rivals, statistics.holm(p_values), strict=True) if p > statistics.ALPHA}
+
+
+def measured(study: Study, group: Group, label: str, metric: Metric, notes: Notes) -> Cell:
+    """Mean, spread and n of one metric; where there is none, why."""
+    values = list(study.values(group, label, metric).values())
+    if not values:
+        return _absent(study, group, label, metric, notes)
+    expected = len(study.seeds(group))
+    mean, deviation = sum(values) / len(values), statistics.spread(values)
+    text = percent(mean, signed=metric in _SIGNED)
+    if deviation is not None:
+        text += f" ± {percent(deviation)}"
+    mark = ""
+    if len(values) < expected:
+        text += f" (n={len(values)})"
+        mark = notes.mark(f"{label}: {_why_fewer(study, group, label, metric)}")
+    return Cell(text, mean, deviation, len(values), mark=mark)
+
+
+_SIGNED = tuple(m for m in TABLE_METRICS if m.key in {"bwt", "forgetting", "fwt", "intransigence"})
+
+
+def _absent(study: Study, group: Group, label: str, metric: Metric, notes: Notes) -> Cell:
+    entries = study.at(group, label)
+    if not entries:
+        return Cell(MISSING, mark=notes.mark(f"{label} was not run on {group.title}"))
+    statuses = {entry.record.status for entry in entries}
+    reasons = dict.fromkeys(entry.measures[metric.key].reason for entry in entries)
+    text = "; ".join(reason for reason in reasons if reason)
+    if Status.DONE in statuses:
+        return Cell(MISSING, mark=notes.mark(text))
+    word = "/".join(sorted(map(str, statuses)))
+    return Cell(word, mark=notes.mark(f"{label}, {group.title}: {shorten(text)}"))
+
+
+def _why_fewer(study: Study, group: Group, label: str, metric: Metric) -> str:
+    present = {entry.seed: entry for entry in study.at(group, label)}
+    parts: dict[str, list[str]] = {}
+    for seed in study.seeds(group):
+        entry = present.get(seed)
+        reason = "was not run" if entry is None else entry.measures[metric.key].reason
+        if reason:
+            parts.setdefault(reason, []).append(str(seed))
+    return shorten("; ".join(f"seed {', '.join(seeds)} {reason}" for reason, seeds in parts.items()))
+
+
+def shorten(text: str, limit: int = 220) -> str:
+    """One line of at most `limit` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def spread_words(study: Study, groups: Iterable[Group]) -> str:
+    """What `±` means here, and over how many seeds."""
+    counts = sorted({len(study.seeds(group)) for group in groups})
+    if counts == [1]:
+        return "one seed, so no spread"
+    seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"mean ± sample standard deviation over {seeds} seeds"
+
+
+def best_words(study: Study, metrics: Sequence[Metric]) -> str:
+    """How the best are marked."""
+    apart = f" ({UPPER_BOUND}, the upper bound, is not ranked)" if study.references else ""
+    return f"Best in bold{apart}."
+
+
+def _chunks(items: Sequence[Group], size: int) -> list[list[Group]]:
+    """Even parts of at most `size`."""
+    count = max(1, -(-len(items) // size))
+    length = -(-len(items) // count)
+    return [list(items[i : i + length]) for i in range(0, len(items), length)]
+
+
+def main_tables(study: Study) -> list[Table]:
+    """Overviews where a scenario has several benchmarks, then every group in full."""
+    tables: list[Table] = []
+    for scenario in study.scenarios:
+        if sum(group.scenario == scenario for group in study.groups) > 1:
+            for metric in (ACC, BWT):
+                tables += overview(study, scenario, metric)
+    return tables + [detail(study, group) for group in study.groups]
