@@ -1,0 +1,90 @@
+"""L2: hold all parameters near the earlier solutions, important or not; the control experiment of EWC.
+
+While task t is learnt (Kirkpatrick et al. 2017 call it "L2"; also InterContiNet's baseline):
+
+    CE + lambda * sum_{k<t} |theta - theta_k|^2
+
+Separate anchors add up, as in EWC; `mode="online"` keeps the latest only. Rows of the output layer that belong
+to classes not yet seen are free: holding them at their random start would only hinder later tasks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from methods.base import Batch, Method, Task, UserError, register
+from methods.nets import optimizers
+from methods.nets.anchor import Anchor, flatten, trainable
+from methods.nets.fisher import Answer, evaluating
+from methods.nets.optimizers import OptimizerName
+
+
+@register("l2")
+class L2(Method):
+    """Holds every parameter near its values after earlier tasks, with equal strength (control for EWC)."""
+
+    @dataclass(frozen=True)
+    class Config:
+        lr: float = 1e-3
+        """Learning rate."""
+        strength: float = 0.01
+        """lambda, the weight of the penalty."""
+        mode: Literal["separate", "online"] = "separate"
+        """One anchor for each task, or only the latest."""
+        optimizer: OptimizerName = "adam"
+        """Adam, or plain SGD."""
+
+        def __post_init__(self) -> None:
+            if self.strength < 0:
+                raise UserError(f"strength = {self.strength} must not be negative")
+
+    def build(self) -> None:
+        self.net = self.network()
+        self.anchor = Anchor(self.net)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Cross-entropy of the task plus the distance from the anchors."""
+        error = cross_entropy(self.answerable(self.net(batch.x), batch.task), batch.y)
+        return error if self.tasks_seen == 1 else error + self.config.strength * self.anchor.penalty()
+
+    def learn(self, task: Task) -> None:
+        self.fit(task, self.loss, optimizers.make(self.config.optimizer, self.net.parameters(), self.config.lr))
+        importance = self.importance(task)
+        if self.config.mode == "separate":
+            self.anchor.add(importance)
+        else:
+            self.anchor.move(torch.maximum(importance, self.anchor.importance))
+
+    def importance(self, task: Task) -> Tensor:
+        """(P,): 1 for parameters that took part in the task, 0 for heads of other tasks."""
+        x = task.train.batch(slice(task.budget.batch_size)).x
+        return in_use(self.net, x, lambda logits: self.answerable(logits, task.index))
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        return self.answerable(self.net(x), task_id)
+
+
+def in_use(network: nn.Module, x: Tensor, answer: Answer) -> Tensor:
+    """(P,): 0 for the output rows that serve only logits outside `answer`, else 1.
+
+    A row is such if only those logits depend on it. Units that happen to be silent on x count as used.
+    """
+    parameters = trainable(network)
+    with evaluating(network):
+        logits = network(x)
+        answered = answer(logits)
+        by_all = torch.autograd.grad(logits.sum(), parameters, retain_graph=True, materialize_grads=True)
+        by_answered = torch.autograd.grad(answered.sum(), parameters, materialize_grads=True)
+    rows = zip(map(_rows_reached, by_all), map(_rows_reached, by_answered), parameters, strict=True)
+    return flatten((~everyone | own).to(p.dtype).expand_as(p) for everyone, own, p in rows)
+
+
+def _rows_reached(gradient: Tensor) -> Tensor:
+    """Whether any entry of a row (slice of the first axis) is not zero; keeps the number of axes."""
+    reached = gradient != 0
+    return reached.any(tuple(range(1, gradient.dim())), keepdim=True) if gradient.dim() > 1 else reached

@@ -1,0 +1,85 @@
+"""MAS: memory aware synapses; importance is how much the answers move when a parameter does.
+
+Aljundi et al. (2018), ECCV, arXiv 1711.09601. After each task (their eq. 3), from inputs alone,
+
+    Omega_i <- decay * Omega_i + mean over x of | d |f(x)|^2 / d theta_i |
+
+and while the next is learnt (eq. 4) the loss is CE + lambda * sum_i Omega_i (theta_i - theta*_i)^2, with theta* the
+parameters after the latest task. f(x) are the logits that may be answered for the task.
+
+Deviation of InterContiNet's code, `style="intercontinet"`: the gradient of the mean of squared logits over a whole
+batch, summed over batches (so signs cancel within a batch, and the size depends on the number of batches).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from methods.base import Batch, Method, Task, UserError, register
+from methods.nets import optimizers
+from methods.nets.anchor import Anchor
+from methods.nets.fisher import draw, sum_over_batches, sum_over_samples
+from methods.nets.optimizers import OptimizerName
+
+
+@register("mas")
+class MAS(Method):
+    """Memory aware synapses: holds parameters to which the answers are sensitive (Aljundi et al. 2018)."""
+
+    @dataclass(frozen=True)
+    class Config:
+        lr: float = 1e-3
+        """Learning rate."""
+        strength: float = 1.0
+        """lambda, the weight of the penalty."""
+        decay: float = 1.0
+        """What remains of the old importance when a task is added."""
+        style: Literal["paper", "intercontinet"] = "paper"
+        """Per-sample gradients and their mean, or batch gradients and their sum."""
+        samples: int | None = 2048
+        """Training samples, drawn at random, from which importance is estimated (none: all)."""
+        optimizer: OptimizerName = "adam"
+        """Adam, or plain SGD."""
+
+        def __post_init__(self) -> None:
+            if self.strength < 0:
+                raise UserError(f"strength = {self.strength} must not be negative")
+            if not 0 <= self.decay <= 1:
+                raise UserError(f"decay = {self.decay} must lie in [0, 1]")
+            if self.samples is not None and self.samples < 1:
+                raise UserError(f"samples = {self.samples} must be at least 1")
+
+    def build(self) -> None:
+        self.net = self.network()
+        self.anchor = Anchor(self.net)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Cross-entropy of the task plus the penalty (eq. 4)."""
+        error = cross_entropy(self.answerable(self.net(batch.x), batch.task), batch.y)
+        return error if self.tasks_seen == 1 else error + self.config.strength * self.anchor.penalty()
+
+    def learn(self, task: Task) -> None:
+        self.fit(task, self.loss, optimizers.make(self.config.optimizer, self.net.parameters(), self.config.lr))
+        self.anchor.move(self.importance(task), self.config.decay)
+
+    def importance(self, task: Task) -> Tensor:
+        """Sensitivity of the task's answers to each parameter, (P,) (eq. 3)."""
+
+        def squared_norm(logits: Tensor, labels: Tensor) -> Tensor:
+            return self.answerable(logits, task.index).square().sum(1)[None]
+
+        def mean_square(logits: Tensor, labels: Tensor) -> Tensor:
+            return self.answerable(logits, task.index).square().mean()
+
+        if self.config.style == "intercontinet":
+            return sum_over_batches(self.net, task.train, task.budget.batch_size, mean_square, torch.abs)
+        samples = draw(task.train, self.config.samples)
+        return sum_over_samples(self.net, samples, squared_norm, torch.abs) / len(samples)
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        return self.answerable(self.net(x), task_id)
