@@ -33,14 +33,14 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from methods.base import CIL, TIL, Batch, Method, Task, UserError, register
 from methods.nets import inference
 from methods.nets.fused import FusedAdam
 from methods.nets.hypernetwork import Hypernetwork
-from methods.nets.masks import ramp, semi_binary_mask
+from methods.nets.masks import mask_and_drift, masked, ramp, semi_binary_mask
 
 Statistics = dict[str, Tensor]
 """Buffers of the target network by name, e.g. batch norm's running mean."""
@@ -183,10 +183,7 @@ class HyperMask(Method):
 
     def masked_weights(self, mask: Tensor) -> Tensor:
         """Target weights times mask (N,); the open tensors at the end pass as they are."""
-        tail = sum(self.target.sizes[self.n_thresholded :])
-        parts = [len(mask) - tail, tail]
-        inner, last = self.weights.split(parts)
-        return torch.cat([inner * mask.split(parts)[0], last])
+        return masked(self.weights, mask, sum(self.target.sizes[self.n_thresholded :]))
 
     @torch.no_grad()
     def weights_of(self, task: int) -> Tensor:
@@ -237,14 +234,13 @@ class HyperMask(Method):
         old = self.embeddings[:task]
         old = old.detach() if config.freeze_embeddings else old
         outputs = self.hypernetwork(torch.cat([self.embeddings[task : task + 1], old]))
-        current, previous = outputs.split([1, task])
-        mask = self.mask(current[0], sparsity)
+        old_outputs = None if before is None else before.outputs
+        mask, drift = mask_and_drift(outputs, old_outputs, self.target.sizes, self.n_thresholded, sparsity)
         logits = self.target(self.masked_weights(mask), self.affine, self.statistics[task], batch.x, training=True)
         entropy = cross_entropy(logits, self.within_task(batch.y, task))
         if before is None:
             return LossTerms(entropy, torch.zeros_like(entropy), torch.zeros_like(entropy))
-        output_drift = mse_loss(previous, before.outputs, reduction="sum") / task
-        return LossTerms(entropy, output_drift, self._weight_drift(mask, before))
+        return LossTerms(entropy, drift / task, self._weight_drift(mask, before))
 
     def _weight_drift(self, mask: Tensor, before: Before) -> Tensor:
         config, moved = self.config, self.weights - before.weights

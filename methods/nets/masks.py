@@ -6,39 +6,75 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-
-SAMPLE = 8192
-"""Entries looked at first when a percentile of a large tensor is sought on a CPU."""
+from torch.autograd.function import once_differentiable
 
 
 def semi_binary_mask(h: Tensor, sizes: Sequence[int], n_thresholded: int, sparsity: Tensor | None) -> Tensor:
-    """Mask (N,) in [0, 1) from hypernetwork outputs h (N,), tensor by tensor.
+    """Mask (N,) in [0, 1) from a hypernetwork's output h (N,), tensor by tensor.
 
     sizes: entries of each tensor, in order. In each of the first `n_thresholded` tensors the entries of
     |tanh h| below their `sparsity`-th percentile are set to 0; the others keep their value, as do all
     entries of the remaining tensors. sparsity: 0-d float64 tensor, percent; None keeps everything.
     The threshold is a constant in the gradient. Source: Ksiazek & Spurek (2023), HyperMask, section 3.
     """
-    return _SemiBinaryMask.apply(h, sizes, n_thresholded if sparsity is not None else 0, sparsity)
+    return mask_and_drift(h[None], None, sizes, n_thresholded, sparsity)[0]
 
 
-class _SemiBinaryMask(torch.autograd.Function):
+def mask_and_drift(
+    outputs: Tensor, before: Tensor | None, sizes: Sequence[int], n_thresholded: int, sparsity: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The current task's mask (N,) and how far the old tasks' outputs have moved, |now - before|^2, 0-d.
+
+    outputs: (1 + t, N), the current task's first; before: (t, N) or None. One function for both, so that
+    the gradient of `outputs` is written once and in one place. The mask is `semi_binary_mask`'s.
+    """
+    return _MaskAndDrift.apply(outputs, before, sizes, n_thresholded if sparsity is not None else 0, sparsity)
+
+
+class _MaskAndDrift(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, h: Tensor, sizes: Sequence[int], n_thresholded: int, sparsity: Tensor) -> Tensor:
-        signed = h.tanh()
-        for part in signed.split(list(sizes))[:n_thresholded]:
-            size = part.abs()
-            part.mul_(size >= percentile(size, sparsity))
-        ctx.save_for_backward(signed)
-        return signed.abs()
+    def forward(
+        ctx: Any,
+        outputs: Tensor,
+        before: Tensor | None,
+        sizes: Sequence[int],
+        n_thresholded: int,
+        sparsity: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        signed = outputs[0].tanh()
+        if sparsity is not None:
+            for part in signed.split(list(sizes))[:n_thresholded]:
+                _cut(part, sparsity)
+        moved = outputs[1:] - before if before is not None else outputs[1:]
+        ctx.save_for_backward(signed, moved)
+        return signed.abs(), torch.dot(moved.flatten(), moved.flatten())
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (signed,) = ctx.saved_tensors  # zero where dropped: sign(0) = 0 stops the gradient there
-        slope = torch.addcmul(signed.new_ones(()), signed, signed, value=-1).mul_(signed.sign())
-        return slope.mul_(grads[0]), None, None, None
+        signed, moved = ctx.saved_tensors
+        grad_mask, grad_drift = grads
+        grad = signed.new_empty(1 + moved.shape[0], signed.shape[0])
+        slope = torch.addcmul(signed.new_ones(()), signed, signed, value=-1)
+        slope.mul_(signed.sign())  # 0 where the mask is: no gradient for what was dropped
+        torch.mul(slope, grad_mask, out=grad[0])
+        torch.mul(moved, 2 * grad_drift, out=grad[1:])
+        return grad, None, None, None, None
+
+
+def _cut(signed: Tensor, sparsity: Tensor) -> None:
+    """Set the entries of `signed` (n,) to 0, in place, whose size is below their percentile."""
+    sizes = signed.abs()
+    threshold = percentile(sizes, sparsity)
+    if signed.is_cuda:
+        signed.mul_(sizes >= threshold)
+        return
+    # hardshrink drops |s| <= limit; on a CPU it is many times faster than a comparison
+    limit = torch.nextafter(threshold, threshold.new_tensor(-1.0)).item()
+    signed.copy_(torch.hardshrink(signed, limit))
 
 
 def percentile(values: Tensor, percent: Tensor) -> Tensor:
@@ -46,48 +82,48 @@ def percentile(values: Tensor, percent: Tensor) -> Tensor:
 
     Linear interpolation between order statistics at position percent (n - 1) / 100, in float64, then
     rounded to the dtype of `values`, as the official code does. percent: 0-d float64 tensor.
-    On CUDA the host waits for nothing.
+    On CUDA the host waits for nothing; on a CPU nothing is sorted.
     """
     position = percent * (values.shape[0] - 1) / 100
     if values.is_cuda:
-        lower, upper = _order_statistics_sorted(values, position)
+        ordered = values.sort().values
+        rank = position.floor().long()
+        lower, upper = ordered[rank].double(), ordered[(rank + 1).clamp_max(values.shape[0] - 1)].double()
     else:
-        lower, upper = _order_statistics_selected(values, int(position))
-    lower, upper = lower.double(), upper.double()
+        rank = int(position)
+        parted = np.partition(values.detach().numpy(), rank)
+        lower = torch.tensor(parted[rank], dtype=torch.float64)
+        upper = torch.tensor(parted[rank + 1 :].min(initial=math.inf), dtype=torch.float64)
+        upper = lower if rank + 1 == values.shape[0] else upper
     return (lower + (position - position.floor()) * (upper - lower)).minimum(upper).to(values.dtype)
 
 
-def _order_statistics_sorted(values: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-    ordered = values.sort().values
-    rank = position.floor().long()
-    return ordered[rank], ordered[(rank + 1).clamp_max(values.shape[0] - 1)]
+def masked(weights: Tensor, mask: Tensor, n_open: int) -> Tensor:
+    """weights * mask (N,), but the last `n_open` weights as they are."""
+    return _Masked.apply(weights, mask, n_open)
 
 
-def _order_statistics_selected(values: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The entries of ranks `rank` and `rank` + 1 (or the largest), without sorting all of them.
+class _Masked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, mask: Tensor, n_open: int) -> Tensor:
+        ctx.save_for_backward(weights, mask)
+        ctx.first_open = weights.shape[0] - n_open
+        out = weights * mask
+        out[ctx.first_open :] = weights[ctx.first_open :]
+        return out
 
-    A sample brackets both; only what lies in the bracket is sorted. Where the bracket misses, the
-    tensor is: exact always, fast nearly always.
-    """
-    n = values.shape[0]
-    next_rank = min(rank + 1, n - 1)
-    if n > 4 * SAMPLE:
-        sample = values[:: n // SAMPLE].sort().values
-        m = sample.shape[0]
-        at = rank * m // n
-        margin = 8 + int(4 * math.sqrt(at * (m - at) / m))
-        low = sample[at - margin] if at >= margin else values.new_tensor(-math.inf)
-        high = sample[at + margin] if at + margin < m else values.new_tensor(math.inf)
-        below = int((values < low).sum())
-        inside = values[(values >= low) & (values <= high)]
-        if below <= rank and next_rank < below + inside.shape[0]:
-            values, rank, next_rank = inside, rank - below, next_rank - below
-    ordered = values.sort().values
-    return ordered[rank], ordered[next_rank]
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (weights, mask), first_open, grad = ctx.saved_tensors, ctx.first_open, grads[0]
+        grad_weights, grad_mask = grad * mask, grad * weights
+        grad_weights[first_open:] = grad[first_open:]
+        grad_mask[first_open:] = 0
+        return grad_weights, grad_mask, None
 
 
 def ramp(percent: float, steps_begun: Tensor | int, steps: int) -> Tensor | float:
     """`percent` times the share of steps begun, at most `percent`: the sparsity of a first task."""
-    done = steps_begun.double() if isinstance(steps_begun, Tensor) else float(steps_begun)
-    value = percent * done / steps
-    return value.clamp_max(percent) if isinstance(value, Tensor) else min(value, percent)
+    if isinstance(steps_begun, Tensor):
+        return (percent * steps_begun.double() / steps).clamp_max(percent)
+    return min(percent * steps_begun / steps, percent)
