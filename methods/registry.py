@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import difflib
+import hashlib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -115,12 +117,15 @@ def _load_file(reference: str) -> type[Method]:
     file = Path(path if path.endswith(".py") else path + ".py")
     if not file.is_file():
         raise UserError(f"--method {reference}: there is no file {file}")
-    spec = importlib.util.spec_from_file_location(f"_method_{file.stem}", file)
+    unique = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"_method_{file.stem}_{unique}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and type hints look their module up here
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
+        del sys.modules[spec.name]
         raise UserError(f"{file} does not import: {type(error).__name__}: {error}") from error
     classes = {
         key: value

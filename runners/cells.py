@@ -1,0 +1,108 @@
+"""A cell: everything that decides the numbers of one run, its key and its place in the results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from benchmarks.types import Budget, Scenario
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One run of (method, configuration, benchmark, scenario, seed, budget, network)."""
+
+    method: str
+    """Registered name."""
+    reference: str
+    """What methods.registry.load takes: the name, or `/path/file.py:Class`. Not part of the key."""
+    label: str
+    """Name in tables. Not part of the key."""
+    config: dict[str, Any]
+    """Every hyperparameter, defaults included, as JSON values."""
+    benchmark: str
+    definition: dict[str, Any]
+    """Of the benchmark: n_tasks, classes_per_task, input_shape, validation."""
+    scenario: Scenario
+    seed: int
+    budget: Budget
+    network: str
+    source: str
+    """Hash of the method's code; see runners.fingerprint."""
+    suite: str = ""
+    """The suites that ask for the cell. Not part of the key."""
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of everything that decides the numbers."""
+        decides = asdict(self)
+        for name in ("reference", "label", "suite"):
+            del decides[name]
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+    def folder(self, results: Path) -> Path:
+        """results/<benchmark>/<scenario>/<method>/seed<k>-<first 12 digits of the key>."""
+        return results / self.benchmark / self.scenario / self.method / f"seed{self.seed}-{self.key[:12]}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.benchmark} {self.scenario} {self.label} seed {self.seed}"
+
+    @property
+    def n_tasks(self) -> int:
+        return int(self.definition["n_tasks"])
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Cell:
+        budget, scenario = Budget(**data["budget"]), Scenario(data["scenario"])
+        return Cell(**{**data, "budget": budget, "scenario": scenario})
+
+
+def unique(cells: list[Cell]) -> list[Cell]:
+    """The cells without repeats, in order; a repeated cell names all its suites."""
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        known = found.setdefault(cell.key, cell)
+        if cell.suite not in known.suite.split(", "):
+            found[cell.key] = replace(known, suite=f"{known.suite}, {cell.suite}")
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How cells are run: nothing here decides a number on the CPU."""
+
+    device: str = "cpu"
+    data_dir: str | None = None
+    threads: int = 1
+    evaluation_batch: int = 2000
+    command: str = ""
+    environment: dict[str, Any] | None = None
+    """What the driver knows of the environment (commit, ...); the worker adds its own."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell with the folder it is recorded in."""
+
+    cell: Cell
+    folder: Path
+    conditions: Conditions
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "cell": self.cell.to_json(),
+            "folder": str(self.folder),
+            "conditions": asdict(self.conditions),
+        }
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Job:
+        return Job(Cell.from_json(data["cell"]), Path(data["folder"]), Conditions(**data["conditions"]))

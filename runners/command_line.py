@@ -1,0 +1,73 @@
+"""What the commands share: reading lists of names, and turning mistakes into a sentence and exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import signal
+import sys
+from types import FrameType
+
+import typer
+from rich.console import Console
+
+from benchmarks.types import Scenario, UserError
+
+EXIT_FAILED_CELLS, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(app: typer.Typer) -> None:
+    """Run a command; a UserError becomes its sentence and exit code 2, Ctrl-C or SIGTERM a clean end."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except UserError as error:
+        complain(str(error))
+        sys.exit(EXIT_MISTAKE)
+    except KeyboardInterrupt:
+        complain("stopped; the same command goes on where it stopped", heading="")
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_MISTAKE)
+
+
+def complain(sentence: str, heading: str = "error: ") -> None:
+    """Print to standard error, unwrapped."""
+    Console(stderr=True).print(f"{heading}{sentence}", style="red", soft_wrap=True, highlight=False, markup=False)
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """`a,b` -> ("a", "b"); None stays None."""
+    if text is None:
+        return None
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found:
+        raise UserError(f"{text!r} names nothing; write names with commas between them")
+    return found
+
+
+def scenarios(text: str | None) -> tuple[Scenario, ...] | None:
+    """Names of scenarios. Raises UserError with the nearest one."""
+    wanted = names(text)
+    if wanted is None:
+        return None
+    for name in wanted:
+        if name not in list(Scenario):
+            near = difflib.get_close_matches(name.lower(), list(Scenario), n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise UserError(f"--scenarios {name}: there is no such scenario.{hint} Available: {', '.join(Scenario)}")
+    return tuple(Scenario(name) for name in wanted)
+
+
+def show_list(console: Console) -> None:
+    """Print what there is to run."""
+    from runners import listing
+
+    for table in listing.tables():
+        console.print(table)
+        console.print()
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

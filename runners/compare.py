@@ -1,0 +1,93 @@
+"""The main command: run a grid of methods and benchmarks, then write the report.
+
+python runners/compare.py --suite quick
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # run as a script: the rooms, not this folder
+
+from runners import command_line  # noqa: E402
+from runners.comparison import Options, run  # noqa: E402
+
+DEFAULT_SUITE = "quick"
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def compare(
+    suite: Annotated[
+        list[str] | None, typer.Option(metavar="NAME|FILE", show_default="quick", help="Suite to run; may be repeated.")
+    ] = None,
+    methods: Annotated[str | None, typer.Option(metavar="A,B", help="Only these methods.")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE.py:CLASS", help="Add a method of your own (this runs the file); may be repeated."),
+    ] = None,
+    benchmarks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these benchmarks.")] = None,
+    scenarios: Annotated[str | None, typer.Option(metavar="til,dil,cil", help="Only these scenarios.")] = None,
+    seeds: Annotated[int | None, typer.Option(metavar="N", help="Seeds 0 to N-1 instead of the suite's.")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="METHOD.KEY=VALUE", help="A hyperparameter; may be repeated."),
+    ] = None,
+    budget_scale: Annotated[float, typer.Option(help="Multiply the training length of every cell.")] = 1.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", show_default="one per core or GPU", help="Worker processes.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads of each worker.")] = 1,
+    engine: Annotated[str, typer.Option(help="local (worker processes) or inline (this process).")] = "local",
+    cell_timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="End a cell that runs longer (engine local).")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets, for machines without net.")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("results"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the grid, what is finished, and the time.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Run, but write no report.")] = False,
+    list_all: Annotated[bool, typer.Option("--list", help="Show methods, benchmarks and suites.")] = False,
+) -> None:
+    """Compare continual-learning methods on the same task streams: run what is not yet on record, then report.
+
+    The same command again goes on where it stopped. Exit code 1: a cell failed; 2: a mistake in the call.
+    """
+    console = Console()
+    if list_all:
+        command_line.show_list(console)
+        return
+    options = Options(
+        suites=tuple(suite or [DEFAULT_SUITE]),
+        methods=command_line.names(methods),
+        foreign=tuple(method or ()),
+        benchmarks=command_line.names(benchmarks),
+        scenarios=command_line.scenarios(scenarios),
+        seeds=seeds,
+        assignments=tuple(assignments or ()),
+        budget_scale=budget_scale,
+        device=device,
+        workers=workers,
+        threads=threads,
+        engine=engine,
+        cell_timeout=cell_timeout,
+        data=data,
+        results=results,
+        dry_run=dry_run,
+        report=not no_report,
+        command=shlex.join(["python", "runners/compare.py", *sys.argv[1:]]),
+    )
+    raise typer.Exit(run(options, console))
+
+
+if __name__ == "__main__":
+    command_line.main(app)

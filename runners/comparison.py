@@ -1,0 +1,174 @@
+"""One comparison, from the options of the command line to the exit code. Imports no torch."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from benchmarks.types import Scenario, UserError
+from runners.command_line import EXIT_FAILED_CELLS
+from runners.records import Status
+
+if TYPE_CHECKING:
+    from runners.cells import Cell
+    from runners.driver import Outcome
+    from runners.engine import Engine
+
+ENGINES = ("local", "inline")
+FAILURES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line, read."""
+
+    suites: tuple[str, ...]
+    methods: tuple[str, ...] | None = None
+    foreign: tuple[str, ...] = ()
+    benchmarks: tuple[str, ...] | None = None
+    scenarios: tuple[Scenario, ...] | None = None
+    seeds: int | None = None
+    assignments: tuple[str, ...] = ()
+    budget_scale: float = 1.0
+    device: str = "auto"
+    workers: int | None = None
+    threads: int = 1
+    engine: str = "local"
+    cell_timeout: float | None = None
+    data: Path | None = None
+    results: Path = Path("results")
+    dry_run: bool = False
+    report: bool = True
+    command: str = ""
+
+
+def run(options: Options, console: Console) -> int:
+    """Run the grid and write the report; 0, or 1 if a cell failed. Raises UserError for bad options."""
+    _check_numbers(options)
+    cells = _cells(options)
+    from runners import devices
+
+    assigned = devices.for_workers(options.device, options.workers)
+    if options.dry_run:
+        _show_plan(cells, options, len(assigned), console)
+        return 0
+    from runners import folder
+
+    folder.probe(options.results)
+    outcomes = _run_cells(cells, options, assigned, console)
+    if options.report:
+        _report(outcomes, options.results, console)
+    return _sum_up(outcomes, console)
+
+
+def _check_numbers(options: Options) -> None:
+    for name in ("seeds", "workers", "threads"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: must be at least 1")
+    if not options.budget_scale > 0 or options.budget_scale == float("inf"):
+        raise UserError(f"--budget-scale {options.budget_scale:g}: must be a positive number")
+    if options.cell_timeout is not None and not options.cell_timeout > 0:
+        raise UserError(f"--cell-timeout {options.cell_timeout:g}: must be a positive number of seconds")
+    if options.engine not in ENGINES:
+        raise UserError(f"--engine {options.engine}: permitted are {', '.join(ENGINES)}")
+    if options.data is not None and not options.data.is_dir():
+        raise UserError(f"--data {options.data}: there is no such folder")
+
+
+def _cells(options: Options) -> list[Cell]:
+    from runners import grid, settings, suite
+
+    choices = grid.Choices(
+        methods=options.methods,
+        foreign=options.foreign,
+        benchmarks=options.benchmarks,
+        scenarios=options.scenarios,
+        seeds=options.seeds,
+        assignments=tuple(map(settings.parse_assignment, options.assignments)),
+        budget_scale=options.budget_scale,
+    )
+    cells = grid.build(suite.find(options.suites), choices)
+    if not cells:
+        raise UserError("nothing to run: the choices leave no cell of the suites")
+    return cells
+
+
+def _run_cells(cells: Sequence[Cell], options: Options, assigned: Sequence[str], console: Console) -> list[Outcome]:
+    from runners import driver, environment
+    from runners.cells import Conditions
+    from runners.display import Display
+
+    conditions = Conditions(
+        device=assigned[0],
+        data_dir=str(options.data.resolve()) if options.data else None,
+        threads=options.threads,
+        command=options.command,
+        environment=environment.of_driver(),
+    )
+    engine = _engine(options, assigned)
+    try:
+        with Display(console) as display:
+            return driver.run_grid(cells, options.results.resolve(), conditions, engine, display)
+    finally:
+        engine.close()
+
+
+def _engine(options: Options, assigned: Sequence[str]) -> Engine:
+    if options.engine == "inline":
+        from runners.engine import InlineEngine
+
+        return InlineEngine(options.threads)
+    from runners.local import LocalEngine
+
+    return LocalEngine(assigned, options.threads, options.cell_timeout)
+
+
+def _show_plan(cells: Sequence[Cell], options: Options, workers: int, console: Console) -> None:
+    from runners import driver
+    from runners.cells import Conditions
+    from runners.estimate import estimate, in_words
+
+    jobs, outcomes = driver.plan(cells, options.results.resolve(), Conditions())
+    finished = {outcome.cell.key: outcome.status for outcome in outcomes}
+    groups = Counter((cell.benchmark, cell.scenario, cell.label) for cell in cells)
+    ready = Counter((cell.benchmark, cell.scenario, cell.label) for cell in cells if cell.key in finished)
+    for group, count in groups.items():
+        console.print(f"{' '.join(group)}: {count} seeds, {ready[group]} finished", highlight=False, soft_wrap=True)
+    expected = estimate([job.cell for job in jobs], options.results, workers)
+    known = f"about {in_words(expected.seconds)}" if expected.unknown < len(jobs) else "no estimate"
+    rest = f" and {expected.unknown} cells of methods never run here" if expected.unknown and jobs else ""
+    console.print(
+        f"{len(cells)} cells, {len(finished)} finished, {len(jobs)} to run: "
+        f"{known + rest if jobs else 'nothing left'} on {workers} workers",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _report(outcomes: Sequence[Outcome], results: Path, console: Console) -> None:
+    from reports.build import build_report
+
+    begun = time.monotonic()
+    report = build_report(results, cells=[outcome.folder for outcome in outcomes])
+    line = f"report: {escape(str(report.pdf))} ({time.monotonic() - begun:.0f} s)"
+    console.print(line, soft_wrap=True, highlight=False)
+
+
+def _sum_up(outcomes: Sequence[Outcome], console: Console) -> int:
+    counts = Counter(outcome.status for outcome in outcomes)
+    console.print(", ".join(f"{counts[status]} {status}" for status in Status if counts[status]), highlight=False)
+    failed = [outcome for outcome in outcomes if not outcome.status.finished]
+    for outcome in failed[:FAILURES_SHOWN]:
+        line = f"{outcome.status} {outcome.cell.title}: {outcome.reason} ({outcome.folder}/cell.json)"
+        console.print(line, style="red", soft_wrap=True, highlight=False, markup=False)
+    if len(failed) > FAILURES_SHOWN:
+        console.print(f"... and {len(failed) - FAILURES_SHOWN} more", style="red")
+    return EXIT_FAILED_CELLS if failed else 0

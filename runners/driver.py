@@ -1,0 +1,138 @@
+"""Running a grid: what is finished stays, what lacks its data fails first, the rest goes to an engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks import catalogue, data
+from runners.cells import Cell, Conditions, Job
+from runners.engine import Engine
+from runners.events import Event, Kind
+from runners.folder import CellFolder, StorageError
+from runners.records import BrokenRecord, Record, Status
+
+SECONDS_BETWEEN_LOOKS = 2.0
+"""How often to look again at cells that another process holds."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell; `cached` where an earlier run had finished it."""
+
+    cell: Cell
+    folder: Path
+    status: Status
+    reason: str | None
+    cached: bool
+
+
+class Watcher(Protocol):
+    """Whoever wants to see the run: the live display, a test."""
+
+    def planned(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
+        """The jobs to run, and what needs no running."""
+        ...
+
+    def heard(self, job: Job, event: Event) -> None: ...
+
+
+def plan(cells: Sequence[Cell], results: Path, conditions: Conditions) -> tuple[list[Job], list[Outcome]]:
+    """Which cells are to be run, and the outcomes of those that are finished."""
+    jobs, outcomes = [], []
+    for cell in cells:
+        folder = cell.folder(results)
+        record = finished_record(folder, cell.key)
+        if record is None:
+            jobs.append(Job(cell, folder, conditions))
+        else:
+            outcomes.append(Outcome(cell, folder, record.status, record.reason, cached=True))
+    return jobs, outcomes
+
+
+def finished_record(folder: Path, key: str) -> Record | None:
+    """The record of a finished cell, if it is whole and has this key."""
+    try:
+        record = CellFolder(folder).read()
+    except BrokenRecord:
+        return None
+    return record if record is not None and record.status.finished and record.key == key else None
+
+
+def run_grid(
+    cells: Sequence[Cell], results: Path, conditions: Conditions, engine: Engine, watcher: Watcher
+) -> list[Outcome]:
+    """Run what is not finished; the outcomes of all cells, in order.
+
+    A failing cell never stops the others. Raises StorageError when the results folder cannot be
+    written any more; KeyboardInterrupt passes through. Both leave every checkpoint in place.
+    """
+    jobs, outcomes = plan(cells, results, conditions)
+    lacking = _lacking_data(jobs, conditions)
+    outcomes += [_fail(job, lacking[_dataset(job)]) for job in jobs if _dataset(job) in lacking]
+    jobs = [job for job in jobs if _dataset(job) not in lacking]
+    watcher.planned(jobs, outcomes)
+    while jobs:
+        ended = _run_round(jobs, engine, watcher)
+        outcomes += ended.values()
+        jobs = [job for index, job in enumerate(jobs) if index not in ended]
+        if jobs and not ended:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    order = {cell.key: index for index, cell in enumerate(cells)}
+    return sorted(outcomes, key=lambda outcome: order[outcome.cell.key])
+
+
+def _run_round(jobs: Sequence[Job], engine: Engine, watcher: Watcher) -> dict[int, Outcome]:
+    """Outcomes by index; those that another process holds are missing."""
+    outcomes: dict[int, Outcome] = {}
+
+    def heard(event: Event) -> None:
+        job = jobs[event.job]
+        if event.kind is Kind.STORAGE:
+            raise StorageError(event.reason)
+        if event.kind is Kind.LOST:
+            outcomes[event.job] = _fail(job, event.reason or "the worker is gone")
+            event = Event(Kind.ENDED, event.job, status=Status.FAILED, reason=event.reason)
+        elif event.kind is Kind.ENDED and event.status is not None:
+            outcomes[event.job] = Outcome(job.cell, job.folder, event.status, event.reason, cached=False)
+        watcher.heard(job, event)
+
+    engine.run(jobs, heard)
+    return outcomes
+
+
+def _dataset(job: Job) -> str:
+    return catalogue.find(job.cell.benchmark).dataset
+
+
+def _lacking_data(jobs: Sequence[Job], conditions: Conditions) -> dict[str, str]:
+    """Data sets that cannot be used, each with the sentence that says why; fetches what may be fetched."""
+    folder = Path(conditions.data_dir) if conditions.data_dir else None
+    problems = {}
+    for dataset in dict.fromkeys(map(_dataset, jobs)):
+        problem = data.check(dataset, folder) or _complaint(lambda name=dataset: data.load(name, folder, download=True))
+        if problem is not None:
+            problems[dataset] = problem
+    return problems
+
+
+def _complaint(action: Callable[[], object]) -> str | None:
+    try:
+        action()
+    except data.DataError as error:
+        return str(error)
+    return None
+
+
+def _fail(job: Job, reason: str) -> Outcome:
+    """Record a failure that no worker could record."""
+    from runners.execution import blank_record
+
+    folder = CellFolder(job.folder)
+    with folder.lock() as held:
+        if held and finished_record(job.folder, job.cell.key) is None:
+            folder.write(blank_record(job, Status.FAILED, reason))
+    return Outcome(job.cell, job.folder, Status.FAILED, reason, cached=False)

@@ -1,0 +1,49 @@
+"""What an engine is: it runs jobs somewhere and tells what happens; the simplest runs them right here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from runners.cells import Job
+from runners.events import Emit, Event, Kind
+from runners.folder import StorageError
+
+
+class Engine(Protocol):
+    """Runs jobs; every event carries the index of its job and is emitted in the caller's thread."""
+
+    def run(self, jobs: Sequence[Job], emit: Emit) -> None:
+        """Run all jobs. An exception raised by `emit` ends the run."""
+        ...
+
+    def close(self) -> None:
+        """Stop everything that still runs, at once; cells go on from their checkpoints another time."""
+        ...
+
+
+class InlineEngine:
+    """One cell after the other in this process, for debuggers and profilers."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+    def run(self, jobs: Sequence[Job], emit: Emit) -> None:
+        import torch
+
+        from runners.execution import run_cell
+
+        torch.set_num_threads(self.threads)
+        for index, job in enumerate(jobs):
+
+            def tell(event: Event, index: int = index) -> None:
+                emit(replace(event, job=index))
+
+            try:
+                run_cell(job, tell)
+            except StorageError as error:
+                tell(Event(Kind.STORAGE, reason=str(error)))
+
+    def close(self) -> None:
+        """Nothing runs when `run` has returned."""

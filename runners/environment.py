@@ -1,0 +1,70 @@
+"""Where a number was made: versions, device, commit."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from runners.fingerprint import ROOT
+
+if TYPE_CHECKING:
+    import torch
+
+_DISTRIBUTIONS = ("torch", "numpy", "torchvision")
+
+
+@cache
+def of_driver() -> dict[str, Any]:
+    """Python, platform and packages, and the git commit of this repository (None outside a checkout)."""
+    commit = _git("rev-parse", "HEAD") if _git("rev-parse", "--show-toplevel") == str(ROOT) else None
+    changed = _git("status", "--porcelain", "--untracked-files=no") if commit else None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "packages": {name: _version(name) for name in _DISTRIBUTIONS},
+        "commit": commit,
+        "dirty": bool(changed) if commit else None,
+    }
+
+
+def of_worker(device: torch.device) -> dict[str, Any]:
+    """torch's version, the device and the threads of this process."""
+    import torch
+
+    on_cuda = device.type == "cuda"
+    return {
+        "torch": torch.__version__,
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if on_cuda else _processor(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = (line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+            return next(names, platform.processor())
+    except OSError:
+        return platform.processor()

@@ -1,0 +1,136 @@
+"""Test accuracy, certified accuracy and task inference of a method, in batches, without gradients."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.samples import Samples
+from benchmarks.stream import Stream
+from benchmarks.types import CIL, TIL
+from methods.base import Certifying, Method
+from runners.records import ClaimRow, Measurements
+
+
+class NotFinite(Exception):
+    """A prediction is not a number."""
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What one pass over a task's test samples counts; 0-d tensors, fetched once for all tasks."""
+
+    n: int
+    right: Tensor
+    not_a_number: Tensor
+    certified: Tensor | None = None
+    inferred: Tensor | None = None
+    logit_width: Tensor | None = None
+
+
+class Evaluator:
+    """Fills row after row of the matrices; hands the task id over in TIL only."""
+
+    def __init__(self, method: Method, stream: Stream, batch_size: int) -> None:
+        self.method, self.stream, self.batch_size = method, stream, batch_size
+        self.scenario = stream.spec.scenario
+        self.certifies = isinstance(method, Certifying)
+
+    @torch.no_grad()
+    def measure(self, after: int, measured: Measurements) -> None:
+        """Row `after` of all matrices, and the method's claims. Raises NotFinite."""
+        known = after if self.scenario == CIL else min(after + 1, len(self.stream))
+        asked = range(len(self.stream)) if after == 0 and self.scenario != CIL else range(known)
+        counts = {j: self._count(j, learnt=j < after) for j in asked}
+        widths = {j: count.logit_width for j, count in counts.items()}
+        for j, count in counts.items():
+            if bool(count.not_a_number):
+                raise NotFinite(f"predictions for task {j} after {after} tasks are not numbers")
+            measured.accuracy[after][j] = int(count.right) / count.n
+            if count.certified is not None:
+                measured.certified[after][j] = int(count.certified) / count.n
+            if count.inferred is not None:
+                measured.inferred[after][j] = int(count.inferred) / count.n
+        if after and self.certifies:
+            measured.claims += self._claims(after, measured, widths)
+
+    def _count(self, j: int, learnt: bool) -> _Counts:
+        samples = self.stream.test(j)
+        zero = torch.zeros((), dtype=torch.int64, device=samples.device)
+        right, broken = zero.clone(), zero.clone()
+        task_id = j if self.scenario == TIL else None
+        infer: Any = getattr(self.method, "infer_task", None)
+        infers = learnt and self.scenario == CIL and infer is not None
+        inferred = zero.clone() if infers else None
+        for batch in samples.batches(self.batch_size):
+            logits = self.method.predict(batch.x, task_id)
+            right += (logits.argmax(1) == batch.y).sum()
+            broken += torch.isnan(logits).any()
+            if inferred is not None:
+                inferred += (infer(batch.x) == j).sum()
+        certified, width = self._certificate(samples, task_id) if learnt and self.certifies else (None, None)
+        return _Counts(len(samples), right, broken, certified, inferred, width)
+
+    def _certificate(self, samples: Samples, task_id: int | None) -> tuple[Tensor | None, Tensor | None]:
+        """How many answers hold for every network in the task's region, and the median logit width.
+
+        A method that certifies in some scenarios only raises NotImplementedError in the others.
+        """
+        certified = torch.zeros((), dtype=torch.int64, device=samples.device)
+        widths = []
+        method: Any = self.method
+        try:
+            for batch in samples.batches(self.batch_size):
+                lower, upper = method.bounds(batch.x, task_id)
+                certified += holds(lower, upper, batch.y).sum()
+                widths.append((upper - lower).flatten())
+        except NotImplementedError:
+            return None, None
+        return certified, torch.cat(widths).median()
+
+    def _claims(self, after: int, measured: Measurements, widths: dict[int, Tensor | None]) -> list[ClaimRow]:
+        rows = []
+        method: Any = self.method
+        try:
+            claims = method.audit()
+        except NotImplementedError:
+            return []
+        for claim in claims:
+            j = int(claim.task)
+            promised, accuracy = measured.certified[j + 1][j], measured.accuracy[after][j]
+            width = widths.get(j)
+            rows.append(
+                ClaimRow(
+                    after=after,
+                    task=j,
+                    contained=bool(claim.contained),
+                    outside=int(claim.outside),
+                    drift=float(claim.drift),
+                    median_width=float(claim.median_width),
+                    median_logit_width=None if width is None else float(width),
+                    violation=promised is not None and accuracy is not None and accuracy < promised,
+                    reason=str(claim.reason),
+                )
+            )
+        return rows
+
+
+def holds(lower: Tensor, upper: Tensor, y: Tensor) -> Tensor:
+    """Whether the true logit's lower bound exceeds every other upper bound: (b, c), (b, c), (b,) -> (b,) bool."""
+    if lower.shape[1] == 1:
+        return torch.isfinite(lower[:, 0])
+    true = torch.nn.functional.one_hot(y, lower.shape[1]).bool()
+    rivals = upper.masked_fill(true, -math.inf)
+    floor = lower.gather(1, y[:, None]).squeeze(1)
+    # The maximum passes NaN on, and a comparison with NaN is false: an undefined bound certifies nothing.
+    return floor > rivals.max(dim=1).values
+
+
+def accuracy_so_far(measured: Measurements, after: int) -> float | None:
+    """Mean accuracy over the tasks learnt, or None before the first."""
+    values = [value for value in measured.accuracy[after][:after] if value is not None]
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,251 @@
+"""Running one cell: stream, method, tasks, measurements, checkpoints, and a record at the end."""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import catalogue
+from benchmarks.stream import Stream, open_stream
+from benchmarks.types import UserError, derived_seed
+from methods.base import Diverged, Method, Progress
+from runners import checkpoint, environment, settings
+from runners.cells import Job
+from runners.evaluation import Evaluator, NotFinite, accuracy_so_far
+from runners.events import Emit, Event, Kind
+from runners.folder import CellFolder, StorageError
+from runners.loading import load_method
+from runners.memory import MemoryPeak
+from runners.records import BrokenRecord, Measurements, Record, Status
+
+
+class Skip(Exception):
+    """The cell is not defined; the text says why."""
+
+
+class SourceChanged(UserError):
+    """The method's code is no longer that of the cell's key."""
+
+
+def run_cell(job: Job, emit: Emit) -> Status | None:
+    """Run a cell to its end, from its checkpoint where it has one, and record what became of it.
+
+    Nothing raised by the method leaves this function: it becomes the record's status. Returns None
+    where another process holds the cell. Raises StorageError where the record cannot be written,
+    and lets KeyboardInterrupt through.
+    """
+    folder = CellFolder(job.folder)
+    with folder.lock() as held:
+        if not held:
+            emit(Event(Kind.ELSEWHERE))
+            return None
+        existing = usable_record(folder, job.cell.key, emit)
+        if existing is None or not existing.status.finished:
+            existing = _CellRun(job, folder, emit).run()
+        status = existing.status
+    emit(Event(Kind.ENDED, status=status, reason=existing.reason))
+    return status
+
+
+def usable_record(folder: CellFolder, key: str, emit: Emit) -> Record | None:
+    """The folder's record if it is whole and has the key; an unusable one is set aside and reported."""
+    try:
+        record = folder.read()
+        if record is None or record.key == key:
+            return record
+        broken = "it belongs to another cell"
+    except BrokenRecord as error:
+        broken = str(error)
+    aside = folder.set_aside()
+    emit(
+        Event(Kind.NOTE, reason=f"{folder.path}: the record is not usable ({broken}); moved to {aside.name}, run anew")
+    )
+    return None
+
+
+def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:
+    """A record of the cell with nothing measured."""
+    cell, now = job.cell, _now()
+    return Record(
+        key=cell.key,
+        status=status,
+        reason=reason,
+        benchmark=cell.benchmark,
+        scenario=cell.scenario,
+        method=cell.method,
+        label=cell.label,
+        seed=cell.seed,
+        config=cell.config,
+        budget=cell.budget,
+        network=cell.network,
+        n_tasks=cell.n_tasks,
+        classes_per_task=int(cell.definition["classes_per_task"]),
+        source=cell.source,
+        suite=cell.suite,
+        command=job.conditions.command,
+        environment=dict(job.conditions.environment or {}),
+        started=now,
+        finished=None if status is Status.RUNNING else now,
+    )
+
+
+_loaded = cache(load_method)
+"""One class and hash per process: an edit while a grid runs does not reach cells of running workers."""
+
+
+class _CellRun:
+    """One cell under way."""
+
+    def __init__(self, job: Job, folder: CellFolder, emit: Emit) -> None:
+        self.job, self.cell, self.folder, self.emit = job, job.cell, folder, emit
+        self.measured = Measurements.empty(job.cell.n_tasks)
+        self.record = blank_record(job, Status.RUNNING)
+        self.device = torch.device(job.conditions.device)
+        self.memory = MemoryPeak(self.device)
+
+    def run(self) -> Record:
+        trace = None
+        try:
+            self._run()
+            status, reason = Status.DONE, None
+        except StorageError:
+            raise
+        except Skip as skip:
+            status, reason = Status.SKIPPED, str(skip)
+        except (Diverged, NotFinite) as error:
+            status, reason = Status.DIVERGED, str(error)
+        except UserError as error:
+            status, reason = Status.FAILED, str(error)
+        except Exception as error:
+            status, reason = _diagnose(error)
+            trace = traceback.format_exc()
+        self._end(status, reason, trace)
+        return self.record
+
+    def _end(self, status: Status, reason: str | None, trace: str | None) -> None:
+        self.measured.peak_rss, self.measured.peak_device = self.memory.peaks(self.measured)
+        ended = replace(self.record, status=status, reason=reason, traceback=trace, finished=_now())
+        self.record = ended.with_measurements(self.measured)
+        self.folder.write(self.record, self.measured)
+
+    def _run(self) -> None:
+        stream, method = self._prepare()
+        evaluator = Evaluator(method, stream, self.job.conditions.evaluation_batch)
+        method.progress = self._report
+        start = self._resume(method)
+        self.emit(Event(Kind.STARTED, task=start))
+        self.folder.write(self.record)
+        if start == 0:
+            self._evaluate(evaluator, 0)
+        for j in range(start, len(stream)):
+            self._learn(method, stream, j)
+            self._evaluate(evaluator, j + 1)
+            self.measured.stored_per_task.append(method.parameters_stored())
+            self.record = replace(self.record, parameters={"trained": method.parameters_trained(), "stored": None})
+            if j + 1 < len(stream):
+                self._save(method, j + 1)
+            accuracy = accuracy_so_far(self.measured, j + 1)
+            self.emit(Event(Kind.TASK_DONE, task=j, accuracy=accuracy))
+
+    def _prepare(self) -> tuple[Stream, Method]:
+        benchmark = catalogue.find(self.cell.benchmark)
+        if self.cell.scenario in benchmark.undefined:
+            raise Skip(
+                f"{benchmark.name} is not defined in {self.cell.scenario}: {benchmark.undefined[self.cell.scenario]}"
+            )
+        loaded = _loaded(self.cell.reference)
+        if loaded.source != self.cell.source:
+            raise SourceChanged(f"the code of {self.cell.method} changed while the run was under way; start it again")
+        cls: Any = loaded.cls
+        config = settings.configure(self.cell.method, cls.Config, self.cell.config)
+        spec = benchmark.spec(self.cell.scenario, self.cell.network)
+        reason = cls.skip(spec, config)
+        if reason:
+            raise Skip(reason)
+        self.record = replace(
+            self.record, environment={**self.record.environment, **environment.of_worker(self.device)}
+        )
+        data_dir = self.job.conditions.data_dir
+        stream = open_stream(
+            benchmark,
+            self.cell.scenario,
+            self.cell.seed,
+            data_dir=Path(data_dir) if data_dir else None,
+            device=self.device,
+            network=self.cell.network,
+            budget=self.cell.budget,
+        )
+        self.record = replace(self.record, task_names=tuple(stream.task_names))
+        _seed_others(self.cell.seed, "init")
+        return stream, cls(spec, config, self.device, self.cell.seed)
+
+    def _resume(self, method: Method) -> int:
+        saved = checkpoint.load(self.folder, self.cell.key)
+        if saved is None:
+            if self.folder.has_checkpoint():
+                self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: the checkpoint is damaged; begun anew"))
+            return 0
+        method.load_state_dict(saved.state)
+        self.measured = saved.measured
+        self.record = replace(self.record, started=saved.started)
+        self.emit(Event(Kind.NOTE, reason=f"goes on after task {saved.tasks_done} of {self.cell.n_tasks}"))
+        return saved.tasks_done
+
+    def _learn(self, method: Method, stream: Stream, j: int) -> None:
+        task = stream.task(j, previous=method.rehearses)
+        _seed_others(self.cell.seed, "learn", j)
+        begun = self._clock()
+        try:
+            method.begin(task)
+            method.learn(task)
+        finally:
+            self.measured.steps += [(entry.task, entry.step, entry.loss) for entry in method.curve]
+        self.measured.train_seconds.append(self._clock() - begun)
+
+    def _evaluate(self, evaluator: Evaluator, after: int) -> None:
+        begun = self._clock()
+        evaluator.measure(after, self.measured)
+        seconds = self._clock() - begun
+        if after:
+            self.measured.evaluate_seconds.append(seconds)
+
+    def _save(self, method: Method, tasks_done: int) -> None:
+        self.measured.peak_rss, self.measured.peak_device = self.memory.peaks(self.measured)
+        saved = checkpoint.Checkpoint(tasks_done, method.state_dict(), self.measured, self.record.started)
+        checkpoint.save(self.folder, self.cell.key, saved)
+
+    def _report(self, at: Progress) -> None:
+        self.emit(Event(Kind.PROGRESS, task=at.task, step=at.step, steps=at.steps, loss=at.loss))
+
+    def _clock(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def _seed_others(seed: int, *names: str | int) -> None:
+    """Seed the generators that `Method.begin` does not, for methods from elsewhere that draw from them."""
+    value = derived_seed(seed, "others", *names) % 2**32
+    random.seed(value)
+    np.random.seed(value)
+
+
+def _diagnose(error: Exception) -> tuple[Status, str]:
+    text = (str(error).strip().splitlines() or ["no message"])[0]
+    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    if out_of_memory or (isinstance(error, RuntimeError) and "can't allocate memory" in text):
+        return Status.OOM, f"out of memory: {text}"
+    return Status.FAILED, f"{type(error).__name__}: {text}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,101 @@
+"""A method's source hash: its file and every project module it imports, without comments and layout."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+_PACKAGES = ("methods", "benchmarks")
+_NEUTRAL = frozenset({"methods.registry"})
+"""Modules that find methods and decide no number."""
+
+
+def source_hash(file: Path) -> str:
+    """SHA-256 over the syntax trees of `file` and of the modules it imports, directly or not.
+
+    Followed are this project's methods.* and benchmarks.*, and modules that lie beside a foreign
+    file. Comments, docstrings and formatting do not count.
+    """
+    file = file.resolve()
+    found: dict[str, str] = {}
+    waiting = [(_module_name(file), file)]
+    while waiting:
+        name, path = waiting.pop()
+        if name in found or name in _NEUTRAL:
+            continue
+        found[name], imported = _read(path, name, path.stat().st_mtime_ns)
+        for target in imported:
+            located = _locate(target, path)
+            if located is not None and target not in found:
+                waiting.append((target, located))
+    listing = "\n".join(f"{name} {found[name]}" for name in sorted(found))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _module_name(path: Path) -> str:
+    try:
+        relative = path.relative_to(ROOT).with_suffix("")
+    except ValueError:
+        return path.stem
+    parts = relative.parts[:-1] if relative.name == "__init__" else relative.parts
+    return ".".join(parts) if parts and parts[0] in _PACKAGES else path.stem
+
+
+def _locate(module: str, importer: Path) -> Path | None:
+    parts = module.split(".")
+    base = ROOT if parts[0] in _PACKAGES else importer.parent
+    for candidate in (base.joinpath(*parts).with_suffix(".py"), base.joinpath(*parts, "__init__.py")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@cache
+def _read(path: Path, name: str, _modified: int) -> tuple[str, tuple[str, ...]]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    imported = tuple(dict.fromkeys(_imports(tree, package)))
+    return hashlib.sha256(_canonical(tree).encode()).hexdigest(), imported
+
+
+def _imports(tree: ast.Module, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _with_parents(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                kept = package.split(".")[: len(package.split(".")) - node.level + 1] if package else []
+                base = ".".join([*kept, *([base] if base else [])])
+            if base:
+                yield from _with_parents(base)
+            yield from (f"{base}.{alias.name}" if base else alias.name for alias in node.names)
+
+
+def _with_parents(module: str) -> Iterator[str]:
+    parts = module.split(".")
+    yield from (".".join(parts[: n + 1]) for n in range(len(parts)))
+
+
+def _canonical(node: object) -> str:
+    """The tree as text, the same for all Python versions: empty fields and bare strings are left out."""
+    if isinstance(node, list):
+        kept = (item for item in node if not _is_bare_string(item))
+        return "[" + ",".join(map(_canonical, kept)) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = (
+        f"{name}={_canonical(value)}"
+        for name, value in ast.iter_fields(node)
+        if value not in (None, []) and name not in ("ctx", "kind", "type_comment", "type_ignores")
+    )
+    return f"{type(node).__name__}({','.join(fields)})"
+
+
+def _is_bare_string(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,0 +1,159 @@
+"""A cell's folder on disk: locked by one process at a time, written atomically, checked when read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from benchmarks.types import UserError
+from runners.records import BrokenRecord, Measurements, Record, digest
+
+RECORD, CHECKPOINT, LOCK = "cell.json", "checkpoint.pt", ".lock"
+_PROBE_BYTES = 1 << 16
+
+
+class StorageError(UserError):
+    """The results folder cannot be written: read-only, full, or gone."""
+
+
+class CellFolder:
+    """Reads and writes the record and the checkpoint of one cell."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Hold the cell: yields False at once where another process holds it."""
+        with _storage(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / LOCK, timeout=0)
+            try:
+                lock.acquire()
+            except Timeout:
+                lock = None
+        if lock is None:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def read(self) -> Record | None:
+        """The record with its tables checked, or None where there is none. Raises BrokenRecord."""
+        try:
+            record = Record.from_json((self.path / RECORD).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, TypeError) as error:
+            raise BrokenRecord(f"not readable ({error})") from error
+        if record.status.finished:
+            for name, expected in record.files.items():
+                try:
+                    text = (self.path / name).read_text(encoding="utf-8")
+                except (FileNotFoundError, ValueError) as error:
+                    raise BrokenRecord(f"{name} is missing or not text") from error
+                if digest(text) != expected:
+                    raise BrokenRecord(f"{name} is truncated or altered")
+        return record
+
+    def write(self, record: Record, measured: Measurements | None = None) -> None:
+        """Write the tables, then cell.json, each under a temporary name and renamed.
+
+        cell.json comes last: a reader who sees `done` sees the tables that belong to it. The
+        checkpoint of a finished cell is removed.
+        """
+        with _storage(self.path):
+            for name, text in (measured.tables() if measured else {}).items():
+                write_atomically(self.path / name, text.encode())
+            write_atomically(self.path / RECORD, record.to_json().encode())
+            if record.status.finished:
+                (self.path / CHECKPOINT).unlink(missing_ok=True)
+
+    def set_aside(self) -> Path:
+        """Move an unusable record out of the way, names ending in `.old`; the folder it now lies in.
+
+        The checkpoint stays: it has a check of its own.
+        """
+        with _storage(self.path):
+            aside = next(p for n in range(10**6) if not (p := self.path / f"aside-{n}").exists())
+            aside.mkdir()
+            for file in [f for f in self.path.iterdir() if f.is_file() and f.name not in (LOCK, CHECKPOINT)]:
+                file.rename(aside / f"{file.name}.old")
+        return aside
+
+    def write_checkpoint(self, payload: bytes) -> None:
+        """Keep `payload` behind a line with its SHA-256."""
+        with _storage(self.path):
+            line = hashlib.sha256(payload).hexdigest().encode() + b"\n"
+            write_atomically(self.path / CHECKPOINT, line + payload)
+
+    def has_checkpoint(self) -> bool:
+        return (self.path / CHECKPOINT).exists()
+
+    def read_checkpoint(self) -> bytes | None:
+        """The payload of the checkpoint; None where there is none or it is damaged."""
+        try:
+            content = (self.path / CHECKPOINT).read_bytes()
+        except OSError:
+            return None
+        line, _, payload = content.partition(b"\n")
+        return payload if line == hashlib.sha256(payload).hexdigest().encode() else None
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write under a temporary name in the same folder, flush to the disk, and rename."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def probe(results: Path) -> None:
+    """Make the results folder and try to write in it. Raises StorageError with the reason."""
+    with _storage(results):
+        results.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".probe.", dir=results)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(bytes(_PROBE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+def read_status(path: Path) -> tuple[str | None, str | None]:
+    """Status and reason in a cell's folder without checking anything else, (None, None) if none."""
+    try:
+        body = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        return body.get("status"), body.get("reason")
+    except (OSError, ValueError, AttributeError):
+        return None, None
+
+
+@contextmanager
+def _storage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise StorageError(
+            f"the results folder {path} cannot be written: {what}. "
+            "Free space or rights there, or give another folder with --results; nothing recorded so far is lost"
+        ) from error

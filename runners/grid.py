@@ -1,0 +1,155 @@
+"""From suites and the command line's choices to the cells to run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks import catalogue
+from benchmarks.types import Scenario, UserError
+from methods import registry
+from runners import settings
+from runners.cells import Cell, unique
+from runners.loading import LoadedMethod, load_method
+from runners.suite import BenchmarkEntry, Suite
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the command line asks for on top of the suites; None leaves the suite's own."""
+
+    methods: tuple[str, ...] | None = None
+    foreign: tuple[str, ...] = ()
+    """`path/to/file.py:Class`, added to the methods of every suite."""
+    benchmarks: tuple[str, ...] | None = None
+    scenarios: tuple[Scenario, ...] | None = None
+    seeds: int | None = None
+    assignments: tuple[tuple[str, str, str], ...] = ()
+    """(method, key, value as text) from --set; they win over the suites' settings."""
+    budget_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of the tables to be: a method under a label."""
+
+    label: str
+    method: LoadedMethod
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def build(suites: Sequence[Suite], choices: Choices) -> list[Cell]:
+    """All cells, seed by seed. Raises UserError for names or values that are not permitted."""
+    suites = [_narrowed(suite, choices, first=suite is suites[0], all_suites=suites) for suite in suites]
+    _check_benchmarks(suites)
+    rows = {suite.name: _rows(suite, choices) for suite in suites}
+    _check_assignments(choices, [row for some in rows.values() for row in some])
+    _check_settings(suites, rows)
+    cells = [
+        _cell(suite, row, entry, scenario, seed, choices)
+        for suite in suites
+        for seed in range(suite.seeds)
+        for entry in suite.benchmarks
+        for scenario in suite.scenarios
+        for row in rows[suite.name]
+    ]
+    return unique(cells)
+
+
+def _narrowed(suite: Suite, choices: Choices, first: bool, all_suites: Sequence[Suite]) -> Suite:
+    changes: dict[str, Any] = {}
+    if choices.benchmarks is not None:
+        listed = {entry.name for each in all_suites for entry in each.benchmarks}
+        kept = [entry for entry in suite.benchmarks if entry.name in choices.benchmarks]
+        if first:
+            kept += [BenchmarkEntry(name=name) for name in choices.benchmarks if name not in listed]
+        changes["benchmarks"] = kept
+    if choices.scenarios is not None:
+        changes["scenarios"] = list(choices.scenarios)
+    if choices.seeds is not None:
+        changes["seeds"] = choices.seeds
+    if choices.methods is not None:
+        changes["methods"] = list(choices.methods)
+        changes["variants"] = [v for v in suite.variants if v.label in choices.methods or v.method in choices.methods]
+        labels = {variant.label for variant in suite.variants}
+        changes["methods"] = [name for name in choices.methods if name not in labels]
+    return suite.model_copy(update=changes)
+
+
+def _check_benchmarks(suites: Sequence[Suite]) -> None:
+    for suite in suites:
+        for entry in suite.benchmarks:
+            catalogue.find(entry.name)
+
+
+def _rows(suite: Suite, choices: Choices) -> list[_Row]:
+    loaded = {name: load_method(name) for name in [*suite.methods, *choices.foreign]}
+    rows = [_Row(method.name, method) for method in loaded.values()]
+    for variant in suite.variants:
+        rows.append(_Row(variant.label, loaded.get(variant.method) or load_method(variant.method), variant.values))
+    labels = [row.label for row in rows]
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise UserError(f"suite {suite.name}: two methods or variants are called {twice!r}")
+    return rows
+
+
+def _check_assignments(choices: Choices, rows: Sequence[_Row]) -> None:
+    names = {row.label for row in rows} | {row.method.name for row in rows}
+    for method, key, value in choices.assignments:
+        if method not in names:
+            raise UserError(f"--set {method}.{key}={value}: {method!r} is not in this grid: {', '.join(sorted(names))}")
+
+
+def _check_settings(suites: Sequence[Suite], rows: dict[str, list[_Row]]) -> None:
+    """Check every block of settings, also those that meet no cell of a narrowed grid."""
+    for suite in suites:
+        known = {name: row for row in rows[suite.name] for name in (row.label, row.method.name)}
+        for number, block in enumerate(suite.settings):
+            where = f"suite {suite.name}: settings[{number}]"
+            if block.benchmark is not None:
+                catalogue.find(block.benchmark)
+            if block.method in known:
+                cls: Any = known[block.method].method.cls
+                settings.configure(block.method, cls.Config, block.values, where)
+            elif block.method not in registry.available():
+                registry.load(block.method)
+
+
+def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, seed: int, choices: Choices) -> Cell:
+    benchmark = catalogue.find(entry.name)
+    values: dict[str, Any] = {}
+    for block in suite.settings:
+        if block.applies(row.method.name, entry.name, scenario):
+            values |= block.values
+    values |= row.values
+    for block in suite.settings:
+        if row.label != row.method.name and block.applies(row.label, entry.name, scenario):
+            values |= block.values
+    for method, key, value in choices.assignments:
+        if method in (row.label, row.method.name):
+            values[key] = value
+    cls: Any = row.method.cls
+    config = settings.configure(row.method.name, cls.Config, values, f"suite {suite.name}")
+    return Cell(
+        method=row.method.name,
+        reference=row.method.reference,
+        label=row.label,
+        config=settings.as_json(config),
+        benchmark=benchmark.name,
+        definition={
+            "n_tasks": benchmark.n_tasks,
+            "classes_per_task": benchmark.classes_per_task,
+            "input_shape": list(benchmark.input_shape),
+            "validation": benchmark.validation,
+            "padding": benchmark.padding,
+            "class_order": str(benchmark.class_order),
+        },
+        scenario=scenario,
+        seed=seed,
+        budget=entry.budget(benchmark.budget).scaled(choices.budget_scale),
+        network=entry.network or benchmark.network,
+        source=row.method.source,
+        suite=suite.name,
+    )

@@ -1,0 +1,38 @@
+"""A method's class together with the hash of its code."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.types import UserError
+from methods import registry
+from runners.fingerprint import source_hash
+
+
+@dataclass(frozen=True)
+class LoadedMethod:
+    """A method's class with what the key of a cell needs of it."""
+
+    name: str
+    reference: str
+    cls: type
+    source: str
+
+
+def load_method(reference: str) -> LoadedMethod:
+    """Load a method's class and hash its code. Raises UserError."""
+    if reference.endswith(".py") or ".py:" in reference:
+        path, _, class_name = reference.partition(".py:")
+        file = Path(path if path.endswith(".py") else path + ".py").resolve()
+        reference = f"{file}:{class_name}" if class_name else str(file)
+        cls = registry.load(reference)
+        known = registry.available().get(cls.name)
+        if known is not None and known.file != file:
+            raise UserError(f"{file} registers the name {cls.name!r}, which {known.module} has; choose another name")
+    else:
+        cls = registry.load(reference)
+        file = Path(inspect.getfile(sys.modules[cls.__module__]))
+    return LoadedMethod(cls.name, reference, cls, source_hash(file))

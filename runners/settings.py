@@ -1,0 +1,147 @@
+"""A method's settings from text and TOML: checked strictly against its Config dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Literal, Union
+
+from benchmarks.types import UserError
+
+
+def configure(method: str, config_class: type, values: Mapping[str, object], where: str = "") -> Any:
+    """Build `config_class` from `values`; texts are converted, other values must have the right type.
+
+    Raises UserError naming `where` it stood, the method, the key, the value and what is permitted.
+    """
+    prefix = f"{where}: " if where else ""
+    hints = typing.get_type_hints(config_class)
+    names = [item.name for item in dataclasses.fields(config_class)]
+    converted = {}
+    for key, value in values.items():
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise UserError(f"{prefix}{method} has no setting {key!r}.{hint} Permitted: {', '.join(names) or 'none'}")
+        try:
+            converted[key] = convert(hints[key], value)
+        except ValueError as error:
+            raise UserError(f"{prefix}{method}.{key} = {value!r}: permitted is {describe(hints[key])}") from error
+    try:
+        return config_class(**converted)
+    except (UserError, ValueError, TypeError) as error:
+        raise UserError(f"{prefix}{method}: {error}") from error
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """All fields of a configuration as JSON values."""
+    return {item.name: _plain(getattr(config, item.name)) for item in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    return value
+
+
+def parse_assignment(text: str) -> tuple[str, str, str]:
+    """`method.key=value` -> (method, key, value). Raises UserError for another shape."""
+    name, equals, value = text.partition("=")
+    method, dot, key = name.strip().partition(".")
+    if not (equals and dot and method and key):
+        raise UserError(f"--set {text}: write it as method.key=value, for example --set ewc.lr=0.001")
+    return method, key, value.strip()
+
+
+def convert(expected: Any, value: object) -> Any:
+    """`value` as the type `expected`. Raises ValueError where it is not one."""
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if expected is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        return _first_of(arguments, value)
+    if origin is Literal:
+        return _member(arguments, value)
+    if origin in (tuple, list):
+        return _sequence(origin, arguments, value)
+    if expected is type(None):
+        if value is None or (isinstance(value, str) and value.lower() == "none"):
+            return None
+        raise ValueError(value)
+    if isinstance(expected, type) and issubclass(expected, Enum):
+        return expected(value)
+    return _scalar(expected, value)
+
+
+def _first_of(options: tuple[Any, ...], value: object) -> Any:
+    # None before str, so that the text "none" means None where both are permitted.
+    for option in sorted(options, key=lambda o: (o is not type(None), o is str)):
+        try:
+            return convert(option, value)
+        except ValueError:
+            continue
+    raise ValueError(value)
+
+
+def _member(options: tuple[Any, ...], value: object) -> Any:
+    for option in options:
+        if type(option) is type(value) and option == value:
+            return option
+        if isinstance(value, str) and str(option) == value:
+            return option
+    raise ValueError(value)
+
+
+def _sequence(origin: type, arguments: tuple[Any, ...], value: object) -> Any:
+    parts = value.strip("()[] ").split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise ValueError(value)
+    if isinstance(value, str):
+        parts = [part.strip() for part in parts if part.strip()]
+    if not arguments:
+        return origin(parts)
+    repeated = origin is list or (len(arguments) == 2 and arguments[1] is Ellipsis)
+    if not repeated and len(parts) != len(arguments):
+        raise ValueError(value)
+    wanted = [arguments[0]] * len(parts) if repeated else list(arguments)
+    return origin(convert(kind, part) for kind, part in zip(wanted, parts, strict=True))
+
+
+def _scalar(expected: Any, value: object) -> Any:
+    if expected is bool:
+        if isinstance(value, str) and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        if isinstance(value, bool):
+            return value
+        raise ValueError(value)
+    if isinstance(value, bool):
+        raise ValueError(value)
+    if expected is int and isinstance(value, int | str):
+        return int(value)
+    if expected is float and isinstance(value, int | float | str):
+        return float(value)
+    if expected is str and isinstance(value, str):
+        return value
+    raise ValueError(value)
+
+
+def describe(expected: Any) -> str:
+    """A type in words, for error messages."""
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(describe, arguments))
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, arguments))
+    if origin in (tuple, list):
+        inner = [describe(a) for a in arguments if a is not Ellipsis]
+        return "a list of " + (inner[0] if Ellipsis in arguments or origin is list else ", ".join(inner))
+    if isinstance(expected, type) and issubclass(expected, Enum):
+        return "one of " + ", ".join(repr(member.value) for member in expected)
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "none"}
+    return names.get(expected, str(expected))

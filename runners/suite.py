@@ -1,0 +1,168 @@
+"""Suite files: a named grid of cells in TOML, validated so that every mistake has a clear answer."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from benchmarks.types import Budget, Scenario, UserError
+
+SUITES = Path(__file__).resolve().parent.parent / "benchmarks" / "suites"
+ALL = "all"
+Positive = Annotated[int, Field(ge=1, strict=True)]
+Text = Annotated[str, Field(strict=True, min_length=1)]
+Value = bool | int | float | str | list[bool | int | float | str]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BenchmarkEntry(_Part):
+    """A benchmark of the suite; what is left out is the benchmark's own. The same for all methods."""
+
+    name: Text
+    steps: Positive | None = None
+    epochs: Positive | None = None
+    batch_size: Positive | None = None
+    network: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_length(self) -> BenchmarkEntry:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("give steps or epochs, not both")
+        return self
+
+    def budget(self, default: Budget) -> Budget:
+        """The benchmark's budget with what this entry replaces."""
+        batch_size = self.batch_size or default.batch_size
+        if self.steps is not None or self.epochs is not None:
+            return Budget(batch_size, steps=self.steps, epochs=self.epochs)
+        return Budget(batch_size, steps=default.steps, epochs=default.epochs)
+
+
+class Settings(_Part):
+    """Values for a method's Config, everywhere or on one benchmark or scenario; later ones win."""
+
+    method: Text
+    benchmark: Text | None = None
+    scenario: Scenario | None = None
+    values: dict[str, Value]
+
+    def applies(self, row: str, benchmark: str, scenario: Scenario) -> bool:
+        return self.method == row and self.benchmark in (None, benchmark) and self.scenario in (None, scenario)
+
+
+class Variant(_Part):
+    """A further row in the tables: a method of the suite under another label and other values."""
+
+    label: Text
+    method: Text
+    values: dict[str, Value]
+
+
+class Suite(_Part):
+    """What a suite file holds."""
+
+    name: str = ""
+    description: Text
+    methods: list[Text] = Field(min_length=1)
+    scenarios: list[Scenario] = Field(default=list(Scenario), min_length=1)
+    seeds: Positive = 3
+    benchmarks: list[BenchmarkEntry] = Field(min_length=1)
+    settings: list[Settings] = []
+    variants: list[Variant] = []
+
+    @field_validator("methods", "scenarios")
+    @classmethod
+    def _no_repeats(cls, values: list[str]) -> list[str]:
+        if len(set(values)) < len(values):
+            raise ValueError("holds an entry twice")
+        return values
+
+
+def shipped() -> dict[str, Path]:
+    """The suite files of this repository, by name."""
+    return {path.stem: path for path in sorted(SUITES.glob("*.toml"))}
+
+
+def find(names: Iterable[str]) -> list[Suite]:
+    """The suites of these names or paths; `all` is every shipped one. Raises UserError."""
+    known, found = shipped(), []
+    for name in names:
+        if name == ALL:
+            found += [read(path) for path in known.values()]
+        elif name in known:
+            found.append(read(known[name]))
+        elif name.endswith(".toml"):
+            found.append(read(Path(name)))
+        else:
+            near = difflib.get_close_matches(name, [*known, ALL], n=3, cutoff=0.5)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise UserError(
+                f"--suite {name}: there is no such suite.{hint} "
+                f"Available: {', '.join([*known, ALL])}, or the path of a .toml file"
+            )
+    return found
+
+
+def read(path: Path) -> Suite:
+    """Read and validate a suite file. Raises UserError with file, key, value and what is permitted."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no suite file {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the suite file {path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"the suite file {path} is not TOML: {error}") from error
+    try:
+        return Suite(**{"name": path.stem, **data})
+    except ValidationError as error:
+        lines = [f"{path}: {_explain(details)}" for details in error.errors()]
+        raise UserError("\n".join(dict.fromkeys(lines))) from error
+
+
+def _explain(details: Any) -> str:
+    location = [part for part in details["loc"] if not _is_union_branch(part)]
+    key, kind, value = _dotted(location), details["type"], details["input"]
+    if kind == "extra_forbidden":
+        permitted = _permitted_keys(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), permitted, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        return f"unknown key {key} = {value!r}.{hint} Permitted keys: {', '.join(permitted)}"
+    if kind == "missing":
+        return f"the key {key} is missing"
+    if kind == "enum":
+        near = difflib.get_close_matches(str(value), list(Scenario), n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        return f"{key} = {value!r}: permitted are {', '.join(Scenario)}.{hint}"
+    message = details["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r}"
+    return f"{key}{shown}: {message[0].lower()}{message[1:]}" if key else message
+
+
+def _is_union_branch(part: object) -> bool:
+    return part in ("bool", "int", "float", "str") or (isinstance(part, str) and part.startswith("list["))
+
+
+def _dotted(location: Iterable[int | str]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _permitted_keys(location: list[int | str]) -> list[str]:
+    model: type[BaseModel] = Suite
+    for part in location:
+        if isinstance(part, str):
+            inner = typing.get_args(model.model_fields[part].annotation)
+            model = next(kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return [name for name in model.model_fields if name != "name" or model is not Suite]

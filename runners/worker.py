@@ -1,0 +1,76 @@
+"""A worker process: reads jobs as JSON lines, runs them, writes events as JSON lines.
+
+Started by runners.local as `python -m runners.worker`. Standard output carries events only: what a
+method prints goes to standard error. When the driver is gone, the worker ends at once.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from typing import TextIO
+
+from runners.cells import Job
+from runners.events import Event, Kind
+from runners.records import Status
+
+SECONDS_BETWEEN_PROGRESS = 0.2
+
+
+class EventPipe:
+    """Writes events to the driver; progress at most five times a second."""
+
+    def __init__(self, pipe: TextIO) -> None:
+        self.pipe, self.last_progress = pipe, 0.0
+
+    def __call__(self, event: Event) -> None:
+        if event.kind is Kind.PROGRESS:
+            now = time.monotonic()
+            if now - self.last_progress < SECONDS_BETWEEN_PROGRESS:
+                return
+            self.last_progress = now
+        self.pipe.write(json.dumps(event.to_json()) + "\n")
+        self.pipe.flush()
+
+
+def main() -> None:
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
+    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    jobs: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+    import torch
+
+    from runners.execution import run_cell
+    from runners.folder import StorageError
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    emit = EventPipe(pipe)
+    while True:
+        emit(Event(Kind.READY))
+        job = Job.from_json(json.loads(jobs.get()))
+        try:
+            status = run_cell(job, emit)
+        except StorageError as error:
+            emit(Event(Kind.STORAGE, reason=str(error)))
+            continue
+        on_device = job.conditions.device != "cpu"
+        if status is Status.OOM or (on_device and status is Status.FAILED):
+            return  # memory may be torn or the device in an error state: the driver starts a fresh process
+
+
+def _listen(jobs: queue.Queue[str]) -> None:
+    for line in sys.stdin:
+        jobs.put(line)
+    os._exit(0)  # the driver is gone or asks to stop; whatever is under way has its checkpoint
+
+
+if __name__ == "__main__":
+    main()
