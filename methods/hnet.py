@@ -83,9 +83,10 @@ class HNET(Method):
         """Equation 2 with dtheta = 0: one pass of the hypernetwork for the current and all old tasks."""
 
         def total(batch: Batch) -> Tensor:
-            own, others = self.hypernetwork(torch.cat([embedding, self.embeddings[:t]])).split([1, t])
-            value = self.task_loss(own[0], batch)
-            return value + self.config.beta / t * mse_loss(others, targets, reduction="sum") if t else value
+            if not t:
+                return self.task_loss(self.hypernetwork(embedding)[0], batch)
+            own, drift = self.hypernetwork.held(torch.cat([embedding, self.embeddings[:t]]), targets)
+            return self.task_loss(own[0], batch) + self.config.beta / t * drift
 
         return total
 

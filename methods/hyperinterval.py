@@ -29,12 +29,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import cross_entropy
 
 from methods.base import CIL, DIL, Batch, Claim, Method, Task, register
 from methods.nets import inference
 from methods.nets.functional import FunctionalNetwork
-from methods.nets.fused import FusedAdam
+from methods.nets.fused import FusedAdam, Targets
 from methods.nets.hypernetwork import Hypernetwork
 from methods.nets.intervals import Interval, outward, worst_case
 
@@ -94,7 +94,8 @@ class HyperInterval(Method):
         """Centres (k, N) and radii (k, N) of the tasks' weights at full eps; radii (0, N) if not wanted."""
         rows = slice(task, task + 1) if isinstance(task, int) else task
         centres, spread = self.boxes(self.embeddings[rows], self.shapes[rows], self.config.eps)
-        return self.hypernetwork.intervals(centres, spread, None if radii else 0)
+        theta, rho, _ = self.hypernetwork.intervals(centres, spread, None if radii else 0)
+        return theta, rho
 
     # -- training ----------------------------------------------------------------------------------
 
@@ -122,7 +123,9 @@ class HyperInterval(Method):
         """The loss of task t: classification at the annealed eps, plus the drift of old tasks at full eps."""
         c = self.config
         with torch.no_grad():
-            theta_old, rho_old = self.weights(slice(0, t), radii=self.nested)
+            theta, rho = self.weights(slice(0, t), radii=self.nested)
+        # nested: |low|^2 + |middle|^2 + |up|^2 = 3 |theta|^2 + 2 |rho|^2, averaged over the three
+        held = Targets(theta, rho, radius_weight=2 / 3) if t else None
         scale = {"official": c.beta / max(1, t) ** 2, "mean": c.beta / max(1, t), "sum": c.beta}[c.regulariser_norm]
         embeddings, shapes = self.embeddings[:t].clone(), self.shapes[:t].clone()
         full = torch.full((t, 1), c.eps, device=self.device)
@@ -132,16 +135,8 @@ class HyperInterval(Method):
             centres, radii = self.boxes(
                 torch.cat([embedding, embeddings]), torch.cat([shape, shapes]), torch.cat([eps.view(1, 1), full])
             )
-            theta, rho = self.hypernetwork.intervals(centres, radii, None if self.nested else 1)
-            own_theta, others = theta.split([1, t])
-            own_rho, other_radii = rho.split([1, t if self.nested else 0])
-            value = self.classification(own_theta[0], own_rho[0], batch, kappa)
-            if t and scale:
-                drift = mse_loss(others, theta_old, reduction="sum")
-                if self.nested:  # |low|^2 + |middle|^2 + |up|^2 = 3 |theta|^2 + 2 |rho|^2, averaged over the three
-                    drift = drift + (2 / 3) * mse_loss(other_radii, rho_old, reduction="sum")
-                value = value + scale * drift
-            return value
+            theta, rho, drift = self.hypernetwork.intervals(centres, radii, None if self.nested else 1, held)
+            return self.classification(theta[0], rho[0], batch, kappa) + scale * drift
 
         return total
 
@@ -214,7 +209,7 @@ class HyperInterval(Method):
             "intersection": half,
             "official": torch.full_like(half, self.config.eps / self.config.embedding),
         }[self.config.universal]
-        theta, rho = self.hypernetwork.intervals(((lower + upper) / 2)[None], radius[None])
+        theta, rho, _ = self.hypernetwork.intervals(((lower + upper) / 2)[None], radius[None])
         return theta[0], rho[0]
 
     # -- the promise -------------------------------------------------------------------------------
@@ -282,7 +277,7 @@ class _Candidates:
         """Share of the task's validation samples answered rightly by its own middle weights at `eps`."""
         method = self.method
         centres, radii = method.boxes(self.embedding, self.shape, eps)
-        theta, rho = method.hypernetwork.intervals(centres, radii, 0 if method.config.bounds == "interval" else 1)
+        theta, rho, _ = method.hypernetwork.intervals(centres, radii, 0 if method.config.bounds == "interval" else 1)
         right = 0.0
         for batch in self.task.validation.batches(2000):
             logits = method.target(theta[0], batch.x) if not len(rho) else method.logits(theta[0], rho[0], batch.x)[0]

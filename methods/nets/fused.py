@@ -9,15 +9,24 @@ W, and both Adam moments read and written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-CPU_BLOCK = 1 << 16
-"""Scalars of W handled together on a CPU: 256 KiB of float32, so that a block and its moments stay in cache."""
+CPU_BLOCK = 1 << 17
+"""Scalars of W handled together on a CPU: 512 KiB of float32, so that a block and its moments stay in cache."""
 CUDA_BLOCK = 1 << 26
 """The same on CUDA, where a block only bounds the memory of temporary results."""
+
+
+class Targets(NamedTuple):
+    """What the layer's outputs for t old boxes shall stay: centres (t, N) and radii (t, N), or (0, N) if free."""
+
+    theta: Tensor
+    rho: Tensor
+    radius_weight: float = 1.0
+    """Weight of a squared radius residual beside a squared centre residual."""
 
 
 class OutputLayer(nn.Module):
@@ -29,22 +38,17 @@ class OutputLayer(nn.Module):
         self.weight, self.bias = reference.weight, reference.bias
         self.update: OutputAdam | None = None
 
-    def forward(self, centre: Tensor, radius: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """centre (k, h), radius (m, h) -> centre W' + b (k, N), radius |W|' (m, N)."""
-        return interval_linear(centre, radius, self.weight, self.bias, self.update)
+    def forward(
+        self, centre: Tensor, radius: Tensor | None = None, held: Targets | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes of inputs -> boxes of outputs, and how far the held ones have drifted.
 
-
-def interval_linear(
-    centre: Tensor, radius: Tensor | None, weight: Tensor, bias: Tensor, update: OutputAdam | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """(centre W' + b, radius |W|'); with `update`, the backward pass also takes W's optimiser step.
-
-    An `update` sees the gradient of exactly one call, so call this once per backward pass.
-    """
-    if radius is None:
-        radius = centre.new_empty(0, centre.shape[1])
-        return _IntervalLinear.apply(centre, radius, weight, bias, update)[0], None
-    return _IntervalLinear.apply(centre, radius, weight, bias, update)
+        centre (k, h), radius (m, h) -> centre W' + b (k, N), radius |W|' (m, N), drift 0-d.
+        With `held` targets for t boxes, the last t centres and (if radii are held) radii yield the
+        drift, a sum of squared residuals, instead of outputs; their outputs are never materialised.
+        """
+        radius = centre.new_empty(0, centre.shape[1]) if radius is None else radius
+        return _IntervalLinear.apply(centre, radius, self.weight, self.bias, held, self.update)
 
 
 def _blocks(weight: Tensor) -> Iterator[slice]:
@@ -54,46 +58,65 @@ def _blocks(weight: Tensor) -> Iterator[slice]:
         yield slice(start, min(start + size, rows))
 
 
+def _sign(block: Tensor) -> Tensor:
+    return block.mul(1e38).clamp_(-1, 1)  # PyTorch's sign is not vectorised on the CPU; 0 stays 0
+
+
 class _IntervalLinear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, centre: Tensor, radius: Tensor, weight: Tensor, bias: Tensor, update: OutputAdam | None
-    ) -> tuple[Tensor, Tensor]:
-        ctx.tensors, ctx.update = (centre, radius, weight), update  # W changes inside backward: no version check
-        theta = centre.new_empty(centre.shape[0], weight.shape[0])
-        rho = radius.new_empty(radius.shape[0], weight.shape[0])
+        ctx: Any, centre: Tensor, radius: Tensor, weight: Tensor, bias: Tensor,
+        held: Targets | None, update: OutputAdam | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        n = weight.shape[0]
+        theta, rho = centre.new_empty(centre.shape[0], n), radius.new_empty(radius.shape[0], n)
         for rows in _blocks(weight):
             block = weight[rows]
             torch.addmm(bias[rows], centre, block.t(), out=theta[:, rows])
-            if radius.shape[0]:
+            if len(radius):
                 torch.mm(radius, block.abs().t(), out=rho[:, rows])
-        return theta, rho
+            if held is not None:  # the held outputs become residuals while they are in the cache
+                theta[-len(held.theta) :, rows].sub_(held.theta[:, rows])
+                if len(held.rho):
+                    rho[-len(held.rho) :, rows].sub_(held.rho[:, rows])
+        k, m = len(centre) - (len(held.theta) if held else 0), len(radius) - (len(held.rho) if held else 0)
+        drift = theta[k:].square().sum() if held else theta.new_zeros(())
+        if held and len(held.rho):
+            drift = drift + held.radius_weight * rho[m:].square().sum()
+        # W changes inside backward, so these are no saved tensors with a version check
+        ctx.inputs, ctx.residuals = (centre, radius, weight), (theta[k:], rho[m:])
+        ctx.radius_weight, ctx.update = held.radius_weight if held else 0.0, update
+        return theta[:k], rho[:m], drift
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (centre, radius, weight), update = ctx.tensors, ctx.update
-        grad_theta, grad_rho = grads
+        (centre, radius, weight), update = ctx.inputs, ctx.update
+        g_theta, g_rho, g_drift = grads
+        theta_residual, rho_residual = ctx.residuals
         grad_centre, grad_radius = torch.zeros_like(centre), torch.zeros_like(radius)
         grad_weight = None if update else torch.empty_like(weight)
+        grad_bias = centre.new_empty(weight.shape[0])
+        centre_scale, radius_scale = 2 * g_drift, 2 * ctx.radius_weight * g_drift
         if update:
             update.begin()
         for rows in _blocks(weight):
-            block, g_theta = weight[rows], grad_theta[:, rows]
-            grad_centre.addmm_(g_theta, block)
-            g_block = g_theta.t() @ centre
-            if radius.shape[0]:
-                g_rho = grad_rho[:, rows]
-                grad_radius.addmm_(g_rho, block.abs())
-                g_block.addcmul_(g_rho.t() @ radius, block.sign())
+            block = weight[rows]
+            g = torch.cat([g_theta[:, rows], theta_residual[:, rows] * centre_scale])
+            grad_centre.addmm_(g, block)
+            grad_block = g.t() @ centre
+            torch.sum(g, 0, out=grad_bias[rows])
+            if len(radius):
+                g = torch.cat([g_rho[:, rows], rho_residual[:, rows] * radius_scale])
+                grad_radius.addmm_(g, block.abs())
+                grad_block.addcmul_(g.t() @ radius, _sign(block))
             if update:
-                update.step_rows(rows, g_block)
+                update.step_rows(rows, grad_block)
             elif grad_weight is not None:
-                grad_weight[rows] = g_block
-        grad_bias = grad_theta.sum(0)
+                grad_weight[rows] = grad_block
         if update:
             update.step_bias(grad_bias)
-            grad_bias = None
-        return grad_centre, grad_radius, grad_weight, grad_bias, None
+            return grad_centre, grad_radius, None, None, None, None
+        return grad_centre, grad_radius, grad_weight, grad_bias, None, None
 
 
 class OutputAdam:

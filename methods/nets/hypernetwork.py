@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from methods.nets.fused import OutputLayer
+from methods.nets.fused import OutputLayer, Targets
 
 ACTIVATIONS = {"relu": torch.relu, "elu": nn.functional.elu}
 
@@ -27,24 +27,36 @@ class Hypernetwork(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Embeddings (k, E) -> target weights (k, N)."""
-        for layer in self.hidden:
-            embeddings = self.activation(layer(embeddings))
-        return self.output(embeddings)[0]
+        return self.output(self._hidden(embeddings))[0]
 
-    def intervals(self, centres: Tensor, radii: Tensor, with_radius: int | None = None) -> tuple[Tensor, Tensor]:
-        """Boxes of embeddings (k, E) -> centres (k, N) and radii (m, N) of boxes of weights, soundly.
+    def held(self, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings (k + t, E) -> target weights (k, N) of the first k, and the drift of the last t.
 
-        Radii are computed for the first `with_radius` = m boxes only (default: all k). The centre of
-        a box after a ReLU is the midpoint of its image, so it depends on the radius. Needs ReLU.
+        The drift is the sum of squared differences to `targets` (t, N), 0-d.
+        """
+        theta, _, drift = self.output(self._hidden(embeddings), held=Targets(targets, targets[:0]))
+        return theta, drift
+
+    def intervals(
+        self, centres: Tensor, radii: Tensor, with_radius: int | None = None, held: Targets | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes of embeddings, centres and radii (k, E) -> boxes of weights (k, N), soundly; and a drift.
+
+        Radii are computed for the first `with_radius` = m boxes only (default: all k). With `held`
+        targets for t boxes, the last t boxes yield only their drift; see `OutputLayer`. The centre
+        of a box after a ReLU is the midpoint of its image, so it depends on the radius. Needs ReLU.
         """
         for layer in self.hidden:
             middle = nn.functional.linear(centres, layer.weight, layer.bias)
             spread = nn.functional.linear(radii, layer.weight.abs())
             lower, upper = torch.relu(middle - spread), torch.relu(middle + spread)
             centres, radii = (upper + lower) / 2, (upper - lower) / 2
-        theta, rho = self.output(centres, radii[:with_radius])
-        assert rho is not None
-        return theta, rho
+        return self.output(centres, radii[:with_radius], held)
+
+    def _hidden(self, embeddings: Tensor) -> Tensor:
+        for layer in self.hidden:
+            embeddings = self.activation(layer(embeddings))
+        return embeddings
 
     def small_parameters(self) -> Iterator[nn.Parameter]:
         """All parameters but the output layer's."""
@@ -74,6 +86,11 @@ class ChunkedHypernetwork(nn.Module):
         chunks = self.chunks.repeat(k, 1)
         inputs = torch.cat([chunks, tasks] if self.chunk_first else [tasks, chunks], 1)
         return self.inner(inputs).view(k, n_chunks * self.chunk_size)[:, : self.n_outputs]
+
+    def held(self, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Hypernetwork.held`."""
+        own, others = self(embeddings).split([len(embeddings) - len(targets), len(targets)])
+        return own, nn.functional.mse_loss(others, targets, reduction="sum")
 
 
 def xavier_(hypernetwork: nn.Module) -> None:

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
 
 from methods.nets import fused
-from methods.nets.fused import FusedAdam, OutputLayer, interval_linear
+from methods.nets.fused import FusedAdam, OutputLayer, Targets
 
-SHAPES = [(1, 1, 1, 3), (3, 1, 7, 5), (4, 4, 50, 6), (5, 0, 11, 9)]
+SHAPES = [(1, 1, 1, 3), (3, 1, 7, 5), (4, 4, 50, 6), (5, 0, 11, 9), (0, 0, 6, 4)]
 
 
 @pytest.fixture(autouse=True)
@@ -14,27 +15,41 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(fused, "CPU_BLOCK", 32)
 
 
-def plain(centre, radius, weight, bias):
-    return centre @ weight.t() + bias, radius @ weight.abs().t()
+def plain(centre, radius, weight, bias, held):
+    theta, rho = centre @ weight.t() + bias, radius @ weight.abs().t()
+    if held is None:
+        return theta, rho, theta.new_zeros(())
+    t, s = len(held.theta), len(held.rho)
+    drift = (theta[-t:] - held.theta).square().sum()
+    if s:
+        drift = drift + held.radius_weight * (rho[-s:] - held.rho).square().sum()
+    return theta[: len(theta) - t], rho[: len(rho) - s], drift
 
 
 @pytest.mark.parametrize(("k", "m", "n", "h"), SHAPES)
-def test_values_and_gradients_equal_the_plain_formula(k, m, n, h):
+@pytest.mark.parametrize(("t", "s"), [(0, 0), (2, 0), (2, 2)])
+def test_values_and_gradients_equal_the_plain_formula(k, m, n, h, t, s):
+    """k boxes, m of them with radii; t more held, s of them with radii."""
     torch.manual_seed(0)
-    tensors = [torch.randn(k, h), torch.rand(m, h), torch.randn(n, h), torch.randn(n)]
+    centre, radius = torch.randn(k + t, h), torch.rand(m + s, h)
+    tensors = [centre, radius, torch.randn(n, h), torch.randn(n)]
     tensors[2][0, 0] = 0.0  # |W| has gradient 0 there
-    tensors = [t.double().requires_grad_() for t in tensors]
-    centre, radius, weight, bias = tensors
-    ours = interval_linear(centre, radius if m else None, weight, bias)
-    reference = plain(*tensors)
-    torch.testing.assert_close(ours[0], reference[0], rtol=1e-12, atol=1e-12)
+    tensors = [tensor.double().requires_grad_() for tensor in tensors]
+    held = Targets(torch.randn(t, n).double(), torch.rand(s, n).double(), 0.3) if t else None
+    layer = OutputLayer(h, n)
+    layer.weight, layer.bias = nn.Parameter(tensors[2]), nn.Parameter(tensors[3])
+    inputs = [*tensors[:2], layer.weight, layer.bias]
+    ours, reference = layer(inputs[0], inputs[1], held), plain(*tensors, held)
     cotangents = [torch.randn_like(r) for r in reference]
-    want = torch.autograd.grad(list(reference), tensors, cotangents)
-    outputs, given = (list(ours), cotangents) if m else ([ours[0]], cotangents[:1])
-    got = torch.autograd.grad(outputs, tensors, given, allow_unused=True)
-    for g, w in zip(got, want, strict=True):
-        if g is not None:
-            torch.testing.assert_close(g, w, rtol=1e-12, atol=1e-12)
+    for got, want in zip(ours, reference, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+
+    def gradients(outputs, inputs):
+        total = sum((o * c).sum() for o, c in zip(outputs, cotangents, strict=True))
+        return torch.autograd.grad(total, inputs)
+
+    for got, want in zip(gradients(ours, inputs), gradients(reference, tensors), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -47,7 +62,7 @@ def test_100_steps_equal_torch_adam(dtype):
     reference = torch.optim.Adam([*other_layer.parameters(), *other_hidden.parameters()], lr=0.01)
 
     def loss(hidden, layer, x):
-        theta, rho = layer(hidden(x).relu(), hidden(x).sigmoid())
+        theta, rho, _ = layer(hidden(x).relu(), hidden(x).sigmoid())
         return (theta.sin() * rho).sum()
 
     with FusedAdam(layer, hidden.parameters(), lr=0.01) as optimizer:

@@ -31,7 +31,7 @@ def test_generated_weights_and_logits(name, scenario):
     g, method, _ = at_step(name, scenario)
     t = int(g["task"])
     eps = float(g["eps_now"])
-    theta, rho = method.hypernetwork.intervals(*method.boxes(method.embeddings[t:], method.shapes[t:], eps))
+    theta, rho, _ = method.hypernetwork.intervals(*method.boxes(method.embeddings[t:], method.shapes[t:], eps))
     assert_close(theta[0], g["middle_w"], 1e-9)
     assert_close(theta[0] - rho[0], g["lower_w"], 1e-9)
     assert_close(rho[0], g["radii"], 1e-9)
