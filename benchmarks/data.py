@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import io
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -79,10 +80,11 @@ def _download(dataset: str, place: Location) -> None:
         place.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(place.folder / f".{dataset}.lock", timeout=SECONDS_TO_WAIT_FOR_A_DOWNLOAD):
             if missing(dataset, place.folder):
-                _reader(dataset)(str(place.folder), train=True, download=True)
+                with redirect_stdout(io.StringIO()):  # torchvision prints there; its progress bar is on stderr
+                    _reader(dataset)(str(place.folder), train=True, download=True)
     except (OSError, RuntimeError, EOFError, Timeout) as error:
         expected = ", ".join(file.path for file in files_of(dataset))
-        reason = str(error).replace(os.linesep, " ").strip() or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{dataset} could not be fetched into {place.folder} ({reason}); expected there: {expected}; {place.advice}"
         ) from error

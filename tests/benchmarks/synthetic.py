@@ -1,0 +1,37 @@
+"""A small data set in MNIST's shape, the same on every machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from benchmarks.catalogue import Benchmark, find
+from benchmarks.data import DataSet
+from benchmarks.stream import Stream
+from benchmarks.types import Scenario
+
+
+def data_set(n_train: int = 400, n_test: int = 100, shape: tuple[int, int, int] = (1, 28, 28)) -> DataSet:
+    """Random images of ten classes; every image starts with its own number, so that it can be recognised."""
+    generator = torch.Generator().manual_seed(0)
+
+    def images(n: int) -> torch.Tensor:
+        pixels = torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=generator)
+        pixels[:, 0, 0, 0], pixels[:, 0, 0, 1] = torch.arange(n) // 256, torch.arange(n) % 256
+        return pixels
+
+    def labels(n: int) -> torch.Tensor:
+        return torch.randperm(n, generator=generator) % 10
+
+    return DataSet("synthetic", images(n_train), labels(n_train), images(n_test), labels(n_test))
+
+
+def stream(
+    name: str, scenario: Scenario | str, seed: int = 0, data: DataSet | None = None, **changes: object
+) -> Stream:
+    """A stream of the benchmark on the small data set, with ten validation samples a task."""
+    benchmark = find(name)
+    settings: dict[str, object] = {"validation": 10, **changes}
+    changed: Benchmark = replace(benchmark, **settings)  # type: ignore[arg-type]
+    return Stream(changed, changed.spec(scenario), seed, data or data_set(shape=changed.stored_shape))

@@ -1,0 +1,98 @@
+"""The catalogue: which benchmarks there are, in which scenarios, and what is said about a wrong name."""
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.catalogue import BENCHMARKS, ClassOrder, Kind, find
+from benchmarks.files import FILES
+from benchmarks.types import CIL, DIL, TIL, Scenario, UserError
+
+NAMES = {
+    "split-digits",
+    "permuted-digits",
+    "split-mnist",
+    "split-fashion-mnist",
+    "permuted-mnist-10",
+    "permuted-mnist-100",
+    "rotated-mnist",
+}
+
+
+def test_names() -> None:
+    assert set(BENCHMARKS) == NAMES
+    assert all(name == benchmark.name for name, benchmark in BENCHMARKS.items())
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_every_scenario_is_defined_or_has_a_reason(name: str) -> None:
+    benchmark = BENCHMARKS[name]
+    assert benchmark.dataset in FILES
+    assert {TIL, DIL} <= set(benchmark.scenarios)
+    for scenario in Scenario:
+        if scenario in benchmark.scenarios:
+            assert benchmark.spec(scenario).scenario is scenario
+        else:
+            with pytest.raises(UserError, match=benchmark.undefined[scenario][:20]):
+                benchmark.spec(scenario)
+
+
+def test_rotated_mnist_has_no_cil() -> None:
+    assert BENCHMARKS["rotated-mnist"].scenarios == (TIL, DIL)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_tasks", "classes", "shape", "steps", "batch", "validation", "network"),
+    [
+        ("split-mnist", 5, 2, (1, 28, 28), 2000, 128, 1000, "mlp-400-400"),
+        ("split-fashion-mnist", 5, 2, (1, 28, 28), 2000, 128, 1000, "mlp-400-400"),
+        ("permuted-mnist-10", 10, 10, (1024,), 5000, 128, 500, "mlp-1000-1000"),
+        ("permuted-mnist-100", 100, 10, (1024,), 5000, 128, 500, "mlp-1000-1000"),
+    ],
+)
+def test_settings_are_those_of_the_papers(
+    name: str, n_tasks: int, classes: int, shape: tuple[int, ...], steps: int, batch: int, validation: int, network: str
+) -> None:
+    benchmark = BENCHMARKS[name]
+    spec = benchmark.spec(TIL)
+    assert (spec.n_tasks, spec.classes_per_task, spec.input_shape, spec.network) == (n_tasks, classes, shape, network)
+    assert (benchmark.budget.steps, benchmark.budget.batch_size, benchmark.validation) == (steps, batch, validation)
+
+
+def test_outputs_by_scenario() -> None:
+    benchmark = BENCHMARKS["permuted-mnist-10"]
+    assert [benchmark.spec(scenario).n_outputs for scenario in (TIL, DIL, CIL)] == [100, 10, 100]
+
+
+def test_spec_takes_another_network_and_a_plain_string() -> None:
+    assert find("split-digits").spec("dil", network="mlp-30").network == "mlp-30"
+
+
+def test_unknown_scenario() -> None:
+    with pytest.raises(UserError, match=r"unknown scenario 'online'; write one of til, dil, cil"):
+        find("split-digits").spec("online")
+
+
+def test_unknown_name_answers_with_the_nearest_and_the_list() -> None:
+    with pytest.raises(UserError, match=r"'split-mnits'\. Did you mean split-mnist.*Available: .*rotated-mnist"):
+        find("split-mnits")
+
+
+def test_shuffled_variant_of_a_split_benchmark_only() -> None:
+    shuffled = find("split-mnist-shuffled")
+    assert (shuffled.name, shuffled.class_order, shuffled.kind) == (
+        "split-mnist-shuffled",
+        ClassOrder.SHUFFLED,
+        Kind.SPLIT,
+    )
+    with pytest.raises(UserError, match="unknown benchmark 'rotated-mnist-shuffled'"):
+        find("rotated-mnist-shuffled")
+
+
+def test_catalogue_and_data_check_import_no_torch() -> None:
+    code = (
+        "import sys, benchmarks.catalogue, benchmarks.data; benchmarks.data.check('mnist'); "
+        "sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -1,0 +1,38 @@
+"""What all tests share: one thread, repeatable property tests, and the folder with real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from benchmarks.files import FOLDER_VARIABLE
+
+# Property tests must not fail for a slow machine, nor differ from run to run: failures found here are bugs.
+settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50, print_blob=True)
+settings.load_profile("suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One thread a process, also in the subprocesses of command-line tests: workers must not fight for cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `real_data` are skipped, with the reason, where no folder is given."""
+    if os.environ.get(FOLDER_VARIABLE):
+        return
+    skip = pytest.mark.skip(reason=f"set {FOLDER_VARIABLE} to a folder with MNIST/raw/... to run this")
+    for item in items:
+        if "real_data" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with real image data, laid out as torchvision does (for tests marked `real_data`)."""
+    return Path(os.environ[FOLDER_VARIABLE])
