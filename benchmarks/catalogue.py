@@ -165,7 +165,7 @@ _ALL = (
         _DIGITS,
         validation=150,
         network="mlp-100-100",
-        budget=Budget(32, steps=300),
+        budget=Budget(32, steps=500),
         description="scikit-learn's handwritten digits in ten random orders of their pixels. "
         "In CIL a class is a digit in one of the orders.",
     ),

@@ -26,7 +26,7 @@ class Samples:
     """`rows` of a shared image tensor with their labels; nothing is copied until a batch is asked for.
 
     pixels: (N, *stored shape) uint8 or float32 (uint8 is scaled to [0, 1]), shared by all tasks;
-    rows: (n,) int64 into pixels; labels: (n,) int64; task: the task's index, or (n,) where mixed.
+    rows: (n,) int64 or int32 into pixels; labels: (n,) int64; task: the task's index, or (n,) where mixed.
     """
 
     pixels: Tensor
@@ -45,7 +45,7 @@ class Samples:
     def batch(self, indices: Tensor | slice) -> Batch:
         """The samples at `indices` (b,), as a `Batch`; no host synchronisation."""
         rows, labels = self.rows[indices], self.labels[indices]
-        task = self.task if isinstance(self.task, int) else self.task[indices]
+        task = self.task if isinstance(self.task, int) else self.task[indices].to(torch.int64)
         x = self.pixels.index_select(0, rows)
         if x.dtype == torch.uint8:
             x = x.to(torch.float32).div_(255.0)
@@ -67,11 +67,11 @@ class Samples:
         """Task index of every sample, (n,) int64."""
         if isinstance(self.task, int):
             return torch.full_like(self.labels, self.task)
-        return self.task
+        return self.task.to(torch.int64)
 
     @staticmethod
     def concatenate(parts: Sequence[Samples]) -> Samples:
-        """One view over several tasks of one stream (they share pixels and transform)."""
+        """One view over several tasks of one stream (they share pixels and transform), in narrow integers."""
         first = parts[0]
         if len(parts) == 1:
             return first
@@ -79,8 +79,8 @@ class Samples:
             raise ValueError("only samples of one stream can be concatenated")
         return Samples(
             first.pixels,
-            torch.cat([part.rows for part in parts]),
+            torch.cat([part.rows.to(torch.int32) for part in parts]),
             torch.cat([part.labels for part in parts]),
-            torch.cat([part.task_ids() for part in parts]),
+            torch.cat([part.task_ids().to(torch.int16) for part in parts]),
             first.transform,
         )

@@ -1,0 +1,214 @@
+"""Streams: the same on every machine, disjoint where they must be, labelled as the scenario asks, and lazy."""
+
+import hashlib
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.catalogue import BENCHMARKS, Benchmark, Kind, find
+from benchmarks.samples import Samples
+from benchmarks.stream import Stream, open_stream
+from benchmarks.transforms import Permute
+from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError
+from tests.benchmarks.synthetic import data_set, stream
+
+DEFINED = [(benchmark, scenario) for benchmark in BENCHMARKS.values() for scenario in benchmark.scenarios]
+SPLIT = [name for name, benchmark in BENCHMARKS.items() if benchmark.kind is Kind.SPLIT]
+
+
+def fingerprint(a_stream: Stream) -> str:
+    """Hash of all that the seed decides: names, rows, labels, pixel orders and order seeds."""
+    digest = hashlib.sha256(repr(a_stream.task_names).encode())
+    for j in range(len(a_stream)):
+        task = a_stream.task(j)
+        for samples in (task.train, task.validation, a_stream.test(j)):
+            digest.update(samples.rows.numpy().tobytes() + samples.labels.numpy().tobytes())
+        digest.update(str(task.order_seed).encode())
+    if a_stream.benchmark.kind is Kind.PERMUTED:
+        digest.update(a_stream.orders.tobytes())
+    return digest.hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("name", "scenario", "seed", "expected"),
+    [
+        ("split-digits", TIL, 0, "0115fa75a33b6659"),
+        ("split-digits", CIL, 1, "f3314fa66db3f648"),
+        ("split-digits-shuffled", DIL, 1, "118fb7eac1ca447b"),
+        ("permuted-digits", DIL, 0, "5c39fa1245ecbd35"),
+        ("permuted-digits", CIL, 2, "eecdb8b9f57f1768"),
+    ],
+)
+def test_same_seed_same_stream_on_any_machine(name: str, scenario: Scenario, seed: int, expected: str) -> None:
+    assert fingerprint(open_stream(find(name), scenario, seed)) == expected
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("split-mnist", "69d0b094bdcfb921"),
+        ("permuted-mnist-10", "e78e1a705897a15e"),
+        ("rotated-mnist", "3a5d748f4f52c2a9"),
+    ],
+)
+def test_same_stream_of_real_data(name: str, expected: str, real_data) -> None:
+    assert fingerprint(open_stream(find(name), TIL, 0, data_dir=real_data)) == expected
+
+
+def test_seeds_and_names_give_different_streams() -> None:
+    streams = [stream("permuted-digits", DIL, seed) for seed in (0, 1)] + [stream("split-digits-shuffled", DIL, 0)]
+    assert len({fingerprint(a_stream) for a_stream in streams}) == 3
+    assert not (streams[0].orders[0] == streams[1].orders[0]).all()
+
+
+def test_scenarios_of_one_seed_are_paired() -> None:
+    til, cil = stream("permuted-digits", TIL, 3), stream("permuted-digits", CIL, 3)
+    assert (til.orders == cil.orders).all()
+    assert til.task(4).order_seed == cil.task(4).order_seed
+
+
+@pytest.mark.parametrize(("benchmark", "scenario"), DEFINED, ids=lambda value: getattr(value, "name", value))
+def test_batches_have_the_shape_that_the_spec_promises(benchmark: Benchmark, scenario: Scenario) -> None:
+    a_stream = stream(benchmark.name, scenario)
+    last = len(a_stream) - 1
+    for samples in (a_stream.task(last).train, a_stream.task(last).validation, a_stream.test(last)):
+        batch = samples.batch(torch.arange(4))
+        assert batch.x.shape == (4, *a_stream.spec.input_shape) and batch.x.dtype == torch.float32
+        assert batch.y.dtype == torch.int64 and batch.x.min() >= 0.0 and batch.x.max() <= 1.0
+
+
+@pytest.mark.parametrize(("benchmark", "scenario"), DEFINED, ids=lambda value: getattr(value, "name", value))
+def test_training_validation_and_test_are_disjoint(benchmark: Benchmark, scenario: Scenario) -> None:
+    a_stream = stream(benchmark.name, scenario)
+    for j in (0, len(a_stream) - 1):
+        task, test = a_stream.task(j), a_stream.test(j)
+        train, validation = set(task.train.rows.tolist()), set(task.validation.rows.tolist())
+        assert len(validation) == 10 and not train & validation
+        assert max(validation) < min(train), "validation takes the first images of the task"
+        assert test.pixels is a_stream.data.test_images and task.train.pixels is a_stream.data.train_images
+        assert task.train.pixels.untyped_storage().data_ptr() != test.pixels.untyped_storage().data_ptr()
+
+
+@given(seed=st.integers(0, 2**31), name=st.sampled_from([*SPLIT, *(name + "-shuffled" for name in SPLIT)]))
+def test_tasks_of_split_streams_share_no_class_and_no_image(seed: int, name: str) -> None:
+    a_stream = stream(name, TIL, seed)
+    seen = [label for classes in a_stream.classes for label in classes]
+    assert sorted(seen) == list(range(10))
+    rows = [part.rows for j in range(5) for part in (a_stream.task(j).train, a_stream.task(j).validation)]
+    assert torch.cat(rows).sort().values.equal(torch.arange(400))
+
+
+@pytest.mark.parametrize("name", ["split-digits", "split-digits-shuffled"])
+@pytest.mark.parametrize("scenario", Scenario)
+def test_labels_of_split_streams(name: str, scenario: Scenario) -> None:
+    a_stream = stream(name, scenario, seed=5)
+    for j, classes in enumerate(a_stream.classes):
+        samples = a_stream.test(j)
+        original = a_stream.data.test_labels[samples.rows]
+        offset = 2 * j if scenario is CIL else 0
+        assert samples.labels.equal(offset + (original == classes[1]).long())
+        assert set(original.tolist()) == set(classes)
+
+
+@pytest.mark.parametrize("scenario", Scenario)
+def test_labels_of_permuted_streams(scenario: Scenario) -> None:
+    a_stream = stream("permuted-digits", scenario)
+    for j in (0, 7):
+        expected = a_stream.data.train_labels[10:] + (10 * j if scenario is CIL else 0)
+        assert a_stream.task(j).y.equal(expected)
+
+
+def test_natural_class_order_ignores_the_seed_and_shuffled_follows_it() -> None:
+    assert stream("split-mnist", TIL, 9).task_names == ["0 1", "2 3", "4 5", "6 7", "8 9"]
+    assert stream("split-mnist-shuffled", TIL, 0).classes != stream("split-mnist-shuffled", TIL, 1).classes
+
+
+def test_permutation_is_that_of_the_padded_image() -> None:
+    a_stream = stream("permuted-mnist-10", TIL)
+    for j in (0, 9):
+        samples = a_stream.test(j)
+        padded = torch.nn.functional.pad(a_stream.data.test_images[:5] / 255, (2, 2, 2, 2)).flatten(1)
+        assert sorted(a_stream.orders[j].tolist()) == list(range(1024))
+        assert samples.batch(slice(5)).x.equal(padded[:, torch.from_numpy(a_stream.orders[j])])
+
+
+def test_first_permuted_task_is_permuted_too() -> None:
+    a_stream = stream("permuted-digits", TIL)
+    assert (a_stream.orders[0] != range(64)).any()
+
+
+@given(seed=st.integers(0, 1000), name=st.sampled_from(["permuted-digits", "rotated-mnist", "split-digits"]))
+def test_mixed_batches_equal_those_of_single_tasks(seed: int, name: str) -> None:
+    a_stream = stream(name, TIL, seed)
+    parts = [a_stream.task(j).train for j in (0, 2, 4)]
+    mixed = Samples.concatenate(parts)
+    starts = [0, len(parts[0]), len(parts[0]) + len(parts[1])]
+    batch = mixed.batch(torch.tensor([start + 3 for start in starts]))
+    assert batch.y.tolist() == [int(part.labels[3]) for part in parts]
+    assert isinstance(batch.task, torch.Tensor) and batch.task.tolist() == [0, 2, 4]
+    for i, part in enumerate(parts):
+        assert torch.allclose(batch.x[i], part.batch(slice(3, 4)).x[0], atol=1e-6)
+
+
+def test_rotation_by_a_right_angle_is_exact_and_counter_clockwise() -> None:
+    a_stream = stream("rotated-mnist", TIL, n_tasks=4)
+    assert a_stream.task_names == ["0°", "45°", "90°", "135°"]
+    images = a_stream.data.test_images[:5] / 255
+    assert torch.allclose(a_stream.test(0).batch(slice(5)).x, images, atol=1e-4)
+    assert torch.allclose(a_stream.test(2).batch(slice(5)).x, images.rot90(dims=(2, 3)), atol=1e-4)
+
+
+def test_previous_tasks_on_request() -> None:
+    a_stream = stream("split-digits", TIL)
+    assert a_stream.task(3).previous == ()
+    assert [task.index for task in a_stream.task(3, previous=True).previous] == [0, 1, 2]
+
+
+def test_budget_and_network_can_be_replaced() -> None:
+    a_stream = open_stream(find("split-digits"), TIL, 0, budget=Budget(16, epochs=1), network="mlp-7")
+    assert a_stream.task(0).budget == a_stream.budget == Budget(16, epochs=1)
+    assert a_stream.spec.network == "mlp-7"
+
+
+def test_errors() -> None:
+    with pytest.raises(IndexError, match="tasks 0 to 4, not 5"):
+        stream("split-digits", TIL).task(5)
+    with pytest.raises(IndexError):
+        stream("split-digits", TIL).test(-1)
+    with pytest.raises(UserError, match=r"rotated-mnist is not defined in cil: .*a 6 and a 9"):
+        stream("rotated-mnist", CIL)
+    with pytest.raises(UserError, match="needs 12 classes, but synthetic has 10"):
+        stream("split-mnist", TIL, n_tasks=6)
+    with pytest.raises(UserError, match=r"have the shape \(1, 8, 8\), not \(1, 28, 28\)"):
+        stream("split-mnist", TIL, data=data_set(shape=(1, 8, 8)))
+
+
+def storage_bytes(tensors: list[torch.Tensor]) -> int:
+    """Bytes held by the tensors, shared storage counted once."""
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+
+
+@pytest.mark.parametrize("scenario", Scenario)
+def test_a_hundred_permutations_of_mnist_cost_little_memory(scenario: Scenario) -> None:
+    """All 100 tasks of MNIST's size alive at once, with their tests, add less than 100 MB to the data set."""
+    tiny_images = data_set(60_000, 10_000, (1, 1, 2))
+    a_stream = stream("permuted-mnist-100", scenario, data=tiny_images, stored_shape=(1, 1, 2))
+    tasks = [a_stream.task(j) for j in range(100)]
+    views = [part for task in tasks for part in (task.train, task.validation)] + [a_stream.test(j) for j in range(100)]
+    table = stream("permuted-mnist-100", scenario)._transform
+    assert isinstance(table, Permute)
+    own = storage_bytes([tensor for view in views for tensor in (view.rows, view.labels)] + [table.source])
+    assert own < 100e6, f"{own / 1e6:.0f} MB"
+    if scenario is not CIL:
+        assert own < 2e6, f"{own / 1e6:.1f} MB: tasks that have the same labels share them"
+
+
+def test_mixed_samples_are_narrow_and_answer_in_int64() -> None:
+    a_stream = stream("permuted-digits", CIL)
+    mixed = Samples.concatenate([a_stream.task(j).train for j in range(10)])
+    assert storage_bytes([mixed.rows, mixed.task, mixed.labels]) == len(mixed) * (4 + 2 + 8)  # type: ignore[list-item]
+    assert mixed.task_ids().dtype == mixed.batch(slice(3)).y.dtype == torch.int64
+    assert mixed.task_ids().bincount().tolist() == [390] * 10
