@@ -94,7 +94,8 @@ def sum_over_samples(network: nn.Module, samples: Samples, objectives: Objective
             parts = _by_layers(network, layers, batch.x, batch.y, objectives, power) if layers else None
             if parts is None:
                 parts = _by_vmap(network, batch.x, batch.y, objectives, power)
-            torch._foreach_add_(totals, parts)
+            for total, part in zip(totals, parts, strict=True):
+                total += part
     return flatten(totals)
 
 
@@ -199,7 +200,8 @@ def _by_layers(
             allow_unused=True,
             materialize_grads=True,
         )
-        torch._foreach_add_(powers, [power(delta) for delta in deltas])
+        for total, delta in zip(powers, deltas, strict=True):
+            total += power(delta)
     sums: dict[int, Tensor] = {}
     for layer, delta in zip(probes, powers, strict=True):
         sums[id(layer.weight)] = delta.t() @ power(inputs[layer])

@@ -141,7 +141,7 @@ def networks() -> dict[str, nn.Module]:
         nn.Conv2d(1, 4, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(8, 3)
     )
     frozen = nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
-    frozen[1].weight.requires_grad_(False)
+    frozen.get_parameter("1.weight").requires_grad_(False)
     all_networks = {"in_place": in_place, "convolutional": convolutional, "twice": Twice(), "frozen": frozen}
     return {name: network.double() for name, network in {**all_networks, "sequence": Sequence()}.items()}
 
@@ -175,10 +175,11 @@ def test_does_not_depend_on_how_many_samples_go_at_once(name: str, monkeypatch: 
 
 def test_modes_of_modules_are_left_as_they_were() -> None:
     network = networks()["convolutional"].train()
-    network[1].eval()
+    norm, dropout = network.get_submodule("1"), network.get_submodule("3")
+    norm.eval()
     fisher(network, data(), lambda z: z, "exact", 4)
-    assert network.training and network[3].training and not network[1].training
-    assert torch.equal(network[1].running_mean, torch.zeros(4, dtype=torch.float64))
+    assert network.training and dropout.training and not norm.training
+    assert torch.equal(norm.get_buffer("running_mean"), torch.zeros(4, dtype=torch.float64))
 
 
 def test_logistic_regression_has_the_closed_form() -> None:

@@ -28,8 +28,9 @@ def test_intercontinet_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_silent_units_count_as_used_and_other_heads_do_not() -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4))
-    nn.init.constant_(network[0].bias[:1], -100.0)
+    inner = nn.Linear(3, 4)
+    nn.init.constant_(inner.bias[:1], -100.0)
+    network = nn.Sequential(inner, nn.ReLU(), nn.Linear(4, 4))
     used = in_use(network, torch.rand(5, 3), lambda z: z[:, 2:])
     first, weight, bias = used.split((16, 16, 4))
     assert (first == 1).all()
