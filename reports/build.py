@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,8 @@ from reports.render import to_csv, to_latex, to_markdown
 from reports.study import Study, study
 
 FIGURE_FORMATS = ("svg", "pdf", "png")
+PIXELS_PER_INCH = 160.0
+REFERENCE = re.compile(r"@\[(?:tab|fig):([^]]+)\]")
 
 
 @dataclass(frozen=True)
@@ -80,19 +83,31 @@ def _save_figures(found: Study, folder: Path) -> list[dict[str, Any]]:
     saved = []
     with drawing():
         for drawn in all_figures(found, looks(found)):
-            for kind in FIGURE_FORMATS:
-                metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-                drawn.figure.savefig(folder / f"{drawn.stem}.{kind}", dpi=160, metadata=metadata)
+            drawn.figure.savefig(folder / f"{drawn.stem}.svg", metadata={"Date": None})
             saved.append(
                 {
+                    "stem": drawn.stem,
                     "path": f"../figures/{drawn.stem}.svg",
                     "caption": drawn.caption,
                     "width": round(float(drawn.figure.get_figwidth()), 3),
-                    "wide": drawn.wide,
                     "appendix": drawn.appendix,
                 }
             )
+    _convert(folder)
     return saved
+
+
+def _convert(folder: Path) -> None:
+    """Every SVG figure as PDF and PNG too; typst is many times faster at it than drawing again."""
+    import typst
+
+    for svg in sorted(folder.glob("*.svg")):
+        page = folder / "page.typ"
+        page.write_text(f'#set page(width: auto, height: auto, margin: 0pt)\n#image("{svg.name}")\n', encoding="utf-8")
+        for kind in ("pdf", "png"):
+            output = str(svg.with_suffix(f".{kind}"))
+            typst.compile(str(page), output=output, root=str(folder), format=kind, ppi=PIXELS_PER_INCH)
+        page.unlink()
 
 
 def _write_tables(document: Paper, folder: Path) -> None:
@@ -112,9 +127,9 @@ def _markdown(document: Paper) -> str:
         if block["kind"] == "heading":
             parts.append(f"{'#' * (block['level'] + 1)} {block['text']}")
         elif block["kind"] == "paragraph":
-            parts.append(block["text"])
+            parts.append(REFERENCE.sub(r"\1", block["text"]))
         elif block["kind"] == "formula":
-            parts.append(f"- **{block['name']}** {block['text']}")
+            parts.append(f"- **{block['name']}** {block['title']}: `{block['formula']}` ({block['source']})")
         elif block["kind"] == "code":
             parts.append(f"    {block['text']}\n\n{block['note']}")
         elif block["kind"] == "figure":
@@ -129,6 +144,8 @@ def _markdown(document: Paper) -> str:
 @contextmanager
 def _replacing(out: Path):
     """A temporary folder beside `out` that takes its place at the end; nothing is left behind on an error."""
+    if out.exists() and not _earlier_report(out):
+        raise UserError(f"{out} holds other files than an earlier report; name an empty or a new folder")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -146,6 +163,12 @@ def _replacing(out: Path):
         raise UserError(f"the report cannot be written to {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _earlier_report(out: Path) -> bool:
+    """Whether `out` may be replaced: it is an empty folder, or has a report's files only."""
+    own = {"report.pdf", "report.md", "report.html", "cells.csv", "summary.csv", "tables", "figures", "source"}
+    return out.is_dir() and all(path.name in own for path in out.iterdir())
 
 
 def _report(out: Path, records: Records) -> Report:

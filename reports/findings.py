@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from reports import statistics
+from reports.guarantees import Promise, promises
 from reports.load import Status
 from reports.metrics import ACC, BWT, FORGETTING, INFERENCE
 from reports.study import LOWER_BOUND, Group, Study, pretty
@@ -59,18 +60,28 @@ def means(study: Study, group: Group) -> list[tuple[str, float]]:
 
 def _winners(study: Study) -> Iterator[str]:
     for scenario in study.scenarios:
-        groups = [group for group in study.groups if group.scenario == scenario]
-        first: dict[str, list[str]] = {}
-        for group in groups:
+        first: dict[str, list[tuple[Group, float, float, str]]] = {}
+        for group in study.groups:
             ranked = means(study, group)
-            if len(ranked) < 2:
-                continue
-            (best, top), (second, next_best) = ranked[:2]
-            line = f"{pretty(group.benchmark)}: {percent(top)} %, {100 * (top - next_best):.2f} points before {second}"
-            first.setdefault(best, []).append(line)
+            if group.scenario == scenario and len(ranked) > 1:
+                (best, top), (second, next_best) = ranked[:2]
+                first.setdefault(best, []).append((group, top, top - next_best, second))
         if first:
-            parts = [f"{best} is best on {join(lines)}" for best, lines in first.items()]
+            parts = [f"{best} is best on {_leads(leads)}" for best, leads in first.items()]
             yield f"In {scenario.upper()}, {'; '.join(parts)}."
+
+
+def _leads(leads: Sequence[tuple[Group, float, float, str]]) -> str:
+    if len(leads) <= 2:
+        return join(
+            [
+                f"{pretty(group.benchmark)} ({percent(top)} %, {100 * gap:.2f} points before {second})"
+                for group, top, gap, second in leads
+            ]
+        )
+    gaps, seconds = [100 * gap for _, _, gap, _ in leads], dict.fromkeys(second for _, _, _, second in leads)
+    names = join([pretty(group.benchmark) for group, *_ in leads]) if len(leads) <= 4 else f"{len(leads)} benchmarks"
+    return f"{names} (by {min(gaps):.2f} to {max(gaps):.2f} points before {' or '.join(seconds)})"
 
 
 def _significance(study: Study) -> Iterator[str]:
@@ -100,8 +111,12 @@ def _significance(study: Study) -> Iterator[str]:
     yield (
         f"The lead of the best over the second is significant in {len(clear)} of {count(len(able), 'comparison')} "
         "(exact sign-flip test paired over seeds, Holm-adjusted, 5 %)"
-        + (f": {join([f'{g.title} (p = {c.p:.3g}, d = {c.effect:.1f})' for g, _, _, c in clear])}." if clear else ".")
+        + (f": {join([_clear(*test) for test in clear[:6]])}." if 0 < len(clear) < len(able) else ".")
     )
+
+
+def _clear(group: Group, best: str, second: str, comparison: statistics.Comparison) -> str:
+    return f"{best} over {second} on {group.title} (p = {comparison.p:.3g}, d = {comparison.effect:.1f})"
 
 
 def _bounds(study: Study) -> Iterator[str]:
@@ -132,34 +147,45 @@ def _bounds(study: Study) -> Iterator[str]:
         group, label, worst = min(kept, key=lambda t: t[2])
         near = sum(value >= -0.01 for _, _, value in kept)
         yield (
-            f"Backward transfer is within one point of zero or above in {near} of {len(kept)} method-benchmark-scenario "
-            f"combinations; the lowest is {percent(worst, signed=True)} points ({label}, {group.title})."
+            f"Backward transfer is within one point of zero or above in {near} of {len(kept)} combinations of "
+            f"method, benchmark and scenario; the lowest is {percent(worst, signed=True)} points ({label}, "
+            f"{group.title})."
         )
 
 
 def _inference(study: Study) -> Iterator[str]:
-    parts = []
+    shares: dict[str, list[float]] = {}
     for group in study.groups:
         for label in study.rows(group):
             values = study.values(group, label, INFERENCE)
             if values:
-                parts.append(f"{label} {percent(sum(values.values()) / len(values))} % ({pretty(group.benchmark)})")
-    if parts:
-        yield f"Task inference in CIL finds the right task for {join(parts[:6])} of the test samples."
+                shares.setdefault(label, []).append(sum(values.values()) / len(values))
+    if shares:
+        parts = [f"{label} for {_range(found)} of the test samples" for label, found in shares.items()]
+        yield f"In CIL the right task is inferred by {join(parts)}."
+
+
+def _range(shares: Sequence[float]) -> str:
+    low, high = percent(min(shares)), percent(max(shares))
+    return f"{low} %" if low == high else f"{low} to {high} %"
 
 
 def _guarantees(study: Study) -> Iterator[str]:
-    from reports.guarantees import promises
-
+    by_label: dict[str, list[Promise]] = {}
     for promise in promises(study):
-        share = f"{promise.holding} of {promise.claims} claims hold at the end"
-        certified = "" if promise.certified is None else f", certified accuracy {percent(promise.certified)} %"
-        broken = (
-            "no case of accuracy below the certificate"
-            if not promise.violations
-            else f"{count(promise.violations, 'case')} of accuracy below the certificate"
-        )
-        yield f"Guarantee of {promise.label} on {promise.group.title}: {share}{certified}; {broken}."
+        by_label.setdefault(promise.label, []).append(promise)
+    for label, found in by_label.items():
+        claims, holding = sum(p.claims for p in found), sum(p.holding for p in found)
+        violations = sum(p.violations for p in found)
+        parts = []
+        if claims:
+            parts.append(f"{holding} of {count(claims, 'claim')} about a task still hold after the last one")
+        certified = [p.certified for p in found if p.certified is not None]
+        if certified:
+            parts.append(f"certified accuracy is {_range(certified)}")
+        times = count(violations, "time")
+        parts.append(f"accuracy fell below the certificate {times}" if violations else "no certificate was broken")
+        yield f"What the guarantee of {label} was worth: {join(parts)}."
 
 
 def _failures(study: Study) -> Iterator[str]:

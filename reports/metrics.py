@@ -34,36 +34,39 @@ class Metric:
     title: str
     higher_is_better: bool
     formula: str
+    """In typst's mathematics."""
     source: str
 
 
-ACC = Metric("acc", "ACC", "average accuracy", True, "mean_j R[T,j]", "Lopez-Paz & Ranzato 2017")
-BWT = Metric("bwt", "BWT", "backward transfer", True, "1/(T-1) sum_{j<T} (R[T,j] - R[j,j])", "Lopez-Paz & Ranzato 2017")
+ACC = Metric("acc", "ACC", "average accuracy", True, "1/T sum_(j=1)^T R_(T,j)", "Lopez-Paz & Ranzato 2017")
+BWT = Metric(
+    "bwt", "BWT", "backward transfer", True, "1/(T-1) sum_(j=1)^(T-1) (R_(T,j) - R_(j,j))", "Lopez-Paz & Ranzato 2017"
+)
 FORGETTING = Metric(
     "forgetting",
     "F",
     "forgetting",
     False,
-    "1/(T-1) sum_{j<T} (max_{j<=l<T} R[l,j] - R[T,j])",
+    "1/(T-1) sum_(j=1)^(T-1) (max_(j <= l < T) R_(l,j) - R_(T,j))",
     "Chaudhry et al. 2018",
 )
 FWT = Metric(
-    "fwt", "FWT", "forward transfer", True, "1/(T-1) sum_{j>1} (R[j-1,j] - R[0,j])", "Lopez-Paz & Ranzato 2017"
+    "fwt", "FWT", "forward transfer", True, "1/(T-1) sum_(j=2)^T (R_(j-1,j) - R_(0,j))", "Lopez-Paz & Ranzato 2017"
 )
-LA = Metric("la", "LA", "learning accuracy", True, "mean_j R[j,j]", "Riemer et al. 2019")
-AIA = Metric("aia", "AIA", "average incremental accuracy", True, "mean_i mean_{j<=i} R[i,j]", "Rebuffi et al. 2017")
+LA = Metric("la", "LA", "learning accuracy", True, "1/T sum_(j=1)^T R_(j,j)", "Riemer et al. 2019")
+AIA = Metric(
+    "aia", "AIA", "average incremental accuracy", True, "1/T sum_(i=1)^T 1/i sum_(j=1)^i R_(i,j)", "Rebuffi et al. 2017"
+)
 INTRANSIGENCE = Metric(
     "intransigence",
     "I",
     "intransigence",
     False,
-    "mean_k (R_joint[k,k] - R[k,k]), joint run of the same seed",
+    '1/T sum_(k=1)^T (R_(k,k)^"joint" - R_(k,k))',
     "Chaudhry et al. 2018",
 )
-CERTIFIED = Metric("certified", "certified ACC", "certified accuracy", True, "mean_j C[T,j]", "this suite")
-INFERENCE = Metric(
-    "inference", "task inf.", "task-inference accuracy", True, "mean_j of the share of task j given to task j", ""
-)
+CERTIFIED = Metric("certified", "certified ACC", "certified accuracy", True, "1/T sum_(j=1)^T C_(T,j)", "this suite")
+INFERENCE = Metric("inference", "task inf.", "task-inference accuracy", True, "1/T sum_(j=1)^T I_(T,j)", "")
 
 TABLE_METRICS = (ACC, BWT, FORGETTING, FWT, LA, AIA, INTRANSIGENCE)
 """The metrics of accuracy that every record can give, in the order of the tables."""

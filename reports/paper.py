@@ -23,6 +23,7 @@ from reports.setting import (
 )
 from reports.study import SCENARIOS, Study, pretty
 from reports.tables import Table, main_tables
+from reports.trade_offs import rank_test
 
 ROWS_AT_MOST = 45
 """Rows of a table that shall stand on one page; longer ones are split."""
@@ -38,28 +39,40 @@ class Paper:
 
 
 def paper(study: Study, figures: Sequence[dict[str, Any]]) -> Paper:
-    """`figures`: what the template needs of each figure (path, caption, width, wide, appendix)."""
+    """`figures`: what the template needs of each figure (stem, path, caption, width, appendix)."""
     body = _Blocks()
+    drawn = [figure["stem"] for figure in figures]
+
+    def figure(prefix: str) -> str:
+        return _range("fig", [stem for stem in drawn if stem.startswith(prefix)])
+
     body.heading("Setting")
     for sentence in _setting(study):
         body.paragraph(sentence)
     body.table(setting_table(study))
     body.heading("Results")
-    body.paragraph(_how_to_read(study))
-    for table in main_tables(study):
+    tables = main_tables(study)
+    body.paragraph(f"{_how_to_read(study)} The numbers are in {_range('tab', [table.stem for table in tables])}.")
+    for table in tables:
         body.table(table)
+    body.figures(f for f in figures if not f["appendix"] and f["stem"].split("-")[0] not in {"certified", "widths"})
+    curves = [f"{words} ({figure(prefix)})" for prefix, words in FIGURE_WORDS.items() if figure(prefix)]
+    body.paragraph(f"The figures show {join(curves)}." if curves else "Nothing finished, so nothing can be drawn.")
+    test = rank_test(study)
+    if isinstance(test, str) and len(study.benchmarks) > 1:
+        body.paragraph(f"Average ranks are not tested: {test}.")
     guarantee = guarantee_table(study)
     if guarantee:
         body.heading("Guarantees")
-        body.paragraph(GUARANTEE_WORDS)
+        shown = [name for name in (_range("tab", [guarantee.stem]), figure("certified"), figure("widths")) if name]
+        body.paragraph(f"{GUARANTEE_WORDS} See {join(shown)}.")
         body.table(guarantee)
-    body.figures(figure for figure in figures if not figure["appendix"])
-    body.heading("Cost")
-    body.paragraph("Training and evaluation run on separate clocks; what a number leaves out stands in its caption.")
-    for group in study.groups:
-        table = cost_table(study, group)
-        if table:
-            body.table(table)
+        body.figures(f for f in figures if f["stem"].split("-")[0] in {"certified", "widths"})
+    cost = cost_table(study)
+    if cost:
+        body.heading("Cost")
+        body.paragraph(f"Training and evaluation run on separate clocks; {_range('tab', [cost.stem])} has both.")
+        body.table(cost)
     appendix = _appendix(study, figures)
     data = {
         "title": TITLE,
@@ -70,6 +83,17 @@ def paper(study: Study, figures: Sequence[dict[str, Any]]) -> Paper:
     }
     return Paper(data, (*body.tables, *appendix.tables))
 
+
+FIGURE_WORDS = {
+    "accuracy": "accuracy while tasks are learnt",
+    "bwt": "backward transfer",
+    "per-task": "what is left of every task at the end",
+    "forgetting": "forgetting while tasks are learnt",
+    "acc-bwt": "accuracy against backward transfer",
+    "cost": "accuracy against training time",
+    "critical-difference": "average ranks",
+    "heat": "the accuracy matrices",
+}
 
 GUARANTEE_WORDS = (
     "Interval methods claim that old tasks cannot be forgotten. Here the claim is measured: certified accuracy is the "
@@ -92,21 +116,29 @@ def _appendix(study: Study, figures: Sequence[dict[str, Any]]) -> _Blocks:
     blocks.items.append({"kind": "code", "text": "python runners/report.py RESULTS", "note": ""})
     blocks.heading("Metrics")
     for metric in (*metrics.TABLE_METRICS, metrics.CERTIFIED, metrics.INFERENCE):
-        source = f" ({metric.source})" if metric.source else ""
         blocks.items.append(
-            {"kind": "formula", "name": metric.short, "text": f"{metric.title}: {metric.formula}{source}"}
+            {
+                "kind": "formula",
+                "name": metric.short,
+                "title": metric.title,
+                "formula": metric.formula,
+                "source": metric.source,
+            }
         )
     blocks.paragraph(
-        "R[i,j] is the test accuracy on task j after learning task i, R[0,j] that of the network before any training; "
-        "C is the same for certified accuracy. What is undefined is left out with a reason, never set to 0."
+        "R (row i, column j) is the test accuracy on task j after learning task i, row 0 that of the network before "
+        "any training; C is the same for certified accuracy, I for the share of samples given to the right task; joint "
+        "is the run of the method joint with the same seed. What is undefined is left out with a reason, never set to "
+        "0. Libraries differ on forgetting; this is the definition of Chaudhry et al. with the maximum over the rows "
+        "before the last."
     )
     blocks.heading("Hyperparameters")
     blocks.table(hyperparameters(study))
     blocks.heading("Environment")
     blocks.table(environment(study))
     blocks.heading("Single seeds")
-    for group in study.groups:
-        for table in seed_tables(study, group):
+    for benchmark in study.benchmarks:
+        for table in seed_tables(study, benchmark):
             blocks.table(table)
     for title, table in (("Cells without results", unfinished_table(study)), ("Left out", left_out(study))):
         if table:
@@ -117,6 +149,11 @@ def _appendix(study: Study, figures: Sequence[dict[str, Any]]) -> _Blocks:
         blocks.heading("More figures")
         blocks.figures(later)
     return blocks
+
+
+def _range(kind: str, stems: Sequence[str]) -> str:
+    """References to tables or figures: the first, or first to last."""
+    return " to ".join(f"@[{kind}:{stem}]" for stem in dict.fromkeys([*stems[:1], *stems[-1:]]))
 
 
 class _Blocks:
@@ -135,15 +172,16 @@ class _Blocks:
 
     def table(self, table: Table) -> None:
         self.tables.append(table)
-        parts = [table] if self.single else _split(table)
-        for part in parts:
+        for i, part in enumerate([table] if self.single else _split(table)):
             flexible = {i for i in part.text_columns if _longest(part, i) > 26}
             widths = ["fr" if i in flexible else "auto" for i in range(len(part.columns))]
             fits = "column" if _width(part) <= 50 and not flexible else "page"
-            self.items.append({"kind": "table", **to_data(part), "widths": widths, "fits": fits, "long": self.single})
+            label = f"tab:{table.stem}" + (f":{i + 1}" if i else "")
+            placed = {"label": label, "widths": widths, "fits": fits, "long": self.single}
+            self.items.append({"kind": "table", **to_data(part), **placed})
 
     def figures(self, figures: Any) -> None:
-        self.items += [{"kind": "figure", **figure} for figure in figures]
+        self.items += [{"kind": "figure", "label": f"fig:{figure['stem']}", **figure} for figure in figures]
 
 
 def _split(table: Table) -> list[Table]:
@@ -202,23 +240,23 @@ def _setting(study: Study) -> list[str]:
 
 
 def _how_to_read(study: Study) -> str:
-    shown = [m for m in (FORGETTING, FWT, LA, AIA)]
+    shown = (FORGETTING, FWT, LA, AIA)
     counts = [len(study.seeds(group)) for group in study.groups]
     fewest, most = min(counts), max(counts)
     text = (
-        "ACC is the mean accuracy over all tasks after the last one, BWT what learning later tasks did to earlier ones; "
-        + ", ".join(f"{m.short} {m.title}" for m in shown)
-        + " (formulas in the appendix). "
+        "ACC is the mean accuracy over all tasks after the last one, BWT what learning later tasks did to earlier "
+        "ones; " + ", ".join(f"{m.short} {m.title}" for m in shown) + " (formulas in the appendix). "
     )
     if statistics.smallest_p(most) > statistics.ALPHA:
         text += (
-            f"{'One seed gives' if most == 1 else f'{most} seeds give'} no significant difference in an exact two-sided "
-            f"test (p is {statistics.smallest_p(most):.3g} at best), so none is marked."
+            f"{'One seed gives' if most == 1 else f'{most} seeds give'} no significant difference in an exact "
+            f"two-sided test (p is {statistics.smallest_p(most):.3g} at best), so none is marked."
         )
     else:
         text += (
             "Underlined values are not significantly worse than the best (exact sign-flip test paired over seeds, Holm "
-            "over the methods, 5 %); where the seeds are too few for any difference to be significant, nothing is underlined."
+            "over the methods, 5 %); where the seeds are too few for any difference to be significant, "
+            "nothing is underlined."
         )
     if fewest != most:
         text += f" Seeds differ between benchmarks ({fewest} to {most})."

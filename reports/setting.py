@@ -86,24 +86,32 @@ def _settings(config: Mapping[str, Any]) -> str:
     return ", ".join(shown) or "none"
 
 
-def cost_table(study: Study, group: Group) -> Table | None:
+COSTS = ("train s", "evaluate s", "peak RSS MB", "peak device MB", "trained", "stored", "per task")
+
+
+def cost_table(study: Study) -> Table | None:
     """Training and evaluation seconds, memory, parameters; None where nothing finished."""
     rows = []
-    for label in study.rows(group):
-        entries = study.done(group, label)
-        if entries:
-            rows.append((Cell(label), *(Cell(text) for text in _costs(entries))))
+    for group in study.groups:
+        first = True
+        for label in study.rows(group):
+            entries = study.done(group, label)
+            if entries:
+                costs = (Cell(text) for text in _costs(entries))
+                rows.append((Cell(group.title if first else ""), Cell(label), *costs))
+                first = False
     if not rows:
         return None
-    columns = ("method", "train s", "evaluate s", "peak RSS MB", "peak device MB", "trained", "stored", "per task")
-    kept = [i for i in range(len(columns)) if i == 0 or any(row[i].text != "–" for row in rows)]
+    columns = ("benchmark", "method", *COSTS)
+    kept = [i for i in range(len(columns)) if i < 2 or any(row[i].text != "–" for row in rows)]
     return Table(
-        f"cost-{group.stem}",
-        f"{group.title}: cost, mean over seeds: seconds on the training and the evaluation clock for the whole stream, "
-        "peak memory of the process and of the device, parameters trained, parameters stored to answer and go on "
-        "learning, and their growth per task.",
+        "cost",
+        "Cost, mean over seeds: seconds on the training and on the evaluation clock for the whole stream, peak memory "
+        "of the process and of the device, parameters trained, parameters stored to answer and go on learning, and "
+        "their growth per task.",
         tuple(columns[i] for i in kept),
         tuple(tuple(row[i] for i in kept) for row in rows),
+        text_columns=frozenset({0, 1}),
     )
 
 
@@ -138,20 +146,27 @@ def thousands(value: float) -> str:
     return f"{value:.3g}"
 
 
-def seed_tables(study: Study, group: Group) -> list[Table]:
+def seed_tables(study: Study, benchmark: str) -> list[Table]:
     """ACC and BWT of every seed."""
-    seeds = study.seeds(group)
+    groups = [group for group in study.groups if group.benchmark == benchmark]
+    seeds = sorted({seed for group in groups for seed in study.seeds(group)})
     tables = []
     for metric in (ACC, BWT):
         for start in range(0, len(seeds), SEEDS_IN_A_ROW):
             part = seeds[start : start + SEEDS_IN_A_ROW]
             rows = tuple(
-                (Cell(label), *(_single(study, group, label, metric, seed) for seed in part))
-                for label in study.rows(group)
+                (
+                    Cell(group.scenario.upper() if i == 0 else ""),
+                    Cell(label),
+                    *(_single(study, group, label, metric, seed) for seed in part),
+                )
+                for group in groups
+                for i, label in enumerate(study.rows(group))
             )
-            name = f"seeds-{metric.key}-{group.stem}" + (f"-{start}" if start else "")
-            columns = ("method", *(f"seed {seed}" for seed in part))
-            tables.append(Table(name, f"{group.title}: {metric.short} of every seed, in percent.", columns, rows))
+            stem = f"seeds-{metric.key}-{Group(benchmark, '').stem}" + (f"-from-{part[0]}" if start else "")
+            columns = ("scenario", "method", *(f"seed {seed}" for seed in part))
+            caption = f"{pretty(benchmark)}: {metric.short} of every seed, in percent."
+            tables.append(Table(stem, caption, columns, rows, text_columns=frozenset({0, 1})))
     return [table for table in tables if any(cell.value is not None for row in table.rows for cell in row)]
 
 

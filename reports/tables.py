@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from reports import statistics
-from reports.load import Status
 from reports.metrics import ACC, BWT, TABLE_METRICS, Metric
 from reports.study import UPPER_BOUND, Group, Study, pretty
 
@@ -76,19 +75,27 @@ def percent(value: float, signed: bool = False) -> str:
 
 
 def detail(study: Study, group: Group) -> Table:
-    """All metrics of one benchmark in one scenario."""
+    """All metrics of one benchmark in one scenario; a metric that is defined for no method is a note, not a column."""
     notes = Notes()
     labels = study.rows(group)
     metrics = [m for m in TABLE_METRICS if m.key != "intransigence" or study.references]
-    columns = [column(study, group, metric, labels, notes) for metric in metrics]
+    kept = [m for m in metrics if any(study.values(group, label, m) for label in labels)] or metrics[:1]
+    columns = [column(study, group, metric, labels, notes) for metric in kept]
     rows = [(Cell(label), *cells) for label, cells in zip(labels, zip(*columns, strict=True), strict=True)]
+    why = (_why_undefined(study, group, metric) for metric in metrics if metric not in kept)
     return Table(
         f"table-{group.stem}",
-        f"{group.title}: all metrics in percent, {spread_words(study, [group])}. {best_words(study, metrics)}",
-        ("method", *(f"{m.short} {'↑' if m.higher_is_better else '↓'}" for m in metrics)),
+        f"{group.title}: all metrics in percent, {spread_words(study, [group])}. {best_words(study)}",
+        ("method", *(f"{m.short} {'↑' if m.higher_is_better else '↓'}" for m in kept)),
         tuple(rows),
-        notes.lines(),
+        (*notes.lines(), *dict.fromkeys(reason for reason in why if reason)),
     )
+
+
+def _why_undefined(study: Study, group: Group, metric: Metric) -> str:
+    reasons = [e.measures[metric.key].reason for label in study.rows(group) for e in study.done(group, label)]
+    reason = next(iter(reasons), "")
+    return reason if not reason or metric.short in reason else f"{metric.short}: {reason}"
 
 
 def overview(study: Study, scenario: str, metric: Metric) -> list[Table]:
@@ -122,8 +129,7 @@ def _overview(
     return Table(
         f"overview-{metric.key}-{scenario}" + (f"-{part[0] + 1}" if part[1] > 1 else ""),
         f"{scenario.upper()}: {metric.title} ({metric.short}) in percent, {spread_words(study, groups)}. "
-        f"{best_words(study, [metric])}{ranked if last else ''}"
-        + (f" Part {part[0] + 1} of {part[1]}." if part[1] > 1 else ""),
+        f"{best_words(study)}{ranked if last else ''}" + (f" Part {part[0] + 1} of {part[1]}." if part[1] > 1 else ""),
         tuple(header),
         tuple(rows),
         notes.lines(),
@@ -201,24 +207,24 @@ def measured(study: Study, group: Group, label: str, metric: Metric, notes: Note
     mark = ""
     if len(values) < expected:
         text += f" (n={len(values)})"
-        mark = notes.mark(f"{label}: {_why_fewer(study, group, label, metric)}")
+        mark = notes.mark(_why_fewer(study, group, label, metric))
     return Cell(text, mean, deviation, len(values), mark=mark)
 
 
-_SIGNED = tuple(m for m in TABLE_METRICS if m.key in {"bwt", "forgetting", "fwt", "intransigence"})
+_SIGNED = tuple(m for m in TABLE_METRICS if m.key in {"bwt", "fwt"})
 
 
 def _absent(study: Study, group: Group, label: str, metric: Metric, notes: Notes) -> Cell:
     entries = study.at(group, label)
     if not entries:
-        return Cell(MISSING, mark=notes.mark(f"{label} was not run on {group.title}"))
-    statuses = {entry.record.status for entry in entries}
-    reasons = dict.fromkeys(entry.measures[metric.key].reason for entry in entries)
-    text = "; ".join(reason for reason in reasons if reason)
-    if Status.DONE in statuses:
+        return Cell(MISSING, mark=notes.mark("not run"))
+    done = [entry for entry in entries if entry.record.done]
+    reasons = dict.fromkeys(entry.measures[metric.key].reason for entry in done or entries)
+    text = shorten("; ".join(reason for reason in reasons if reason))
+    if done:
         return Cell(MISSING, mark=notes.mark(text))
-    word = "/".join(sorted(map(str, statuses)))
-    return Cell(word, mark=notes.mark(f"{label}, {group.title}: {shorten(text)}"))
+    word = "/".join(sorted({str(entry.record.status) for entry in entries}))
+    return Cell(word, mark=notes.mark(text.removeprefix(f"{word}: ")) if text != word else "")
 
 
 def _why_fewer(study: Study, group: Group, label: str, metric: Metric) -> str:
@@ -247,7 +253,7 @@ def spread_words(study: Study, groups: Iterable[Group]) -> str:
     return f"mean ± sample standard deviation over {seeds} seeds"
 
 
-def best_words(study: Study, metrics: Sequence[Metric]) -> str:
+def best_words(study: Study) -> str:
     """How the best are marked."""
     apart = f" ({UPPER_BOUND}, the upper bound, is not ranked)" if study.references else ""
     return f"Best in bold{apart}."

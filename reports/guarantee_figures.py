@@ -1,0 +1,99 @@
+"""Certified against measured accuracy per task, and the widths of the intervals over the tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reports.panels import Drawn, Page, logarithmic, pages, panels, whole_numbers
+from reports.study import Entry, Group, Study
+from reports.style import Look
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def guarantee_figures(study: Study, found: dict[str, Look]) -> Iterator[Drawn]:
+    """Nothing where no method certifies."""
+    for page in pages(study, lambda group: any(_certified(study, group, label) for label in study.rows(group))):
+        yield _accuracies(study, page, found)
+    for page in pages(study, lambda group: any(_claimed(study, group, label) for label in study.rows(group))):
+        yield _widths(study, page, found)
+
+
+def _certified(study: Study, group: Group, label: str) -> list[Entry]:
+    return [entry for entry in study.done(group, label) if entry.record.certified is not None]
+
+
+def _claimed(study: Study, group: Group, label: str) -> list[Entry]:
+    return [entry for entry in study.done(group, label) if entry.record.claims]
+
+
+def _accuracies(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
+    def draw(ax: Axes, group: Group) -> list[str]:
+        shown = []
+        for label in study.rows(group):
+            entries = _certified(study, group, label)
+            if not entries:
+                continue
+            look, shown = found[label], [*shown, label]
+            measured = _mean([entry.record.accuracy[-1] for entry in entries if entry.record.accuracy is not None])
+            certified = _mean([e.record.certified[-1] for e in entries if e.record.certified is not None])
+            learnt = _mean([np.diagonal(e.record.certified[1:]) for e in entries if e.record.certified is not None])
+            x = np.arange(1, len(measured) + 1)
+            every = max(1, len(x) // 12)
+            ax.plot(x, measured, color=look.colour, marker=look.marker, linestyle="-", markevery=every)
+            ax.plot(x, certified, color=look.colour, marker=look.marker, linestyle="--", mfc="white", markevery=every)
+            ax.plot(x, learnt, color=look.colour, linestyle=":", linewidth=0.9)
+            ax.fill_between(x, certified, measured, color=look.colour, alpha=0.1, linewidth=0)
+        whole_numbers(ax)
+        ax.set_ylim(0, 102)
+        return shown
+
+    caption = (
+        f"{page.words}: measured accuracy (full line) and certified accuracy (dashed) on each task after the last one; "
+        "dotted: certified when the task was learnt. Mean over seeds."
+    )
+    return Drawn(f"certified{page.stem}", caption, panels(study, page, found, draw, "accuracy (%)", "task"))
+
+
+def _widths(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
+    def draw(ax: Axes, group: Group) -> list[str]:
+        shown = []
+        for label in study.rows(group):
+            entries = _claimed(study, group, label)
+            if not entries:
+                continue
+            look, shown = found[label], [*shown, label]
+            for style, of in (("-", "median_width"), ("--", "median_logit_width")):
+                widths = _by_task(entries, of)
+                if widths:
+                    ax.plot(list(widths), list(widths.values()), color=look.colour, marker=look.marker, linestyle=style)
+        whole_numbers(ax)
+        if any(line.get_ydata().size and np.min(line.get_ydata()) > 0 for line in ax.lines):
+            logarithmic(ax.yaxis)
+        return shown
+
+    caption = (
+        f"{page.words}: median width of the weight intervals (full line) and of the logit intervals (dashed) of each "
+        "task after the last one; mean over seeds."
+    )
+    figure = panels(study, page, found, draw, "interval width", "task", share_y=False)
+    return Drawn(f"widths{page.stem}", caption, figure)
+
+
+def _by_task(entries: list[Entry], of: str) -> dict[int, float]:
+    """1-based task -> mean of a column of claims.csv after the last task."""
+    values: dict[int, list[float]] = {}
+    for entry in entries:
+        for claim in entry.record.claims:
+            value = getattr(claim, of)
+            if claim.after == entry.record.n_tasks and np.isfinite(value):
+                values.setdefault(claim.task + 1, []).append(value)
+    return {task: float(np.mean(found)) for task, found in sorted(values.items())}
+
+
+def _mean(rows: list[np.ndarray]) -> np.ndarray:
+    return 100 * np.mean(np.stack(rows), axis=0)

@@ -1,0 +1,173 @@
+"""Figures of many panels, one for each benchmark and scenario: how they are laid out, titled and labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reports.study import Group, Study, pretty
+from reports.style import COLUMN_WIDTH, FULL_WIDTH, Look, Margins, canvas, legend, legend_height
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PANELS_IN_A_ROW = 4
+PANEL_HEIGHT = 0.95
+"""Inches."""
+THIN = {"elinewidth": 0.5, "ecolor": "#333333"}
+"""Whiskers."""
+Draw = Callable[["Axes", Group], list[str]]
+"""Draws one group and returns the labels that it has drawn."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure to be saved as `stem`, with its caption."""
+
+    stem: str
+    caption: str
+    figure: Figure
+    appendix: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """The groups of one figure, in rows; None leaves a panel empty."""
+
+    stem: str
+    words: str
+    rows: tuple[tuple[Group | None, ...], ...]
+    by_scenario: bool
+    """Rows are scenarios and columns benchmarks; else every panel has its own title."""
+
+    @property
+    def groups(self) -> list[Group]:
+        return [group for row in self.rows for group in row if group]
+
+    def title(self, row: int, group: Group) -> str:
+        if not self.by_scenario:
+            return group.scenario.upper() if self.stem == "" else pretty(group.benchmark)
+        return pretty(group.benchmark) if row == self._first(group.benchmark) else ""
+
+    def _first(self, benchmark: str) -> int:
+        return next(i for i, row in enumerate(self.rows) for g in row if g and g.benchmark == benchmark)
+
+
+def pages(study: Study, usable: Callable[[Group], bool]) -> list[Page]:
+    """Scenarios x benchmarks in one figure where they fit; a single benchmark's scenarios in a row; else one
+
+    figure a scenario.
+    """
+    groups = [group for group in study.groups if usable(group)]
+    benchmarks = [name for name in study.benchmarks if any(group.benchmark == name for group in groups)]
+    scenarios = list(dict.fromkeys(group.scenario for group in groups))
+    if not groups:
+        return []
+    if len(benchmarks) == 1:
+        return [Page("", pretty(benchmarks[0]), (tuple(groups),), by_scenario=False)]
+    if len(scenarios) > 1 and len(benchmarks) <= PANELS_IN_A_ROW:
+        known = set(groups)
+        grid = tuple(
+            tuple(Group(name, scenario) if Group(name, scenario) in known else None for name in benchmarks)
+            for scenario in scenarios
+        )
+        return [Page("-all", "All benchmarks and scenarios", grid, by_scenario=True)]
+    return [_scenario_page(scenario, [g for g in groups if g.scenario == scenario]) for scenario in scenarios]
+
+
+def _scenario_page(scenario: str, groups: list[Group]) -> Page:
+    rows = -(-len(groups) // PANELS_IN_A_ROW)
+    columns = -(-len(groups) // rows)
+    padded: list[Group | None] = [*groups, *[None] * (rows * columns - len(groups))]
+    grid = tuple(tuple(padded[i * columns : (i + 1) * columns]) for i in range(rows))
+    return Page(f"-{scenario}", scenario.upper(), grid, by_scenario=False)
+
+
+def any_done(study: Study, group: Group) -> bool:
+    """Whether any cell of the group ended with numbers."""
+    return any(study.done(group, label) for label in study.rows(group))
+
+
+def task_count(study: Study, group: Group) -> int:
+    return max(entry.record.n_tasks for label in study.rows(group) for entry in study.at(group, label))
+
+
+def panels(
+    study: Study,
+    page: Page,
+    found: dict[str, Look],
+    draw: Draw,
+    y_label: str,
+    x_label: str,
+    *,
+    share_y: bool = True,
+    bars: bool = False,
+    keyed: bool = True,
+    height: float = PANEL_HEIGHT,
+    left: float = 0.44,
+) -> Figure:
+    """The figure of one page: `draw` in every panel, labels at the edges, a legend of what was drawn if `keyed`.
+
+    share_y: within a row. height (of one panel) and left (margin) in inches.
+    """
+    rows, columns = len(page.rows), len(page.rows[0])
+    width = FULL_WIDTH if columns > 1 else COLUMN_WIDTH
+    expected = [name for name in study.labels if any(study.done(g, name) for g in page.groups)] if keyed else []
+    room = Margins(
+        left=left + (0.13 if page.by_scenario else 0),
+        top=0.2 + legend_height(expected, width),
+        across=0.14 if share_y else 0.36,
+        down=0.28 if page.by_scenario else 0.44,
+    )
+    whole = rows * height + (rows - 1) * room.down + room.top + room.bottom
+    figure, axes = canvas(width, whole, rows, columns, room, sharey="row" if share_y else False)
+    shown: set[str] = set()
+    for i, j, group in _places(page):
+        ax = axes[i][j]
+        shown.update(draw(ax, group))
+        ax.set_title(page.title(i, group), pad=3)
+        if i == rows - 1 or page.rows[i + 1][j] is None:
+            ax.set_xlabel(x_label)
+        if j == 0 or page.rows[i][j - 1] is None:
+            ax.set_ylabel(f"{group.scenario.upper()}\n{y_label}".rstrip() if page.by_scenario else y_label)
+    _finish(figure, axes, page)
+    legend(figure, [name for name in expected if name in shown], found, width, bars=bars)
+    return figure
+
+
+def _places(page: Page) -> Iterator[tuple[int, int, Group]]:
+    for i, row in enumerate(page.rows):
+        for j, group in enumerate(row):
+            if group:
+                yield i, j, group
+
+
+def _finish(figure: Figure, axes: Any, page: Page) -> None:
+    import seaborn
+
+    for line, row in zip(axes, page.rows, strict=True):
+        for ax, group in zip(line, row, strict=True):
+            if group is None:
+                ax.set_axis_off()
+    seaborn.despine(figure)
+
+
+def whole_numbers(ax: Axes) -> None:
+    """At most six ticks on x, at whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def logarithmic(axis: Any) -> None:
+    """A log scale with plain numbers at few ticks (matplotlib's own labels need mathematics)."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("log")
+    low, high = axis.get_view_interval()
+    ratio = high / low if low > 0 else 1.0
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio < 30 else (1.0,), numticks=6))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
