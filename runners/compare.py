@@ -16,8 +16,8 @@ from rich.console import Console
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # run as a script: the rooms, not this folder
 
-from runners import command_line  # noqa: E402
-from runners.comparison import Options, run  # noqa: E402
+from runners import command_line
+from runners.comparison import Options, run
 
 DEFAULT_SUITE = "quick"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

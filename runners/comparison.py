@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 
 from benchmarks.types import Scenario, UserError
-from runners.command_line import EXIT_FAILED_CELLS
+from runners.command_line import EXIT_FAILED_CELLS, complain
 from runners.records import Status
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ def run(options: Options, console: Console) -> int:
 
     folder.probe(options.results)
     outcomes = _run_cells(cells, options, assigned, console)
-    if options.report:
-        _report(outcomes, options.results, console)
-    return _sum_up(outcomes, console)
+    written = _report(outcomes, options.results, console) if options.report else True
+    failed = _sum_up(outcomes, console)
+    return EXIT_FAILED_CELLS if failed or not written else 0
 
 
 def _check_numbers(options: Options) -> None:
@@ -153,16 +153,27 @@ def _show_plan(cells: Sequence[Cell], options: Options, workers: int, console: C
     )
 
 
-def _report(outcomes: Sequence[Outcome], results: Path, console: Console) -> None:
+def _report(outcomes: Sequence[Outcome], results: Path, console: Console) -> bool:
+    """Write the report of this grid's cells; False where that fails, for the records are whole all the same."""
     from reports.build import build_report
 
     begun = time.monotonic()
-    report = build_report(results, cells=[outcome.folder for outcome in outcomes])
-    line = f"report: {escape(str(report.pdf))} ({time.monotonic() - begun:.0f} s)"
-    console.print(line, soft_wrap=True, highlight=False)
+    try:
+        report = build_report(results, cells=[outcome.folder for outcome in outcomes])
+    except UserError as error:
+        complain(f"no report: {error}")
+        return False
+    except Exception:
+        complain(traceback.format_exc(), heading="")
+        complain(f"no report; the records are whole: once mended, python runners/report.py {results}")
+        return False
+    line = f"report: {report.pdf} ({time.monotonic() - begun:.0f} s)"
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
+    return True
 
 
-def _sum_up(outcomes: Sequence[Outcome], console: Console) -> int:
+def _sum_up(outcomes: Sequence[Outcome], console: Console) -> bool:
+    """Print counts and failures; whether there were failures."""
     counts = Counter(outcome.status for outcome in outcomes)
     console.print(", ".join(f"{counts[status]} {status}" for status in Status if counts[status]), highlight=False)
     failed = [outcome for outcome in outcomes if not outcome.status.finished]
@@ -171,4 +182,4 @@ def _sum_up(outcomes: Sequence[Outcome], console: Console) -> int:
         console.print(line, style="red", soft_wrap=True, highlight=False, markup=False)
     if len(failed) > FAILURES_SHOWN:
         console.print(f"... and {len(failed) - FAILURES_SHOWN} more", style="red")
-    return EXIT_FAILED_CELLS if failed else 0
+    return bool(failed)

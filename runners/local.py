@@ -20,7 +20,6 @@ from benchmarks.types import UserError
 from runners.cells import Job
 from runners.events import Emit, Event, Kind
 from runners.fingerprint import ROOT
-from runners.records import Status
 
 SECONDS_TO_STOP = 5.0
 FRUITLESS_STARTS = 3
@@ -95,7 +94,7 @@ class LocalEngine:
             **dict.fromkeys(_THREAD_VARIABLES, str(self.threads)),
             "PYTHONPATH": os.pathsep.join(paths),
         }
-        errors = tempfile.TemporaryFile()
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         process = subprocess.Popen(
             [sys.executable, "-m", "runners.worker"],
             stdin=subprocess.PIPE,

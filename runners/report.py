@@ -15,7 +15,7 @@ from rich.console import Console
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # run as a script: the rooms, not this folder
 
-from runners import command_line  # noqa: E402
+from runners import command_line
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
