@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -15,29 +16,11 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from methods.base import CIL, TIL, Batch, Claim, Method, Task, register
-from methods.nets.interval_weights import Layout, head_names, linear_bias_names, moved, nested, scale, shift
+from methods.nets.contraction import Gate, largest_factor
+from methods.nets.interval_weights import Layout, head_names, linear_bias_names, nested, scale, shift
 from methods.nets.intervals import Interval, certified, contains, propagate, worst_case
 
-BISECTIONS = 14
-
-
-class Gate:
-    """Whether contraction shall go on: mean worst-case accuracy < threshold * mean accuracy of late batches."""
-
-    def __init__(self, threshold: float, lookback: int, zero_is_open: bool, device: torch.device) -> None:
-        self.threshold, self.zero_is_open = threshold, zero_is_open
-        self.window = torch.full((2, lookback), float("nan"), device=device)
-
-    def observe(self, right: Tensor, certain: Tensor) -> None:
-        """Add a batch: the shares (0-d) of right answers of the middle and of the worst network."""
-        latest = torch.stack([right, certain])[:, None].to(self.window)
-        self.window = torch.cat([self.window[:, 1:], latest], dim=1)
-
-    def open(self) -> Tensor:
-        """0-d bool on the device."""
-        right, certain = self.window.nanmean(dim=1)
-        falls_short = certain < self.threshold * right
-        return falls_short | (right == 0) if self.zero_is_open else falls_short
+Optimizer = Literal["sgd", "adam"]
 
 
 @register("intercontinet")
@@ -46,36 +29,43 @@ class InterContiNet(Method):
 
     @dataclass(frozen=True)
     class Config:
-        optimizer: Literal["sgd", "adamw"] = "sgd"
-        """Optimiser of all phases (AdamW without weight decay)."""
+        optimizer: Optimizer = "sgd"
+        """Optimiser of the first task's centres."""
+        lr: float = 1.0
+        """Its learning rate."""
+        shift_optimizer: Optimizer = "sgd"
+        """Optimiser of the shifts (and in TIL of the new head), later tasks."""
+        shift_lr: float = 1.0
+        """Its learning rate (in units of weights if `normalize_shift`)."""
+        scale_optimizer: Optimizer = "sgd"
+        """Optimiser of the contraction."""
+        scale_lr: float = 0.01
+        """Its learning rate."""
         momentum: float = 0.0
         """Momentum of SGD."""
-        lr: float = 1.0
-        """Learning rate of the centres, first task."""
-        shift_lr: float = 1.0
-        """Learning rate of the shifts, later tasks (in units of weights if `normalize_shift`)."""
-        scale_lr: float = 0.01
-        """Learning rate of the contraction."""
-        robust_weight: float = 1.0
-        """Factor of the worst-case loss."""
         milestones: tuple[float, ...] = ()
         """Shares of a task's steps after which the rate of centres and shifts is multiplied by `milestone_factor`."""
         milestone_factor: float = 0.1
         """See `milestones`."""
+        robust_weight: float = 1.0
+        """Factor of the worst-case loss."""
         contraction_share: float = 1 / 3
         """Share of the steps given to contraction."""
         threshold: float = 0.9
-        """Contract until certified accuracy reaches this share of accuracy."""
+        """Contract until worst-case accuracy reaches this share of accuracy."""
         lookback: int = 10
         """Batches that the gate averages over."""
-        shrink_to_threshold: bool = True
-        """If contraction ends short of the threshold, shrink the whole box until it is met."""
-        verify_samples: int = 2000
-        """Training samples on which the threshold is checked at the end of a task."""
+        fit_box: bool = True
+        """Shrink the whole box by one factor until the threshold is met on training data, if contraction did not."""
+        fit_samples: int = 2000
+        """Training samples on which that is checked."""
+        start_fitted: bool = False
+        """Also before contraction."""
+        expand: float = 0.0
         max_radius: float = 1.0
         """Radius of the first box."""
         scale_init: float = 5.0
-        """Raw scale at the start of a task: sigmoid(5) = 0.993 of the box."""
+        """Raw scale at the start of a contraction: sigmoid(5) = 0.993 of the box."""
         normalize_shift: bool = True
         """s = tanh(u / r) instead of tanh(u)."""
         mask_unseen: bool = True
@@ -91,8 +81,7 @@ class InterContiNet(Method):
         with torch.no_grad():
             for name in linear_bias_names(self.net, self.layout.shapes):
                 parameters[name].zero_()
-        self.lower, self.upper = Interval.around(self._centre(), torch.tensor(self.config.max_radius))
-        self.heads_at_end: list[Tensor] = []
+        self.lower, self.upper = self._first_box(self._centre())
         self.outside: list[int] = []
         self.widths: list[float] = []
         self.certified_at_end: list[float] = []
@@ -102,10 +91,11 @@ class InterContiNet(Method):
         contraction = round(steps * self.config.contraction_share)
         gate = self._gate()
         if task.index == 0:
-            self._centre_phase(task, steps - contraction, gate)
-            raw_shift = torch.zeros_like(self.lower)
+            raw_shift = self._centre_phase(task, steps - contraction, gate)
         else:
             raw_shift = self._shift_phase(task, steps - contraction, gate)
+        if not self.config.official_gate:
+            gate = self._gate()
         raw_scale = self._scale_phase(task, raw_shift, steps - contraction, contraction, gate)
         self.end_task(task, raw_shift, raw_scale)
 
@@ -113,6 +103,9 @@ class InterContiNet(Method):
         return self.answerable(self.net(x), task_id)
 
     # -- the box ---------------------------------------------------------------------------------
+
+    def _first_box(self, centre: Tensor) -> Interval:
+        return Interval(centre - self.config.max_radius, centre + self.config.max_radius)
 
     def _centre(self) -> Tensor:
         return self.layout.flatten(dict(self.net.named_parameters())).detach()
@@ -141,28 +134,38 @@ class InterContiNet(Method):
 
     # -- phases ----------------------------------------------------------------------------------
 
-    def _optimizer(self, parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
-        if self.config.optimizer == "sgd":
+    def _optimizer(self, kind: Optimizer, parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
+        if kind == "sgd":
             return torch.optim.SGD(parameters, lr, momentum=self.config.momentum, fused=True)
-        return torch.optim.AdamW(parameters, lr, weight_decay=0.0, fused=True, capturable=self.device.type == "cuda")
+        return torch.optim.Adam(parameters, lr, fused=True, capturable=self.device.type == "cuda")
 
     def _gate(self) -> Gate:
         c = self.config
         return Gate(c.threshold, c.lookback, not c.official_gate, self.device)
 
-    def _segments(self, steps: int, total: int) -> list[tuple[int, int]]:
-        marks = [round(share * total) for share in self.config.milestones]
-        edges = [0, *sorted(m for m in marks if 0 < m < steps), steps]
-        return list(zip(edges, edges[1:], strict=False))
+    def _observe(self, gate: Gate, logits: Tensor, worst: Tensor, y: Tensor) -> None:
+        gate.observe((logits.argmax(1) == y).float().mean(), (worst.argmax(1) == y).float().mean())
 
-    def _centre_phase(self, task: Task, steps: int, gate: Gate) -> None:
-        """Equation-free: plain training of all weights, from which the first box is drawn."""
-        optimizer = self._optimizer(self.net.parameters(), self.config.lr)
+    def _centre_phase(self, task: Task, steps: int, gate: Gate) -> Tensor:
+        """Task 0: plain training of all weights; the first box is drawn around them."""
+        optimizer = self._optimizer(self.config.optimizer, self.net.parameters(), self.config.lr)
         self.net.train()
-        self._fit_middle(task, steps, optimizer, lambda batch: self.net(batch.x), gate)
-        self.lower, self.upper = Interval.around(self._centre(), torch.tensor(self.config.max_radius))
+        contraction = torch.ones_like(self.lower)
+        if self.config.official_gate:
+            kept = torch.sigmoid(torch.tensor(self.config.scale_init)).item()
+            views = self.layout.views(contraction)
+            for name in linear_bias_names(self.net, self.layout.shapes):
+                views[name].fill_(kept)
+
+        def box() -> Interval:
+            return Interval.around(self._centre(), self.config.max_radius * contraction.to(self._centre()))
+
+        self._fit_middle(task, steps, optimizer, lambda batch: self.net(batch.x), gate, box)
+        self.lower, self.upper = self._first_box(self._centre())
+        return torch.zeros_like(self.lower)
 
     def _shift_phase(self, task: Task, steps: int, gate: Gate) -> Tensor:
+        """Later tasks: the centre moves inside the box; in TIL the task's head is trained beside it."""
         centre, radius = self._centre(), self._radius()
         raw = torch.zeros_like(centre, requires_grad=True)
         points = self._points()
@@ -171,48 +174,74 @@ class InterContiNet(Method):
             weights = self.layout.views(centre + shift(raw, radius, self.config.normalize_shift) * radius)
             return functional_call(self.net, weights | points, (batch.x,))
 
-        self._fit_middle(task, steps, self._optimizer([raw, *points.values()], self.config.shift_lr), forward, gate)
+        def box() -> Interval:
+            s = shift(raw, radius, self.config.normalize_shift)
+            k = scale(torch.full_like(s, self.config.scale_init), s)
+            return Interval.around(centre + s * radius, k * radius)
+
+        optimizer = self._optimizer(self.config.shift_optimizer, [raw, *points.values()], self.config.shift_lr)
+        self._fit_middle(task, steps, optimizer, forward, gate, box)
         return raw.detach()
 
     def _fit_middle(
-        self, task: Task, steps: int, optimizer: torch.optim.Optimizer, forward: Callable[[Batch], Tensor], gate: Gate
+        self,
+        task: Task,
+        steps: int,
+        optimizer: torch.optim.Optimizer,
+        forward: Callable[[Batch], Tensor],
+        gate: Gate,
+        box: Callable[[], Interval],
     ) -> None:
         def loss(batch: Batch) -> Tensor:
-            return cross_entropy(self._trained(forward(batch), batch.task), batch.y)
+            logits = self._trained(forward(batch), batch.task)
+            if self.config.official_gate:
+                with torch.no_grad():
+                    self._observe(gate, logits, self._worst(box(), batch), batch.y)
+            return cross_entropy(logits, batch.y)
 
-        for start, stop in self._segments(steps, task.budget.steps_for(len(task.train))):
+        total = task.budget.steps_for(len(task.train))
+        marks = {round(share * total) for share in self.config.milestones}
+        edges = sorted({0, steps} | {mark for mark in marks if 0 < mark < steps})
+        for start, stop in pairwise(edges):
             if start:
                 for group in optimizer.param_groups:
                     group["lr"] *= self.config.milestone_factor
             self.fit(task, loss, optimizer, first_step=start, steps=stop - start)
 
     def _scale_phase(self, task: Task, raw_shift: Tensor, first: int, steps: int, gate: Gate) -> Tensor:
+        """All tasks: the box shrinks around the middle until it certifies enough."""
         config, radius = self.config, self._radius()
         s = shift(raw_shift, radius, config.normalize_shift)
         middle, room = self._centre() + s * radius, (1 - s.abs()) * radius
-        raw = torch.full_like(middle, config.scale_init, requires_grad=True)
-        optimizer = self._optimizer([raw], config.scale_lr)
-        optimizer.found_inf = torch.zeros((), device=self.device)  # type: ignore[attr-defined]
         self.net.eval()
-        named = self.layout.views(middle) | self._points()
-        for p in self.net.parameters():
-            p.requires_grad_(False)
+        points = {name: p.detach() for name, p in self._points().items()}
+        named = self.layout.views(middle) | points
+        init = config.scale_init
+        if config.start_fitted:
+            target = config.threshold * self._certified_share(task, Interval.point(middle))
+            with torch.no_grad():
+                f = largest_factor(lambda f: self._certified_share(task, Interval.around(middle, room * f)) >= target)
+            init = min(init, torch.logit(torch.tensor(max(f, 1e-9), dtype=torch.float64)).item())
+        raw = torch.full_like(middle, init, requires_grad=True)
+        optimizer = self._optimizer(config.scale_optimizer, [raw], config.scale_lr)
+        optimizer.found_inf = torch.zeros((), device=self.device)  # type: ignore[attr-defined]
 
         def loss(batch: Batch) -> Tensor:
             worst = self._worst(Interval.around(middle, torch.sigmoid(raw) * room), batch)
             with torch.no_grad():
-                right = self._trained(functional_call(self.net, named, (batch.x,)), batch.task).argmax(1) == batch.y
-                gate.observe(right.float().mean(), (worst.argmax(1) == batch.y).float().mean())
+                logits = functional_call(self.net, named, (batch.x,))
+                self._observe(gate, self._trained(logits, batch.task), worst, batch.y)
                 is_open = gate.open()
+            robust = config.robust_weight * cross_entropy(worst, batch.y)
+            if config.expand:
+                return robust * is_open - config.expand * torch.nn.functional.logsigmoid(raw).mean() * ~is_open
             if config.official_gate:
-                return config.robust_weight * cross_entropy(worst, batch.y) * is_open
+                return robust * is_open
             optimizer.found_inf.copy_(~is_open)  # type: ignore[attr-defined]
-            return config.robust_weight * cross_entropy(worst, batch.y)
+            return robust
 
         if steps:
             self.fit(task, loss, optimizer, first_step=first, steps=steps)
-        for p in self.net.parameters():
-            p.requires_grad_(True)
         return raw.detach()
 
     # -- the end of a task -----------------------------------------------------------------------
@@ -220,47 +249,34 @@ class InterContiNet(Method):
     @torch.no_grad()
     def end_task(self, task: Task, raw_shift: Tensor, raw_scale: Tensor) -> None:
         """Freeze: the shifted, contracted box becomes the box of all later tasks."""
-        radius = self._radius()
+        before, radius = Interval(self.lower, self.upper), self._radius()
         s = shift(raw_shift, radius, self.config.normalize_shift)
-        before = Interval(self.lower, self.upper)
-        middle = (self._centre() + s * radius).clamp(self.lower, self.upper)
-        halfwidth = scale(raw_scale, s) * radius
+        middle = (self._centre() + s * radius).clamp(*before)
+        kept = scale(raw_scale, s) * radius
         self._load(middle)
-        if self.config.shrink_to_threshold:
-            halfwidth = self._shrunk(task, middle, halfwidth)
-        self.lower, self.upper = nested(Interval.around(middle, halfwidth), before)
-        self.outside.append(int((~contains(before, Interval(self.lower, self.upper))).sum()))
-        self.widths.append((self.upper - self.lower).median().item())
-        self.certified_at_end.append(self._certified_share(task, Interval(self.lower, self.upper)))
+        if self.config.fit_box:
+            target = self.config.threshold * self._certified_share(task, Interval.point(middle))
+            kept *= largest_factor(lambda f: self._certified_share(task, Interval.around(middle, kept * f)) >= target)
+        self.lower, self.upper = nested(Interval.around(middle, kept), before)
+        box = Interval(self.lower, self.upper)
+        self.outside.append(int((~contains(before, box)).sum()))
+        self.widths.append(box.width.median().item())
+        self.certified_at_end.append(self._certified_share(task, box))
 
     def _load(self, flat: Tensor) -> None:
         named = dict(self.net.named_parameters())
         for name, value in self.layout.views(flat).items():
             named[name].copy_(value)
 
-    def _shrunk(self, task: Task, middle: Tensor, halfwidth: Tensor) -> Tensor:
-        target = self.config.threshold * self._certified_share(task, Interval.point(middle))
-        if self._certified_share(task, Interval.around(middle, halfwidth)) >= target:
-            return halfwidth
-        good, bad = 0.0, 0.0  # exponents of 2
-        low, high = -30.0, 0.0
-        for _ in range(BISECTIONS):
-            guess = (low + high) / 2
-            if self._certified_share(task, Interval.around(middle, halfwidth * 2**guess)) >= target:
-                low = guess
-            else:
-                high = guess
-        return halfwidth * 2**low
-
     def _certified_share(self, task: Task, box: Interval) -> float:
-        """Share of (the first `verify_samples`) training samples that every network in the box answers rightly."""
+        """Share of (the first `fit_samples`) training samples that every network in the box answers rightly."""
         right, seen = torch.zeros((), device=self.device), 0
         for batch in task.train.batches(1000):
             bounds = self._bounds(box, batch.x)
             selected = Interval(self._trained(bounds.lower, batch.task), self._trained(bounds.upper, batch.task))
             right += certified(selected, batch.y).sum()
             seen += len(batch.y)
-            if seen >= self.config.verify_samples:
+            if seen >= self.config.fit_samples:
                 break
         return (right / seen).item()
 

@@ -100,6 +100,7 @@ _KEEPS_SIGN_FUNCTIONS = {
 }
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 _PRODUCTS = (operator.mul, operator.imul, torch.mul)
+_IN_PLACE = (operator.iadd, operator.imul, F.relu_)
 
 
 def propagate(
@@ -145,7 +146,19 @@ class _Propagation:
                     known[node] = self._function(node.target, args, kwargs)
                 case "output":
                     return args[0].bounds
+            if self._writes_in_place(node):
+                known[node.args[0]] = known[node]
         raise AssertionError("a traced graph ends in an output")
+
+    def _writes_in_place(self, node: fx.Node) -> bool:
+        """Whether the node also changes its first argument, for whoever reads that afterwards."""
+        if not node.args or not isinstance(node.args[0], fx.Node):
+            return False
+        if node.op == "call_module":
+            return bool(getattr(self.network.get_submodule(str(node.target)), "inplace", False))
+        if node.op == "call_method":
+            return str(node.target).endswith("_")
+        return bool(node.kwargs.get("inplace")) or node.target in _IN_PLACE
 
     def _parameter(self, name: str) -> Interval | None:
         if name in self.weights:

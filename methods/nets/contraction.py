@@ -1,0 +1,54 @@
+"""When a box has been contracted enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+SMALLEST_EXPONENT = -40.0
+BISECTIONS = 12
+
+
+class Gate:
+    """Open while the mean worst-case accuracy of late batches is below `threshold` times their mean accuracy.
+
+    lookback: batches that the means run over, the present one included; zero_is_open: whether the gate
+    is open when no answer is right (the official code: closed). Stays on the device.
+    """
+
+    def __init__(self, threshold: float, lookback: int, zero_is_open: bool, device: torch.device) -> None:
+        self.threshold, self.zero_is_open = threshold, zero_is_open
+        self.window = torch.full((2, lookback), float("nan"), device=device)
+
+    def observe(self, right: Tensor, certain: Tensor) -> None:
+        """Add a batch: the shares (0-d) that the middle and that the worst network answers rightly."""
+        latest = torch.stack([right, certain])[:, None].to(self.window)
+        self.window = torch.cat([self.window[:, 1:], latest], dim=1)
+
+    def means(self) -> Tensor:
+        """Mean accuracy and mean worst-case accuracy, (2,)."""
+        return self.window.nanmean(dim=1)
+
+    def open(self) -> Tensor:
+        """0-d bool on the device."""
+        right, certain = self.means().unbind()
+        falls_short = certain < self.threshold * right
+        return falls_short | (right == 0) if self.zero_is_open else falls_short
+
+
+def largest_factor(meets: Callable[[float], bool]) -> float:
+    """The largest factor in [0, 1] that `meets` the target, for a condition that smaller factors meet too.
+
+    Bisection of its logarithm; 0 if even the smallest factor tried does not meet it.
+    """
+    if meets(1.0):
+        return 1.0
+    low, high = SMALLEST_EXPONENT, 0.0
+    if not meets(2.0**low):
+        return 0.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if meets(2.0**middle) else (low, middle)
+    return 2.0**low
