@@ -10,7 +10,8 @@ not below its sparsity-th percentile within its tensor, else 0. The loss of task
 
 minimised by one fresh Adam over hypernetwork, embeddings and W. One head of within-task classes serves all
 tasks. Task identity: given in TIL; in CIL and DIL the task whose masked network answers with the smallest
-entropy is taken (CIL: its class; DIL: its within-task label).
+entropy is taken (CIL: its class; DIL: its within-task label), or, with `inference="fecam"`, the task of the
+nearest class in the feature space of its masked network.
 
 Deviations from the official program, and the option that brings its behaviour back:
 - H is divided by the number of old tasks once, as in the paper; the program divides twice
@@ -18,6 +19,7 @@ Deviations from the official program, and the option that brings its behaviour b
 - Selection on validation judges the weights that are kept; the program judges those before the step, starts
   with the untrained network, and never turns dropout on again afterwards.
 - Entropies come from log-softmax; the program's p log p is NaN where p underflows.
+- FeCAM's statistics are taken once, at the end of a task; the program re-reads all old training data.
 - Batch norm keeps running statistics for each task; the program normalises with the test batch.
 - Kept as in the program, each with an option: only the output bias counts as last layer (`unmasked`); N also
   shrinks the masks of weights that moved (`detach_mask`); old embeddings go on training (`freeze_embeddings`).
@@ -26,68 +28,19 @@ Deviations from the official program, and the option that brings its behaviour b
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import cross_entropy
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from methods.base import CIL, TIL, Batch, Method, Task, UserError, register
-from methods.nets import inference
+from methods.nets import fecam, inference
 from methods.nets.fused import FusedAdam
 from methods.nets.hypernetwork import Hypernetwork
-from methods.nets.masks import mask_and_drift, masked, ramp, semi_binary_mask
-
-Statistics = dict[str, Tensor]
-"""Buffers of the target network by name, e.g. batch norm's running mean."""
-
-
-class MaskableNetwork:
-    """A network without weights of its own; batch norm's weights are kept apart, for they are never masked.
-
-    Flat weights (N,) are all parameters but batch norm's, in the network's order, row-major; flat affine
-    weights (Q,) are batch norm's.
-    """
-
-    stateless = True
-
-    def __init__(self, network: nn.Module) -> None:
-        norms = [name for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
-        parameters = dict(network.named_parameters())
-        affine = {name: p for name, p in parameters.items() if name.rpartition(".")[0] in norms}
-        weights = {name: p for name, p in parameters.items() if name not in affine}
-        self.weight_shapes = {name: p.shape for name, p in weights.items()}
-        self.affine_shapes = {name: p.shape for name, p in affine.items()}
-        self.sizes = [p.numel() for p in weights.values()]
-        self.first_weights, self.first_affine = _flat(weights), _flat(affine)
-        self.first_statistics = {name: b.clone() for name, b in network.named_buffers()}
-        self.network = network.to("meta")
-
-    def tensors_of_last_layer(self) -> int:
-        """How many tensors (weight, bias) the last layer has."""
-        owners = [name.rpartition(".")[0] for name in self.weight_shapes]
-        return owners.count(owners[-1])
-
-    def __call__(self, weights: Tensor, affine: Tensor, statistics: Statistics, x: Tensor, training: bool) -> Tensor:
-        """Logits (b, C). In training, running `statistics` are updated in place."""
-        if self.network.training != training:
-            self.network.train(training)
-        named = {**_named(weights, self.weight_shapes), **_named(affine, self.affine_shapes), **statistics}
-        return functional_call(self.network, named, (x,))
-
-
-def _flat(parameters: Mapping[str, Tensor]) -> Tensor:
-    parts = [p.detach().flatten() for p in parameters.values()]
-    return torch.cat(parts) if parts else torch.empty(0)
-
-
-def _named(flat: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    parts = flat.split([shape.numel() for shape in shapes.values()])
-    return {name: part.view(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
+from methods.nets.maskable import MaskableNetwork, Statistics
+from methods.nets.masks import masked, ramp, semi_binary_mask
 
 
 @dataclass(frozen=True)
@@ -146,6 +99,12 @@ class HyperMask(Method):
         """Keep the last weights, or those with the highest validation accuracy."""
         plateau: bool = False
         """Multiply the learning rate by sqrt(0.1) after 6 epochs without better validation accuracy."""
+        inference: Literal["entropy", "fecam"] = "entropy"
+        """How a task is inferred: least entropy, or nearest class in feature space (FeCAM)."""
+        fecam_answer: Literal["class", "task"] = "class"
+        """With FeCAM, answer the nearest class itself, or use its task only."""
+        fecam_tukey: bool = False
+        """With FeCAM, take the square root of the features."""
         check_every: int = 100
         """Steps between looks at the validation accuracy (selection = val)."""
 
@@ -163,6 +122,10 @@ class HyperMask(Method):
         self.weights = nn.Parameter(self.target.first_weights.clone())
         self.affine = nn.Parameter(self.target.first_affine.clone().to(self.device))
         self.statistics: list[Statistics] = []
+        """Running statistics of batch norm, for each task."""
+        self.prototypes: list[Tensor] = []
+        self.precisions: list[Tensor] = []
+        """With FeCAM, for each task learnt: (C, d) and (C, d, d)."""
         n_weights = self.weights.shape[0]
         self.hypernetwork = Hypernetwork(config.embedding_size, config.hidden, n_weights, "elu").to(self.device)
         self.embeddings = nn.Parameter(torch.randn(self.spec.n_tasks, config.embedding_size).to(self.device))
@@ -214,6 +177,8 @@ class HyperMask(Method):
             observer = Validation(self, task, optimizer)
             self.fit(task, loss, optimizer, on_check=observer.look, check_every=observer.every)
         observer.finish()
+        if config.inference == "fecam" and self.spec.scenario is not TIL:
+            self._describe_classes(task)
 
     @torch.no_grad()
     def remember(self, task: int) -> Before | None:
@@ -233,12 +198,15 @@ class HyperMask(Method):
         config = self.config
         old = self.embeddings[:task]
         old = old.detach() if config.freeze_embeddings else old
-        outputs = self.hypernetwork(torch.cat([self.embeddings[task : task + 1], old]))
-        old_outputs = None if before is None else before.outputs
-        mask, drift = mask_and_drift(outputs, old_outputs, self.target.sizes, self.n_thresholded, sparsity)
+        embeddings = torch.cat([self.embeddings[task : task + 1], old])
+        if before is None:
+            outputs, drift = self.hypernetwork(embeddings), None
+        else:
+            outputs, drift = self.hypernetwork.held(embeddings, before.outputs)
+        mask = self.mask(outputs[0], sparsity)
         logits = self.target(self.masked_weights(mask), self.affine, self.statistics[task], batch.x, training=True)
         entropy = cross_entropy(logits, self.within_task(batch.y, task))
-        if before is None:
+        if before is None or drift is None:
             return LossTerms(entropy, torch.zeros_like(entropy), torch.zeros_like(entropy))
         return LossTerms(entropy, drift / task, self._weight_drift(mask, before))
 
@@ -253,30 +221,55 @@ class HyperMask(Method):
     # -- answers ----------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def logits(self, x: Tensor, task: int) -> Tensor:
-        """Within-task logits (b, classes of a task) under the mask of a task."""
-        if task < len(self.statistics):
-            statistics = self.statistics[task]
-        else:
-            statistics = self.statistics[-1] if self.statistics else self.target.first_statistics
-        return self.target(self.weights_of(task), self.affine, statistics, x, training=False)
-
-    @torch.no_grad()
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
         if self.spec.scenario is TIL:
             if task_id is None:
                 raise UserError("hypermask: a task id is needed in TIL")
             return self.logits(x, task_id)
-        logits = self._logits_of_all(x)
-        task = inference.least_entropy(logits)
-        return inference.over_all_classes(logits, task) if self.spec.scenario is CIL else inference.chosen(logits, task)
+        answers, task = self._answers_and_task(x)
+        if self.spec.scenario is CIL:
+            return inference.over_all_classes(answers, task)
+        return inference.chosen(answers, task)
 
+    @torch.no_grad()
     def infer_task(self, x: Tensor) -> Tensor:
-        """The task, of those seen, whose masked network is most certain of its answer, (b,) int64."""
-        return inference.least_entropy(self._logits_of_all(x))
+        """The task, of those seen, whose masked network knows x best, (b,) int64."""
+        return self._answers_and_task(x)[1]
 
-    def _logits_of_all(self, x: Tensor) -> Tensor:
-        return torch.stack([self.logits(x, task) for task in range(max(1, self.tasks_seen))])
+    def logits(self, x: Tensor, task: int) -> Tensor:
+        """Within-task logits (b, C) under the mask of a task."""
+        return self.target(self.weights_of(task), self.affine, self._statistics_of(task), x, training=False)
+
+    def features(self, x: Tensor, task: int) -> Tensor:
+        """Inputs of the output layer (b, d) under the mask of a task."""
+        found = self.target.features(self.weights_of(task), self.affine, self._statistics_of(task), x)
+        return fecam.tukey(found) if self.config.fecam_tukey else found
+
+    def _statistics_of(self, task: int) -> Statistics:
+        known = self.statistics or [self.target.first_statistics]
+        return known[min(task, len(known) - 1)]
+
+    def _answers_and_task(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Within-task answers of every task seen (T, b, C), and each sample's task (b,)."""
+        seen = range(max(1, self.tasks_seen))
+        if len(self.prototypes) < len(seen):  # entropy inference, or a task still under way
+            logits = torch.stack([self.logits(x, task) for task in seen])
+            return logits, inference.least_entropy(logits)
+        distances = torch.stack(
+            [fecam.distances(self.features(x, j), self.prototypes[j], self.precisions[j]) for j in seen]
+        )
+        nearest = fecam.nearest_task(distances)
+        if self.config.fecam_answer == "class":
+            return -distances, nearest
+        return torch.stack([self.logits(x, task) for task in seen]), nearest
+
+    @torch.no_grad()
+    def _describe_classes(self, task: Task) -> None:
+        features = torch.cat([self.features(batch.x, task.index) for batch in task.train.batches(2000)])
+        labels = self.within_task(task.y, task.index)
+        prototypes, precisions = fecam.statistics(features, labels, self.spec.classes_per_task)
+        self.prototypes.append(prototypes)
+        self.precisions.append(precisions)
 
 
 class Validation:

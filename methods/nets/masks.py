@@ -20,49 +20,26 @@ def semi_binary_mask(h: Tensor, sizes: Sequence[int], n_thresholded: int, sparsi
     entries of the remaining tensors. sparsity: 0-d float64 tensor, percent; None keeps everything.
     The threshold is a constant in the gradient. Source: Ksiazek & Spurek (2023), HyperMask, section 3.
     """
-    return mask_and_drift(h[None], None, sizes, n_thresholded, sparsity)[0]
+    return _SemiBinaryMask.apply(h, sizes, n_thresholded, sparsity)
 
 
-def mask_and_drift(
-    outputs: Tensor, before: Tensor | None, sizes: Sequence[int], n_thresholded: int, sparsity: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """The current task's mask (N,) and how far the old tasks' outputs have moved, |now - before|^2, 0-d.
-
-    outputs: (1 + t, N), the current task's first; before: (t, N) or None. One function for both, so that
-    the gradient of `outputs` is written once and in one place. The mask is `semi_binary_mask`'s.
-    """
-    return _MaskAndDrift.apply(outputs, before, sizes, n_thresholded if sparsity is not None else 0, sparsity)
-
-
-class _MaskAndDrift(torch.autograd.Function):
+class _SemiBinaryMask(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        outputs: Tensor,
-        before: Tensor | None,
-        sizes: Sequence[int],
-        n_thresholded: int,
-        sparsity: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        signed = outputs[0].tanh()
+    def forward(ctx: Any, h: Tensor, sizes: Sequence[int], n_thresholded: int, sparsity: Tensor | None) -> Tensor:
+        signed = h.tanh()
         if sparsity is not None:
             for part in signed.split(list(sizes))[:n_thresholded]:
                 _cut(part, sparsity)
-        moved = outputs[1:] - before if before is not None else outputs[1:]
-        ctx.save_for_backward(signed, moved)
-        return signed.abs(), torch.dot(moved.flatten(), moved.flatten())
+        ctx.save_for_backward(signed)
+        return signed.abs()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        signed, moved = ctx.saved_tensors
-        grad_mask, grad_drift = grads
-        grad = signed.new_empty(1 + moved.shape[0], signed.shape[0])
+        (signed,) = ctx.saved_tensors
         slope = torch.addcmul(signed.new_ones(()), signed, signed, value=-1)
         slope.mul_(signed.sign())  # 0 where the mask is: no gradient for what was dropped
-        torch.mul(slope, grad_mask, out=grad[0])
-        torch.mul(moved, 2 * grad_drift, out=grad[1:])
-        return grad, None, None, None, None
+        return slope.mul_(grads[0]), None, None, None
 
 
 def _cut(signed: Tensor, sparsity: Tensor) -> None:

@@ -406,3 +406,19 @@ def test_statistics_of_batch_norm_are_kept_for_each_task() -> None:
     restored = with_norm(lr=0.01)
     restored.load_state_dict(method.state_dict())
     torch.testing.assert_close(restored.predict(x, 0), method.predict(x, 0), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("answer", ["class", "task"])
+@pytest.mark.parametrize("scenario", [DIL, CIL])
+def test_fecam_infers_the_task_from_statistics_kept_with_each_task(scenario: Scenario, answer: str) -> None:
+    method = learnt(scenario, beta=0.1, inference="fecam", fecam_answer=answer)
+    assert len(method.prototypes) == len(method.precisions) == 3
+    inferred = [(method.infer_task(blobs(scenario, i).x) == i).float().mean().item() for i in range(3)]
+    accuracies = [method.accuracy(blobs(scenario, i)).item() for i in range(3)]
+    assert sum(inferred) / 3 > 0.7
+    assert sum(accuracies) / 3 > 0.6
+    restored = small_method(scenario, inference="fecam", fecam_answer=answer)
+    restored.load_state_dict(method.state_dict())
+    restored.tasks_seen = 3
+    x = blobs(scenario, 0).x
+    torch.testing.assert_close(restored.predict(x), method.predict(x), rtol=0, atol=0)
