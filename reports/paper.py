@@ -58,9 +58,11 @@ def paper(study: Study, figures: Sequence[dict[str, Any]]) -> Paper:
     body.figures(f for f in figures if not f["appendix"] and f["stem"].split("-")[0] not in {"certified", "widths"})
     curves = [f"{words} ({figure(prefix)})" for prefix, words in FIGURE_WORDS.items() if figure(prefix)]
     body.paragraph(f"The figures show {join(curves)}." if curves else "Nothing finished, so nothing can be drawn.")
-    test = rank_test(study)
-    if isinstance(test, str) and len(study.benchmarks) > 1:
-        body.paragraph(f"Average ranks are not tested: {test}.")
+    if len(study.benchmarks) > 1:
+        for scenario in study.scenarios:
+            test = rank_test(study, scenario)
+            if isinstance(test, str):
+                body.paragraph(f"Average ranks in {scenario.upper()} are not tested: {test}.")
     guarantee = guarantee_table(study)
     if guarantee:
         body.heading("Guarantees")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -31,9 +32,10 @@ def trade_offs(study: Study, found: dict[str, Look]) -> Iterator[Drawn]:
         yield _transfer(study, page, found)
     for page in pages(study, lambda group: any(_seconds(study, group, label) for label in study.rows(group))):
         yield _cost(study, page, found)
-    diagram = critical_difference(study, found)
-    if diagram:
-        yield diagram
+    for scenario in study.scenarios:
+        diagram = critical_difference(study, scenario, found)
+        if diagram:
+            yield diagram
 
 
 def _mean(values: list[float]) -> float:
@@ -98,28 +100,27 @@ def _pareto(points: list[tuple[float, float, str]]) -> list[tuple[float, float, 
     return front
 
 
-def rank_test(study: Study) -> statistics.RankTest | str:
-    """Friedman and Nemenyi of ACC over all benchmark-scenario pairs in which every ranked method has a value.
+def rank_test(study: Study, scenario: str) -> statistics.RankTest | str:
+    """Friedman and Nemenyi of ACC over the benchmarks of one scenario, or why there is none.
 
-    Methods absent from any pair are left out, unless that leaves fewer than three: then the reason comes back.
+    Over the methods that have a value on every benchmark; the upper bound is left out.
     """
+    groups = [group for group in study.groups if group.scenario == scenario]
     labels = [label for label in study.labels if label not in study.references]
-    table = scores(study, study.groups, labels, ACC)
-    complete = table.loc[:, table.notna().all()]
-    return statistics.friedman(complete)
+    table = scores(study, groups, labels, ACC)
+    return statistics.friedman(table.loc[:, table.notna().all()])
 
 
-def critical_difference(study: Study, found: dict[str, Look]) -> Drawn | None:
+def critical_difference(study: Study, scenario: str, found: dict[str, Look]) -> Drawn | None:
     """Average ranks with bars that join what Nemenyi's test cannot tell apart; None where ranks are not tested."""
-    test = rank_test(study)
+    test = rank_test(study, scenario)
     if isinstance(test, str):
         return None
     from scikit_posthocs import critical_difference_diagram
 
-    figure, axes = canvas(
-        COLUMN_WIDTH, 0.75 + 0.13 * len(test.ranks), 1, 1, Margins(left=0.95, right=0.95, top=0.3, bottom=0.12)
-    )
-    names = {name: f"{cut(str(name), 20)}" for name in test.ranks.index}
+    room = Margins(left=0.95, right=0.95, top=0.3, bottom=0.12)
+    figure, axes = canvas(COLUMN_WIDTH, 0.75 + 0.13 * len(test.ranks), 1, 1, room)
+    names = {name: f"{i} {cut(str(name), 20)}" for i, name in enumerate(test.ranks.index)}
     critical_difference_diagram(
         test.ranks.rename(names),
         test.pairwise.rename(index=names, columns=names),
@@ -131,16 +132,15 @@ def critical_difference(study: Study, found: dict[str, Look]) -> Drawn | None:
         label_props={"fontsize": 6.5},
         crossbar_props={"color": "black"},
     )
+    for text in axes[0][0].texts:  # the numbers kept names apart that are alike once cut
+        text.set_text(re.sub(r"^( ?)\d+ (?=.)", r"\1", text.get_text()))
+    missing = [label for label in study.labels if label not in study.references and label not in test.ranks.index]
+    without = f" Left out for want of a value somewhere: {', '.join(missing)}." if missing else ""
     caption = (
-        f"Critical-difference diagram of ACC: average ranks over {test.blocks} benchmark-scenario pairs (1 is best); "
-        f"Friedman p = {test.p:.3g}; bars join methods that Nemenyi's test cannot tell apart at 5 %. Methods without a "
-        "value in every pair and the upper bound are left out. Scenarios of one benchmark are not independent."
+        f"{scenario.upper()}: critical-difference diagram of ACC: average ranks over {test.blocks} benchmarks (1 is "
+        f"best); Friedman p = {test.p:.3g}; bars join methods that Nemenyi's test cannot tell apart at 5 %.{without}"
     )
-    return Drawn(
-        "critical-difference",
-        caption,
-        figure,
-    )
+    return Drawn(f"critical-difference-{scenario}", caption, figure)
 
 
 def loss_curves(study: Study, found: dict[str, Look]) -> Iterator[Drawn]:
