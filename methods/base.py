@@ -258,7 +258,11 @@ class Certifying(Protocol):
     """A method that promises something about old tasks; the runner measures what it is worth."""
 
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
-        """Lower and upper logits, each shaped as `predict`'s, over the task's whole parameter region."""
+        """Lower and upper logits, each shaped as `predict`'s, over the whole parameter region kept for a task.
+
+        Here `task_id` is given in every scenario: it names the region that is examined. Raises
+        NotImplementedError in a scenario in which nothing is certified.
+        """
         ...
 
     def audit(self) -> list[Claim]:

@@ -215,17 +215,32 @@ class HyperInterval(Method):
     # -- the promise -------------------------------------------------------------------------------
 
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
-        """Certified lower and upper logits (b, C) over the box of task `task_id`, rounded outwards.
+        """Certified bounds of the answers over the box of task `task_id`, rounded outwards.
 
-        In CIL too these are the task's own classes: the certificate says nothing of the inferred task.
+        In CIL: over the boxes of all tasks seen, with every choice that the task inference can make.
         """
-        theta, rho = self.weights(task_id or 0)
-        box = outward(Interval(theta[0] - rho[0], theta[0] + rho[0]))
-        return outward(self.target.bounds(box.lower, box.upper, x, self.spec.nonnegative_inputs))
+        if self.spec.scenario is not CIL:
+            return self._certified_logits(x, slice(task_id or 0, (task_id or 0) + 1))[0]
+        every = self._certified_logits(x, slice(0, max(1, self.tasks_seen)))
+        weights = self._every_task(x)[1]
+        lower, upper = (torch.stack(side) for side in zip(*every, strict=True))
+        return outward(Interval(*inference.over_all_classes_bounds(lower, upper, weights)))
+
+    def _certified_logits(self, x: Tensor, tasks: slice) -> list[Interval]:
+        theta, rho = self.weights(tasks)
+        box = outward(Interval(theta - rho, theta + rho))
+        nonnegative = self.spec.nonnegative_inputs
+        return [
+            outward(self.target.bounds(lower, upper, x, nonnegative))
+            for lower, upper in zip(box.lower, box.upper, strict=True)
+        ]
 
     @torch.no_grad()
     def audit(self) -> list[Claim]:
-        """For every task: are the deployed weights still inside the box that was certified for it?"""
+        """For every task: are the deployed weights still inside the box that was certified for it?
+
+        In CIL the certificate of a task covers the tasks known then; it is void once others join.
+        """
         deployed = self.universal_weights()[0] if self.nested else None
         claims = []
         for j, (lower, upper) in enumerate(self.audit_boxes):
@@ -234,6 +249,8 @@ class HyperInterval(Method):
             outside = int(((used < lower) | (used > upper)).sum())
             drift = torch.maximum((theta[0] - rho[0] - lower).abs().max(), (theta[0] + rho[0] - upper).abs().max())
             reason = f"{outside} of {used.numel()} weights have left the box" if outside else ""
+            if self.spec.scenario is CIL and j + 1 < self.tasks_seen and not reason:
+                reason = "tasks learnt later take part in the task inference"
             claims.append(Claim(j, not outside, outside, float(drift), float(2 * rho.median()), reason))
         return claims
 

@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TextIO
 
+from runners.allocator import keep_freed_memory
 from runners.cells import Job
 from runners.events import Event, Kind
 from runners.records import Status
@@ -52,6 +53,7 @@ def main() -> None:
     from runners.folder import StorageError
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    keep_freed_memory()
     emit = EventPipe(pipe)
     while True:
         emit(Event(Kind.READY))

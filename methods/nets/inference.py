@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -38,3 +40,49 @@ def over_all_classes(logits: Tensor, task: Tensor) -> Tensor:
     rank = torch.arange(k, device=logits.device)[:, None] == task
     answers = logits.log_softmax(-1) + torch.where(rank, 0.0, NEVER)[:, :, None]
     return answers.transpose(0, 1).reshape(b, -1)
+
+
+def log_softmax_bounds(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds of log_softmax over all logits in [lower, upper], exact for each class: (..., C) each.
+
+    A class's probability is least where its own logit is lowest and all others are highest.
+    """
+
+    def extreme(own: Tensor, others: Tensor) -> Tensor:
+        mixed = others.unsqueeze(-2).expand(*others.shape, others.shape[-1]).clone()
+        mixed.diagonal(dim1=-2, dim2=-1).copy_(own)  # row k: class k at `own`, the rest at `others`
+        return own - mixed.logsumexp(-1)
+
+    return extreme(lower, upper), extreme(upper, lower)
+
+
+def entropy_bounds(
+    log_lower: Tensor, log_upper: Tensor, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Sound bounds of `entropy` from those of the log-probabilities (..., C): class by class, then summed.
+
+    -p log p rises up to p = 1/e and falls after it, so its least value lies at an end.
+    """
+    low, up = -log_lower.exp() * log_lower, -log_upper.exp() * log_upper
+    peak = (log_lower <= -1) & (log_upper >= -1)
+    least, most = torch.minimum(low, up), torch.where(peak, math.exp(-1), torch.maximum(low, up))
+    if weights is not None:
+        least, most = least * weights, most * weights
+    return least.sum(-1), most.sum(-1)
+
+
+def over_all_classes_bounds(lower: Tensor, upper: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Sound bounds of `over_all_classes` with the task of least entropy: logits (k, b, C) -> (b, k * C) each.
+
+    A task is surely chosen if its entropy's upper bound lies below every other's lower bound, and
+    surely not if its lower bound lies above another's upper bound.
+    """
+    log_lower, log_upper = log_softmax_bounds(lower, upper)
+    least, most = entropy_bounds(log_lower, log_upper, weights)
+    k, b, _ = lower.shape
+    others = ~torch.eye(k, dtype=torch.bool, device=lower.device)[:, :, None]
+    surely = (most[:, None] < least[None]).masked_fill(~others, True).all(1)
+    never = ((least[:, None] > most[None]) & others).any(1)
+    log_lower = log_lower + torch.where(surely, 0.0, NEVER)[:, :, None]
+    log_upper = log_upper + torch.where(never, NEVER, 0.0)[:, :, None]
+    return log_lower.transpose(0, 1).reshape(b, -1), log_upper.transpose(0, 1).reshape(b, -1)

@@ -1,0 +1,44 @@
+"""Bounds of the task inference hold for every point of the logits' boxes."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from methods.nets.inference import (
+    entropy,
+    entropy_bounds,
+    least_entropy,
+    log_softmax_bounds,
+    over_all_classes,
+    over_all_classes_bounds,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 5), st.floats(0, 8), st.integers(0, 10**6))
+def test_bounds_hold_inside_the_box(tasks, classes, size, seed):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw():
+        return torch.randn(tasks, 6, classes, generator=generator, dtype=torch.float64)
+
+    middle, radius = 4 * draw(), size * draw().abs()
+    lower, upper = middle - radius, middle + radius
+    log_lower, log_upper = log_softmax_bounds(lower, upper)
+    low, up = entropy_bounds(log_lower, log_upper)
+    answer_low, answer_up = over_all_classes_bounds(lower, upper)
+    for _ in range(20):
+        share = torch.rand(tasks, 6, classes, generator=generator, dtype=torch.float64)
+        point = lower + share * (upper - lower)
+        log_p, h = point.log_softmax(-1), entropy(point)
+        assert (log_p >= log_lower - 1e-9).all() and (log_p <= log_upper + 1e-9).all()
+        assert (h >= low - 1e-9).all() and (h <= up + 1e-9).all()
+        answers = over_all_classes(point, least_entropy(point))
+        assert (answers >= answer_low - 1e-9).all() and (answers <= answer_up + 1e-9).all()
+
+
+def test_bounds_of_a_point_are_the_point():
+    logits = torch.randn(3, 5, 4, dtype=torch.float64)
+    answers = over_all_classes(logits, least_entropy(logits))
+    for bound in over_all_classes_bounds(logits, logits):
+        torch.testing.assert_close(bound, answers)
