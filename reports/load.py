@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -160,6 +161,7 @@ def _read(folder: Path, root: Path) -> Record:
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
         raise _Broken(f"layout {found!r}; this report reads layout {SCHEMA}")
+    _check(raw, folder)
     try:
         record = _from_json(raw, _relative(folder, root), root)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -169,6 +171,24 @@ def _read(folder: Path, root: Path) -> Record:
     if record.done and record.accuracy is None:
         raise _Broken("status done, but no accuracy.csv")
     return record
+
+
+def _check(raw: Mapping[str, Any], folder: Path) -> None:
+    """Compare the checksums that the record carries, where it carries any."""
+    body = {key: value for key, value in raw.items() if key != "checksum"}
+    if "checksum" in raw and raw["checksum"] != _digest(json.dumps(body, sort_keys=True, separators=(",", ":"))):
+        raise _Broken("cell.json was altered: its checksum does not fit")
+    for name, expected in (raw.get("files") or {}).items():
+        try:
+            text = (folder / name).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            raise _Broken(f"{name} is missing or not text") from None
+        if _digest(text) != expected:
+            raise _Broken(f"{name} is cut short or was altered: its checksum does not fit")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _from_json(raw: Mapping[str, Any], folder: Path, root: Path) -> Record:

@@ -1,0 +1,175 @@
+"""Loading: whole records are read, everything else is named and left out, nothing is merged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.types import Budget, Scenario, UserError
+from reports.load import load
+from reports.study import study
+from runners.folder import CellFolder
+from runners.records import ClaimRow, Measurements, Record, Status, empty_matrix
+from tests.reports.synthetic import Synthetic
+
+
+def only_problem(results: Path) -> str:
+    """The reason for the one folder that was left out; a second, whole record keeps the report possible."""
+    Synthetic(seed=99).write(results)
+    records = load(results)
+    assert [record.seed for record in records.records] == [99]
+    (problem,) = records.problems
+    return problem.reason
+
+
+def test_a_record_comes_back_as_written(tmp_path: Path) -> None:
+    cell = Synthetic("hyperinterval", seed=4, certifies=True)
+    folder = cell.write(tmp_path)
+    (record,) = load(tmp_path).records
+    assert record.folder == folder.relative_to(tmp_path)
+    assert (record.method, record.seed, record.n_tasks) == ("hyperinterval", 4, 5)
+    np.testing.assert_allclose(record.accuracy, cell.matrix(), rtol=1e-5)
+    assert record.certified is not None and np.isnan(record.certified[0]).all()
+    assert len(record.claims) == 15
+    last = [claim for claim in record.claims if claim.after == 5]
+    assert [claim.contained for claim in last] == [False, True, True, True, True]
+    assert record.losses[0] == (0, 50, pytest.approx(0.05 + 0.9 * np.exp(-50 / 60), abs=1e-5))
+
+
+def test_the_runners_own_records_are_read(tmp_path: Path) -> None:
+    measured = Measurements.empty(2)
+    measured.accuracy = [[0.5, 0.4], [0.9, 0.6], [0.8, 0.95]]
+    measured.certified = empty_matrix(2)
+    measured.certified[2] = [0.7, 0.9]
+    measured.claims = [ClaimRow(2, 0, False, 3, 0.1, 0.02, None, True, "drifted")]
+    measured.steps = [(0, 50, 0.25)]
+    measured.train_seconds, measured.evaluate_seconds = [1.0, 2.0], [0.5, 0.5]
+    key = hashlib.sha256(b"x").hexdigest()
+    record = Record(
+        key=key,
+        status=Status.DONE,
+        benchmark="split-digits",
+        scenario=Scenario.TIL,
+        method="ewc",
+        label="ewc",
+        seed=3,
+        config={"lr": 0.1},
+        budget=Budget(32, steps=10),
+        network="mlp",
+        n_tasks=2,
+        classes_per_task=2,
+        source="s",
+        suite="quick",
+        command="c",
+        environment={},
+        started="2026",
+    ).with_measurements(measured)
+    folder = tmp_path / "split-digits/til/ewc" / f"seed3-{key[:12]}"
+    folder.mkdir(parents=True)
+    CellFolder(folder).write(record, measured)
+    (found,) = load(tmp_path).records
+    np.testing.assert_array_equal(found.accuracy, measured.accuracy)
+    assert found.certified is not None and found.certified[2].tolist() == [0.7, 0.9]
+    (claim,) = found.claims
+    assert (claim.contained, claim.outside, claim.violation, claim.reason) == (False, 3, True, "drifted")
+    assert np.isnan(claim.median_logit_width)
+    assert found.train_seconds == (1.0, 2.0)
+    accuracy = folder / "accuracy.csv"
+    accuracy.write_text(accuracy.read_text().replace("0.95", "0.99"))
+    assert "altered" in only_problem(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "reason"),
+    [
+        ("cell.json", '{"schema": 1, "key"', "cannot be read"),
+        ("cell.json", '{"schema": 7}', "layout 7"),
+        ("cell.json", '{"schema": 1}', "not of this layout"),
+        ("cell.json", "[1, 2]", "layout 'list'"),
+        ("accuracy.csv", "after,task0,task1\n0,0.1,0.2\n1,0.9", "not a matrix"),
+        ("accuracy.csv", "after,task0\n0,0.1\n1,0.9\n", "cut short"),
+        ("accuracy.csv", "", "cut short"),
+    ],
+)
+def test_a_broken_record_is_left_out_with_its_reason(tmp_path: Path, file: str, text: str, reason: str) -> None:
+    (Synthetic().write(tmp_path) / file).write_text(text)
+    assert reason in only_problem(tmp_path)
+
+
+def test_values_outside_zero_to_one_are_refused(tmp_path: Path) -> None:
+    Synthetic(accuracy=np.full((6, 5), 97.0)).write(tmp_path)
+    assert "outside 0..1" in only_problem(tmp_path)
+
+
+def test_done_without_numbers_is_no_result(tmp_path: Path) -> None:
+    (Synthetic().write(tmp_path) / "accuracy.csv").unlink()
+    assert "no accuracy.csv" in only_problem(tmp_path)
+
+
+def test_a_copied_or_foreign_folder_is_no_second_record(tmp_path: Path) -> None:
+    folder = Synthetic(seed=99).write(tmp_path)
+    shutil.copytree(folder, folder.with_name(folder.name + " (copy)"))
+    (folder.parent / "seed-notes").mkdir()
+    records = load(tmp_path)
+    assert len(records.records) == 1
+    reasons = {problem.folder.rsplit("/", 1)[1]: problem.reason for problem in records.problems}
+    assert "does not fit" in reasons[folder.name + " (copy)"]
+    assert reasons["seed-notes"] == "no cell.json"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_no_record_at_all_is_a_clear_error(tmp_path: Path, there: bool) -> None:
+    with pytest.raises(UserError, match="holds no readable record" if there else "no results folder"):
+        load(tmp_path if there else tmp_path / "nowhere")
+
+
+def test_only_the_named_cells_are_read(tmp_path: Path) -> None:
+    folders = [Synthetic(seed=seed).write(tmp_path) for seed in range(3)]
+    assert [record.seed for record in load(tmp_path, folders[:2]).records] == [0, 1]
+
+
+def test_of_two_sources_the_newer_counts_and_the_older_is_mentioned(tmp_path: Path) -> None:
+    Synthetic(source="old", finished="2026-01-01T00:00:00+00:00").write(tmp_path)
+    Synthetic(source="new", finished="2026-02-01T00:00:00+00:00").write(tmp_path)
+    records = load(tmp_path)
+    assert [record.source for record in records.records] == ["new"]
+    assert [record.source for record in records.superseded] == ["old"]
+
+
+def test_a_cell_still_running_does_not_hide_its_finished_predecessor(tmp_path: Path) -> None:
+    Synthetic(source="old", finished="2026-01-01T00:00:00+00:00").write(tmp_path)
+    Synthetic(source="new", status="running", finished="").write(tmp_path)
+    assert [record.source for record in load(tmp_path).records] == ["old"]
+
+
+def test_configurations_of_one_method_are_told_apart_by_what_differs(tmp_path: Path) -> None:
+    for strength in (10, 1000):
+        Synthetic("ewc", config={"lr": 0.001, "lambda": strength}).write(tmp_path)
+    Synthetic("finetune").write(tmp_path)
+    assert study(load(tmp_path)).labels == ["finetune", "ewc (lambda=10)", "ewc (lambda=1000)"]
+
+
+def test_tuning_by_benchmark_does_not_split_a_method(tmp_path: Path) -> None:
+    for benchmark, strength in (("split-mnist", 10), ("split-digits", 1000)):
+        Synthetic("ewc", benchmark, config={"lambda": strength}).write(tmp_path)
+    assert study(load(tmp_path)).labels == ["ewc"]
+
+
+def test_budgets_are_never_averaged_together(tmp_path: Path) -> None:
+    for steps in (200, 2000):
+        Synthetic("ewc", budget={"batch_size": 32, "steps": steps, "epochs": None}).write(tmp_path)
+    found = study(load(tmp_path))
+    assert [group.title for group in found.groups] == ["Split Digits (steps=200), TIL", "Split Digits (steps=2000), TIL"]
+    assert found.labels == ["ewc"]
+
+
+def test_a_changed_cell_file_is_refused(tmp_path: Path) -> None:
+    path = Synthetic().write(tmp_path) / "cell.json"
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps({**raw, "checksum": "0" * 64}))
+    assert "altered" in only_problem(tmp_path)
