@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ from methods.base import CIL, TIL, Batch, Method, Task, UserError, register
 from methods.nets import fecam, inference
 from methods.nets.fused import FusedAdam
 from methods.nets.hypernetwork import Hypernetwork
-from methods.nets.maskable import MaskableNetwork, Statistics
+from methods.nets.maskable import MaskableNetwork, Statistics, WeightCache
 from methods.nets.masks import masked, ramp, semi_binary_mask
 
 
@@ -71,7 +71,7 @@ class HyperMask(Method):
     class Config:
         lr: float = 1e-3
         """Adam learning rate."""
-        embedding_size: int = 128
+        embedding: int = 128
         """Length of a task's embedding."""
         hidden: tuple[int, ...] = (25, 25)
         """Widths of the hypernetwork's hidden layers (ELU)."""
@@ -119,6 +119,7 @@ class HyperMask(Method):
     def build(self) -> None:
         config = self.config
         self.target = MaskableNetwork(self.network(self.spec.classes_per_task))
+        self.cache = WeightCache()
         self.weights = nn.Parameter(self.target.first_weights.clone())
         self.affine = nn.Parameter(self.target.first_affine.clone().to(self.device))
         self.statistics: list[Statistics] = []
@@ -127,8 +128,8 @@ class HyperMask(Method):
         self.precisions: list[Tensor] = []
         """With FeCAM, for each task learnt: (C, d) and (C, d, d)."""
         n_weights = self.weights.shape[0]
-        self.hypernetwork = Hypernetwork(config.embedding_size, config.hidden, n_weights, "elu").to(self.device)
-        self.embeddings = nn.Parameter(torch.randn(self.spec.n_tasks, config.embedding_size).to(self.device))
+        self.hypernetwork = Hypernetwork(config.embedding, config.hidden, n_weights, "elu").to(self.device)
+        self.embeddings = nn.Parameter(torch.randn(self.spec.n_tasks, config.embedding).to(self.device))
         open_tensors = {"bias": 1, "layer": self.target.tensors_of_last_layer(), "nothing": 0}[config.unmasked]
         self.n_thresholded = len(self.target.sizes) - open_tensors
 
@@ -151,8 +152,16 @@ class HyperMask(Method):
     @torch.no_grad()
     def weights_of(self, task: int) -> Tensor:
         """The masked weights (N,) that answer for a task."""
-        outputs = self.hypernetwork(self.embeddings[task : task + 1])[0]
-        return self.masked_weights(self.mask(outputs, self.sparsity()))
+
+        def compute() -> Tensor:
+            outputs = self.hypernetwork(self.embeddings[task : task + 1])[0]
+            return self.masked_weights(self.mask(outputs, self.sparsity()))
+
+        return self.cache.get(task, [*self.hypernetwork.parameters(), self.embeddings, self.weights], compute)
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        super().load_state_dict(saved)
+        self.cache.clear()
 
     def parameters_trained(self) -> int:
         return super().parameters_trained() + sum(p.numel() for p in (self.embeddings, self.weights, self.affine))
@@ -286,6 +295,7 @@ class Validation:
     def look(self, _: int) -> None:
         """Judge the weights as they are now."""
         config = self.method.config
+        self.method.cache.clear()
         if config.selection == "last" and not config.plateau:
             return
         task_id = self.task.index if self.method.spec.scenario is TIL else None
@@ -298,6 +308,7 @@ class Validation:
 
     def finish(self) -> None:
         """Put the best weights back."""
+        self.method.cache.clear()
         with torch.no_grad():
             for tensor, kept in zip(self._trained(), self.kept, strict=False):
                 tensor.copy_(kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 Statistics = dict[str, Tensor]
 """Buffers of the target network by name, e.g. batch norm's running mean."""
+
+CACHED_SCALARS = 1 << 28
+"""At most this many scalars of masked weights are kept: 1 GiB of float32."""
 
 
 class MaskableNetwork:
@@ -60,6 +63,37 @@ class MaskableNetwork:
         finally:
             hook.remove()
         return seen[0].flatten(1)
+
+
+class WeightCache:
+    """Masked weights of tasks, kept until a parameter changes, so that a test set needs each mask once.
+
+    Changes are noticed by PyTorch's version counters; whoever changes parameters behind them (a CUDA
+    graph, `.data`) calls `clear`.
+    """
+
+    stateless = True
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Tensor] = {}
+        self.version: tuple[tuple[int, int], ...] = ()
+
+    def get(self, task: int, parameters: Sequence[Tensor], compute: Callable[[], Tensor]) -> Tensor:
+        """The row of a task (N,), computed if it is not known for the parameters as they are now."""
+        version = tuple((p.data_ptr(), p._version) for p in parameters)
+        if version != self.version:
+            self.clear()
+            self.version = version
+        if task in self.rows:
+            return self.rows[task]
+        row = compute()
+        if (len(self.rows) + 1) * row.numel() <= CACHED_SCALARS:
+            self.rows[task] = row
+        return row
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        self.rows.clear()
 
 
 def _flat(parameters: Mapping[str, Tensor]) -> Tensor:

@@ -27,7 +27,7 @@ def recorded_method(run: str, scenario: Scenario = TIL) -> HyperMask:
     """HyperMask in float64 with the shapes, settings and first parameters of a recorded run."""
     cfg = {key: value.item() for key, value in golden.group(GOLD, f"{run}/cfg").items()}
     config = HyperMask.Config(
-        lr=cfg["lr"], embedding_size=5, hidden=(7, 6), sparsity=cfg["sparsity"],
+        lr=cfg["lr"], embedding=5, hidden=(7, 6), sparsity=cfg["sparsity"],
         adaptive_sparsity=cfg["adaptive"], beta=cfg["beta"], lam=cfg["lam"], norm=cfg["norm"],
         masked_norm=cfg["masking"], regulariser_norm="official",
     )  # fmt: skip
@@ -85,7 +85,7 @@ class HyperMaskWithNorm(HyperMask):
 
 
 def with_norm(**config: object) -> HyperMask:
-    settings = HyperMask.Config(embedding_size=4, hidden=(6,), **config)
+    settings = HyperMask.Config(embedding=4, hidden=(6,), **config)
     return HyperMaskWithNorm(StreamSpec("norm", TIL, 2, 3, (5,), "mlp"), settings)
 
 
@@ -198,7 +198,7 @@ def test_entropy_inference_survives_probabilities_that_underflow() -> None:
 
 # -- behaviour on a small stream ----------------------------------------------------------------------
 
-SMALL = {"embedding_size": 6, "hidden": (8,), "lr": 0.01}
+SMALL = {"embedding": 6, "hidden": (8,), "lr": 0.01}
 
 
 def blobs(scenario: Scenario, index: int, n: int = 96) -> Samples:
@@ -262,6 +262,31 @@ def test_prediction_does_not_depend_on_the_batch_or_change_state() -> None:
     alone = torch.cat([method.predict(row[None]) for row in x[:5]])
     torch.testing.assert_close(together[:5], alone, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(method.state_dict(), state, rtol=0, atol=0)
+
+
+def test_masks_are_made_once_for_unchanged_parameters_only() -> None:
+    method = learnt(TIL, 1)
+    x = blobs(TIL, 0).x
+    first = method.predict(x, 0)
+    row = method.weights_of(0)
+    assert method.weights_of(0) is row
+    for parameter in (method.weights, method.embeddings, method.hypernetwork.output.weight):
+        with torch.no_grad():
+            parameter.mul_(1.1)
+        assert method.weights_of(0) is not row
+        row = method.weights_of(0)
+    assert not torch.equal(method.predict(x, 0), first)
+    learnt_more = small_task(TIL, 1)
+    method.begin(learnt_more)
+    method.learn(learnt_more)
+    assert not torch.equal(method.weights_of(0), row)
+    saved = method.state_dict()
+    method.weights_of(0)
+    saved["weights"] = saved["weights"] * 2
+    method.load_state_dict(saved)
+    fresh = small_method(TIL)
+    fresh.load_state_dict(saved)
+    assert torch.equal(method.weights_of(0), fresh.weights_of(0))
 
 
 def test_state_put_into_a_fresh_method_continues_in_the_same_way() -> None:
