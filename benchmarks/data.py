@@ -99,13 +99,13 @@ def _digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     import torch
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    images = torch.from_numpy((bunch.images / 16).astype(np.float32)).unsqueeze(1)
-    labels = torch.from_numpy(bunch.target.astype(np.int64))
-    keys = np.random.PCG64(derived_seed("digits", "test")).random_raw(len(labels))
+    pixels, targets = (np.asarray(part) for part in load_digits(return_X_y=True))
+    images = torch.from_numpy((pixels / 16).astype(np.float32)).view(-1, 1, 8, 8)
+    labels = torch.from_numpy(targets.astype(np.int64))
+    keys = np.random.PCG64(derived_seed("digits", "test")).random_raw(len(targets))
     test = torch.zeros(len(labels), dtype=torch.bool)
     for label in range(10):
-        members = np.flatnonzero(bunch.target == label)
+        members = np.flatnonzero(targets == label)
         drawn = members[np.argsort(keys[members], kind="stable")]
         test[drawn[: round(len(members) * DIGITS_TEST_SHARE)]] = True
     return images[~test], labels[~test], images[test], labels[test]

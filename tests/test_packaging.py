@@ -22,8 +22,9 @@ def canonical(name: str) -> str:
 
 
 def requirements() -> list[str]:
-    extras = PROJECT["optional-dependencies"]
-    return [canonical(re.split(r"[\[<>=~! ]", text)[0]) for text in sum(extras.values(), PROJECT["dependencies"])]
+    extras = PROJECT["optional-dependencies"].values()
+    texts = [*PROJECT["dependencies"], *(text for extra in extras for text in extra)]
+    return [canonical(re.split(r"[\[<>=~! ]", text)[0]) for text in texts]
 
 
 @pytest.mark.parametrize("name", requirements())
