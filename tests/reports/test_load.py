@@ -164,7 +164,10 @@ def test_budgets_are_never_averaged_together(tmp_path: Path) -> None:
     for steps in (200, 2000):
         Synthetic("ewc", budget={"batch_size": 32, "steps": steps, "epochs": None}).write(tmp_path)
     found = study(load(tmp_path))
-    assert [group.title for group in found.groups] == ["Split Digits (steps=200), TIL", "Split Digits (steps=2000), TIL"]
+    assert [group.title for group in found.groups] == [
+        "Split Digits (steps=200), TIL",
+        "Split Digits (steps=2000), TIL",
+    ]
     assert found.labels == ["ewc"]
 
 

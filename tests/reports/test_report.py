@@ -1,0 +1,187 @@
+"""The whole report: files, the text in the PDF, and results that are hard to show."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pypdf import PdfReader
+
+from benchmarks.types import UserError
+from reports.build import Report, build_report
+from reports.findings import findings
+from reports.load import load
+from reports.study import study
+from reports.tables import percent
+from tests.reports.synthetic import Synthetic, quick
+
+WEIRD = "a_b & 50% $x$ #1 [y] *z* @w `v` <u> 方法 метод"
+
+
+def text_of(pdf: Path) -> str:
+    """All text, with any white space as one blank."""
+    return " ".join(" ".join(page.extract_text() for page in PdfReader(pdf).pages).split())
+
+
+@pytest.fixture(scope="module")
+def several_text(several_report: Report) -> str:
+    return text_of(several_report.pdf)
+
+
+def test_all_files_are_there(quick_report: Report) -> None:
+    for path in (quick_report.pdf, quick_report.markdown, quick_report.cells, *quick_report.figures):
+        assert path.stat().st_size > 200, path
+    assert {path.suffix for path in quick_report.figures} == {".svg", ".pdf", ".png"}
+    assert len(quick_report.csv) == len(quick_report.latex) >= 3
+    stems = {path.stem for path in quick_report.figures}
+    assert {"accuracy", "bwt", "per-task", "forgetting", "heat-split-digits", "certified"} <= stems
+
+
+def test_numbers_in_the_pdf_are_those_of_the_csv(several_report: Report, several_text: str) -> None:
+    checked = 0
+    for scenario in ("til", "dil", "cil"):
+        path = several_report.folder / "tables" / f"table-split-mnist-{scenario}.csv"
+        with path.open(newline="") as file:
+            for line in csv.DictReader(file):
+                if line["ACC"]:
+                    shown = f"{percent(float(line['ACC']) / 100)} ± {percent(float(line['ACC std']) / 100)}"
+                    assert shown in several_text, (line["method"], shown)
+                    checked += 1
+    assert checked == 17
+
+
+def test_the_pdf_says_what_was_done_and_what_failed(several_text: str) -> None:
+    for expected in (
+        "python runners/compare.py --suite quick",
+        "the loss of task 3 is nan at step 50",
+        "the machine said no",
+        "hypermask is not defined in dil",
+        "mlp-400-400",
+        "200 steps, batch 32",
+        "lr=0.001",
+        "2.12.0",
+        "the region has drifted",
+        "Friedman p",
+    ):
+        assert expected in several_text, expected
+
+
+def test_the_markdown_holds_every_table_and_picture(several_report: Report) -> None:
+    text = several_report.markdown.read_text(encoding="utf-8")
+    for name in re.findall(r"\]\((figures/[^)]+)\)", text):
+        assert (several_report.folder / name).is_file()
+    assert text.count("![") == len([path for path in several_report.figures if path.suffix == ".png"])
+    assert "@[" not in text
+
+
+def test_a_second_report_replaces_the_first(tmp_path: Path) -> None:
+    results = quick(tmp_path / "results", seeds=1)
+    first = build_report(results)
+    assert first.folder == results / "report"
+    (first.folder / "tables" / "old.csv").write_text("x")
+    assert build_report(results).problems == ()
+    assert not (first.folder / "tables" / "old.csv").exists()
+    assert [path.name for path in results.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
+    quick(tmp_path / "results", seeds=1)
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "chapter1.tex").write_text("years of work")
+    with pytest.raises(UserError, match="holds other files"):
+        build_report(tmp_path / "results", precious)
+    assert (precious / "chapter1.tex").read_text() == "years of work"
+
+
+def test_unreadable_folders_are_listed(tmp_path: Path) -> None:
+    Synthetic().write(tmp_path)
+    (Synthetic(seed=1).write(tmp_path) / "accuracy.csv").write_text("after,task0\n0,0.1\n")
+    report = build_report(tmp_path)
+    (problem,) = report.problems
+    assert "cut short" in problem.reason
+    assert "cut short" in text_of(report.pdf)
+    assert "1 folder could not be read" in report.markdown.read_text()
+
+
+def test_one_method_one_seed_one_task(tmp_path: Path) -> None:
+    Synthetic("ewc", n_tasks=1).write(tmp_path)
+    text = text_of(build_report(tmp_path).pdf)
+    assert "undefined: needs 2 tasks" in text
+    assert "one seed, so no spread" in text
+    assert "±" not in text.replace("± one sample standard deviation", "")
+
+
+def test_nothing_finished_still_gives_a_report(tmp_path: Path) -> None:
+    Synthetic("ewc", status="failed", reason="RuntimeError: out of luck").write(tmp_path)
+    Synthetic("hnet", status="oom", reason="device memory").write(tmp_path)
+    report = build_report(tmp_path)
+    assert "out of luck" in text_of(report.pdf)
+    assert report.figures == ()
+
+
+def test_names_that_mean_something_to_typesetters(tmp_path: Path) -> None:
+    for seed in range(2):
+        Synthetic(WEIRD, seed=seed, config={"path": "C:\\temp_$1", "#": [1, {"a": None}]}).write(tmp_path)
+        Synthetic("_hidden", seed=seed).write(tmp_path)
+    text = text_of(build_report(tmp_path).pdf)
+    assert "a_b & 50% $x$ #1 [y] *z* @w `v` <u>" in text
+    assert "метод" in text
+    assert "C:\\temp_$1" in text
+
+
+def test_thirty_methods_and_a_hundred_tasks(tmp_path: Path) -> None:
+    r = np.tril(np.full((101, 100), 0.8), 0)
+    for i in range(30):
+        Synthetic(f"method-{i}", n_tasks=100, accuracy=r).write(tmp_path)
+    text = text_of(build_report(tmp_path).pdf)
+    assert all(f"method-{i} " in text for i in range(30))
+
+
+def test_the_same_records_give_the_same_report(tmp_path: Path) -> None:
+    quick(tmp_path / "results", seeds=1)
+    first, second = (build_report(tmp_path / "results", tmp_path / name) for name in ("a", "b"))
+    for path in sorted(first.folder.rglob("*")):
+        if path.is_file() and path.suffix != ".pdf":
+            assert path.read_bytes() == (second.folder / path.relative_to(first.folder)).read_bytes(), path.name
+
+
+def test_the_template_reads_plain_data(quick_report: Report) -> None:
+    data = json.loads((quick_report.folder / "source" / "report.json").read_text(encoding="utf-8"))
+    assert data["summary"]
+    assert {block["kind"] for block in data["body"]} == {"heading", "paragraph", "table", "figure"}
+
+
+def test_too_few_seeds_are_called_so(quick_results: Path) -> None:
+    words = " ".join(findings(study(load(quick_results))))
+    assert "no difference can be significant" in words and "p = 0.25 at best" in words
+    assert "5 methods on Split Digits" in words and "42 of 45 cells" in words
+    assert "24 of 30 claims" in words
+
+
+def test_findings_name_the_winner_of_the_data(tmp_path: Path) -> None:
+    for seed in range(8):
+        for method, value in (("ewc", 0.7), ("hnet", 0.9)):
+            r = np.full((3, 2), value + seed / 1000)
+            Synthetic(method, seed=seed, n_tasks=2, accuracy=r).write(tmp_path)
+    words = " ".join(findings(study(load(tmp_path))))
+    assert "In TIL, hnet is best on Split Digits (90.35 %, 20.00 points before ewc)." in words
+    assert "significant in 1 of 1 comparison" in words
+    assert "claim" not in words and "inferred" not in words and "Plain fine-tuning" not in words
+
+
+def test_reports_import_neither_torch_nor_methods() -> None:
+    code = (
+        "import sys, reports.build, reports.figures, reports.paper; "
+        "bad = [m for m in sys.modules if m.split('.')[0] in ('torch', 'methods', 'runners')]; "
+        "heavy = [m for m in ('matplotlib', 'seaborn', 'scipy') if m in sys.modules]; "
+        "sys.exit(f'{bad} {heavy}' if bad or heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,208 @@
+"""Tables: right numbers in the right cells, the best marked, every gap explained; and the four renderings."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reports.load import load
+from reports.metrics import ACC, BWT
+from reports.render import latex_text, to_csv, to_latex, to_markdown
+from reports.study import Group, Study, pretty, study
+from reports.tables import Cell, Table, detail, letter, main_tables, overview, percent
+from tests.reports.synthetic import Synthetic
+
+GROUP = Group("split-digits", "til")
+WEIRD = "a_b & 50% $x$ #1 {z} ~^\\ |方法"
+
+
+def flat(value: float, tasks: int = 2) -> np.ndarray:
+    """R with the same accuracy everywhere."""
+    return np.full((tasks + 1, tasks), value)
+
+
+def table(results: Path, group: Group = GROUP) -> Table:
+    return detail(study(load(results)), group)
+
+
+def cells(found: Table, method: str) -> dict[str, Cell]:
+    (row,) = [row for row in found.rows if row[0].text == method]
+    return {name.rstrip(" ↑↓"): cell for name, cell in zip(found.columns, row, strict=True)}
+
+
+def test_mean_and_sample_standard_deviation_over_seeds(tmp_path: Path) -> None:
+    for seed, value in enumerate((0.90, 0.92, 0.97)):
+        Synthetic("ewc", seed=seed, n_tasks=2, accuracy=flat(value)).write(tmp_path)
+    found = table(tmp_path)
+    acc = cells(found, "ewc")["ACC"]
+    assert acc.value == pytest.approx(0.93)
+    assert acc.spread == pytest.approx(np.std([0.90, 0.92, 0.97], ddof=1))
+    assert (acc.n, acc.text) == (3, "93.00 ± 3.61")
+    assert "sample standard deviation over 3 seeds" in found.caption
+
+
+def test_the_best_is_bold_the_upper_bound_is_not_ranked(tmp_path: Path) -> None:
+    for method, value in (("finetune", 0.6), ("ewc", 0.8), ("hnet", 0.9), ("joint", 0.99)):
+        Synthetic(method, n_tasks=2, accuracy=flat(value)).write(tmp_path)
+    found = table(tmp_path)
+    assert [row[0].text for row in found.rows if row[1].best] == ["hnet"]
+    assert [row[0].text for row in found.rows] == ["finetune", "ewc", "hnet", "joint"]
+
+
+def test_methods_level_in_print_are_both_best(tmp_path: Path) -> None:
+    for method, value in (("ewc", 0.90001), ("hnet", 0.90003), ("finetune", 0.5)):
+        Synthetic(method, n_tasks=2, accuracy=flat(value)).write(tmp_path)
+    assert [row[0].text for row in table(tmp_path).rows if row[1].best] == ["ewc", "hnet"]
+
+
+def test_less_forgetting_is_better(tmp_path: Path) -> None:
+    for method, last in (("ewc", 0.5), ("hnet", 0.8)):
+        r = np.array([[0.5, 0.5], [0.9, 0.5], [last, 0.9]])
+        Synthetic(method, n_tasks=2, accuracy=r).write(tmp_path)
+    found = table(tmp_path)
+    assert cells(found, "hnet")["F"].best and not cells(found, "ewc")["F"].best
+    assert cells(found, "hnet")["F"].value == pytest.approx(0.1)
+
+
+def test_a_mean_over_fewer_seeds_says_so_and_why(tmp_path: Path) -> None:
+    for seed in range(3):
+        Synthetic("hnet", seed=seed).write(tmp_path)
+        failed = seed == 2
+        Synthetic(
+            "ewc", seed=seed, status="failed" if failed else "done", reason="no memory" if failed else None
+        ).write(tmp_path)
+    found = table(tmp_path)
+    acc = cells(found, "ewc")["ACC"]
+    assert acc.n == 2 and acc.text.endswith("(n=2)")
+    assert found.notes[ord(acc.mark) - ord("a")] == f"({acc.mark}) seed 2 failed: no memory"
+
+
+@pytest.mark.parametrize("status", ["skipped", "failed", "diverged", "oom", "running"])
+def test_a_cell_without_a_number_names_its_status_and_reason(tmp_path: Path, status: str) -> None:
+    Synthetic("ewc", status=status, reason="for this & that").write(tmp_path)
+    Synthetic("hnet").write(tmp_path)
+    found = table(tmp_path)
+    acc = cells(found, "ewc")["ACC"]
+    assert (acc.text, acc.value) == (status, None)
+    assert f"({acc.mark}) for this & that" in found.notes
+
+
+def test_forward_transfer_is_a_note_and_no_column_in_cil(quick_results: Path) -> None:
+    found = table(quick_results, Group("split-digits", "cil"))
+    assert not any(name.startswith("FWT") for name in found.columns)
+    assert any("FWT is not defined in CIL" in note for note in found.notes)
+
+
+def test_one_task_leaves_transfer_out_with_the_reason(tmp_path: Path) -> None:
+    Synthetic("ewc", n_tasks=1).write(tmp_path)
+    found = table(tmp_path)
+    assert [name.rstrip(" ↑↓") for name in found.columns] == ["method", "ACC", "LA", "AIA"]
+    assert "BWT: undefined: needs 2 tasks" in found.notes
+
+
+def test_nothing_is_underlined_where_no_difference_can_be_significant(quick_results: Path) -> None:
+    assert not any(
+        cell.level for found in main_tables(study(load(quick_results))) for row in found.rows for cell in row
+    )
+
+
+def test_methods_not_significantly_worse_are_marked(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(9):
+        luck = rng.normal(0, 0.01)
+        for method, value in (("hnet", 0.9), ("ewc", 0.895 + luck), ("finetune", 0.5 + luck / 9)):
+            Synthetic(method, seed=seed, n_tasks=2, accuracy=flat(value)).write(tmp_path)
+    rows = {row[0].text: row[1] for row in table(tmp_path).rows}
+    assert rows["hnet"].best or rows["ewc"].best
+    assert rows["hnet"].level or rows["ewc"].level
+    assert not rows["finetune"].level
+
+
+def test_the_overview_ranks_methods_over_benchmarks(several_results: Path) -> None:
+    (found,) = overview(study(load(several_results)), "dil", ACC)
+    ranks = {row[0].text: row[-1].text for row in found.rows}
+    assert ranks["hyperinterval"] == "1.0"
+    assert ranks["hnet"] == "2.0 (2)"  # diverged on one of three
+    assert ranks["hypermask"] == ranks["joint"] == "–"
+
+
+def test_many_benchmarks_are_split_over_tables(tmp_path: Path) -> None:
+    for i in range(10):
+        Synthetic("ewc", f"bench-{i}").write(tmp_path)
+    parts = overview(study(load(tmp_path)), "til", BWT)
+    assert [len(part.columns) for part in parts] == [6, 7]  # method + 5 benchmarks, and the rank
+    assert len({part.stem for part in parts}) == 2
+
+
+def test_the_same_seeds_in_another_order_give_the_same_tables(tmp_path: Path) -> None:
+    values = [0.9, 0.7, 0.8]
+    for order in ("up", "down"):
+        for seed, value in enumerate(values if order == "up" else reversed(values)):
+            Synthetic("ewc", seed=seed, n_tasks=2, accuracy=flat(value)).write(tmp_path / order)
+    assert to_csv(table(tmp_path / "up")) == to_csv(table(tmp_path / "down"))
+
+
+def test_csv_has_the_numbers_of_the_text(several_results: Path) -> None:
+    found: Study = study(load(several_results))
+    for one in main_tables(found):
+        lines = list(csv.DictReader(io.StringIO(to_csv(one))))
+        assert len(lines) == len(one.rows)
+        for line, row in zip(lines, one.rows, strict=True):
+            for name, cell in zip(one.columns, row, strict=True):
+                name = name.rstrip(" ↑↓")
+                if cell.value is not None:
+                    signed = cell.text.startswith("+")
+                    assert cell.text.startswith(percent(float(line[name]) / 100, signed))
+                    assert int(line[f"{name} n"]) == cell.n
+                    assert line[f"{name} best"] == str(int(cell.best))
+
+
+def test_weird_names_survive_markdown_and_latex(tmp_path: Path) -> None:
+    Synthetic(WEIRD).write(tmp_path)
+    found = table(tmp_path)
+    markdown = next(line for line in to_markdown(found).splitlines() if "方法" in line)
+    assert len(re.findall(r"(?<!\\)\|", markdown)) == len(found.columns) + 1
+    latex = to_latex(found)
+    row = next(line for line in latex.splitlines() if "方法" in line)
+    assert len(re.findall(r"(?<!\\)&", row)) == len(found.columns) - 1
+    assert latex_text("_&%$#{}") == r"\_\&\%\$\#\{\}"
+
+
+def test_latex_has_balanced_braces_and_booktabs_rules(several_results: Path) -> None:
+    for one in main_tables(study(load(several_results))):
+        latex = to_latex(one)
+        assert re.sub(r"\\[{}]", "", latex).count("{") == re.sub(r"\\[{}]", "", latex).count("}")
+        assert [latex.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
+        assert latex.count(r" \\") == len(one.rows) + 1
+        assert latex.isascii()
+
+
+def test_the_frame_leads_from_every_number_to_its_record(several_results: Path) -> None:
+    frame = study(load(several_results)).frame
+    assert len(frame) == 324
+    for _, line in frame[frame.status == "done"].head(20).iterrows():
+        assert (several_results / line.folder / "cell.json").is_file()
+        assert 0 <= line["acc"] <= 1
+    assert frame[frame.status != "done"]["acc"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("value", "signed", "text"),
+    [(0.12345, False, "12.35"), (-0.00001, True, "0.00"), (-0.5, True, "−50.00"), (0.5, True, "+50.00")],
+)
+def test_percent(value: float, signed: bool, text: str) -> None:
+    assert percent(value, signed) == text
+
+
+def test_letters_go_on_after_z() -> None:
+    assert [letter(i) for i in (0, 25, 26, 27, 52)] == ["a", "z", "aa", "ab", "ba"]
+
+
+def test_titles() -> None:
+    assert pretty("permuted-mnist-100") == "Permuted MNIST-100"
+    assert pretty("split-mnist (steps=20)") == "Split MNIST (steps=20)"
