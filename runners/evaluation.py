@@ -66,31 +66,33 @@ class Evaluator:
         infer: Any = getattr(self.method, "infer_task", None)
         infers = learnt and self.scenario == CIL and infer is not None
         inferred = zero.clone() if infers else None
+        answers = 0
         for batch in samples.batches(self.batch_size):
             logits = self.method.predict(batch.x, task_id)
+            answers = logits.shape[1]
             right += (logits.argmax(1) == batch.y).sum()
             broken += torch.isnan(logits).any()
             if inferred is not None:
                 inferred += (infer(batch.x) == j).sum()
-        certified, width = self._certificate(samples, j) if learnt and self.certifies else (None, None)
+        certified, width = self._certificate(samples, j, answers) if learnt and self.certifies else (None, None)
         return _Counts(len(samples), right, broken, certified, inferred, width)
 
-    def _certificate(self, samples: Samples, j: int) -> tuple[Tensor | None, Tensor | None]:
+    def _certificate(self, samples: Samples, j: int, answers: int) -> tuple[Tensor | None, Tensor | None]:
         """How many answers hold for every network in the region of task j, and the median logit width.
 
-        `bounds` is told the task in every scenario: it names the region that is audited. In CIL a
-        method may bound the task's own classes only. A method that certifies in some scenarios only
-        raises NotImplementedError in the others.
+        `bounds` is told the task in every scenario: it names the region that is audited. A method
+        that certifies in some scenarios only raises NotImplementedError in the others.
         """
         certified = torch.zeros((), dtype=torch.int64, device=samples.device)
         widths = []
         method: Any = self.method
-        own = self.stream.spec.classes_per_task
         try:
             for batch in samples.batches(self.batch_size):
                 lower, upper = method.bounds(batch.x, j)
-                only_own = self.scenario == CIL and lower.shape[1] == own
-                certified += holds(lower, upper, batch.y - own * j if only_own else batch.y).sum()
+                if lower.shape != upper.shape or lower.shape[1] != answers:
+                    shapes = f"{tuple(lower.shape)} and {tuple(upper.shape)}"
+                    raise ValueError(f"bounds gives {shapes}, but predict answers over {answers} classes")
+                certified += holds(lower, upper, batch.y).sum()
                 widths.append((upper - lower).flatten())
         except NotImplementedError:
             return None, None

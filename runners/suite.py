@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmarks.types import Budget, Scenario, UserError
 
@@ -17,7 +17,16 @@ SUITES = Path(__file__).resolve().parent.parent / "benchmarks" / "suites"
 ALL = "all"
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
-Value = bool | int | float | str | list[bool | int | float | str]
+
+
+def _check_value(value: Any) -> Any:
+    scalars = (bool, int, float, str)
+    if isinstance(value, scalars) or (isinstance(value, list) and all(isinstance(part, scalars) for part in value)):
+        return value
+    raise ValueError(f"{value!r} is not permitted: write true or false, a number, a text or a list of them")
+
+
+Value = Annotated[Any, AfterValidator(_check_value)]
 
 
 class _Part(BaseModel):
@@ -130,7 +139,7 @@ def read(path: Path) -> Suite:
 
 
 def _explain(details: Any) -> str:
-    location = [part for part in details["loc"] if not _is_union_branch(part)]
+    location = list(details["loc"])
     key, kind, value = _dotted(location), details["type"], details["input"]
     if kind == "extra_forbidden":
         permitted = _permitted_keys(location[:-1])
@@ -146,10 +155,6 @@ def _explain(details: Any) -> str:
     message = details["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r}"
     return f"{key}{shown}: {message[0].lower()}{message[1:]}" if key else message
-
-
-def _is_union_branch(part: object) -> bool:
-    return part in ("bool", "int", "float", "str") or (isinstance(part, str) and part.startswith("list["))
 
 
 def _dotted(location: Iterable[int | str]) -> str:

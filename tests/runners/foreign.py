@@ -1,0 +1,150 @@
+"""Methods that misbehave, each in its own way; loaded as `foreign.py:Class`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from methods.base import TIL, Batch, Claim, Method, Task, register
+
+
+class _Small(Method):
+    """A linear network that learns by the shared loop; `spoil` decides what goes wrong in task 1."""
+
+    @dataclass(frozen=True)
+    class Config:
+        lr: float = 1e-2
+        """Adam learning rate."""
+
+    def build(self) -> None:
+        self.net = torch.nn.Linear(64, self.spec.n_outputs)
+
+    def learn(self, task: Task) -> None:
+        if task.index == 1:
+            self.spoil()
+
+        def loss(batch: Batch) -> Tensor:
+            logits = self.answerable(self.net(batch.x.flatten(1)), batch.task)
+            return torch.nn.functional.cross_entropy(logits, batch.y) * self.factor(task)
+
+        self.fit(task, loss, self.net.parameters(), lr=self.config.lr)
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        return self.answerable(self.net(x.flatten(1)), task_id)
+
+    def spoil(self) -> None: ...
+
+    def factor(self, task: Task) -> float:
+        return 1.0
+
+
+@register("good")
+class Good(_Small):
+    """Nothing goes wrong."""
+
+
+@register("nan-loss")
+class NanLoss(_Small):
+    """The loss of task 1 is not a number."""
+
+    def factor(self, task: Task) -> float:
+        return float("nan") if task.index == 1 else 1.0
+
+
+@register("nan-prediction")
+class NanPrediction(_Small):
+    """Trains well, then answers NaN."""
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        return super().predict(x, task_id) * (float("nan") if self.tasks_seen > 1 else 1.0)
+
+
+@register("raises")
+class Raises(_Small):
+    """Raises in task 1."""
+
+    def spoil(self) -> None:
+        raise RuntimeError("the third law does not hold")
+
+
+@register("out-of-memory")
+class OutOfMemory(_Small):
+    """Runs out of memory in task 1."""
+
+    def spoil(self) -> None:
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+
+@register("killed")
+class Killed(_Small):
+    """Is killed in task 1, as by the system."""
+
+    def spoil(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@register("noisy")
+class Noisy(_Small):
+    """Prints on standard output, which must not reach the driver's events."""
+
+    def spoil(self) -> None:
+        print('{"kind": "ended", "status": "failed"}')
+        os.write(1, b"not an event\n")
+
+
+@register("hangs")
+class Hangs(_Small):
+    """Never comes back from task 1."""
+
+    def spoil(self) -> None:
+        signal.pause()
+
+
+@register("til-only")
+class TilOnly(_Small):
+    """Is defined in TIL only."""
+
+    supports = frozenset({TIL})
+
+
+@register("told")
+class Told(_Small):
+    """Refuses a task id outside TIL, and the lack of one in TIL."""
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        if (task_id is not None) != (self.spec.scenario is TIL):
+            raise AssertionError(f"task id {task_id} in {self.spec.scenario}")
+        return super().predict(x, task_id)
+
+
+@register("certifies")
+class Certifies(_Small):
+    """Claims that its answers hold; the bounds are its logits, shifted by what the tests want."""
+
+    def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
+        logits = super().predict(x, task_id)
+        return logits - 0.01, logits + 0.01
+
+    def audit(self) -> list[Claim]:
+        return [Claim(j, j == 0, j, 0.5, 0.02, "" if j == 0 else "moved") for j in range(self.tasks_seen)]
+
+
+@register("unsure")
+class Unsure(Certifies):
+    """Bounds that never hold."""
+
+    def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
+        logits = super().predict(x, task_id)
+        return logits - 1e9, logits + 1e9
+
+
+@register("guesses")
+class Guesses(_Small):
+    """Infers task 0 for every sample."""
+
+    def infer_task(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), dtype=torch.int64)

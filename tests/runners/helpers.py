@@ -1,0 +1,91 @@
+"""Small cells, a quiet console, and the compare command in a process of its own."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.types import Scenario
+from runners import grid
+from runners.cells import Cell, Conditions, Job
+from runners.comparison import Options, run
+from runners.events import Event
+from runners.suite import BenchmarkEntry, Suite
+
+ROOT = Path(__file__).resolve().parents[2]
+FOREIGN = Path(__file__).with_name("foreign.py")
+STEPS = 6
+TABLES = ("accuracy.csv", "certified.csv", "inferred.csv", "claims.csv", "steps.csv")
+
+
+def foreign(name: str) -> str:
+    """The reference of a class of foreign.py."""
+    return f"{FOREIGN}:{name}"
+
+
+def cells(
+    *methods: str,
+    scenarios: tuple[str, ...] = ("til",),
+    seeds: int = 1,
+    steps: int = STEPS,
+    benchmark: str = "split-digits",
+    assignments: tuple[tuple[str, str, str], ...] = (),
+) -> list[Cell]:
+    """Cells of a few steps on the digits."""
+    suite = Suite(
+        name="test",
+        description="test",
+        methods=list(methods),
+        scenarios=[Scenario(name) for name in scenarios],
+        seeds=seeds,
+        benchmarks=[BenchmarkEntry(name=benchmark, steps=steps)],
+    )
+    return grid.build([suite], grid.Choices(assignments=assignments))
+
+
+def job(cell: Cell, results: Path) -> Job:
+    return Job(cell, cell.folder(results), Conditions(command="test"))
+
+
+def silent(_event: Event) -> None:
+    """Hears events and does nothing."""
+
+
+def tables(results: Path) -> dict[str, str]:
+    """Every table below a results folder, by relative path."""
+    return {
+        str(file.relative_to(results)): file.read_text()
+        for file in sorted(results.glob("*/*/*/seed*/*"))
+        if file.name in TABLES
+    }
+
+
+def compare_here(results: Path, *, engine: str = "inline", **options: object) -> tuple[int, str]:
+    """The compare command in this process: exit code and what it printed."""
+    console = Console(file=io.StringIO(), width=200)
+    defaults = {"suites": ("quick",), "device": "cpu", "report": False, "budget_scale": 0.02}
+    code = run(Options(results=results, engine=engine, **{**defaults, **options}), console)  # type: ignore[arg-type]
+    return code, console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def command(*arguments: str | Path, script: str = "compare.py") -> list[str]:
+    return [sys.executable, str(ROOT / "runners" / script), *map(str, arguments)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key not in ("CONTINUAL_DATA", "PYTHONPATH")}
+    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **more}
+
+
+def call(
+    *arguments: str | Path, script: str = "compare.py", cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, to its end."""
+    return subprocess.run(
+        command(*arguments, script=script), capture_output=True, text=True, timeout=300, env=environment(), cwd=cwd
+    )

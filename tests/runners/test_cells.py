@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import catalogue
+from benchmarks.types import Budget, Scenario, UserError
+from runners import grid
+from runners.cells import Cell, Conditions, Job, unique
+from runners.loading import load_method
+from runners.suite import BenchmarkEntry, Settings, Suite, Variant
+from tests.runners.helpers import FOREIGN, cells, foreign
+
+
+def a_cell() -> Cell:
+    return cells("finetune")[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "other"},
+        {"config": {"lr": 0.002}},
+        {"benchmark": "permuted-digits"},
+        {"definition": {"n_tasks": 4}},
+        {"scenario": Scenario.CIL},
+        {"seed": 1},
+        {"budget": Budget(32, steps=7)},
+        {"budget": Budget(16, steps=6)},
+        {"budget": Budget(32, epochs=6)},
+        {"network": "mlp-10"},
+        {"source": "0"},
+    ],
+)
+def test_what_decides_the_numbers_changes_the_key_and_the_folder(changes):
+    cell = a_cell()
+    other = replace(cell, **changes)
+    assert other.key != cell.key
+    assert other.folder(Path("r")) != cell.folder(Path("r"))
+
+
+@pytest.mark.parametrize("changes", [{"label": "other"}, {"suite": "other"}, {"reference": "/elsewhere.py:X"}])
+def test_names_do_not_change_the_key(changes):
+    assert replace(a_cell(), **changes).key == a_cell().key
+
+
+def test_the_folder_says_what_the_cell_is():
+    cell = replace(a_cell(), seed=3)
+    assert cell.folder(Path("r")) == Path(f"r/split-digits/til/finetune/seed3-{cell.key[:12]}")
+
+
+def test_a_job_travels_as_json():
+    job = Job(a_cell(), Path("folder"), Conditions(device="cpu", environment={"a": 1}))
+    arrived = Job.from_json(json.loads(json.dumps(job.to_json())))
+    assert arrived.cell.to_json() == job.cell.to_json() and arrived.cell.key == job.cell.key
+    assert (arrived.folder, arrived.conditions) == (job.folder, job.conditions)
+
+
+def test_a_cell_that_two_suites_ask_for_is_run_once_and_names_both():
+    cell = a_cell()
+    [one] = unique([cell, replace(cell, suite="second"), cell])
+    assert one.suite == "test, second"
+
+
+# -- the grid ------------------------------------------------------------------------------------
+
+
+def a_suite(**changes: object) -> Suite:
+    return Suite(
+        **{
+            "name": "s",
+            "description": "d",
+            "methods": ["finetune", "joint"],
+            "scenarios": ["til", "cil"],
+            "seeds": 2,
+            "benchmarks": [BenchmarkEntry(name="split-digits")],
+            **changes,
+        }
+    )
+
+
+def test_the_grid_is_the_product_and_gives_every_method_the_same_budget():
+    suite = a_suite(benchmarks=[BenchmarkEntry(name="split-digits", steps=40), BenchmarkEntry(name="permuted-digits")])
+    found = grid.build([suite], grid.Choices(budget_scale=0.5))
+    default = catalogue.find("permuted-digits").budget.steps
+    assert default is not None
+    assert len(found) == len({cell.key for cell in found}) == 2 * 2 * 2 * 2
+    assert {(c.benchmark, c.budget.steps) for c in found} == {("split-digits", 20), ("permuted-digits", default // 2)}
+    assert [cell.seed for cell in found] == sorted(cell.seed for cell in found)
+
+
+def test_choices_narrow_and_add():
+    choices = grid.Choices(("ewc",), (foreign("Good"),), ("permuted-digits",), (Scenario.DIL,), 1)
+    found = grid.build([a_suite(), a_suite(name="t")], choices)
+    assert [(c.label, c.benchmark, c.scenario, c.seed) for c in found] == [
+        ("ewc", "permuted-digits", "dil", 0),
+        ("good", "permuted-digits", "dil", 0),
+    ]
+    assert found[1].reference == f"{FOREIGN}:Good"
+
+
+def test_later_settings_win_and_the_command_line_wins_over_all():
+    blocks = [
+        Settings(method="finetune", values={"lr": 0.5}),
+        Settings(method="finetune", scenario=Scenario.CIL, values={"lr": 0.25}),
+        Settings(method="finetune", benchmark="split-mnist", values={"lr": 0.125}),
+        Settings(method="joint", values={"lr": 1}),
+    ]
+    found = grid.build([a_suite(settings=blocks, seeds=1)], grid.Choices())
+    assert {(c.method, c.scenario): c.config["lr"] for c in found} == {
+        ("finetune", "til"): 0.5,
+        ("finetune", "cil"): 0.25,
+        ("joint", "til"): 1.0,
+        ("joint", "cil"): 1.0,
+    }
+    [cell] = grid.build(
+        [a_suite(settings=blocks)],
+        grid.Choices(("finetune",), (), None, (Scenario.CIL,), 1, (("finetune", "lr", "3e-2"),)),
+    )
+    assert cell.config["lr"] == 0.03
+
+
+def test_a_variant_is_a_row_of_its_own():
+    suite = a_suite(seeds=1, variants=[Variant(label="finetune-slow", method="finetune", values={"lr": 1e-5})])
+    found = {cell.label: cell for cell in grid.build([suite], grid.Choices(scenarios=(Scenario.TIL,)))}
+    assert found.keys() == {"finetune", "joint", "finetune-slow"}
+    assert found["finetune-slow"].method == "finetune" and found["finetune-slow"].config["lr"] == 1e-5
+    [only] = grid.build([suite], grid.Choices(methods=("finetune-slow",), scenarios=(Scenario.TIL,)))
+    assert only.label == "finetune-slow"
+
+
+@pytest.mark.parametrize(
+    "suite, choices, answer",
+    [
+        ({"methods": ["finetun"]}, {}, r"unknown method 'finetun'\. Did you mean finetune"),
+        ({"benchmarks": [BenchmarkEntry(name="split-digit")]}, {}, r"unknown benchmark 'split-digit'\. Did you mean"),
+        ({"settings": [Settings(method="finetune", values={"rl": 1})]}, {}, r"suite s: settings\[0\]: finetune has no"),
+        ({"settings": [Settings(method="finetun", values={})]}, {}, "unknown method 'finetun'"),
+        ({"settings": [Settings(method="joint", benchmark="x", values={})]}, {}, "unknown benchmark 'x'"),
+        ({"variants": [Variant(label="joint", method="finetune", values={})]}, {}, "are called 'joint'"),
+        ({}, {"assignments": (("ewc", "lr", "1"),)}, r"--set ewc\.lr=1: 'ewc' is not in this grid: finetune, joint"),
+        ({}, {"assignments": (("joint", "lr", "x"),)}, r"joint\.lr = 'x': permitted is a number"),
+        ({}, {"foreign": ("/nowhere.py:X",)}, r"there is no file /nowhere\.py"),
+        ({}, {"foreign": (foreign("Bad"),)}, "holds no Method class 'Bad'; it holds: .*Good"),
+    ],
+)
+def test_mistakes_are_user_errors(suite, choices, answer):
+    with pytest.raises(UserError, match=answer):
+        grid.build([a_suite(**suite)], grid.Choices(**choices))
+
+
+def test_a_file_may_not_take_the_name_of_a_shipped_method(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(FOREIGN.read_text().replace('"good"', '"finetune"'))
+    with pytest.raises(UserError, match=r"registers the name 'finetune', which methods\.finetune has"):
+        load_method(f"{file}:Good")
+
+
+def test_a_file_that_does_not_import_is_a_user_error(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("import no_such_package")
+    with pytest.raises(UserError, match="does not import: ModuleNotFoundError: No module named 'no_such_package'"):
+        load_method(f"{file}:Good")

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import ast
+import shutil
+
+import pytest
+
+from methods import registry
+from runners import fingerprint
+from runners.fingerprint import ROOT, source_hash
+
+CODE = '''
+"""Docstring."""
+import helper
+
+class A:
+    """What it is."""
+    lr: float = 0.1
+    """Rate."""
+    def f(self, x):
+        # why
+        return helper.g(x) + 1
+'''
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "helper.py").write_text("def g(x):\n    return x\n")
+    (tmp_path / "mine.py").write_text(CODE)
+    return tmp_path / "mine.py"
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("# why", "# because"),
+        ('"""Rate."""', '"""Another."""'),
+        ("helper.g(x) + 1", "(helper.g( x )\n            + 1)"),
+    ],
+)
+def test_comments_docstrings_and_layout_do_not_count(file, old, new):
+    before = source_hash(file)
+    file.write_text(CODE.replace(old, new))
+    assert source_hash(file) == before
+
+
+@pytest.mark.parametrize("old, new", [("+ 1", "+ 2"), ("0.1", "0.2"), ("def f", "def h"), ("(self, x)", "(self, x=0)")])
+def test_code_counts(file, old, new):
+    before = source_hash(file)
+    file.write_text(CODE.replace(old, new))
+    assert source_hash(file) != before
+
+
+def test_a_module_beside_the_file_counts(file):
+    before = source_hash(file)
+    (file.parent / "helper.py").write_text("def g(x):\n    return -x\n")
+    assert source_hash(file) != before
+
+
+def test_the_place_of_the_file_does_not_count(file, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(file.parent, elsewhere, ignore=shutil.ignore_patterns("elsewhere"))
+    assert source_hash(elsewhere / "mine.py") == source_hash(file)
+
+
+def test_what_a_method_imports_from_the_project_counts_directly_or_not(monkeypatch, tmp_path):
+    for package in ("methods", "benchmarks"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fingerprint, "ROOT", tmp_path.resolve())
+    finetune = tmp_path / "methods" / "finetune.py"
+    before = source_hash(finetune)
+    for name in ("methods/registry.py", "methods/joint.py", "benchmarks/catalogue.py"):
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "\nEXTRA = 1\n")
+    assert source_hash(finetune) == before
+    for name in ("methods/base.py", "methods/nets/targets.py", "benchmarks/samples.py"):
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "\nEXTRA = 1\n")
+        after = source_hash(finetune)
+        assert after != before
+        before = after
+
+
+def test_methods_differ_and_two_of_one_file_share_a_hash():
+    hashes = {name: source_hash(info.file) for name, info in registry.available().items() if info.file}
+    assert hashes["finetune"] != hashes["joint"] != hashes["ewc"]
+    assert hashes["ewc"] == hashes["ewc-online"]
+
+
+def test_the_text_of_a_tree_does_not_depend_on_fields_that_new_python_versions_add():
+    function = ast.parse("def f(x): return x")
+    before = fingerprint._canonical(function)
+    function.body[0].type_params = []  # type: ignore[attr-defined]
+    assert fingerprint._canonical(function) == before
