@@ -7,6 +7,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from benchmarks.files import DataError, Location, check, files_of, locate, missing, require, verify
@@ -80,14 +81,24 @@ def _download(dataset: str, place: Location) -> None:
         place.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(place.folder / f".{dataset}.lock", timeout=SECONDS_TO_WAIT_FOR_A_DOWNLOAD):
             if missing(dataset, place.folder):
-                with redirect_stdout(io.StringIO()):  # torchvision prints there; its progress bar is on stderr
-                    _reader(dataset)(str(place.folder), train=True, download=True)
+                _fetch(dataset, place.folder)
     except (OSError, RuntimeError, EOFError, Timeout) as error:
         expected = ", ".join(file.path for file in files_of(dataset))
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{dataset} could not be fetched into {place.folder} ({reason}); expected there: {expected}; {place.advice}"
         ) from error
+
+
+def _fetch(dataset: str, folder: Path) -> None:
+    """Fetch beside the place where the files belong, and move them there whole: no reader sees half a file."""
+    with TemporaryDirectory(prefix=f".{dataset}-", dir=folder) as scratch:
+        with redirect_stdout(io.StringIO()):  # torchvision prints there; its progress bar is on stderr
+            _reader(dataset)(scratch, train=True, download=True)
+        for file in files_of(dataset):
+            target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (Path(scratch) / file.path).replace(target)
 
 
 def _digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:

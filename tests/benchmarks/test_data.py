@@ -2,7 +2,11 @@
 
 import builtins
 import gzip
+import urllib.request
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -18,6 +22,7 @@ MNIST = files.files_of("mnist")
 def no_folder_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(files.FOLDER_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first use
 
 
 def write_zeros(folder: Path, dataset: str = "mnist") -> None:
@@ -173,3 +178,33 @@ def test_packed_copy_of_real_mnist_is_explained(real_data: Path, tmp_path: Path)
     (tmp_path / (MNIST[3].path + ".gz")).write_bytes(gzip.compress(labels))
     with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte\.gz must be unpacked with gunzip"):
         load("mnist", tmp_path)
+
+
+@pytest.mark.real_data
+def test_download_from_a_server_of_our_own(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real download, from a local server: the files arrive, nothing else stays, the second load fetches nothing."""
+    from torchvision.datasets import MNIST as TorchvisionMNIST
+
+    raw = real_data / "MNIST" / "raw"
+    if not (raw / "train-images-idx3-ubyte.gz").is_file():
+        pytest.skip("the folder holds no packed files to serve")
+    handler = partial(QuietHandler, directory=str(raw))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(TorchvisionMNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        load("mnist", download=True)
+        server.shutdown()
+    folder = tmp_path / "cache" / "continual-intervals"
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert found - {".mnist.lock"} == {file.path for file in MNIST}
+    data._load.cache_clear()
+    assert len(load("mnist", download=True).test_labels) == 10_000
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
