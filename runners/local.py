@@ -23,6 +23,7 @@ from runners.fingerprint import ROOT
 
 SECONDS_TO_STOP = 5.0
 FRUITLESS_STARTS = 3
+WORKER = "runners.worker"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -96,7 +97,7 @@ class LocalEngine:
         }
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         process = subprocess.Popen(
-            [sys.executable, "-m", "runners.worker"],
+            [sys.executable, "-m", WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
