@@ -44,11 +44,11 @@ class Samples:
 
     def batch(self, indices: Tensor | slice) -> Batch:
         """The samples at `indices` (b,), as a `Batch`; no host synchronisation."""
-        rows, labels = self.rows[indices], self.labels[indices]
-        task = self.task if isinstance(self.task, int) else self.task[indices].to(torch.int64)
+        rows, labels = _taken(self.rows, indices), _taken(self.labels, indices)
+        task = self.task if isinstance(self.task, int) else _taken(self.task, indices).to(torch.int64)
         x = self.pixels.index_select(0, rows)
         if x.dtype == torch.uint8:
-            x = x.to(torch.float32).div_(255.0)
+            x = x.div(255.0)
         if self.transform is not None:
             x = self.transform(x, task)
         return Batch(x, labels, task)
@@ -84,3 +84,7 @@ class Samples:
             torch.cat([part.task_ids().to(torch.int16) for part in parts]),
             first.transform,
         )
+
+
+def _taken(values: Tensor, indices: Tensor | slice) -> Tensor:
+    return values[indices] if isinstance(indices, slice) else values.index_select(0, indices)

@@ -185,17 +185,17 @@ class Method(ABC):
             next(order)
         for start in range(first_step, first_step + steps, check_every):
             stop = min(start + check_every, first_step + steps)
-            losses = torch.empty(stop - start, device=self.device)
-            for i in range(stop - start):
-                self.step.fill_(start + i)
+            losses = []
+            for i in range(start, stop):
+                self.step.fill_(i)
                 optimizer.zero_grad(set_to_none=True)
                 value = loss(samples.batch(next(order)))
                 value.backward()
                 optimizer.step()
-                losses[i] = value.detach()
+                losses.append(value.detach())
                 if after_step is not None:
                     after_step()
-            self._check(task, start, first_step + steps, losses)
+            self._check(task, start, first_step + steps, torch.stack(losses))
             if on_check is not None:
                 on_check(stop)
 

@@ -56,9 +56,7 @@ def log_softmax_bounds(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     return extreme(lower, upper), extreme(upper, lower)
 
 
-def entropy_bounds(
-    log_lower: Tensor, log_upper: Tensor, weights: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def entropy_bounds(log_lower: Tensor, log_upper: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Sound bounds of `entropy` from those of the log-probabilities (..., C): class by class, then summed.
 
     -p log p rises up to p = 1/e and falls after it, so its least value lies at an end.
