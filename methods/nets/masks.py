@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,20 +58,26 @@ def percentile(values: Tensor, percent: Tensor) -> Tensor:
 
     Linear interpolation between order statistics at position percent (n - 1) / 100, in float64, then
     rounded to the dtype of `values`, as the official code does. percent: 0-d float64 tensor.
-    On CUDA the host waits for nothing; on a CPU nothing is sorted.
     """
     position = percent * (values.shape[0] - 1) / 100
-    if values.is_cuda:
-        ordered = values.sort().values
-        rank = position.floor().long()
-        lower, upper = ordered[rank].double(), ordered[(rank + 1).clamp_max(values.shape[0] - 1)].double()
-    else:
-        rank = int(position)
-        parted = np.partition(values.detach().numpy(), rank)
-        lower = torch.tensor(parted[rank], dtype=torch.float64)
-        upper = torch.tensor(parted[rank + 1 :].min(initial=math.inf), dtype=torch.float64)
-        upper = lower if rank + 1 == values.shape[0] else upper
+    neighbours = neighbours_sorted if values.is_cuda else neighbours_selected
+    lower, upper = neighbours(values, position).double().unbind()
     return (lower + (position - position.floor()) * (upper - lower)).minimum(upper).to(values.dtype)
+
+
+def neighbours_sorted(values: Tensor, position: Tensor) -> Tensor:
+    """The order statistics below and above a 0-d float64 position, (2,); the host waits for nothing."""
+    rank = position.floor().long()
+    ranks = torch.stack([rank, (rank + 1).clamp_max(values.shape[0] - 1)])
+    return values.sort().values.index_select(0, ranks)
+
+
+def neighbours_selected(values: Tensor, position: Tensor) -> Tensor:
+    """The same on a CPU, where NumPy's selection is many times faster than PyTorch's sort."""
+    rank = int(position)
+    parted = np.partition(values.detach().numpy(), rank)
+    upper = parted[rank + 1 :].min() if rank + 1 < len(parted) else parted[rank]
+    return torch.tensor([parted[rank], upper], dtype=values.dtype)
 
 
 def masked(weights: Tensor, mask: Tensor, n_open: int) -> Tensor:

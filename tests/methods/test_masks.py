@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.nets.masks import percentile, ramp, semi_binary_mask
+from methods.nets.masks import (
+    masked,
+    neighbours_selected,
+    neighbours_sorted,
+    percentile,
+    ramp,
+    semi_binary_mask,
+)
 from tests.methods import golden
 
 GOLD = golden.group(golden.load("interval_a"), "hm")
@@ -53,12 +60,30 @@ def test_percentile_is_numpys_and_exact_for_large_tensors(n: int, dtype: torch.d
     assert percentile(values, as_percent(percent)).item() == pytest.approx(expected.item(), rel=1e-15)
 
 
-@pytest.mark.parametrize("percent", [0.0, 29.3, 60.0, 99.99])
-def test_percentile_survives_samples_that_mislead(percent: float) -> None:
-    n = 70_001
-    values = torch.linspace(0, 1, n).square()
-    values[:: n // 8192] = 0.5  # every entry of the sample is the same
-    assert percentile(values, as_percent(percent)).item() == np.float32(np.percentile(values.double(), percent))
+@pytest.mark.parametrize("n", [1, 2, 33, 5000])
+@pytest.mark.parametrize("percent", [0.0, 29.3, 60.0, 99.99, 100.0])
+def test_both_ways_to_order_statistics_agree(n: int, percent: float) -> None:
+    values = torch.randint(0, n, (n,), generator=torch.Generator().manual_seed(n)).double()  # with ties
+    position = as_percent(percent) * (n - 1) / 100
+    ordered = sorted(values.tolist())
+    expected = [ordered[int(position)], ordered[min(int(position) + 1, n - 1)]]
+    assert neighbours_sorted(values, position).tolist() == expected
+    assert neighbours_selected(values, position).tolist() == expected
+
+
+def test_ties_at_the_threshold_are_kept() -> None:
+    h = torch.tensor([0.5, -0.5, 0.1, 0.5, 0.2, -0.9, 0.5], dtype=torch.float32)
+    mask = semi_binary_mask(h, [7], 1, as_percent(50.0))
+    assert (mask != 0).tolist() == [True, True, False, True, False, True, True]
+
+
+def test_masked_weights_and_their_gradients() -> None:
+    generator = torch.Generator().manual_seed(1)
+    weights, mask = (torch.randn(9, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2))
+    assert torch.equal(masked(weights, mask, 2), torch.cat([(weights * mask)[:7], weights[7:]]))
+    assert torch.equal(masked(weights, mask, 0), weights * mask)
+    for n_open in (0, 2):
+        assert torch.autograd.gradcheck(lambda w, m, n=n_open: masked(w, m, n), (weights, mask))
 
 
 def test_exactly_the_share_below_the_percentile_is_dropped() -> None:
