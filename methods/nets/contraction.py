@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 SMALLEST_EXPONENT = -40.0
 BISECTIONS = 12
@@ -52,3 +53,17 @@ def largest_factor(meets: Callable[[float], bool]) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if meets(2.0**middle) else (low, middle)
     return 2.0**low
+
+
+def easiest_loss(worst: Tensor, y: Tensor, share: float) -> Tensor:
+    """Mean cross-entropy of the `share` of samples with the smallest, 0-d: logits (b, classes), labels (b,).
+
+    A box need not certify more samples than it is asked to, and the others would cost it the most room.
+    """
+    losses = cross_entropy(worst, y, reduction="none")
+    return losses.topk(max(1, round(share * len(y))), largest=False).values.mean()
+
+
+def evenly(n_samples: int, wanted: int, device: torch.device) -> Tensor:
+    """Indices of at most `wanted` samples, evenly spaced over `n_samples`."""
+    return torch.linspace(0, n_samples - 1, min(wanted, n_samples), device=device).long()

@@ -9,6 +9,7 @@ which lies in [c - r, c + r] for every u and v, because |s| + k <= 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -57,6 +58,11 @@ def effective_radius(raw: Tensor, multiplier: float = 1.0, cap: float = float("i
 def shift(raw: Tensor, radius: Tensor, normalised: bool = True) -> Tensor:
     """s in (-1, 1). Normalised: d(s r)/du is 1 at u = 0, so that u moves in units of weights."""
     return torch.tanh(raw / radius.clamp(min=SMALLEST_RADIUS) if normalised else raw)
+
+
+def sigmoid(raw: float) -> float:
+    """1 / (1 + exp(-v)) of a single raw scale."""
+    return 1 / (1 + math.exp(-raw))
 
 
 def scale(raw: Tensor, shifted: Tensor) -> Tensor:

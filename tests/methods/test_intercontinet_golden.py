@@ -1,6 +1,7 @@
 """Parity of InterContiNet with its official code: layers, losses, gradients, trajectories."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 
 from benchmarks.samples import Samples
 from benchmarks.types import CIL, DIL, TIL, Budget, StreamSpec, Task
-from methods.intercontinet import InterContiNet
+from methods.intercontinet import ReleasedInterContiNet
 from methods.nets.interval_weights import effective_radius, moved, scale, shift
 from methods.nets.intervals import Interval, batch_norm, conv2d, linear, propagate, worst_case
 from tests.methods.golden import assert_close, group, load, tensors
@@ -88,7 +89,7 @@ def test_freezing_moves_the_centre_and_shrinks_the_raw_radius(name: str) -> None
         assert_close(layer.state[f"{which}_center"] + s * radius, layer.a[f"after_freeze/{which}_center"], 1e-9)
         assert_close(k * raw, layer.a[f"after_freeze/{which}_radius_raw"], 1e-9)
         assert not layer.a[f"after_freeze/{which}_shift_raw"].any()
-        assert (layer.a[f"after_freeze/{which}_scale_raw"] == InterContiNet.Config().scale_init).all()
+        assert (layer.a[f"after_freeze/{which}_scale_raw"] == ReleasedInterContiNet.Config().scale_init).all()
 
 
 def test_clamped_radii() -> None:
@@ -173,7 +174,7 @@ class SmallMLP(nn.Module):
     def __init__(self, n_inputs: int, hidden: int, classes: int) -> None:
         super().__init__()
         sizes = (n_inputs, hidden, hidden, classes)
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
@@ -182,7 +183,7 @@ class SmallMLP(nn.Module):
         return self.layers[-1](x)
 
 
-class Recorded(InterContiNet):
+class Recorded(ReleasedInterContiNet):
     """The method on recorded batches, leaving what it holds at the end of each task."""
 
     def fit(self, task, loss, optimizer, *, first_step=0, steps=None, **_):
@@ -204,11 +205,11 @@ class Recorded(InterContiNet):
         )
 
     def end_task(self, task, raw_shift, raw_scale):
-        self.ends.append((self._centre().clone(), self._radius(), raw_shift, raw_scale, self._heads()))
+        self.ends.append((self.model.centres(), self.model.radius(), raw_shift, raw_scale, self._heads()))
         super().end_task(task, raw_shift, raw_scale)
 
     def _heads(self):
-        return {n: p.detach().clone() for n, p in self._points().items()}
+        return {n: p.detach().clone() for n, p in self.model.points().items()}
 
 
 def replayed(name: str) -> tuple[dict, Recorded]:
@@ -219,7 +220,7 @@ def replayed(name: str) -> tuple[dict, Recorded]:
     perm, x = a["task0/perm"], a["task0/x"]
     kind = "sgd" if str(cfg["opt"]) == "SGD" else "adam"
     milestones = cfg["milestone_epoch_factor"]
-    config = InterContiNet.Config(
+    config = ReleasedInterContiNet.Config(
         optimizer=kind,
         shift_optimizer=kind,
         scale_optimizer=kind,
@@ -235,20 +236,16 @@ def replayed(name: str) -> tuple[dict, Recorded]:
         max_radius=float(cfg["R"]),
         scale_init=float(cfg["scale_init"]),
         normalize_shift=bool(cfg["ns"]),
-        mask_unseen=False,
-        fit_box=False,
-        official_gate=True,
     )
     classes = int(cfg["cls"]) // (3 if scenario is CIL else 1)
     width = a["init/fc1/w_center"].shape[0]
     spec = StreamSpec("golden", scenario, 3, classes, x.shape[1:], f"mlp-{width}-{width}")
     method = Recorded(spec, config)
-    method.net.double()
-    named = dict(method.net.named_parameters())
+    method.model.double()
+    named = dict(method.model.net.named_parameters())
     for key, value in tensors(official(a, "init")).items():
         if key in named:
             named[key].data.copy_(value)
-    method.lower, method.upper = method._first_box(method._centre())
     method.log, method.ends, method.batches = [], [], []
     for t in range(3):
         data = torch.from_numpy(a[f"task{t}/x"])
@@ -269,10 +266,10 @@ def replayed(name: str) -> tuple[dict, Recorded]:
 def shares_right(method: Recorded, a: dict, s: int) -> tuple[float, float]:
     """Centre and worst-case accuracy on task s; the official box of a just-trained task is the frozen one."""
     x, y = torch.from_numpy(a[f"task{s}/x"]), torch.from_numpy(a[f"task{s}/y"])
-    bounds = method._bounds(Interval(method.lower, method.upper), x)
-    chosen = Interval(method._trained(bounds.lower, s), method._trained(bounds.upper, s))
+    bounds = method.model.bounds(method.model.box, x, True)
+    chosen = Interval(method._compared(bounds.lower, s), method._compared(bounds.upper, s))
     with torch.no_grad():
-        right = (method._trained(method.net(x), s).argmax(1) == y).double().mean().item()
+        right = (method._compared(method.model(x), s).argmax(1) == y).double().mean().item()
         return right, (worst_case(chosen, y).argmax(1) == y).double().mean().item()
 
 
@@ -296,13 +293,14 @@ def test_trajectories(name: str) -> None:
     for t, (*flat, heads) in enumerate(method.ends):
         for kind, values in zip(KINDS, (flat[0], flat[1], flat[2], flat[3]), strict=True):
             expected = official(a, f"end{t}", kind)
-            for key, value in method.layout.views(values).items():
+            for key, value in method.model.layout.views(values).items():
                 assert_close(value, torch.from_numpy(expected[key]), 1e-6, f"task {t} {kind} {key}")
         for key, value in heads.items():
             assert_close(value, torch.from_numpy(official(a, f"end{t}")[key]), 1e-6, f"task {t} {key}")
     columns = [str(c) for c in GOLDEN["icn/traj_log_columns"]]
     mine = torch.tensor(method.log, dtype=torch.float64)
-    wanted = "loss_optimised loss_center loss_robust acc_center acc_robust acc_center_avg acc_robust_avg lr".split()
+    wanted = ["loss_optimised", "loss_center", "loss_robust", "acc_center", "acc_robust"]
+    wanted += ["acc_center_avg", "acc_robust_avg", "lr"]
     for i, column in enumerate(wanted):
         assert_close(mine[:, i], a["log"][:, columns.index(column)], 1e-6, column)
     assert math.isfinite(method.log[-1][0])
