@@ -12,6 +12,9 @@ from reports.metrics import ACC, BWT, FORGETTING, INFERENCE
 from reports.study import LOWER_BOUND, Group, Study, pretty
 from reports.tables import percent
 
+MOST_GUARANTEES = 3
+"""Methods whose guarantee has a sentence of its own."""
+
 
 def findings(study: Study) -> list[str]:
     """Sentences, most important first."""
@@ -174,7 +177,7 @@ def _guarantees(study: Study) -> Iterator[str]:
     by_label: dict[str, list[Promise]] = {}
     for promise in promises(study):
         by_label.setdefault(promise.label, []).append(promise)
-    for label, found in by_label.items():
+    for label, found in list(by_label.items())[:MOST_GUARANTEES]:
         claims, holding = sum(p.claims for p in found), sum(p.holding for p in found)
         violations = sum(p.violations for p in found)
         parts = []
@@ -186,6 +189,8 @@ def _guarantees(study: Study) -> Iterator[str]:
         times = count(violations, "time")
         parts.append(f"accuracy fell below the certificate {times}" if violations else "no certificate was broken")
         yield f"What the guarantee of {label} was worth: {join(parts)}."
+    if len(by_label) > MOST_GUARANTEES:
+        yield f"The guarantees of {len(by_label) - MOST_GUARANTEES} more methods are in the table of guarantees."
 
 
 def _failures(study: Study) -> Iterator[str]:

@@ -1,16 +1,20 @@
-"""Heat maps of the accuracy matrices R."""
+"""Heat maps of the accuracy matrices R.
+
+All maps of a figure are drawn into one pair of axes, in inches: hundreds of small axes would take most of the time
+that a report needs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from reports.metrics import Matrix
 from reports.panels import Drawn
 from reports.study import Group, Study, pretty
-from reports.style import FULL_WIDTH, Margins, canvas, cut
+from reports.style import FULL_WIDTH, cut
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +23,17 @@ MAPS_IN_A_ROW = 7
 TICKS = 5
 RASTER_FROM = 20
 """From so many tasks on the cells of a map are one picture instead of shapes."""
+LEFT, RIGHT, TOP, BOTTOM, ACROSS = 0.5, 0.62, 0.18, 0.34, 0.1
+"""Room around and between the maps, in inches."""
+SMALL = {"fontsize": 6.5, "color": "#262626"}
 Place = tuple[Group, str]
+
+
+class _Layout(NamedTuple):
+    width: float
+    height: float
+    side: float
+    down: float
 
 
 def heat_maps(study: Study) -> Iterator[Drawn]:
@@ -40,36 +54,41 @@ def heat_maps(study: Study) -> Iterator[Drawn]:
             yield _figure(study, f"heat-{group.stem}", group.title, cells, by_scenario=False)
 
 
+def _layout(cells: list[list[Place]], by_scenario: bool) -> _Layout:
+    rows, columns = len(cells), max(map(len, cells))
+    down = 0.1 if by_scenario else 0.24
+    width = min(FULL_WIDTH, LEFT + RIGHT + 1.1 * columns)
+    side = (width - LEFT - RIGHT - (columns - 1) * ACROSS) / columns
+    below = BOTTOM if columns == len(cells[-1]) else BOTTOM + 0.05
+    return _Layout(width, TOP + below + rows * side + (rows - 1) * down, side, down)
+
+
 def _figure(study: Study, stem: str, words: str, cells: list[list[Place]], by_scenario: bool) -> Drawn:
     import seaborn
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
 
-    rows, columns = len(cells), max(map(len, cells))
-    room = Margins(left=0.5, right=0.62, top=0.18, bottom=0.34, across=0.1, down=0.1 if by_scenario else 0.24)
-    width = min(FULL_WIDTH, room.left + room.right + 1.1 * columns)
-    side = (width - room.left - room.right - (columns - 1) * room.across) / columns
-    height = rows * side + (rows - 1) * room.down + room.top + room.bottom
-    figure, axes = canvas(width, height, rows, columns, room)
+    lay = _layout(cells, by_scenario)
+    figure = Figure(figsize=(lay.width, lay.height))
+    ax = figure.add_axes((0, 0, 1, 1), xlim=(0, lay.width), ylim=(lay.height, 0))
+    ax.set_axis_off()
     colours, scale = seaborn.color_palette("viridis", as_cmap=True), Normalize(0, 100)
     for i, line in enumerate(cells):
-        for ax in axes[i][len(line) :]:
-            ax.set_axis_off()
-        for j, (ax, (group, label)) in enumerate(zip(axes[i], line, strict=False)):
-            lowest = i == rows - 1 or j >= len(cells[i + 1])
-            drawn = one_map(ax, study.matrices(group, label), colours, scale)
+        y = TOP + i * (lay.side + lay.down)
+        for j, (group, label) in enumerate(line):
+            x = LEFT + j * (lay.side + ACROSS)
+            lowest = i == len(cells) - 1 or j >= len(cells[i + 1])
+            tasks = _one_map(ax, study.matrices(group, label), (x, y, lay.side), (colours, scale))
             if i == 0 or not by_scenario:
-                ax.set_title(cut(label, 16), fontsize=6.5, pad=3)
-            if drawn:
-                ax.tick_params(labelleft=j == 0, labelbottom=lowest)
-            if j == 0:
-                ax.set_ylabel(f"{group.scenario.upper()}\nafter task" if by_scenario else "after task")
-            if lowest:
-                ax.set_xlabel("on task")
-    inner = height - room.top - room.bottom
-    place = (1 - (room.right - 0.1) / width, room.bottom / height, 0.09 / width, inner / height)
-    bar = figure.colorbar(ScalarMappable(scale, colours), cax=figure.add_axes(place))
-    bar.set_label("accuracy (%)")
+                ax.text(x + lay.side / 2, y - 0.05, cut(label, 16), ha="center", va="bottom", **SMALL)
+            _labels(ax, (x, y, lay.side), tasks, left=j == 0, below=lowest)
+        scenario = f"{line[0][0].scenario.upper()}\n" if by_scenario else ""
+        middle = y + lay.side / 2
+        ax.text(0.22, middle, f"{scenario}after task", rotation=90, ha="center", va="center", **SMALL)
+    inner = lay.height - TOP - BOTTOM
+    place = (1 - (RIGHT - 0.1) / lay.width, BOTTOM / lay.height, 0.09 / lay.width, inner / lay.height)
+    figure.colorbar(ScalarMappable(scale, colours), cax=figure.add_axes(place)).set_label("accuracy (%)")
     caption = (
         f"{words}: accuracy matrices R, mean over seeds. A row is the network after a task, a column the test set of a "
         "task; white was not measured."
@@ -77,19 +96,34 @@ def _figure(study: Study, stem: str, words: str, cells: list[list[Place]], by_sc
     return Drawn(stem, caption, figure)
 
 
-def one_map(ax: Axes, matrices: Sequence[Matrix], colours: Any, scale: Any) -> bool:
-    """Draw the mean of the matrices without their row 0; says so and returns False where there are none."""
+def _one_map(ax: Axes, matrices: list[Matrix], where: tuple[float, float, float], look: tuple[Any, Any]) -> int:
+    """Draw the mean of the matrices without their row 0 as a square; the number of tasks, 0 where there are none."""
+    from matplotlib.patches import Rectangle
+
+    x, y, side = where
     if not matrices:
-        ax.text(0.5, 0.5, "no value", ha="center", va="center", color="#666666", fontsize=6, transform=ax.transAxes)
-        ax.set(xticks=[], yticks=[], frame_on=False, aspect="equal")
-        return False
+        ax.text(x + side / 2, y + side / 2, "no value", ha="center", va="center", color="#666666", fontsize=6)
+        return 0
     mean = 100 * np.mean(np.stack(matrices), axis=0)[1:]
     tasks = mean.shape[1]
-    edges = np.arange(tasks + 1) + 0.5
-    ax.pcolormesh(edges, edges, np.ma.masked_invalid(mean), cmap=colours, norm=scale, rasterized=tasks >= RASTER_FROM)
-    ax.invert_yaxis()
-    ax.set_aspect("equal")
-    ticks = np.unique(np.linspace(1, tasks, min(tasks, TICKS)).round().astype(int))
-    ax.set_xticks(ticks)
-    ax.set_yticks(ticks)
-    return True
+    edges = np.linspace(0, side, tasks + 1)
+    colours, scale = look
+    cells = np.ma.masked_invalid(mean)
+    ax.pcolormesh(x + edges, y + edges, cells, cmap=colours, norm=scale, rasterized=tasks >= RASTER_FROM)
+    ax.add_patch(Rectangle((x, y), side, side, fill=False, linewidth=0.6, edgecolor="#262626"))
+    return tasks
+
+
+def _labels(ax: Axes, where: tuple[float, float, float], tasks: int, *, left: bool, below: bool) -> None:
+    """Task numbers at the edges of a map: few, and none so far right that it would run into the next map."""
+    x, y, side = where
+    if tasks:
+        ticks = np.unique(np.linspace(1, tasks, min(tasks, TICKS)).round().astype(int))
+        for tick in ticks:
+            at = (tick - 0.5) * side / tasks
+            if left:
+                ax.text(x - 0.04, y + at, str(tick), ha="right", va="center", **SMALL)
+            if below and (tasks < 100 or tick < tasks):
+                ax.text(x + at, y + side + 0.03, str(tick), ha="center", va="top", **SMALL)
+    if below:
+        ax.text(x + side / 2, y + side + 0.16, "on task", ha="center", va="top", **SMALL)

@@ -66,7 +66,7 @@ INTRANSIGENCE = Metric(
     "Chaudhry et al. 2018",
 )
 CERTIFIED = Metric("certified", "certified ACC", "certified accuracy", True, "1/T sum_(j=1)^T C_(T,j)", "this suite")
-INFERENCE = Metric("inference", "task inf.", "task-inference accuracy", True, "1/T sum_(j=1)^T I_(T,j)", "")
+INFERENCE = Metric("inference", "task inf.", "task-inference accuracy", True, "1/T sum_(j=1)^T I_(T,j)", "this suite")
 
 TABLE_METRICS = (ACC, BWT, FORGETTING, FWT, LA, AIA, INTRANSIGENCE)
 """The metrics of accuracy that every record can give, in the order of the tables."""
@@ -88,12 +88,7 @@ def forgetting(r: Matrix) -> Measure:
     Negative where the last task improved the old ones.
     """
 
-    def value() -> Measure:
-        tasks = r.shape[1]
-        peaks = np.array([np.max(r[j + 1 : tasks, j]) for j in range(tasks - 1)])  # NaN where not measured
-        return _mean(peaks - r[-1, :-1], "the lower triangle")
-
-    return _two_tasks(r, value)
+    return _two_tasks(r, lambda: _mean(_peaks(r)[-2, :-1] - r[-1, :-1], "the lower triangle"))
 
 
 def fwt(r: Matrix, scenario: str) -> Measure:
@@ -133,9 +128,15 @@ def accuracy_so_far(r: Matrix) -> Matrix:
 
 
 def forgetting_so_far(r: Matrix) -> Matrix:
-    """(T-1,): forgetting after learning 2..T tasks, each with the tasks seen by then."""
-    values = (forgetting(r[: k + 1, :k]).value for k in range(2, r.shape[1] + 1))
-    return np.array([np.nan if value is None else value for value in values])
+    """(T-1,): forgetting after learning 2..T tasks, each with the tasks seen by then; NaN where a value is missing."""
+    peaks = _peaks(r)
+    return np.array([(peaks[k - 1, : k - 1] - r[k, : k - 1]).mean() for k in range(2, r.shape[0])])
+
+
+def _peaks(r: Matrix) -> Matrix:
+    """(T+1, T): best accuracy on each task in the rows from its learning to this one; -inf before it is learnt."""
+    learnt = np.tri(*r.shape, k=-1, dtype=bool)
+    return np.maximum.accumulate(np.where(learnt, r, -np.inf), axis=0)
 
 
 def _diagonal(r: Matrix) -> Matrix:

@@ -27,6 +27,8 @@ from reports.trade_offs import rank_test
 
 ROWS_AT_MOST = 45
 """Rows of a table that shall stand on one page; longer ones are split."""
+CHARACTERS_IN_A_LINE = 118
+"""Of the whole page; a table with longer rows has its text columns wrapped."""
 TITLE = "Continual learning, compared"
 
 
@@ -175,11 +177,11 @@ class _Blocks:
     def table(self, table: Table) -> None:
         self.tables.append(table)
         for i, part in enumerate([table] if self.single else _split(table)):
-            flexible = {i for i in part.text_columns if _longest(part, i) > 26}
+            crowded = _width(part) > CHARACTERS_IN_A_LINE
+            flexible = {i for i in part.text_columns if crowded and _longest(part, i) > 26}
             widths = ["fr" if i in flexible else "auto" for i in range(len(part.columns))]
-            fits = "column" if _width(part) <= 50 and not flexible else "page"
             label = f"tab:{table.stem}" + (f":{i + 1}" if i else "")
-            placed = {"label": label, "widths": widths, "fits": fits, "long": self.single}
+            placed = {"label": label, "widths": widths, "long": self.single}
             self.items.append({"kind": "table", **to_data(part), **placed})
 
     def figures(self, figures: Any) -> None:
@@ -230,7 +232,7 @@ def _setting(study: Study) -> list[str]:
     scenarios = "; ".join(words.get(scenario, scenario) for scenario in study.scenarios)
     names = join([pretty(benchmark) for benchmark in study.benchmarks])
     first = (
-        f"{join(study.labels)} learn the tasks of {names} one after the other. "
+        f"{names_or_count(study.labels)} learn the tasks of {names} one after the other. "
         f"{scenarios[:1].upper()}{scenarios[1:]} (van de Ven, Tuytelaars & Tolias 2022)."
     )
     second = (
@@ -239,6 +241,11 @@ def _setting(study: Study) -> list[str]:
         "for measurement only."
     )
     return [first, second]
+
+
+def names_or_count(labels: Sequence[str], limit: int = 10) -> str:
+    """The names, or how many where they would fill the page."""
+    return join(labels) if len(labels) <= limit else f"{len(labels)} methods"
 
 
 def _how_to_read(study: Study) -> str:

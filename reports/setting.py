@@ -69,7 +69,7 @@ def hyperparameters(study: Study) -> Table:
         by_settings: dict[str, list[str]] = {}
         for group in study.groups:
             if group in configs and varies:
-                text = _settings({key: configs[group].get(key) for key in varies})
+                text = _settings({key: configs[group][key] for key in varies if key in configs[group]})
                 by_settings.setdefault(text, []).append(group.title)
         rows += [("", "; ".join(where), text) for text, where in by_settings.items()]
     return Table(

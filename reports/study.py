@@ -110,13 +110,20 @@ class Study:
 
     def values(self, group: Group, label: str, metric: Metric) -> dict[int, float]:
         """The metric by seed, where it is defined."""
-        found = {entry.seed: entry.measures[metric.key].value for entry in self.done(group, label)}
-        return {seed: value for seed, value in found.items() if value is not None}
+        key = (group, label, metric.key)
+        if key not in self._values:
+            found = {entry.seed: entry.measures[metric.key].value for entry in self.done(group, label)}
+            self._values[key] = {seed: value for seed, value in found.items() if value is not None}
+        return self._values[key]
 
     def matrices(self, group: Group, label: str, kind: str = "accuracy") -> list[Matrix]:
         """R (or `certified`, `inferred`) of every finished seed that has it."""
         found = (getattr(entry.record, kind) for entry in self.done(group, label))
         return [matrix for matrix in found if matrix is not None]
+
+    @cached_property
+    def _values(self) -> dict[tuple[Group, str, str], dict[int, float]]:
+        return {}
 
     @cached_property
     def frame(self) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 from reports import statistics
 from reports.metrics import ACC, BWT, TABLE_METRICS, Metric
@@ -156,7 +157,7 @@ def scores(study: Study, groups: Sequence[Group], labels: Sequence[str], metric:
 
     def mean(group: Group, label: str) -> float:
         values = study.values(group, label, metric)
-        return sum(values.values()) / len(values) if values else float("nan")
+        return fmean(values.values()) if values else float("nan")
 
     data = {label: [mean(group, label) for group in groups] for label in labels}
     return pd.DataFrame(data, index=[group.title for group in groups], dtype=float)
@@ -200,7 +201,7 @@ def measured(study: Study, group: Group, label: str, metric: Metric, notes: Note
     if not values:
         return _absent(study, group, label, metric, notes)
     expected = len(study.seeds(group))
-    mean, deviation = sum(values) / len(values), statistics.spread(values)
+    mean, deviation = fmean(values), statistics.spread(values)
     text = percent(mean, signed=metric in _SIGNED)
     if deviation is not None:
         text += f" ± {percent(deviation)}"

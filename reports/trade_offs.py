@@ -62,7 +62,7 @@ def _transfer(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
         ax.margins(0.09)
         return shown
 
-    figure = panels(study, page, found, draw, "ACC (%)", "BWT (percentage points)", share_y=False)
+    figure = panels(study, page, found, draw, "ACC (%)", "BWT (percentage points)", share_y=False, left=0.54)
     caption = f"{page.words}: ACC against backward transfer, means over seeds. Better is up and to the right."
     return Drawn(f"acc-bwt{page.stem}", caption, figure)
 
@@ -83,7 +83,7 @@ def _cost(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
         ax.margins(0.09)
         return [label for _, _, label in points]
 
-    figure = panels(study, page, found, draw, "ACC (%)", "training seconds", share_y=False)
+    figure = panels(study, page, found, draw, "ACC (%)", "training seconds", share_y=False, left=0.54)
     caption = (
         f"{page.words}: ACC against training time for the whole stream, means over seeds. The grey line joins the "
         "methods that no other beats in both (the upper bound left out)."

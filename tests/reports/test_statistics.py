@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import friedmanchisquare
+from scipy.stats import friedmanchisquare, permutation_test, ttest_1samp
 from statsmodels.stats.multitest import multipletests
 
 from reports import statistics
@@ -34,6 +34,27 @@ def test_the_sign_flip_test_goes_through_all_signs(differences: list[float]) -> 
     extreme = np.abs(flips) >= abs(sum(differences)) - 1e-9
     p = statistics.sign_flip(differences, [0.0] * len(differences)).p
     assert p == pytest.approx(extreme.mean())
+
+
+@given(VALUES)
+def test_the_sign_flip_test_agrees_with_scipy(differences: list[float]) -> None:
+    zeros = [0.0] * len(differences)
+    expected = permutation_test(
+        (np.array(differences), np.array(zeros)),
+        lambda x, y, axis: (x - y).mean(axis=axis),
+        permutation_type="samples",
+        n_resamples=np.inf,
+        vectorized=True,
+    )
+    assert statistics.sign_flip(differences, zeros).p == pytest.approx(expected.pvalue)
+
+
+def test_many_seeds_are_tested_by_drawing_signs() -> None:
+    rng = np.random.default_rng(3)
+    a = rng.normal(0.5, 1, 20)
+    p = statistics.sign_flip(a, np.zeros(20)).p
+    assert 0.0001 <= p <= 1
+    assert p == pytest.approx(ttest_1samp(a, 0).pvalue, abs=0.03)
 
 
 @given(VALUES)
