@@ -111,12 +111,12 @@ def _supports(node: ast.ClassDef) -> tuple[Scenario, ...]:
 
 
 def _load_file(reference: str) -> type[Method]:
-    from methods.base import Method
-
     path, _, class_name = reference.partition(".py:")
     file = Path(path if path.endswith(".py") else path + ".py")
     if not file.is_file():
         raise UserError(f"--method {reference}: there is no file {file}")
+    from methods.base import Method
+
     unique = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(f"_method_{file.stem}_{unique}", file)
     assert spec is not None and spec.loader is not None

@@ -6,6 +6,8 @@ import difflib
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import typer
@@ -17,19 +19,26 @@ EXIT_FAILED_CELLS, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(app: typer.Typer) -> None:
-    """Run a command; a UserError becomes its sentence and exit code 2, Ctrl-C or SIGTERM a clean end."""
+    """Run a command; a UserError becomes its sentence and exit code 2, SIGTERM acts as Ctrl-C does."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
     except UserError as error:
         complain(str(error))
         sys.exit(EXIT_MISTAKE)
-    except KeyboardInterrupt:
-        complain("stopped; the same command goes on where it stopped", heading="")
-        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_MISTAKE)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C inside ends the command with a sentence (typer would end it in silence)."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain("stopped; the same command goes on where it stopped", heading="")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def complain(sentence: str, heading: str = "error: ") -> None:

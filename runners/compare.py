@@ -86,7 +86,8 @@ def compare(
         report=not no_report,
         command=shlex.join(["python", "runners/compare.py", *sys.argv[1:]]),
     )
-    raise typer.Exit(run(options, console))
+    with command_line.interruptible():
+        raise typer.Exit(run(options, console))
 
 
 if __name__ == "__main__":

@@ -84,7 +84,9 @@ def _check_benchmarks(suites: Sequence[Suite]) -> None:
 
 
 def _rows(suite: Suite, choices: Choices) -> list[_Row]:
-    loaded = {name: load_method(name) for name in [*suite.methods, *choices.foreign]}
+    _check_names([*suite.methods, *(variant.method for variant in suite.variants)])
+    foreign = {name: load_method(name) for name in choices.foreign}  # first, for they are likelier to be refused
+    loaded = {name: load_method(name) for name in suite.methods} | foreign
     rows = [_Row(method.name, method) for method in loaded.values()]
     for variant in suite.variants:
         rows.append(_Row(variant.label, loaded.get(variant.method) or load_method(variant.method), variant.values))
@@ -93,6 +95,16 @@ def _rows(suite: Suite, choices: Choices) -> list[_Row]:
         twice = next(label for label in labels if labels.count(label) > 1)
         raise UserError(f"suite {suite.name}: two methods or variants are called {twice!r}")
     return rows
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse unknown names before the first method takes its seconds to load; and files, which only --method runs."""
+    known = registry.available()
+    for name in names:
+        if name.endswith(".py") or ".py:" in name:
+            raise UserError(f"{name}: suites and --methods take registered names; --method {name} runs a file")
+        if name not in known:
+            registry.load(name)
 
 
 def _check_assignments(choices: Choices, rows: Sequence[_Row]) -> None:

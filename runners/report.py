@@ -28,7 +28,8 @@ def report(
     """Tables, figures and a PDF of every record in a results folder; nothing is run."""
     from reports.build import build_report
 
-    written = build_report(results, out)
+    with command_line.interruptible():
+        written = build_report(results, out)
     console = Console()
     for path in (written.pdf, written.markdown, written.cells):
         console.print(str(path), soft_wrap=True, highlight=False, markup=False)

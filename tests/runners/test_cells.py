@@ -136,6 +136,7 @@ def test_a_variant_is_a_row_of_its_own():
     "suite, choices, answer",
     [
         ({"methods": ["finetun"]}, {}, r"unknown method 'finetun'\. Did you mean finetune"),
+        ({"methods": [foreign("Good")]}, {}, "suites and --methods take registered names; --method .* runs a file"),
         ({"benchmarks": [BenchmarkEntry(name="split-digit")]}, {}, r"unknown benchmark 'split-digit'\. Did you mean"),
         ({"settings": [Settings(method="finetune", values={"rl": 1})]}, {}, r"suite s: settings\[0\]: finetune has no"),
         ({"settings": [Settings(method="finetun", values={})]}, {}, "unknown method 'finetun'"),
