@@ -30,7 +30,6 @@ sparsity 0, beta 5e-4, lambda 1e-3. (Published betas go with the official divisi
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -44,6 +43,7 @@ from methods.nets.fused import FusedAdam
 from methods.nets.hypernetwork import Hypernetwork
 from methods.nets.maskable import MaskableNetwork, Statistics, WeightCache
 from methods.nets.masks import masked, ramp, semi_binary_mask
+from methods.nets.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class HyperMask(Method):
         fecam_tukey: bool = False
         """With FeCAM, take the square root of the features."""
         check_every: int = 100
-        """Steps between looks at the validation accuracy (selection = val)."""
+        """Steps between looks at the validation accuracy (with plateau: an epoch)."""
 
         def __post_init__(self) -> None:
             if not 0 <= self.sparsity <= 100:
@@ -175,6 +175,7 @@ class HyperMask(Method):
         config, steps = self.config, task.budget.steps_for(len(task.train))
         if (config.selection == "val" or config.plateau) and len(task.validation) == 0:
             raise UserError("hypermask: selection = val and plateau need validation samples; this stream has none")
+        self.cache.clear()
         self.statistics.append({name: b.clone() for name, b in self.target.first_statistics.items()})
         before = self.remember(task.index)
         ramps = config.adaptive_sparsity and task.index == 0
@@ -186,11 +187,26 @@ class HyperMask(Method):
 
         others = [*self.hypernetwork.small_parameters(), self.embeddings, self.weights, self.affine]
         with FusedAdam(self.hypernetwork.output, others, config.lr) as optimizer:
-            observer = Validation(self, task, optimizer)
-            self.fit(task, loss, optimizer, on_check=observer.look, check_every=observer.every)
-        observer.finish()
+            selection = self._selection(task, optimizer)
+            epoch = -(-len(task.train) // task.budget.batch_size)
+            every = epoch if config.plateau else config.check_every
+            self.fit(task, loss, optimizer, on_check=selection.look, check_every=every)
+        selection.restore()
+        self.cache.clear()
         if config.inference == "fecam" and self.spec.scenario is not TIL:
             self._describe_classes(task)
+
+    def _selection(self, task: Task, optimizer: FusedAdam) -> Selection:
+        task_id = task.index if self.spec.scenario is TIL else None
+
+        def judge() -> Tensor:
+            self.cache.clear()
+            return self.accuracy(task.validation, task_id)
+
+        statistics = self.statistics[task.index].values()
+        trained = [*self.hypernetwork.parameters(), self.embeddings, self.weights, self.affine, *statistics]
+        keep = trained if self.config.selection == "val" else []
+        return Selection(judge, keep, optimizer if self.config.plateau else None)
 
     @torch.no_grad()
     def remember(self, task: int) -> Before | None:
@@ -282,49 +298,3 @@ class HyperMask(Method):
         prototypes, precisions = fecam.statistics(features, labels, self.spec.classes_per_task)
         self.prototypes.append(prototypes)
         self.precisions.append(precisions)
-
-
-class Validation:
-    """Watches the validation accuracy of a task under way: model selection and learning rate."""
-
-    def __init__(self, method: HyperMask, task: Task, optimizer: FusedAdam) -> None:
-        self.method, self.task, self.optimizer = method, task, optimizer
-        epoch = -(-len(task.train) // task.budget.batch_size)
-        self.every = epoch if method.config.plateau else method.config.check_every
-        self.best = self.best_of_rate = -1.0
-        self.patience = 0
-        self.kept: list[Tensor] = []
-
-    def look(self, _: int) -> None:
-        """Judge the weights as they are now."""
-        config = self.method.config
-        self.method.cache.clear()
-        if config.selection == "last" and not config.plateau:
-            return
-        task_id = self.task.index if self.method.spec.scenario is TIL else None
-        accuracy = float(self.method.accuracy(self.task.validation, task_id))
-        if config.selection == "val" and accuracy > self.best:
-            self.best = accuracy
-            self.kept = [tensor.detach().clone() for tensor in self._trained()]
-        if config.plateau:
-            self._lower_rate(accuracy)
-
-    def finish(self) -> None:
-        """Put the best weights back."""
-        self.method.cache.clear()
-        with torch.no_grad():
-            for tensor, kept in zip(self._trained(), self.kept, strict=False):
-                tensor.copy_(kept)
-
-    def _trained(self) -> list[Tensor]:
-        method = self.method
-        statistics = method.statistics[self.task.index].values()
-        return [*method.hypernetwork.parameters(), method.embeddings, method.weights, method.affine, *statistics]
-
-    def _lower_rate(self, accuracy: float) -> None:
-        if accuracy > self.best_of_rate * (1 + 1e-4):
-            self.best_of_rate, self.patience = accuracy, 0
-            return
-        self.patience += 1
-        if self.patience > 5:
-            self.optimizer.lr, self.patience = max(self.optimizer.lr * math.sqrt(0.1), 5e-7), 0

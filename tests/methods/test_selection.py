@@ -1,0 +1,47 @@
+"""Model selection and the learning rate on a plateau."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import torch
+
+from methods.nets.selection import Selection
+
+
+def test_keeps_what_it_judged_best_and_the_earlier_of_equals() -> None:
+    weights = torch.zeros(2)
+    scores = iter([0.5, 0.9, 0.9, 0.7])
+    selection = Selection(lambda: torch.tensor(next(scores)), [weights])
+    for step in range(4):
+        weights.fill_(step)
+        selection.look(step)
+    selection.restore()
+    assert weights.tolist() == [1.0, 1.0]
+
+
+def test_without_tensors_or_optimizer_nothing_is_judged_or_changed() -> None:
+    def judge() -> torch.Tensor:
+        raise AssertionError("judged")
+
+    selection = Selection(judge, [])
+    selection.look()
+    selection.restore()
+
+
+def test_rate_follows_torchs_plateau_scheduler() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = [0.6 + 0.05 * torch.rand((), generator=generator).item() for _ in range(80)]
+    reference = torch.optim.SGD([torch.zeros(1)], lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        reference, "max", factor=math.sqrt(0.1), patience=5, min_lr=5e-7
+    )
+    optimizer = SimpleNamespace(lr=1e-3)
+    left = iter(scores)
+    selection = Selection(lambda: torch.tensor(next(left), dtype=torch.float64), [], optimizer)
+    for score in scores:
+        selection.look()
+        scheduler.step(score)
+        assert math.isclose(optimizer.lr, reference.param_groups[0]["lr"], rel_tol=1e-9)
+    assert optimizer.lr < 1e-4
