@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
 from benchmarks.samples import Samples
+from benchmarks.types import UserError
 from methods.nets.anchor import flatten, trainable
 
 Fisher = Literal["exact", "sampled", "empirical", "batched", "intercontinet"]
@@ -48,8 +49,10 @@ def fisher(
     intercontinet: sum over batches of (mean of g_c)^2 at the most probable c, as in InterContiNet's code.
 
     limit: use that many samples drawn at random (the first three variants). batch_size: of the last two;
-    the last partial batch counts as one.
+    the last partial batch counts as one. Raises UserError for a variant that is none of these.
     """
+    if variant not in get_args(Fisher):
+        raise UserError(f"fisher = {variant!r}: permitted are {', '.join(get_args(Fisher))}")
     if variant in ("batched", "intercontinet"):
         most_probable = variant == "intercontinet"
 

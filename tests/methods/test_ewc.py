@@ -341,6 +341,11 @@ def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
         EWC.Config(**wrong)  # type: ignore[arg-type]
 
 
+def test_unknown_variant_of_fisher_is_refused() -> None:
+    with pytest.raises(UserError, match="emprical"):
+        fisher(networks()["in_place"], data(), lambda z: z, "emprical", 4)  # type: ignore[arg-type]
+
+
 def test_golden_tensors_are_copies() -> None:
     arrays = load("interval_a")
     tensors(group(arrays, "ewc/task0"))["x"].zero_()
