@@ -186,8 +186,9 @@ def _guarantees(study: Study) -> Iterator[str]:
         certified = [p.certified for p in found if p.certified is not None]
         if certified:
             parts.append(f"certified accuracy is {_range(certified)}")
-        times = count(violations, "time")
-        parts.append(f"accuracy fell below the certificate {times}" if violations else "no certificate was broken")
+        times, broken = count(violations, "time"), sum(p.broken for p in found)
+        fell = f"accuracy fell below the certificate {times}, {broken or 'never'} while the claim held"
+        parts.append(fell if violations else "no certificate was broken")
         yield f"What the guarantee of {label} was worth: {join(parts)}."
     if len(by_label) > MOST_GUARANTEES:
         yield f"The guarantees of {len(by_label) - MOST_GUARANTEES} more methods are in the table of guarantees."

@@ -303,19 +303,33 @@ def _truth(text: str) -> bool:
 
 
 def _newest(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """Of records that differ in their source only, the newest; one still running gives way to an older finished one."""
+    """Of records that differ in their source only, the newest; one still running gives way to an older finished one.
+
+    A setting that only one of two sources knows is no difference: the other had no such choice yet.
+    """
     by_cell: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
-        by_cell.setdefault(_same(record), []).append(record)
+        by_cell.setdefault(_cell(record), []).append(record)
     kept, superseded = [], []
     for group in by_cell.values():
-        group.sort(key=lambda r: (r.status is not Status.RUNNING, r.finished or r.started, r.key))
-        kept.append(group[-1])
-        superseded.extend(group[:-1])
+        current: list[Record] = []
+        for record in sorted(group, key=_age, reverse=True):
+            (superseded if any(_replaces(newer, record) for newer in current) else current).append(record)
+        kept.extend(current)
     return kept, superseded
 
 
-def _same(record: Record) -> tuple[str, ...]:
-    settings = json.dumps([record.config, record.budget], sort_keys=True, default=str)
+def _age(record: Record) -> tuple[bool, str, str]:
+    return record.status is not Status.RUNNING, record.finished or record.started, record.key
+
+
+def _replaces(newer: Record, older: Record) -> bool:
+    if newer.source == older.source:
+        return dict(newer.config) == dict(older.config)
+    return all(older.config[key] == value for key, value in newer.config.items() if key in older.config)
+
+
+def _cell(record: Record) -> tuple[str, ...]:
     names = (record.benchmark, record.scenario, record.method, record.label, str(record.seed), record.network)
-    return (*names, str(record.n_tasks), str(record.classes_per_task), settings)
+    budget = json.dumps(record.budget, sort_keys=True, default=str)
+    return (*names, str(record.n_tasks), str(record.classes_per_task), budget)

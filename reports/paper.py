@@ -60,11 +60,8 @@ def paper(study: Study, figures: Sequence[dict[str, Any]]) -> Paper:
     body.figures(f for f in figures if not f["appendix"] and f["stem"].split("-")[0] not in {"certified", "widths"})
     curves = [f"{words} ({figure(prefix)})" for prefix, words in FIGURE_WORDS.items() if figure(prefix)]
     body.paragraph(f"The figures show {join(curves)}." if curves else "Nothing finished, so nothing can be drawn.")
-    if len(study.benchmarks) > 1:
-        for scenario in study.scenarios:
-            test = rank_test(study, scenario)
-            if isinstance(test, str):
-                body.paragraph(f"Average ranks in {scenario.upper()} are not tested: {test}.")
+    for sentence in _untested_ranks(study):
+        body.paragraph(sentence)
     guarantee = guarantee_table(study)
     if guarantee:
         body.heading("Guarantees")
@@ -153,6 +150,18 @@ def _appendix(study: Study, figures: Sequence[dict[str, Any]]) -> _Blocks:
         blocks.heading("More figures")
         blocks.figures(later)
     return blocks
+
+
+def _untested_ranks(study: Study) -> list[str]:
+    """Why there is no critical-difference diagram, where one might expect it."""
+    if len(study.benchmarks) < 2:
+        return []
+    reasons: dict[str, list[str]] = {}
+    for scenario in study.scenarios:
+        test = rank_test(study, scenario)
+        if isinstance(test, str):
+            reasons.setdefault(test, []).append(scenario.upper())
+    return [f"Average ranks in {join(where)} are not tested: {reason}." for reason, where in reasons.items()]
 
 
 def _range(kind: str, stems: Sequence[str]) -> str:

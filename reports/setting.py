@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -182,14 +182,12 @@ def _single(study: Study, group: Group, label: str, metric: Metric, seed: int) -
 
 def environment(study: Study) -> Table:
     """The machines and versions: each property, its values and how many cells had them."""
-    keys = list(dict.fromkeys(key for entry in study.entries for key in entry.record.environment))
+    flat = [dict(_flat(entry.record.environment)) for entry in study.entries]
     rows = []
-    for key in keys:
-        values = Counter(str(entry.record.environment.get(key, "not recorded")) for entry in study.entries)
-        shown = [
-            f"{value or 'none'} ({n} cells)" if len(values) > 1 else value or "none" for value, n in values.items()
-        ]
-        rows.append((Cell(key), Cell(shorten("; ".join(shown[:6]), 400))))
+    for key in dict.fromkeys(key for one in flat for key in one):
+        values = Counter(one.get(key, "not recorded") for one in flat)
+        shown = [f"{value} ({n} cells)" if len(values) > 1 else value for value, n in values.most_common(6)]
+        rows.append((Cell(key), Cell(shorten("; ".join(shown), 400))))
     sources: dict[str, set[str]] = {}
     for entry in study.entries:
         sources.setdefault(entry.record.method, set()).add(entry.record.source[:12])
@@ -202,6 +200,14 @@ def environment(study: Study) -> Table:
         tuple(rows),
         text_columns=frozenset({0, 1}),
     )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key} ")
+        else:
+            yield f"{prefix}{key}", "none" if value in (None, "") else str(value)
 
 
 def commands(study: Study) -> list[tuple[str, int]]:

@@ -145,10 +145,7 @@ def friedman(scores: pd.DataFrame) -> RankTest | str:
     if scores.isna().any(axis=None):
         raise ValueError("the blocks must be complete")
     if methods < MIN_METHODS or blocks < MIN_BLOCKS:
-        return (
-            f"ranks are tested over at least {MIN_BLOCKS} benchmarks and {MIN_METHODS} methods; "
-            f"{blocks} and {methods} are complete"
-        )
+        return f"a test needs {MIN_BLOCKS} benchmarks and {MIN_METHODS} methods that have a value on all of them"
     from scikit_posthocs import posthoc_nemenyi_friedman
     from scipy.stats import friedmanchisquare
 

@@ -136,7 +136,7 @@ class Study:
 def study(records: Records) -> Study:
     """Name, group and measure the records."""
     benchmark = _distinct(records.records, lambda r: (r.benchmark, r.scenario), lambda r: r.benchmark, _setting)
-    label = _distinct(records.records, lambda r: (r.benchmark, r.scenario), lambda r: r.label, _config)
+    label = _distinct(records.records, lambda r: (benchmark[r.folder], r.scenario), lambda r: r.label, _config)
     named = [
         (record, Group(benchmark[record.folder], record.scenario), label[record.folder]) for record in records.records
     ]
@@ -211,7 +211,8 @@ def _distinct(
     differing: dict[str, list[str]] = defaultdict(list)
     for (called, _), found in places.items():
         for key in dict.fromkeys(key for one in found for key in one):
-            if len({repr(one.get(key)) for one in found}) > 1 and key not in differing[called]:
+            values = {repr(one[key]) for one in found if key in one}  # absent: older code, which had no such choice
+            if len(values) > 1 and key not in differing[called]:
                 differing[called].append(key)
     return {record.folder: _with(name(record), settings(record), differing[name(record)]) for record in records}
 

@@ -176,3 +176,18 @@ def test_a_changed_cell_file_is_refused(tmp_path: Path) -> None:
     raw = json.loads(path.read_text())
     path.write_text(json.dumps({**raw, "checksum": "0" * 64}))
     assert "altered" in only_problem(tmp_path)
+
+
+def test_a_setting_that_older_code_did_not_have_is_no_other_configuration(tmp_path: Path) -> None:
+    Synthetic("ewc", config={"lambda": 10}, source="old", finished="2026-01-01").write(tmp_path)
+    Synthetic("ewc", config={"lambda": 10, "mode": "online"}, source="new", finished="2026-02-01").write(tmp_path)
+    records = load(tmp_path)
+    assert [dict(record.config) for record in records.records] == [{"lambda": 10, "mode": "online"}]
+    assert len(records.superseded) == 1
+
+
+def test_a_budget_does_not_split_a_method_of_changed_code(tmp_path: Path) -> None:
+    Synthetic("ewc", config={"lambda": 10}, source="old").write(tmp_path)
+    budget = {"batch_size": 32, "steps": 7, "epochs": None}
+    Synthetic("ewc", config={"lambda": 5}, source="new", budget=budget).write(tmp_path)
+    assert study(load(tmp_path)).labels == ["ewc"]
