@@ -112,8 +112,8 @@ def guarantee_table(study: Study) -> Table | None:
         f"Guarantees, measured: ACC and certified accuracy after the last task and certified accuracy when learnt "
         f"(percent, {spread_words(study, {p.group for p in found})}); claims that hold after the last task (summed "
         "over seeds); largest drift of a task's region; median width of the weight and the logit intervals; "
-        "violations: cases of measured accuracy below the certificate given when the task was learnt (in brackets: while "
-        "the claim held)."
+        "violations: cases of measured accuracy below the certificate given when the task was learnt (in brackets: "
+        "while the claim held)."
     )
     columns = (
         "benchmark",

@@ -10,6 +10,7 @@ from reports import metrics, statistics
 from reports.findings import count, findings, join
 from reports.guarantees import guarantee_table
 from reports.metrics import AIA, FORGETTING, FWT, LA
+from reports.published import published_table
 from reports.render import to_data
 from reports.setting import (
     commands,
@@ -69,6 +70,11 @@ def paper(study: Study, figures: Sequence[dict[str, Any]]) -> Paper:
         body.paragraph(f"{GUARANTEE_WORDS} See {join(shown)}.")
         body.table(guarantee)
         body.figures(f for f in figures if f["stem"].split("-")[0] in {"certified", "widths"})
+    known = published_table(study)
+    if known:
+        body.heading("Published against ours")
+        body.paragraph(PUBLISHED_WORDS + f" See {_range('tab', [known.stem])}.")
+        body.table(known)
     cost = cost_table(study)
     if cost:
         body.heading("Cost")
@@ -84,6 +90,12 @@ def paper(study: Study, figures: Sequence[dict[str, Any]]) -> Paper:
     }
     return Paper(data, (*body.tables, *appendix.tables))
 
+
+PUBLISHED_WORDS = (
+    "Values from the literature for the same method, benchmark and scenario. They come from other code, networks, "
+    "budgets and ways of choosing hyperparameters, so a difference is no verdict on either side; only what was read in "
+    "the source is shown unmarked."
+)
 
 FIGURE_WORDS = {
     "accuracy": "accuracy while tasks are learnt",

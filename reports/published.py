@@ -1,0 +1,166 @@
+"""Published values beside ours: the same method, benchmark and scenario, with what differs in the protocol."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from math import sqrt
+from statistics import fmean
+
+from reports import statistics
+from reports.load import Record
+from reports.metrics import ACC, BWT
+from reports.study import Group, Study
+from reports.tables import Cell, Table, percent
+
+TRUSTED = {
+    "read-in-source": "",
+    "read-from-table-image": "",
+    "authors-development-log": "from the authors' development log, not a published table",
+    "secondary-quote": "quoted by another text, not read in the source",
+}
+"""What may be shown, and how it must be marked."""
+_METRICS = {"acc": ACC, "bwt": BWT}
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published number in percent (points for BWT), with its protocol as far as it is known."""
+
+    method: str
+    benchmark: str
+    scenario: str
+    metric: str
+    value: float
+    deviation: float | None
+    """Standard deviation over runs; a standard error is converted where n is known."""
+    spread_text: str
+    n: int | None
+    trust: str
+    source: str
+    where: str
+    network: str
+    steps: int | None
+    epochs: int | None
+    batch_size: int | None
+    other: str
+
+
+@cache
+def published() -> tuple[Published, ...]:
+    """All rows of benchmarks/published.csv that may be shown."""
+    text = resources.files("benchmarks").joinpath("published.csv").read_text(encoding="utf-8")
+    return tuple(_row(row) for row in csv.DictReader(text.splitlines()) if row["trust"] in TRUSTED)
+
+
+def _row(row: dict[str, str]) -> Published:
+    spread = float(row["spread"]) if row["spread"] else None
+    n = _whole(row["n"])
+    standard_error = row["spread_kind"] == "sem"
+    deviation = spread
+    if standard_error and spread is not None:
+        deviation = spread * sqrt(n) if n else None
+    return Published(
+        method=row["method"],
+        benchmark=row["benchmark"],
+        scenario=row["scenario"],
+        metric=row["metric"],
+        value=float(row["value"]),
+        deviation=deviation,
+        spread_text="" if spread is None else f" ± {spread:.2f}{' (SEM)' if standard_error else ''}",
+        n=n,
+        trust=row["trust"],
+        source=row["source"],
+        where=row["where"],
+        network=row["network"],
+        steps=_whole(row["steps"]),
+        epochs=_whole(row["epochs"]),
+        batch_size=_whole(row["batch_size"]),
+        other=row["other"],
+    )
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text else None
+
+
+def published_table(study: Study) -> Table | None:
+    """One line a published value that we have too; None where there is none."""
+    rows = [_line(study, *match) for match in _matches(study)]
+    if not rows:
+        return None
+    marks = sorted({match[0].trust for match in _matches(study)} & {key for key, words in TRUSTED.items() if words})
+    notes = tuple(f"({_MARKS[trust]}) {TRUSTED[trust]}" for trust in marks)
+    return Table(
+        "published",
+        "Published values against ours (percent; BWT in points): mean ± standard deviation (SEM: standard error) and "
+        "number of runs, difference, and whether it lies within the combined standard deviations. The last column "
+        "names every known difference in protocol; values without one are rare, so read the differences first.",
+        ("benchmark", "method", "", "published", "n", "ours", "n", "diff.", "within", "source", "their protocol"),
+        tuple(rows),
+        notes,
+        small=True,
+        text_columns=frozenset({0, 1, 2, 9, 10}),
+    )
+
+
+_MARKS = {"authors-development-log": "l", "secondary-quote": "q"}
+
+
+def _matches(study: Study) -> Iterator[tuple[Published, Group, str, Record]]:
+    for group in study.groups:
+        for label in study.rows(group):
+            entries = study.done(group, label)
+            if not entries:
+                continue
+            record = entries[0].record
+            for one in published():
+                same = (one.benchmark, one.scenario) == (record.benchmark, record.scenario)
+                if same and one.method == record.label and study.values(group, label, _METRICS[one.metric]):
+                    yield one, group, label, record
+
+
+def _line(study: Study, one: Published, group: Group, label: str, record: Record) -> tuple[Cell, ...]:
+    metric = _METRICS[one.metric]
+    values = list(study.values(group, label, metric).values())
+    mean, deviation = fmean(values), statistics.spread(values)
+    difference = mean - one.value / 100
+    signed = metric is BWT
+    ours = percent(mean, signed) + ("" if deviation is None else f" ± {percent(deviation)}")
+    return (
+        Cell(group.title),
+        Cell(label),
+        Cell(metric.short),
+        Cell(percent(one.value / 100, signed) + one.spread_text, mark=_MARKS.get(one.trust, "")),
+        Cell("?" if one.n is None else str(one.n)),
+        Cell(ours),
+        Cell(str(len(values))),
+        Cell(percent(difference, signed=True)),
+        Cell(_within(difference, one.deviation, deviation)),
+        Cell(f"{one.source}, {one.where}"),
+        Cell("; ".join(differences(one, record)) or "same as far as known"),
+    )
+
+
+def _within(difference: float, theirs: float | None, ours: float | None) -> str:
+    if theirs is None or ours is None:
+        return "–"
+    return "yes" if abs(difference) <= sqrt((theirs / 100) ** 2 + ours**2) else "no"
+
+
+def differences(one: Published, record: Record) -> list[str]:
+    """What is known to differ between the published run and ours, or is not stated; never a claim of sameness."""
+    found = []
+    budget = record.budget
+    if one.network != record.network:
+        found.append(f"network {one.network}" if one.network else "network not stated")
+    length = next((f"{value} {key}" for key in ("steps", "epochs") if (value := getattr(one, key))), "")
+    ours = next((f"{budget[key]} {key}" for key in ("steps", "epochs") if budget.get(key)), "")
+    if length != ours:
+        found.append(length or "budget not stated")
+    if one.batch_size != budget.get("batch_size") and length:
+        found.append(f"batch {one.batch_size or 'not stated'}")
+    return [*found, *([one.other] if one.other else [])]
