@@ -1,0 +1,243 @@
+"""InterContiNet: boxes are nested, what they certify survives, phases do what they say."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from benchmarks.samples import Samples
+from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Budget, Scenario, StreamSpec, Task
+from methods.base import Certifying
+from methods.intercontinet import InterContiNet, ReleasedInterContiNet
+from methods.nets.boxed import BoxedNetwork
+from methods.nets.contraction import Gate, easiest_loss, evenly, largest_factor
+from methods.nets.interval_weights import head_names, moved, nested, scale, shift
+from methods.nets.intervals import Interval, certified, contains
+
+TASKS, SIZE = 3, 6
+
+
+def spec(scenario: Scenario) -> StreamSpec:
+    return StreamSpec("test", scenario, TASKS, 2, (1, 2, SIZE // 2), "mlp-12-8")
+
+
+def samples(t: int, scenario: Scenario, n: int = 120) -> Samples:
+    """Two classes a task, told apart by pixel 2 t being brighter than the next one or not."""
+    g = torch.Generator().manual_seed(t)
+    y = torch.randint(2, (n,), generator=g)
+    x = 0.3 * torch.rand(n, SIZE, generator=g)
+    x[torch.arange(n), 2 * t + y] += 0.7
+    labels = y + 2 * t if scenario is CIL else y
+    return Samples(x.view(n, 1, 2, SIZE // 2), torch.arange(n), labels, t)
+
+
+def task(t: int, scenario: Scenario, steps: int = 60) -> Task:
+    data = samples(t, scenario)
+    return Task(t, data, data, Budget(20, steps=steps), order_seed=t)
+
+
+def trained(
+    scenario: Scenario, tasks: int = TASKS, cls: type[InterContiNet] = InterContiNet, **config
+) -> InterContiNet:
+    method = cls(spec(scenario), cls.Config(lr=0.3, **config))
+    for t in range(tasks):
+        method.begin(task(t, scenario))
+        method.learn(task(t, scenario))
+    return method
+
+
+def certain(method: InterContiNet, scenario: Scenario, t: int) -> Tensor:
+    data = samples(t, scenario, 300)
+    return certified(Interval(*method.bounds(data.x, t if scenario is TIL else None)), data.labels)
+
+
+def right(method: InterContiNet, scenario: Scenario, t: int) -> Tensor:
+    data = samples(t, scenario, 300)
+    return method.predict(data.x, t if scenario is TIL else None).argmax(1) == data.labels
+
+
+@pytest.mark.parametrize("scenario", sorted(ALL_SCENARIOS))
+def test_what_was_certified_stays_right_sample_by_sample(scenario: Scenario):
+    method = InterContiNet(spec(scenario), InterContiNet.Config(lr=0.3))
+    promised: list[Tensor] = []
+    for t in range(TASKS):
+        before = method.model.box
+        method.begin(task(t, scenario))
+        method.learn(task(t, scenario))
+        if t:
+            assert bool(contains(before, method.model.box).all()), "the box left the old one"
+        promised.append(certain(method, scenario, t))
+        for s, promise in enumerate(promised):
+            assert bool(right(method, scenario, s)[promise].all()), f"task {s} after task {t}"
+            assert bool(certain(method, scenario, s)[promise].all()), "a smaller box certifies no less"
+    assert promised[0].float().mean() > 0.3, "the certificate says nothing"
+    assert all(claim.contained and not claim.reason for claim in method.audit())
+    assert isinstance(method, Certifying)
+
+
+def test_it_learns_every_task_with_heads_of_points():
+    method = trained(TIL)
+    assert min(right(method, TIL, t).float().mean() for t in range(TASKS)) > 0.9
+    assert [n for n in head_names(method.model.net) if n in method.model.layout.shapes] == []
+    heads = method.model.points()["layers.2.weight"].detach().clone()
+    more = trained(TIL, tasks=2)
+    assert not torch.equal(heads[4:], more.model.points()["layers.2.weight"][4:]), "the last head was not trained"
+    assert torch.equal(heads[:4], more.model.points()["layers.2.weight"][:4]), "an old head moved"
+
+
+def test_the_threshold_is_met_on_training_data():
+    method = trained(DIL, threshold=0.7)
+    for share in method.certified_at_end:
+        assert share > 0
+    box = method.model.box
+    accuracy = method._certified_share(task(2, DIL), Interval.point(method.model.centres()))
+    assert method._certified_share(task(2, DIL), box) >= 0.7 * accuracy
+
+
+def test_released_settings_do_not_meet_it():
+    method = trained(TIL, tasks=1, cls=ReleasedInterContiNet)
+    assert method.certified_at_end[0] < 0.1
+    assert method.widths[0] > 1.5, "the box is nearly the first one"
+
+
+def test_bounds_have_the_shape_of_predictions_and_hold_them():
+    for scenario, shape in ((TIL, (7, 2)), (DIL, (7, 2)), (CIL, (7, 4))):
+        method = trained(scenario, tasks=2)
+        x = samples(0, scenario).x[:7]
+        lower, upper = method.bounds(x, 1 if scenario is TIL else None)
+        logits = method.predict(x, 1 if scenario is TIL else None)
+        assert lower.shape == upper.shape == logits.shape == shape
+        assert bool(contains(Interval(lower, upper), logits).all())
+
+
+def test_classes_to_come_are_rivals_of_a_certificate_in_cil():
+    method = trained(CIL, tasks=1, mask_unseen=True)
+    x = samples(0, CIL).x
+    _, upper = method.bounds(x)
+    unseen = method.model.bounds(method.model.box, x, True).upper[:, 2:]
+    assert bool((upper >= unseen.amax(1, keepdim=True)).all())
+
+
+def test_an_escaped_weight_and_a_moved_head_void_the_claim():
+    method = trained(TIL, tasks=2)
+    with torch.no_grad():
+        method.model.net.layers[0].weight[0, :2] += 100.0
+        method.model.net.layers[2].bias[2] += 0.25
+    first, second = method.audit()
+    assert (first.contained, first.outside) == (False, 2)
+    assert first.drift == 0.0 and second.drift == pytest.approx(0.25)
+    assert "2 weights left the box" in first.reason and "0.25" in second.reason
+
+
+def test_state_survives_saving_and_the_rest_of_the_run_is_the_same():
+    method = trained(DIL, tasks=2)
+    other = InterContiNet(spec(DIL), method.config, seed=5)
+    other.load_state_dict(method.state_dict())
+    for m in (method, other):
+        m.begin(task(2, DIL))
+        m.learn(task(2, DIL))
+    x = samples(0, DIL).x
+    for mine, theirs in zip((*method.bounds(x), method.predict(x)), (*other.bounds(x), other.predict(x)), strict=True):
+        assert torch.equal(mine, theirs)
+    assert method.audit() == other.audit()
+
+
+def test_counts_leave_out_what_only_the_audit_reads():
+    method = trained(TIL, tasks=2)
+    weights = sum(p.numel() for p in method.model.net.parameters())
+    boxed = method.model.lower.numel()
+    assert weights - boxed == 8 * 6 + 6
+    assert method.parameters_trained() == weights + boxed
+    assert method.parameters_stored() == weights + 2 * boxed
+
+
+def test_a_budget_of_one_step_still_ends_in_a_sound_box():
+    method = InterContiNet(spec(DIL), InterContiNet.Config())
+    for t in range(2):
+        method.begin(task(t, DIL, steps=1))
+        method.learn(task(t, DIL, steps=1))
+    assert all(claim.contained for claim in method.audit())
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_a_closed_gate_does_not_step(kind: str):
+    method = trained(
+        TIL, tasks=1, threshold=0.0, expansion=0.0, fit_box=False, start_fitted=False, scale_optimizer=kind
+    )
+    kept = torch.sigmoid(torch.tensor(5.0))
+    assert torch.allclose(method.model.box.width, 2 * kept * torch.ones(()), atol=1e-5)
+
+
+def test_the_middle_network_alone_decides_the_shift_phase():
+    """Bounds computed for the official gate change nothing in the phases that train the middle."""
+    ends = [trained(DIL, tasks=2, official_gate=gate, contraction_share=0.0) for gate in (False, True)]
+    assert torch.equal(ends[0].model.centres(), ends[1].model.centres())
+
+
+def test_batch_norm_statistics_stay_as_the_first_task_left_them():
+    class Normed(InterContiNet):
+        def network(self, n_outputs=None):
+            outputs = self.spec.n_outputs if n_outputs is None else n_outputs
+            return nn.Sequential(nn.Flatten(), nn.Linear(SIZE, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, outputs))
+
+    method = Normed(spec(DIL), Normed.Config(lr=0.1))
+    method.begin(task(0, DIL))
+    method.learn(task(0, DIL))
+    before = method.model.statistics().clone()
+    assert not torch.equal(before, torch.cat([torch.zeros(9), torch.ones(9)]))
+    method.begin(task(1, DIL))
+    method.learn(task(1, DIL))
+    assert torch.equal(before, method.model.statistics())
+    assert [claim.reason for claim in method.audit()] == ["", ""]
+    method.model.net[2].running_mean += 1
+    assert "statistics moved" in method.audit()[0].reason
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.booleans(), st.sampled_from([0.0, 1e-9, 1e-3, 1.0, 100.0]))
+def test_every_shift_and_scale_stays_in_the_box(seed: int, normalised: bool, size: float):
+    g = torch.Generator().manual_seed(seed)
+    centre, u, v = (torch.randn(50, generator=g) for _ in range(3))
+    radius = size * torch.rand(50, generator=g)
+    outer = Interval.around(centre, radius)
+    new = nested(moved(centre, radius, 10 * u, 10 * v, normalised), outer)
+    assert bool(contains(outer, new).all()) and bool((new.lower <= new.upper).all())
+    s = shift(10 * u, radius, normalised)
+    assert bool((s.abs() + scale(10 * v, s) <= 1 + 1e-6).all())
+
+
+def test_shrinking_a_boxed_network_moves_it_and_reports_nothing_outside():
+    model = BoxedNetwork(nn.Linear(3, 2), [], 0.5)
+    assert model.shrink(model.centres() + 10.0, torch.full((8,), 10.0)) == 0
+    assert torch.equal(model.centres(), model.upper), "the middle is cut back to the wall"
+    assert model.astray() == 0
+
+
+def test_the_gate_averages_late_batches_and_opens_on_no_right_answer():
+    gate = Gate(0.5, 2, True, torch.device("cpu"))
+    gate.observe(torch.tensor(1.0), torch.tensor(0.4))
+    assert bool(gate.open())
+    gate.observe(torch.tensor(1.0), torch.tensor(0.8))
+    assert not bool(gate.open())
+    for certain_share in (0.3, 0.3):
+        gate.observe(torch.tensor(1.0), torch.tensor(certain_share))
+    assert bool(gate.open()) and torch.allclose(gate.means(), torch.tensor([1.0, 0.3]))
+    for zero_is_open in (True, False):
+        gate = Gate(0.5, 2, zero_is_open, torch.device("cpu"))
+        gate.observe(torch.tensor(0.0), torch.tensor(0.0))
+        assert bool(gate.open()) is zero_is_open
+
+
+@given(st.floats(0, 1.5))
+def test_largest_factor(limit: float):
+    found = largest_factor(lambda factor: factor <= limit)
+    assert found <= max(limit, 0) and found >= min(1.0, limit * 0.98 if limit > 1e-11 else 0.0)
+
+
+def test_easiest_samples_and_even_indices():
+    worst, y = torch.tensor([[5.0, 0.0], [0.0, 5.0], [1.0, 0.0]]), torch.tensor([0, 0, 0])
+    best = nn.functional.cross_entropy(worst[[0, 2]], y[[0, 2]])
+    assert torch.allclose(easiest_loss(worst, y, 0.67), best)
+    assert evenly(10, 4, torch.device("cpu")).tolist() == [0, 3, 6, 9]
+    assert evenly(3, 100, torch.device("cpu")).tolist() == [0, 1, 2]
