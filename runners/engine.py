@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from runners import cpu
 from runners.cells import Job
 from runners.events import Emit, Event, Kind
 from runners.folder import StorageError
@@ -30,11 +31,9 @@ class InlineEngine:
         self.threads = threads
 
     def run(self, jobs: Sequence[Job], emit: Emit) -> None:
-        import torch
-
         from runners.execution import run_cell
 
-        torch.set_num_threads(self.threads)
+        cpu.prepare(self.threads)
         for index, job in enumerate(jobs):
 
             def tell(event: Event, index: int = index) -> None:

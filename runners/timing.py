@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import catalogue
 from benchmarks.types import Budget, Scenario
-from runners.allocator import keep_freed_memory
+from runners import cpu
 from runners.settings import configure
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def measure(order: Order) -> Result:
     from benchmarks.stream import open_stream
     from methods import registry
 
-    keep_freed_memory()
-    torch.set_num_threads(order.threads)
+    cpu.prepare(order.threads)
     benchmark = catalogue.find(order.benchmark)
     if order.n_tasks:
         benchmark = replace(benchmark, n_tasks=order.n_tasks)

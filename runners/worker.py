@@ -16,7 +16,7 @@ import threading
 import time
 from typing import TextIO
 
-from runners.allocator import keep_freed_memory
+from runners import cpu
 from runners.cells import Job
 from runners.events import Event, Kind
 from runners.records import Status
@@ -47,13 +47,10 @@ def main() -> None:
     os.dup2(2, 1)
     jobs: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
-    import torch
-
     from runners.execution import run_cell
     from runners.folder import StorageError
 
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    keep_freed_memory()
+    cpu.prepare(int(os.environ["OMP_NUM_THREADS"]))
     emit = EventPipe(pipe)
     while True:
         emit(Event(Kind.READY))
