@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks import catalogue, data
+from benchmarks.files import files_of
 from runners.cells import Cell, Conditions, Job
 from runners.engine import Engine
 from runners.events import Event, Kind
@@ -113,7 +114,9 @@ def _lacking_data(jobs: Sequence[Job], conditions: Conditions) -> dict[str, str]
     folder = Path(conditions.data_dir) if conditions.data_dir else None
     problems = {}
     for dataset in dict.fromkeys(map(_dataset, jobs)):
-        problem = data.check(dataset, folder) or _complaint(lambda name=dataset: data.load(name, folder, download=True))
+        problem = data.check(dataset, folder)
+        if problem is None and files_of(dataset):
+            problem = _complaint(lambda name=dataset: data.load(name, folder, download=True))
         if problem is not None:
             problems[dataset] = problem
     return problems

@@ -74,8 +74,10 @@ def _length(budget: Budget) -> int:
 
 
 def in_words(seconds: float) -> str:
-    """`42 s`, `3 min 20 s`, `5 h 10 min`."""
+    """`0.2 s`, `42 s`, `3 min 20 s`, `5 h 10 min`."""
     whole = round(seconds)
+    if whole < 10:
+        return f"{seconds:.1f} s"
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

@@ -72,7 +72,7 @@ class Evaluator:
             answers = logits.shape[1]
             right += (logits.argmax(1) == batch.y).sum()
             broken += torch.isnan(logits).any()
-            if inferred is not None:
+            if inferred is not None and infer is not None:
                 inferred += (infer(batch.x) == j).sum()
         certified, width = self._certificate(samples, j, answers) if learnt and self.certifies else (None, None)
         return _Counts(len(samples), right, broken, certified, inferred, width)

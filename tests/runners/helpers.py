@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -65,11 +66,11 @@ def tables(results: Path) -> dict[str, str]:
     }
 
 
-def compare_here(results: Path, *, engine: str = "inline", **options: object) -> tuple[int, str]:
+def compare_here(results: Path, **options: Any) -> tuple[int, str]:
     """The compare command in this process: exit code and what it printed."""
     console = Console(file=io.StringIO(), width=200)
-    defaults = {"suites": ("quick",), "device": "cpu", "report": False, "budget_scale": 0.02}
-    code = run(Options(results=results, engine=engine, **{**defaults, **options}), console)  # type: ignore[arg-type]
+    defaults = {"suites": ("quick",), "engine": "inline", "device": "cpu", "report": False, "budget_scale": 0.02}
+    code = run(Options(results=results, **{**defaults, **options}), console)
     return code, console.file.getvalue()  # type: ignore[attr-defined]
 
 

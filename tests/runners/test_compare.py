@@ -12,8 +12,8 @@ import pytest
 from runners.records import Record
 from tests.runners.helpers import call, command, compare_here, environment, tables
 
-GRID = ("--methods", "ewc,hnet", "--scenarios", "til,cil", "--seeds", "1", "--budget-scale", "0.1", "--no-report")
-OPTIONS = {"methods": ("ewc", "hnet"), "seeds": 1, "budget_scale": 0.1}
+GRID = ("--methods", "ewc,si", "--scenarios", "til,cil", "--seeds", "1", "--budget-scale", "0.2", "--no-report")
+OPTIONS = {"methods": ("ewc", "si"), "seeds": 1, "budget_scale": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def undisturbed(tmp_path_factory) -> dict[str, str]:
 
 def begin(results: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(*GRID, "--results", results),
+        command(*GRID, "--workers", "1", "--results", results),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -51,12 +51,12 @@ def test_a_killed_run_goes_on_and_equals_an_undisturbed_one(tmp_path, undisturbe
     process.communicate()
     assert tables(tmp_path) != undisturbed
     before = {file: file.read_text() for file in tmp_path.rglob("cell.json")}
-    again = call(*GRID, "--results", tmp_path)
+    again = call(*GRID, "--engine", "inline", "--results", tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
     assert tables(tmp_path) == undisturbed
     finished = {file: text for file, text in before.items() if Record.from_json(text).status.finished}
     assert all(file.read_text() == text for file, text in finished.items())
-    third = call(*GRID, "--results", tmp_path)
+    third = call(*GRID, "--engine", "inline", "--results", tmp_path)
     assert third.stdout.splitlines()[0] == "4 cells: 4 finished before, 0 to run"
 
 
@@ -69,7 +69,7 @@ def test_an_interrupt_ends_cleanly_and_the_same_command_goes_on(tmp_path, undist
     assert process.returncode == 130
     assert output.splitlines()[-1] == "stopped; the same command goes on where it stopped"
     assert "Traceback" not in output
-    assert call(*GRID, "--results", tmp_path).returncode == 0
+    assert call(*GRID, "--engine", "inline", "--results", tmp_path).returncode == 0
     assert tables(tmp_path) == undisturbed
 
 

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from runners.cells import Conditions, Job
+from runners.display import Display
+from runners.driver import Outcome
+from runners.estimate import estimate, in_words
+from runners.events import Event, Kind
+from runners.records import Status
+from tests.runners.helpers import cells, compare_here
+
+
+def jobs(n: int) -> list[Job]:
+    return [Job(cell, Path("folder"), Conditions()) for cell in cells("finetune", seeds=n)]
+
+
+def shown(display: Display) -> str:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+    console.print(display.render())
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def printed(display: Display) -> str:
+    return display.console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def a_display(terminal: bool) -> Display:
+    return Display(Console(file=io.StringIO(), width=120, force_terminal=terminal, color_system=None))
+
+
+def test_a_row_for_each_cell_in_progress_and_counts_by_status():
+    display, (first, second, third) = a_display(terminal=True), jobs(3)
+    display.planned([first, second], [Outcome(third.cell, Path("f"), Status.DONE, None, cached=True)])
+    for job in (first, second):
+        display.heard(job, Event(Kind.STARTED, task=0))
+    display.heard(first, Event(Kind.TASK_DONE, task=1, accuracy=0.987))
+    display.heard(first, Event(Kind.PROGRESS, task=2, step=50, steps=100, loss=0.125))
+    text = shown(display)
+    assert "1/3 cells (1 finished before)  done 1" in text
+    row = next(line for line in text.splitlines() if "seed 0" in line)
+    assert "3/5" in row and "0.125" in row and "98.7 %" in row
+    assert sum("split-digits til finetune" in line for line in text.splitlines()) == 2
+    display.heard(first, Event(Kind.ENDED, status=Status.DIVERGED, reason="the loss [nan] of task 2"))
+    text = shown(display)
+    assert "2/3 cells" in text and "diverged 1" in text and "seed 0" not in text
+    assert (
+        "[2/3] diverged  split-digits til finetune seed 0  the loss [nan] of task 2" in display.console.file.getvalue()
+    )  # type: ignore[attr-defined]
+
+
+def test_time_left_counts_from_where_the_cell_went_on(monkeypatch):
+    display, [job] = a_display(terminal=True), jobs(1)
+    now = 1000.0
+    monkeypatch.setattr("runners.display.time.monotonic", lambda: now)
+    display.planned([job], [])
+    display.heard(job, Event(Kind.STARTED, task=2))
+    now += 10.0
+    display.heard(job, Event(Kind.PROGRESS, task=3, step=0, steps=10, loss=1.0))
+    assert "20 s" in shown(display)  # one task of the three left took ten seconds
+
+
+def test_a_cell_that_runs_elsewhere_says_so():
+    display, [job] = a_display(terminal=True), jobs(1)
+    display.planned([job], [])
+    display.heard(job, Event(Kind.ELSEWHERE))
+    assert "running elsewhere" in shown(display)
+
+
+def test_plain_output_has_one_line_for_each_end_and_nothing_else():
+    display, [job] = a_display(terminal=False), jobs(1)
+    with display:
+        display.planned([job], [])
+        display.heard(job, Event(Kind.STARTED, task=0))
+        display.heard(job, Event(Kind.PROGRESS, task=0, step=1, steps=2, loss=1.0))
+        display.heard(job, Event(Kind.TASK_DONE, task=4, accuracy=0.5))
+        display.heard(job, Event(Kind.ENDED, status=Status.DONE))
+    lines = printed(display).splitlines()
+    assert lines[0] == "1 cells: 0 finished before, 1 to run"
+    assert len(lines) == 2 and lines[1].startswith("[1/1] done      split-digits til finetune seed 0  accuracy 50.0 %")
+
+
+def test_an_event_survives_the_pipe():
+    event = Event(Kind.ENDED, 3, task=1, status=Status.OOM, reason="r", loss=0.5)
+    assert Event.from_json(event.to_json()) == event
+
+
+def test_durations_in_words():
+    assert [in_words(s) for s in (0.25, 9.96, 42, 200, 18_600)] == ["0.2 s", "10 s", "42 s", "3 min 20 s", "5 h 10 min"]
+
+
+def test_an_estimate_scales_with_the_budget_and_the_workers(tmp_path):
+    compare_here(tmp_path, methods=("finetune",), seeds=1)
+    [cell] = cells("finetune", steps=600)
+    one = estimate([cell] * 10, tmp_path, workers=1)
+    assert one.unknown == 0 and one.seconds > 0
+    longer = estimate([replace(cell, budget=replace(cell.budget, steps=1200))] * 10, tmp_path, workers=1)
+    assert longer.seconds == pytest.approx(2 * one.seconds)
+    assert estimate([cell] * 10, tmp_path, workers=2).seconds == pytest.approx(one.seconds / 2)
+    assert estimate([cell], tmp_path, workers=2).seconds == pytest.approx(one.seconds / 10)
+    assert estimate(cells("joint"), tmp_path, workers=1).unknown == 1
