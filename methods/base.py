@@ -100,7 +100,7 @@ class Method(ABC):
             return f"{cls.name} is not defined in {spec.scenario}"
         return None
 
-    def build(self) -> None:
+    def build(self) -> None:  # noqa: B027 - a method without parameters needs none
         """Make networks and parameters (called once, with the generator seeded)."""
 
     def begin(self, task: Task) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ class Hypernetwork(nn.Module):
     def __init__(self, n_inputs: int, hidden: tuple[int, ...], n_outputs: int, activation: str = "relu") -> None:
         super().__init__()
         sizes = (n_inputs, *hidden)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.output = OutputLayer(sizes[-1], n_outputs)
         self.activation = ACTIVATIONS[activation]
 

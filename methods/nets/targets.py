@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ class MLP(nn.Module):
     def __init__(self, n_inputs: int, hidden: tuple[int, ...], n_outputs: int) -> None:
         super().__init__()
         sizes = (n_inputs, *hidden, n_outputs)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
