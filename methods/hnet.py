@@ -9,7 +9,7 @@ In DIL and CIL the embedding with the least predictive entropy is used (HNET+ENT
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -138,7 +138,7 @@ class HNET(Method):
 
 
 @torch.no_grad()
-def next_step(optimizer: torch.optim.Adam, parameters: list[Tensor], gradients: tuple[Tensor, ...]) -> list[Tensor]:
+def next_step(optimizer: torch.optim.Adam, parameters: Sequence[Tensor], gradients: tuple[Tensor, ...]) -> list[Tensor]:
     """The change Adam would make with these gradients and its present moments; nothing is changed.
 
     As in the authors' look-ahead, eps joins the root of the second moment before its bias correction

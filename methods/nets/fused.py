@@ -144,7 +144,7 @@ class OutputAdam:
         self._adam(self.bias, grad, *self.bias_moments)
 
     def _adam(self, value: Tensor, grad: Tensor, mean: Tensor, square: Tensor) -> None:
-        torch._fused_adam_(
+        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage] - what torch.optim.Adam(fused=True) calls
             [value], [grad], [mean], [square], [], [self.steps],
             amsgrad=False, lr=self.lr, beta1=self.betas[0], beta2=self.betas[1],
             weight_decay=0.0, eps=self.eps, maximize=False,

@@ -48,6 +48,7 @@ class Hypernetwork(nn.Module):
         of a box after a ReLU is the midpoint of its image, so it depends on the radius. Needs ReLU.
         """
         for layer in self.hidden:
+            assert isinstance(layer, nn.Linear)
             middle = nn.functional.linear(centres, layer.weight, layer.bias)
             spread = nn.functional.linear(radii, layer.weight.abs())
             lower, upper = torch.relu(middle - spread), torch.relu(middle + spread)
