@@ -82,8 +82,8 @@ def linear(
     no input straddles zero, for point inputs and for point weights; sound everywhere.
     rounded: widen by what rounding may have cost, here and in any point evaluation of the layer.
     """
-    unit = _unit_roundoff(weight.lower, torch.backends.cuda.matmul.allow_tf32)
-    return _layer(F.linear, x, weight, bias, nonnegative, weight.lower.shape[1] * unit if rounded else 0.0)
+    roundoff = _roundoff(weight.lower.shape[1], weight.lower, "matmul") if rounded else 0.0
+    return _layer(F.linear, x, weight, bias, nonnegative, roundoff)
 
 
 def conv2d(
@@ -103,9 +103,9 @@ def conv2d(
     def convolve(a: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         return F.conv2d(a, w, b, stride, padding, dilation, groups)
 
-    unit = _unit_roundoff(weight.lower, torch.backends.cudnn.allow_tf32)
     terms = math.prod(weight.lower.shape[1:])
-    return _layer(convolve, x, weight, bias, nonnegative, terms * unit if rounded else 0.0)
+    roundoff = _roundoff(terms, weight.lower, "conv") if rounded else 0.0
+    return _layer(convolve, x, weight, bias, nonnegative, roundoff)
 
 
 def _layer(
@@ -158,11 +158,23 @@ def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.clamp(min=0), x.clamp(max=0)
 
 
-def _unit_roundoff(like: Tensor, tf32_allowed: bool) -> float:
-    """Unit roundoff of products on the tensor's device; TF32 keeps 10 bits of each factor."""
-    if like.is_cuda and like.dtype == torch.float32 and tf32_allowed:
-        return 2.0**-9
-    return torch.finfo(like.dtype).eps / 2
+def _roundoff(terms: int, like: Tensor, operation: str) -> float:
+    """Relative rounding error of a sum of `terms` products on the tensor's device, with its reduced precision."""
+    error = terms * torch.finfo(like.dtype).eps / 2
+    if like.dtype == torch.float32:
+        error += _INPUT_ROUNDOFF.get(_precision(like.is_cuda, operation), 0.0)
+    return error
+
+
+_INPUT_ROUNDOFF = {"tf32": 2.0**-9, "bf16": 2.0**-6}
+"""Both factors of a product rounded to 10 or 7 bits first (and twice that, for rounding towards zero)."""
+
+
+def _precision(is_cuda: bool, operation: str) -> str:
+    if not is_cuda:
+        return getattr(torch.backends.mkldnn, operation).fp32_precision
+    backend = torch.backends.cuda if operation == "matmul" else torch.backends.cudnn
+    return getattr(backend, operation).fp32_precision
 
 
 def multiply(a: Interval, b: Interval) -> Interval:

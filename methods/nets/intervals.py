@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.proxy import TraceError
 from torch.nn import functional as F
 
 from benchmarks.types import UserError
@@ -220,6 +221,7 @@ class _Propagation:
     def _function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = target if isinstance(target, str) else target.__name__
         values = [arg for arg in args if isinstance(arg, _Value)]
+        first: Any = args[0] if args else None
         call = _method(target) if isinstance(target, str) else target
         if not values:
             parts = [arg for arg in args[:1] if isinstance(arg, list | tuple)]
@@ -238,11 +240,11 @@ class _Propagation:
             return self._functional_linear(*args, **kwargs)
         if target is F.dropout and not kwargs.get("training", args[2] if len(args) > 2 else True):
             return values[0]
-        if len(values) == 1 and isinstance(args[0], _Value) and name in _MONOTONE_FUNCTIONS | _KEEPS_SIGN_FUNCTIONS:
+        if len(values) == 1 and isinstance(first, _Value) and name in _MONOTONE_FUNCTIONS | _KEEPS_SIGN_FUNCTIONS:
             kwargs = {key: value for key, value in kwargs.items() if key != "inplace"}
             call = _method(target.rstrip("_")) if isinstance(target, str) else call
-            bounds = monotone(lambda value: call(value, *args[1:], **kwargs), args[0].bounds)
-            keeps = args[0].nonnegative and name not in _MONOTONE_FUNCTIONS
+            bounds = monotone(lambda value: call(value, *args[1:], **kwargs), first.bounds)
+            keeps = first.nonnegative and name not in _MONOTONE_FUNCTIONS
             return _Value(bounds, keeps or name in _NONNEGATIVE_FUNCTIONS)
         raise UserError(f"interval bounds: no bound is known for the operation {name!r}")
 
@@ -259,7 +261,7 @@ def _traced(network: nn.Module) -> fx.Graph:
     if graph is None:
         try:
             graph = fx.Tracer().trace(network)
-        except (fx.proxy.TraceError, TypeError) as error:
+        except (TraceError, TypeError) as error:
             raise UserError(f"interval bounds: {type(network).__name__} cannot be traced: {error}") from error
         _GRAPHS[network] = graph
     return graph
@@ -283,7 +285,7 @@ def _dropped(module: nn.Module, x: _Value) -> _Value:
     return _Value(monotone(lambda value: value * mask, x.bounds), x.nonnegative)
 
 
-def _joined(parts: list[_Value], dim: int = 0) -> _Value:
+def _joined(parts: Sequence[_Value], dim: int = 0) -> _Value:
     bounds = [part.bounds for part in parts]
     lower, upper = (torch.cat(side, dim) for side in zip(*bounds, strict=True))
     return _Value(Interval(lower, upper), all(part.nonnegative for part in parts))
