@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.types import UserError
 from reports.load import Problem, Records, load
+from reports.page import page
 from reports.paper import Paper, paper
 from reports.render import to_csv, to_latex, to_markdown
 from reports.study import Study, study
@@ -31,6 +32,7 @@ class Report:
 
     folder: Path
     pdf: Path
+    html: Path
     markdown: Path
     cells: Path
     """cells.csv: one line a cell with every metric and the folder of its record."""
@@ -41,23 +43,27 @@ class Report:
     """Folders that could not be read."""
 
 
-def build_report(results: Path, out: Path | None = None, *, cells: Sequence[Path] | None = None) -> Report:
+def build_report(
+    results: Path, out: Path | None = None, *, cells: Sequence[Path] | None = None, compare: Path | None = None
+) -> Report:
     """Write the report of all records below `results`, or of the folders `cells` only, into `out`.
 
-    Default `out`: results/report. The old report is replaced when the new one is whole. Raises UserError
-    where there is no record, or `out` cannot be written.
+    Default `out`: results/report. compare: another results folder, from before a change; the report then says what
+    the change did. The old report is replaced when the new one is whole. Raises UserError where there is no record,
+    or `out` cannot be written.
     """
     results = Path(results)
     out = results / "report" if out is None else Path(out)
     records = load(results, cells)
+    before = None if compare is None else study(load(Path(compare)))
     with _replacing(out) as folder:
-        _write(study(records), folder)
+        _write(study(records), folder, before)
     return _report(out, records)
 
 
-def _write(found: Study, folder: Path) -> None:
+def _write(found: Study, folder: Path, before: Study | None) -> None:
     figures = _save_figures(found, folder / "figures")
-    document = paper(found, figures)
+    document = paper(found, figures, before)
     found.frame.to_csv(folder / "cells.csv", index=False)
     _write_tables(document, folder)
     source = folder / "source"
@@ -66,6 +72,7 @@ def _write(found: Study, folder: Path) -> None:
     template = resources.files("reports").joinpath("paper.typ").read_text(encoding="utf-8")
     (source / "report.typ").write_text(template, encoding="utf-8")
     compile_pdf(source / "report.typ", folder / "report.pdf")
+    (folder / "report.html").write_text(page(found, document.data, figures, folder), encoding="utf-8")
 
 
 def compile_pdf(template: Path, pdf: Path) -> None:
@@ -178,6 +185,7 @@ def _report(out: Path, records: Records) -> Report:
     return Report(
         folder=out,
         pdf=out / "report.pdf",
+        html=out / "report.html",
         markdown=out / "report.md",
         cells=out / "cells.csv",
         csv=every("tables/*.csv"),

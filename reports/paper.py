@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reports import metrics, statistics
+from reports.before_after import change_table
 from reports.findings import count, findings, join
 from reports.guarantees import guarantee_table
 from reports.metrics import AIA, FORGETTING, FWT, LA
@@ -41,8 +42,11 @@ class Paper:
     tables: tuple[Table, ...]
 
 
-def paper(study: Study, figures: Sequence[dict[str, Any]]) -> Paper:
-    """`figures`: what the template needs of each figure (stem, path, caption, width, appendix)."""
+def paper(study: Study, figures: Sequence[dict[str, Any]], before: Study | None = None) -> Paper:
+    """`figures`: what the template needs of each figure (stem, path, caption, width, appendix).
+
+    before: another study to set beside this one.
+    """
     body = _Blocks()
     drawn = [figure["stem"] for figure in figures]
 
@@ -53,6 +57,11 @@ def paper(study: Study, figures: Sequence[dict[str, Any]]) -> Paper:
     for sentence in _setting(study):
         body.paragraph(sentence)
     body.table(setting_table(study))
+    if before:
+        body.heading("Before and after")
+        table = change_table(before, study, before.source.root.name)
+        body.paragraph(f"{_range('tab', [table.stem])} compares these results with those of another folder.")
+        body.table(table)
     body.heading("Results")
     tables = main_tables(study)
     body.paragraph(f"{_how_to_read(study)} The numbers are in {_range('tab', [table.stem for table in tables])}.")
@@ -70,17 +79,14 @@ def paper(study: Study, figures: Sequence[dict[str, Any]]) -> Paper:
         body.paragraph(f"{GUARANTEE_WORDS} See {join(shown)}.")
         body.table(guarantee)
         body.figures(f for f in figures if f["stem"].split("-")[0] in {"certified", "widths"})
-    known = published_table(study)
-    if known:
-        body.heading("Published against ours")
-        body.paragraph(PUBLISHED_WORDS + f" See {_range('tab', [known.stem])}.")
-        body.table(known)
     cost = cost_table(study)
     if cost:
         body.heading("Cost")
         body.paragraph(f"Training and evaluation run on separate clocks; {_range('tab', [cost.stem])} has both.")
         body.table(cost)
     appendix = _appendix(study, figures)
+    if any(table.stem == "published" for table in appendix.tables):
+        body.paragraph(f"{_range('tab', ['published'])} in the appendix sets values from the literature beside ours.")
     data = {
         "title": TITLE,
         "subtitle": _subtitle(study),
@@ -145,6 +151,11 @@ def _appendix(study: Study, figures: Sequence[dict[str, Any]]) -> _Blocks:
         "0. Libraries differ on forgetting; this is the definition of Chaudhry et al. with the maximum over the rows "
         "before the last."
     )
+    known = published_table(study)
+    if known:
+        blocks.heading("Published against ours")
+        blocks.paragraph(PUBLISHED_WORDS)
+        blocks.table(known)
     blocks.heading("Hyperparameters")
     blocks.table(hyperparameters(study))
     blocks.heading("Environment")

@@ -89,10 +89,12 @@ def _whole(text: str) -> int | None:
 
 def published_table(study: Study) -> Table | None:
     """One line a published value that we have too; None where there is none."""
-    rows = [_line(study, *match) for match in _matches(study)]
-    if not rows:
+    found = list(_matches(study))
+    if not found:
         return None
-    marks = sorted({match[0].trust for match in _matches(study)} & {key for key, words in TRUSTED.items() if words})
+    before = [None, *(group for _, group, _, _ in found)]
+    rows = [_line(study, *match, named=match[1] != last) for match, last in zip(found, before, strict=False)]
+    marks = sorted({match[0].trust for match in found} & {key for key, words in TRUSTED.items() if words})
     notes = tuple(f"({_MARKS[trust]}) {TRUSTED[trust]}" for trust in marks)
     return Table(
         "published",
@@ -123,7 +125,7 @@ def _matches(study: Study) -> Iterator[tuple[Published, Group, str, Record]]:
                     yield one, group, label, record
 
 
-def _line(study: Study, one: Published, group: Group, label: str, record: Record) -> tuple[Cell, ...]:
+def _line(study: Study, one: Published, group: Group, label: str, record: Record, named: bool) -> tuple[Cell, ...]:
     metric = _METRICS[one.metric]
     values = list(study.values(group, label, metric).values())
     mean, deviation = fmean(values), statistics.spread(values)
@@ -131,7 +133,7 @@ def _line(study: Study, one: Published, group: Group, label: str, record: Record
     signed = metric is BWT
     ours = percent(mean, signed) + ("" if deviation is None else f" ± {percent(deviation)}")
     return (
-        Cell(group.title),
+        Cell(group.title if named else ""),
         Cell(label),
         Cell(metric.short),
         Cell(percent(one.value / 100, signed) + one.spread_text, mark=_MARKS.get(one.trust, "")),

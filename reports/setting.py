@@ -65,11 +65,11 @@ def hyperparameters(study: Study) -> Table:
         keys = list(dict.fromkeys(key for config in configs.values() for key in config))
         varies = [key for key in keys if len({repr(config.get(key)) for config in configs.values()}) > 1]
         common = {key: next(iter(configs.values())).get(key) for key in keys if key not in varies}
-        rows.append((label, "everywhere" if len(configs) > 1 else next(iter(configs)).title, _settings(common)))
+        rows.append((label, "everywhere" if len(configs) > 1 else next(iter(configs)).title, settings_text(common)))
         by_settings: dict[str, list[str]] = {}
         for group in study.groups:
             if group in configs and varies:
-                text = _settings({key: configs[group][key] for key in varies if key in configs[group]})
+                text = settings_text({key: configs[group][key] for key in varies if key in configs[group]})
                 by_settings.setdefault(text, []).append(group.title)
         rows += [("", "; ".join(where), text) for text, where in by_settings.items()]
     return Table(
@@ -81,7 +81,8 @@ def hyperparameters(study: Study) -> Table:
     )
 
 
-def _settings(config: Mapping[str, Any]) -> str:
+def settings_text(config: Mapping[str, Any]) -> str:
+    """`lr=0.001, beta=0.01`."""
     shown = (f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in config.items())
     return ", ".join(shown) or "none"
 
