@@ -109,6 +109,13 @@ def _significance(study: Study) -> Iterator[str]:
             f"gives p = {statistics.smallest_p(most):.3g} at best, and 6 seeds are needed for p < 0.05."
         )
         return
+    most, needed = max(test[3].n for test in able), statistics.ALPHA / len(able)
+    if statistics.smallest_p(most) > needed:
+        yield (
+            f"No lead of the best over the second can be significant: {count(len(able), 'comparison')} need "
+            f"p < {needed:.2g} (Holm), and {count(most, 'paired seed')} give {statistics.smallest_p(most):.2g} at best."
+        )
+        return
     adjusted = statistics.holm([test[3].p for test in able])
     clear = [test for test, p in zip(able, adjusted, strict=True) if p <= statistics.ALPHA]
     yield (

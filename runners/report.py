@@ -24,14 +24,15 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def report(
     results: Annotated[Path, typer.Argument(help="Folder of the records.")] = Path("results"),
     out: Annotated[Path | None, typer.Option(show_default="RESULTS/report", help="Folder of the report.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="Another results folder, from before a change.")] = None,
 ) -> None:
     """Tables, figures and a PDF of every record in a results folder; nothing is run."""
     from reports.build import build_report
 
     with command_line.interruptible():
-        written = build_report(results, out)
+        written = build_report(results, out, compare=compare)
     console = Console()
-    for path in (written.pdf, written.markdown, written.cells):
+    for path in (written.pdf, written.html, written.markdown, written.cells):
         console.print(str(path), soft_wrap=True, highlight=False, markup=False)
     for problem in written.problems:
         line = f"left out {problem.folder}: {problem.reason}"

@@ -165,6 +165,11 @@ def test_too_few_seeds_are_called_so(quick_results: Path) -> None:
     assert "24 of 30 claims" in words
 
 
+def test_too_few_seeds_for_so_many_comparisons_are_called_so(several_results: Path) -> None:
+    words = " ".join(findings(study(load(several_results))))
+    assert "9 comparisons need p < 0.0056 (Holm), and 6 paired seeds give 0.031 at best" in words
+
+
 def test_findings_name_the_winner_of_the_data(tmp_path: Path) -> None:
     for seed in range(8):
         for method, value in (("ewc", 0.7), ("hnet", 0.9)):
