@@ -112,7 +112,7 @@ def test_bounds_have_the_shape_of_predictions_and_hold_them():
 
 
 def test_classes_to_come_are_rivals_of_a_certificate_in_cil():
-    method = trained(CIL, tasks=1, mask_unseen=True)
+    method = trained(CIL, tasks=1)
     x = samples(0, CIL).x
     _, upper = method.bounds(x)
     unseen = method.model.bounds(method.model.box, x, True).upper[:, 2:]
