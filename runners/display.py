@@ -62,6 +62,7 @@ class Display:
         self.rows: dict[str, _Row] = {}
         self.counts: Counter[Status] = Counter()
         self.total = self.cached = self.ended = self.elsewhere = 0
+        self.started = False
         self.begun = time.monotonic()
         self._screen = Live(console=console, refresh_per_second=REFRESHES_PER_SECOND, get_renderable=self.render)
 
@@ -92,6 +93,7 @@ class Display:
 
     def heard(self, job: Job, event: Event) -> None:
         key, now = job.cell.key, time.monotonic()
+        self.started = True
         if event.kind is Kind.NOTE:
             self._line(escape(f"{job.cell.title}: {event.reason}"))
         elif event.kind is Kind.ELSEWHERE:
@@ -157,6 +159,8 @@ class Display:
             if self.counts[status]:
                 text.append(f"  {status} {self.counts[status]}", style=COLOURS[status])
         text.append(f"  {in_words(now - self.begun)}", style="dim")
+        if not self.rows and self.ended < self.total and not self.started:
+            text.append("  starting workers", style="dim")
         here = self.ended - self.cached
         if here > 0 and self.ended < self.total:
             left = (now - self.begun) / here * (self.total - self.ended)

@@ -73,7 +73,7 @@ def run_grid(
     """
     jobs, outcomes = plan(cells, results, conditions)
     lacking = _lacking_data(jobs, conditions)
-    outcomes += [_fail(job, lacking[_dataset(job)]) for job in jobs if _dataset(job) in lacking]
+    outcomes += [_fail(job, lacking[dataset]) for job in jobs if (dataset := _dataset(job)) in lacking]
     jobs = [job for job in jobs if _dataset(job) not in lacking]
     watcher.planned(jobs, outcomes)
     while jobs:
@@ -105,15 +105,17 @@ def _run_round(jobs: Sequence[Job], engine: Engine, watcher: Watcher) -> dict[in
     return outcomes
 
 
-def _dataset(job: Job) -> str:
-    return catalogue.find(job.cell.benchmark).dataset
+def _dataset(job: Job) -> str | None:
+    """The data set that a cell needs; None for one that will be skipped."""
+    benchmark = catalogue.find(job.cell.benchmark)
+    return None if job.cell.scenario in benchmark.undefined else benchmark.dataset
 
 
 def _lacking_data(jobs: Sequence[Job], conditions: Conditions) -> dict[str, str]:
     """Data sets that cannot be used, each with the sentence that says why; fetches what may be fetched."""
     folder = Path(conditions.data_dir) if conditions.data_dir else None
     problems = {}
-    for dataset in dict.fromkeys(map(_dataset, jobs)):
+    for dataset in dict.fromkeys(filter(None, map(_dataset, jobs))):
         problem = data.check(dataset, folder)
         if problem is None and files_of(dataset):
             problem = _complaint(lambda name=dataset: data.load(name, folder, download=True))
