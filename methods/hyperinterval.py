@@ -18,7 +18,14 @@ Deviations of the official code from the sound way, each a named option (default
     universal         "point": the network at the intersection's centre lies in every task's box;
                       "intersection": its box; "official": full radius, sticks out of the boxes
     bounds            "interval": sound; "endpoints": three forwards, not a bound (official for conv)
+    batch_norm        "running": running statistics of each task (DIL: of the first task, then frozen), so
+                      that bounds are sound and answers do not depend on the batch; "official": the
+                      statistics of whatever batch is at hand, in testing too (needs "endpoints")
     entropy           "vanilla" or "interval" (weighted by 1 / width); log-softmax, so 0 log 0 = 0
+
+Not taken over: dropout that is active in one iteration of each task; a universal embedding hidden in an
+empty intersection (it cannot be empty in the nested mode); the exchange rule in answers (the middle
+network answers); "custom_init", which has no effect in the official code.
 """
 
 from __future__ import annotations
@@ -31,9 +38,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from benchmarks.types import UserError
 from methods.base import CIL, DIL, Batch, Claim, Method, Task, register
 from methods.nets import inference
-from methods.nets.functional import FunctionalNetwork
+from methods.nets.functional import FunctionalNetwork, Statistics
 from methods.nets.fused import FusedAdam, Targets
 from methods.nets.hypernetwork import Hypernetwork
 from methods.nets.intervals import Interval, outward, worst_case
@@ -67,8 +75,18 @@ class HyperInterval(Method):
         """DIL: what is generated from the universal embedding."""
         bounds: Literal["interval", "endpoints"] = "interval"
         """How the interval target network is evaluated in training."""
+        batch_norm: Literal["running", "official"] = "running"
+        """Which statistics batch norm uses outside of training."""
         entropy: Literal["vanilla", "interval"] = "vanilla"
         """CIL: the score by which the task is inferred."""
+
+        def __post_init__(self) -> None:
+            if self.batch_norm == "official" and self.bounds == "interval":
+                raise UserError('hyperinterval: batch_norm = "official" has no sound bounds; set bounds = "endpoints"')
+            if not 0 <= self.kappa <= 1:
+                raise UserError(f"hyperinterval: kappa = {self.kappa} must lie in [0, 1]")
+            if self.eps < 0:
+                raise UserError(f"hyperinterval: eps = {self.eps} must not be negative")
 
     # -- parameters --------------------------------------------------------------------------------
 
@@ -80,6 +98,8 @@ class HyperInterval(Method):
         self.shapes = torch.full((tasks, c.embedding), 1 / c.embedding, device=self.device)
         """s_i: the radius is eps * softmax(s_i); learned in TIL, constant in the nested mode."""
         self.hypernetwork = Hypernetwork(c.embedding, c.hidden, self.target.n_weights).to(self.device)
+        self.statistics: list[Statistics] = []
+        """Batch norm's running statistics of each task; DIL has one set, that of the first task."""
         self.audit_boxes: list[Tensor] = []
         """Lower and upper weights (2, N) of each task, as they were when it was learnt."""
 
@@ -104,6 +124,8 @@ class HyperInterval(Method):
         embedding = nn.Parameter(self.embeddings[t : t + 1].clone())
         shape = nn.Parameter(self.shapes[t : t + 1].clone(), requires_grad=not self.nested)
         steps = task.budget.steps_for(len(task.train))
+        if not self.nested or not self.statistics:
+            self.statistics.append({name: s.clone() for name, s in self.target.first_statistics.items()})
         candidates = _selection(self, task, embedding, shape, steps)
         loss = self.loss(t, embedding, shape, steps)
 
@@ -153,17 +175,34 @@ class HyperInterval(Method):
 
     def classification(self, theta: Tensor, rho: Tensor, batch: Batch, kappa: Tensor) -> Tensor:
         """kappa CE(middle logits) + (1 - kappa) CE(worst-case logits) for weights theta -/+ rho (N,)."""
-        middle, bounds = self.logits(theta, rho, batch.x)
+        assert isinstance(batch.task, int)
+        middle, bounds = self.logits(theta, rho, batch.x, batch.task, training=not self.nested or batch.task == 0)
         y = self.within_task(batch.y, batch.task)
         return kappa * cross_entropy(middle, y) + (1 - kappa) * cross_entropy(worst_case(bounds, y), y)
 
-    def logits(self, theta: Tensor, rho: Tensor, x: Tensor) -> tuple[Tensor, Interval]:
-        """Middle logits (b, C) and their bounds, by the configured arithmetic."""
+    def logits(
+        self, theta: Tensor, rho: Tensor, x: Tensor, task: int = 0, training: bool = False
+    ) -> tuple[Tensor, Interval]:
+        """Middle logits (b, C) and their bounds, by the configured arithmetic, with the task's statistics."""
+        statistics, batch_norm = self.statistics_of(task), training or self.config.batch_norm == "official"
         if self.config.bounds == "endpoints":
-            low, middle, up = self.target.endpoints(theta - rho, theta, theta + rho, x)
+            low, middle, up = self.target.endpoints(theta - rho, theta, theta + rho, x, statistics, batch_norm)
             return middle, Interval(low, up)
-        bounds = self.target.bounds(theta - rho, theta + rho, x, self.spec.nonnegative_inputs)
-        return self.target(theta, x), bounds
+        middle = self.target(theta, x, statistics, training)
+        return middle, self.target.bounds(theta - rho, theta + rho, x, self.spec.nonnegative_inputs, statistics)
+
+    def middle(self, theta: Tensor, x: Tensor, task: int) -> Tensor:
+        """Logits (b, C) of the network at the centre of the box."""
+        official = self.config.batch_norm == "official"
+        return self.target(theta, x, self.statistics_of(task), training=official)
+
+    def statistics_of(self, task: int) -> Statistics:
+        """Batch norm's statistics of a task (a copy where evaluation would change them)."""
+        known = self.statistics or [self.target.first_statistics]
+        found = known[min(task, len(known) - 1)]
+        evaluating = not torch.is_grad_enabled()
+        official = self.config.batch_norm == "official"
+        return {name: s.clone() for name, s in found.items()} if evaluating and official else found
 
     # -- answers -----------------------------------------------------------------------------------
 
@@ -172,9 +211,9 @@ class HyperInterval(Method):
             logits, weights = self._every_task(x)
             return inference.over_all_classes(logits, inference.least_entropy(logits, weights))
         if self.nested:
-            return self.target(self.universal_weights()[0], x)
+            return self.middle(self.universal_weights()[0], x, 0)
         theta, _ = self.weights(task_id or 0, radii=False)
-        return self.target(theta[0], x)
+        return self.middle(theta[0], x, task_id or 0)
 
     def infer_task(self, x: Tensor) -> Tensor:
         """CIL: the task whose network has the least entropy, (b,) int64."""
@@ -186,8 +225,9 @@ class HyperInterval(Method):
         weighted = self.config.entropy == "interval"
         theta, rho = self.weights(slice(0, max(1, self.tasks_seen)), radii=weighted)
         if not weighted:
-            return torch.stack([self.target(row, x) for row in theta]), None
-        results = [self.logits(middle, radius, x) for middle, radius in zip(theta, rho, strict=True)]
+            return torch.stack([self.middle(row, x, j) for j, row in enumerate(theta)]), None
+        boxes = zip(theta, rho, strict=True)
+        results = [self.logits(middle, radius, x, j) for j, (middle, radius) in enumerate(boxes)]
         widths = torch.stack([bounds.upper - bounds.lower for _, bounds in results])
         return torch.stack([middle for middle, _ in results]), 1 / (0.001 + widths.abs())
 
@@ -217,8 +257,12 @@ class HyperInterval(Method):
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
         """Certified bounds of the answers over the box of task `task_id`, rounded outwards.
 
+        Raises NotImplementedError where batch norm uses the statistics of the batch at hand.
+
         In CIL: over the boxes of all tasks seen, with every choice that the task inference can make.
         """
+        if self.config.batch_norm == "official":
+            raise NotImplementedError("no bounds hold for statistics of a batch that is not known")
         if self.spec.scenario is not CIL:
             return self._certified_logits(x, slice(task_id or 0, (task_id or 0) + 1))[0]
         every = self._certified_logits(x, slice(0, max(1, self.tasks_seen)))
@@ -229,10 +273,10 @@ class HyperInterval(Method):
     def _certified_logits(self, x: Tensor, tasks: slice) -> list[Interval]:
         theta, rho = self.weights(tasks)
         box = outward(Interval(theta - rho, theta + rho))
-        nonnegative = self.spec.nonnegative_inputs
+        nonnegative, first = self.spec.nonnegative_inputs, tasks.start or 0
         return [
-            outward(self.target.bounds(lower, upper, x, nonnegative))
-            for lower, upper in zip(box.lower, box.upper, strict=True)
+            self.target.bounds(lower, upper, x, nonnegative, self.statistics_of(first + i), rounded=True)
+            for i, (lower, upper) in enumerate(zip(box.lower, box.upper, strict=True))
         ]
 
     @torch.no_grad()
@@ -265,7 +309,8 @@ class _Candidates:
     def __init__(self, method: HyperInterval, task: Task, embedding: Tensor, shape: Tensor, steps: int) -> None:
         self.method, self.task, self.steps = method, task, steps
         self.embedding, self.shape = embedding, shape
-        self.tensors = [*method.hypernetwork.parameters(), embedding, shape]
+        statistics = method.statistics[-1].values()
+        self.tensors = [*method.hypernetwork.parameters(), embedding, shape, *statistics]
         self.best = -1.0
         self.kept: list[Tensor] | None = None
 
@@ -297,7 +342,8 @@ class _Candidates:
         theta, rho, _ = method.hypernetwork.intervals(centres, radii, 0 if method.config.bounds == "interval" else 1)
         right = 0.0
         for batch in self.task.validation.batches(2000):
-            logits = method.target(theta[0], batch.x) if not len(rho) else method.logits(theta[0], rho[0], batch.x)[0]
+            t = self.task.index
+            logits = method.logits(theta[0], rho[0], batch.x, t)[0] if len(rho) else method.middle(theta[0], batch.x, t)
             right += (logits.argmax(1) == method.within_task(batch.y, batch.task)).sum()
         return float(right) / len(self.task.validation)
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from benchmarks.types import UserError
+from methods.nets.convolutional import AlexNet, ResNet
 
 
 class MLP(nn.Module):
@@ -29,11 +30,23 @@ class MLP(nn.Module):
 
 
 def build(name: str, input_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
-    """The network called `name`: `mlp-400-400` (hidden widths; `mlp` alone is linear).
+    """The network called `name`: `mlp-400-400` (hidden widths; `mlp` alone is linear), `alexnet`, `resnet-18`.
 
-    Raises UserError for a name that is not understood.
+    Raises UserError for a name that is not understood, and for images that the network cannot take.
     """
     kind, *widths = name.split("-")
     if kind == "mlp" and all(w.isdigit() and int(w) > 0 for w in widths):
         return MLP(math.prod(input_shape), tuple(map(int, widths)), n_outputs)
-    raise UserError(f"unknown network {name!r}: write mlp-WIDTH-WIDTH, for example mlp-400-400")
+    if name in ("alexnet", "resnet-18"):
+        return _convolutional(name, input_shape, n_outputs)
+    raise UserError(f"unknown network {name!r}: write mlp-WIDTH-WIDTH (for example mlp-400-400), alexnet or resnet-18")
+
+
+def _convolutional(name: str, input_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
+    channels, *sides = (*input_shape, 0, 0, 0)[:3] if len(input_shape) == 3 else (0, 0, 0)
+    if channels != 3 or sides[0] != sides[1] or (name == "alexnet" and sides[0] != 32) or sides[0] % 16:
+        wanted = "3 x 32 x 32" if name == "alexnet" else "3 x S x S, S a multiple of 16"
+        raise UserError(f"network {name}: inputs must be {wanted}, not {' x '.join(map(str, input_shape))}")
+    if name == "alexnet":
+        return AlexNet(n_outputs)
+    return ResNet((16, 16, 32, 64, 128), (2, 2, 2, 2), n_outputs, sides[0])
