@@ -175,22 +175,25 @@ def test_the_middle_network_alone_decides_the_shift_phase():
     assert torch.equal(ends[0].model.centres(), ends[1].model.centres())
 
 
-def test_batch_norm_statistics_stay_as_the_first_task_left_them():
+def test_a_convolutional_network_keeps_its_promise_and_its_first_batch_norm_statistics():
     class Normed(InterContiNet):
         def network(self, n_outputs=None):
             outputs = self.spec.n_outputs if n_outputs is None else n_outputs
-            return nn.Sequential(nn.Flatten(), nn.Linear(SIZE, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, outputs))
+            layers = nn.Conv2d(1, 9, 3, padding=1), nn.BatchNorm2d(9), nn.ReLU(), nn.MaxPool2d(2, 1), nn.Flatten()
+            return nn.Sequential(*layers, nn.Linear(18, outputs))
 
     method = Normed(spec(DIL), Normed.Config(lr=0.1))
     method.begin(task(0, DIL))
     method.learn(task(0, DIL))
-    before = method.model.statistics().clone()
+    before, promise = method.model.statistics().clone(), certain(method, DIL, 0)
     assert not torch.equal(before, torch.cat([torch.zeros(9), torch.ones(9)]))
     method.begin(task(1, DIL))
     method.learn(task(1, DIL))
+    assert promise.float().mean() > 0.3
+    assert bool(right(method, DIL, 0)[promise].all())
     assert torch.equal(before, method.model.statistics())
     assert [claim.reason for claim in method.audit()] == ["", ""]
-    method.model.net[2].running_mean += 1
+    method.model.net[1].running_mean += 1
     assert "statistics moved" in method.audit()[0].reason
 
 
