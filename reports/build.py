@@ -20,6 +20,7 @@ from reports.page import page
 from reports.paper import Paper, paper
 from reports.render import to_csv, to_latex, to_markdown
 from reports.study import Study, study
+from reports.summary import summary
 
 FIGURE_FORMATS = ("svg", "pdf", "png")
 PIXELS_PER_INCH = 160.0
@@ -36,6 +37,8 @@ class Report:
     markdown: Path
     cells: Path
     """cells.csv: one line a cell with every metric and the folder of its record."""
+    summary: Path
+    """summary.csv: every mean with spread, confidence interval and n."""
     csv: tuple[Path, ...]
     latex: tuple[Path, ...]
     figures: tuple[Path, ...]
@@ -65,6 +68,7 @@ def _write(found: Study, folder: Path, before: Study | None) -> None:
     figures = _save_figures(found, folder / "figures")
     document = paper(found, figures, before)
     found.frame.to_csv(folder / "cells.csv", index=False)
+    summary(found).to_csv(folder / "summary.csv", index=False, float_format="%.6g")
     _write_tables(document, folder)
     source = folder / "source"
     source.mkdir()
@@ -188,6 +192,7 @@ def _report(out: Path, records: Records) -> Report:
         html=out / "report.html",
         markdown=out / "report.md",
         cells=out / "cells.csv",
+        summary=out / "summary.csv",
         csv=every("tables/*.csv"),
         latex=every("tables/*.tex"),
         figures=_flat(every(f"figures/*.{kind}") for kind in FIGURE_FORMATS),

@@ -72,7 +72,7 @@ def _widths(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
                 if widths:
                     ax.plot(list(widths), list(widths.values()), color=look.colour, marker=look.marker, linestyle=style)
         whole_numbers(ax)
-        if any(line.get_ydata().size and np.min(line.get_ydata()) > 0 for line in ax.lines):
+        if ax.lines and all(np.min(np.asarray(line.get_ydata(), dtype=float)) > 0 for line in ax.lines):
             logarithmic(ax.yaxis)
         return shown
 

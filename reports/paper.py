@@ -127,7 +127,8 @@ def _appendix(study: Study, figures: Sequence[dict[str, Any]]) -> _Blocks:
     blocks.heading("How to reproduce every number")
     blocks.paragraph(
         "Each table is written as CSV, Markdown and LaTeX beside this file; cells.csv has one line a cell with the "
-        "folder of its record, the command and the commit. The records came from these command lines:"
+        "folder of its record, the command and the commit; summary.csv has every mean with its standard deviation, n "
+        "and 95 % bootstrap interval. The records came from these command lines:"
     )
     for command, cells in commands(study)[:40]:
         blocks.items.append({"kind": "code", "text": command, "note": f"({count(cells, 'cell')})"})

@@ -51,7 +51,7 @@ def drawing() -> Iterator[None]:
     import matplotlib
     import seaborn
 
-    settings = {
+    settings: dict[Any, Any] = {
         **seaborn.axes_style("ticks"),
         "font.size": 7,
         "axes.titlesize": 7.5,

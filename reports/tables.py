@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from reports import statistics
 from reports.metrics import ACC, BWT, TABLE_METRICS, Metric
 from reports.study import UPPER_BOUND, Group, Study, pretty
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MISSING = "–"
 COLUMNS_AT_MOST = 7
@@ -143,15 +147,16 @@ def _ranks(study: Study, groups: Sequence[Group], labels: Sequence[str], metric:
         return {}
     frame = scores(study, groups, [label for label in labels if label not in study.references], metric)
     ranked = frame if metric.higher_is_better else -frame
-    ranks, counts = statistics.mean_ranks(ranked), frame.notna().sum()
+    ranks: dict[str, float] = statistics.mean_ranks(ranked).to_dict()
+    counts: dict[str, int] = frame.notna().sum().to_dict()
     return {
-        str(name): f"{ranks[name]:.1f}" + (f" ({counts[name]})" if counts[name] < len(groups) else "")
-        for name in frame
+        name: f"{rank:.1f}" + (f" ({counts[name]})" if counts[name] < len(groups) else "")
+        for name, rank in ranks.items()
         if counts[name]
     }
 
 
-def scores(study: Study, groups: Sequence[Group], labels: Sequence[str], metric: Metric):
+def scores(study: Study, groups: Sequence[Group], labels: Sequence[str], metric: Metric) -> pd.DataFrame:
     """Means over seeds: groups in rows, labels in columns, NaN where there is none."""
     import pandas as pd
 

@@ -33,6 +33,7 @@ def test_a_record_comes_back_as_written(tmp_path: Path) -> None:
     (record,) = load(tmp_path).records
     assert record.folder == folder.relative_to(tmp_path)
     assert (record.method, record.seed, record.n_tasks) == ("hyperinterval", 4, 5)
+    assert record.accuracy is not None
     np.testing.assert_allclose(record.accuracy, cell.matrix(), rtol=1e-5)
     assert record.certified is not None and np.isnan(record.certified[0]).all()
     assert len(record.claims) == 15

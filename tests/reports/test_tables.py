@@ -14,6 +14,7 @@ from reports.load import load
 from reports.metrics import ACC, BWT
 from reports.render import latex_text, to_csv, to_latex, to_markdown
 from reports.study import Group, Study, pretty, study
+from reports.summary import summary
 from reports.tables import Cell, Table, detail, letter, main_tables, overview, percent
 from tests.reports.synthetic import Synthetic
 
@@ -185,10 +186,24 @@ def test_latex_has_balanced_braces_and_booktabs_rules(several_results: Path) -> 
 def test_the_frame_leads_from_every_number_to_its_record(several_results: Path) -> None:
     frame = study(load(several_results)).frame
     assert len(frame) == 324
-    for _, line in frame[frame.status == "done"].head(20).iterrows():
-        assert (several_results / line.folder / "cell.json").is_file()
+    lines = frame.to_dict("records")
+    for line in [line for line in lines if line["status"] == "done"][:20]:
+        assert (several_results / line["folder"] / "cell.json").is_file()
         assert 0 <= line["acc"] <= 1
-    assert frame[frame.status != "done"]["acc"].isna().all()
+    assert all(np.isnan(line["acc"]) for line in lines if line["status"] != "done")
+
+
+def test_the_summary_has_every_mean_with_interval_and_reason(several_results: Path) -> None:
+    found = study(load(several_results))
+    lines = {(x["benchmark"], x["scenario"], x["method"], x["metric"]): x for x in summary(found).to_dict("records")}
+    line = lines["split-mnist", "cil", "ewc", "acc"]
+    values = found.values(Group("split-mnist", "cil"), "ewc", ACC)
+    assert (line["n"], line["seeds_run"]) == (5, 6)
+    assert line["mean"] == pytest.approx(100 * np.mean(list(values.values())))
+    assert line["ci95_low"] < line["mean"] < line["ci95_high"]
+    assert "the machine said no" in line["reason"]
+    undefined = lines["split-mnist", "cil", "ewc", "fwt"]
+    assert undefined["n"] == 0 and np.isnan(undefined["mean"]) and "CIL" in undefined["reason"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""summary.csv: every mean with its spread, its confidence interval and its n, one line each."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+import pandas as pd
+
+from reports import statistics
+from reports.study import METRICS, Study
+
+COLUMNS = (
+    "benchmark",
+    "scenario",
+    "method",
+    "metric",
+    "mean",
+    "std",
+    "n",
+    "seeds_run",
+    "ci95_low",
+    "ci95_high",
+    "reason",
+)
+
+
+def summary(study: Study) -> pd.DataFrame:
+    """Percent. std: sample standard deviation; ci95: percentile bootstrap of the mean (too narrow for few seeds).
+
+    Where there is no value, n is 0 and `reason` says why.
+    """
+    lines = []
+    for group in study.groups:
+        for label in study.rows(group):
+            entries = study.at(group, label)
+            for metric in METRICS:
+                values = list(study.values(group, label, metric).values())
+                low, high = statistics.bootstrap_mean(values) or (None, None)
+                reasons = dict.fromkeys(e.measures[metric.key].reason for e in entries)
+                lines.append(
+                    (
+                        group.benchmark,
+                        group.scenario,
+                        label,
+                        metric.key,
+                        _percent(fmean(values) if values else None),
+                        _percent(statistics.spread(values)),
+                        len(values),
+                        len(entries),
+                        _percent(low),
+                        _percent(high),
+                        "; ".join(reason for reason in reasons if reason),
+                    )
+                )
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def _percent(fraction: float | None) -> float | None:
+    return None if fraction is None else 100 * fraction
