@@ -43,7 +43,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.func import functional_call
-from torch.nn.functional import cross_entropy, logsigmoid
+from torch.nn.functional import cross_entropy
 
 from methods import state
 from methods.base import CIL, TIL, Batch, Claim, Method, Task, adam, register
@@ -94,7 +94,7 @@ class InterContiNet(Method):
         start_fitted: bool = True
         """Start contraction from the largest uniformly shrunk box that meets the threshold, not from the full one."""
         expansion: float = 1.0
-        """While the threshold is met: weight of the mean log-sigmoid of the raw scales, which is raised. 0: no step."""
+        """While the threshold is met: weight of the mean of log k, which is then raised. 0: no step then."""
         fit_box: bool = True
         """At the end, shrink the whole box by the largest factor that meets the threshold on training data."""
         fit_samples: int = 2000
@@ -207,7 +207,8 @@ class InterContiNet(Method):
             optimizer.found_inf = closed  # type: ignore[attr-defined]
 
         def loss(batch: Batch) -> Tensor:
-            worst = self._worst(Interval.around(middle, torch.sigmoid(raw) * room), batch)
+            k = torch.sigmoid(raw)
+            worst = self._worst(Interval.around(middle, k * room), batch)
             every = config.worst_case_on == "all"
             robust = cross_entropy(worst, batch.y) if every else easiest_loss(worst, batch.y, share)
             with torch.no_grad():
@@ -218,7 +219,11 @@ class InterContiNet(Method):
                     gate.observe(right, (worst.argmax(1) == batch.y).float().mean())
                 closed.copy_(~gate.open())
             robust = config.robust_weight * robust * (1 - closed)
-            return robust - config.expansion * logsigmoid(raw).mean() * closed if config.expansion else robust
+            if not config.expansion:
+                return robust
+            # The gradient of -mean(log k) without its logarithms: d log k / dv = 1 - k.
+            room_given = torch.dot(k.detach() - 1, raw) * (config.expansion / raw.numel()) * closed
+            return robust + (room_given - room_given.detach())
 
         if steps:
             self.fit(task, loss, optimizer, first_step=first, steps=steps)

@@ -115,10 +115,10 @@ def _layer(
     if not roundoff:
         return bounds
     # Higham (2002), section 3.1: n products summed in any order err by at most n u sum |x| |w|. Once for the
-    # evaluation at a point, at most twice for a bound (at most two of its products are non-zero in each term),
-    # and a little more for computing this very number.
+    # evaluation at a point, at most three times for a bound (it is two sums, one with widths of up to 2 |x|), and
+    # a little more for computing this very number.
     size = product(x.magnitude, weight.magnitude, None if bias is None else bias.magnitude)
-    slack = size * (3.5 * roundoff) + size * (16 * torch.finfo(size.dtype).eps) + torch.finfo(size.dtype).tiny
+    slack = size * (4.5 * roundoff) + size * (16 * torch.finfo(size.dtype).eps) + torch.finfo(size.dtype).tiny
     return Interval(bounds.lower - slack, bounds.upper + slack)
 
 
@@ -134,13 +134,14 @@ def _bilinear(product: Bilinear, x: Interval, weight: Interval, bias: Interval |
             product(positive, weight.lower, b_lower) + product(negative, weight.upper, None),
             product(positive, weight.upper, b_upper) + product(negative, weight.lower, None),
         )
-    low_pos, low_neg = _parts(weight.lower)
-    up_pos, up_neg = (low_pos, low_neg) if weight.is_point else _parts(weight.upper)
     if nonnegative or weight.is_point:
-        return Interval(
-            product(x.lower, low_pos, b_lower) + product(x.upper, low_neg, None),
-            product(x.upper, up_pos, b_upper) + product(x.lower, up_neg, None),
-        )
+        # x_l W+ + x_u W- = x_l W + (x_u - x_l) W-, and likewise above: half of the clamped copies of W.
+        width = x.upper - x.lower
+        below = product(width, weight.lower.clamp(max=0), None)
+        above = below if weight.is_point else product(width, weight.upper.clamp(max=0), None)
+        lower, upper = product(x.lower, weight.lower, b_lower), product(x.upper, weight.upper, b_upper)
+        return Interval(lower + below, upper - above)
+    (low_pos, low_neg), (up_pos, up_neg) = _parts(weight.lower), _parts(weight.upper)
     (a_pos, a_neg), (z_pos, z_neg) = _parts(x.lower), _parts(x.upper)
     return Interval(
         product(a_pos, low_pos, b_lower)
