@@ -36,7 +36,7 @@ class EWC(Method):
     class Config:
         lr: float = 1e-3
         """Learning rate."""
-        strength: float = 1000.0
+        strength: float = 1e4
         """lambda, the weight of the penalty."""
         mode: Literal["separate", "online"] = "separate"
         """One anchor for each task, or only the latest with accumulated importance (online EWC)."""

@@ -32,7 +32,7 @@ class L2(Method):
     class Config:
         lr: float = 1e-3
         """Learning rate."""
-        strength: float = 0.01
+        strength: float = 1e-3
         """lambda, the weight of the penalty."""
         mode: Literal["separate", "online"] = "separate"
         """One anchor for each task, or only the latest."""

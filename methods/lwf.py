@@ -35,8 +35,8 @@ class LwF(Method):
     class Config:
         lr: float = 1e-3
         """Learning rate."""
-        alpha: float = 1.0
-        """Weight of the distillation (lambda_o in the paper)."""
+        alpha: float = 4.0
+        """Weight of the distillation (lambda_o): the paper's 1, times T^2 so that its gradient keeps its size."""
         temperature: float = 2.0
         """T: above 1 small probabilities count more."""
         style: Literal["paper", "intercontinet"] = "paper"

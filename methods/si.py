@@ -38,7 +38,7 @@ class SI(Method):
     class Config:
         lr: float = 1e-3
         """Learning rate."""
-        strength: float = 1.0
+        strength: float = 10.0
         """c, the weight of the penalty."""
         damping: float = 0.1
         """xi, which bounds the importance of parameters that hardly moved."""
@@ -79,8 +79,9 @@ class SI(Method):
             """omega += -g * step; g is still the gradient at the point before the step."""
             gradient, now = flat_gradient(parameters), self.anchor.theta()
             if self.config.style == "paper" and self.tasks_seen > 1:
-                gradient -= self.factor * self.anchor.gradient(before)
-            path.addcmul_(gradient, now - before, value=-1)
+                # The penalty's own gradient is no part of the path.
+                gradient.addcmul_(self.anchor.importance, before - self.anchor.centre, value=-2 * self.factor)
+            path.addcmul_(gradient, before.sub_(now))
             before.copy_(now)
 
         optimizer = optimizers.make(self.config.optimizer, self.net.parameters(), self.config.lr)

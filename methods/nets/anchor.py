@@ -55,10 +55,6 @@ class Anchor(nn.Module):
         """sum_k sum_i F_ki (theta_i - theta_ki)^2 with its gradient, 0-d; multiply it by the strength."""
         return _Quadratic.apply(self.importance, self.centre, *self.protected) + self.offset
 
-    def gradient(self, theta: Tensor) -> Tensor:
-        """The penalty's gradient (P,) at `theta` (P,)."""
-        return 2 * self.importance * (theta - self.centre)
-
     @torch.no_grad()
     def add(self, importance: Tensor) -> None:
         """One more term: `importance` (P,), not negative, anchored at the present parameters."""
