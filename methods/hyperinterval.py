@@ -45,6 +45,7 @@ from methods.nets.functional import FunctionalNetwork, Statistics
 from methods.nets.fused import FusedAdam, Targets
 from methods.nets.hypernetwork import Hypernetwork
 from methods.nets.intervals import Interval, outward, worst_case
+from methods.nets.selection import Selection
 
 
 @register("hyperinterval")
@@ -71,6 +72,8 @@ class HyperInterval(Method):
         """Which parameters of a task's training are kept."""
         select_every: int = 10
         """Steps between two candidates."""
+        plateau: bool = False
+        """Multiply the learning rate by sqrt(0.1) after 6 epochs without better validation accuracy."""
         universal: Literal["point", "intersection", "official"] = "point"
         """DIL: what is generated from the universal embedding."""
         bounds: Literal["interval", "endpoints"] = "interval"
@@ -126,12 +129,12 @@ class HyperInterval(Method):
         steps = task.budget.steps_for(len(task.train))
         if not self.nested or not self.statistics:
             self.statistics.append({name: s.clone() for name, s in self.target.first_statistics.items()})
-        candidates = _selection(self, task, embedding, shape, steps)
         loss = self.loss(t, embedding, shape, steps)
 
         own = [embedding] if self.nested else [embedding, shape]
         small = [*self.hypernetwork.small_parameters(), *own]
         with FusedAdam(self.hypernetwork.output, small, c.lr) as optimizer:
+            candidates = _CANDIDATES[c.select](self, task, embedding, shape, optimizer)
             self.fit(
                 task, candidates.watch(loss), optimizer,
                 check_every=c.select_every, on_check=candidates.consider, after_step=candidates.after_step,
@@ -306,13 +309,15 @@ class HyperInterval(Method):
 class _Candidates:
     """Model selection: keeps the best parameters of a task's training (`last` keeps none)."""
 
-    def __init__(self, method: HyperInterval, task: Task, embedding: Tensor, shape: Tensor, steps: int) -> None:
-        self.method, self.task, self.steps = method, task, steps
+    def __init__(
+        self, method: HyperInterval, task: Task, embedding: Tensor, shape: Tensor, optimizer: FusedAdam
+    ) -> None:
+        self.method, self.task, self.steps = method, task, task.budget.steps_for(len(task.train))
+        self.epoch = -(-len(task.train) // task.budget.batch_size)
+        self.plateau = Selection(self.judge, [], optimizer) if method.config.plateau else None
         self.embedding, self.shape = embedding, shape
         statistics = method.statistics[-1].values()
         self.tensors = [*method.hypernetwork.parameters(), embedding, shape, *statistics]
-        self.best = -1.0
-        self.kept: list[Tensor] | None = None
 
     def watch(self, loss: Callable[[Batch], Tensor]) -> Callable[[Batch], Tensor]:
         """The loss, or a wrapper that looks at it."""
@@ -322,38 +327,45 @@ class _Candidates:
         """Called after each update."""
 
     def consider(self, done: int) -> None:
-        """Called every `select_every` updates."""
-
-    def keep(self, score: float) -> None:
-        if score > self.best:
-            self.best = score
-            self.kept = [tensor.detach().clone() for tensor in self.tensors]
+        """Called every `select_every` updates; looks for a plateau at the first call after an epoch's end."""
+        if self.plateau is not None and done % self.epoch < self.method.config.select_every:
+            self.plateau.look()
 
     def restore(self) -> None:
         """Put the kept parameters back, if there are any."""
-        for tensor, kept in zip(self.tensors, self.kept or [], strict=False):
-            tensor.data.copy_(kept)
+
+    def judge(self) -> Tensor:
+        """Validation accuracy at full eps."""
+        return self.validation_accuracy(self.method.config.eps)
 
     @torch.no_grad()
-    def validation_accuracy(self, eps: Any) -> float:
-        """Share of the task's validation samples answered rightly by its own middle weights at `eps`."""
+    def validation_accuracy(self, eps: Any) -> Tensor:
+        """Share of the task's validation samples answered rightly by its own middle weights at `eps`, 0-d."""
         method = self.method
         centres, radii = method.boxes(self.embedding, self.shape, eps)
         theta, rho, _ = method.hypernetwork.intervals(centres, radii, 0 if method.config.bounds == "interval" else 1)
-        right = 0.0
+        right = torch.zeros((), device=method.device)
         for batch in self.task.validation.batches(2000):
             t = self.task.index
             logits = method.logits(theta[0], rho[0], batch.x, t)[0] if len(rho) else method.middle(theta[0], batch.x, t)
             right += (logits.argmax(1) == method.within_task(batch.y, batch.task)).sum()
-        return float(right) / len(self.task.validation)
+        return right / len(self.task.validation)
 
 
 class _BestOnValidation(_Candidates):
     """Judges, at full eps, the very parameters that would be kept."""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.selection = Selection(self.judge, self.tensors)
+
     def consider(self, done: int) -> None:
+        super().consider(done)
         if done > self.steps // 2 or done == self.steps:
-            self.keep(self.validation_accuracy(self.method.config.eps))
+            self.selection.look()
+
+    def restore(self) -> None:
+        self.selection.restore()
 
 
 class _Official(_Candidates):
@@ -367,6 +379,7 @@ class _Official(_Candidates):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.best = float("-inf") if self.method.nested else 0.0
+        self.kept: list[Tensor] = []
         self.i = 0
         self.score: float | None = None
 
@@ -384,15 +397,18 @@ class _Official(_Candidates):
     def _judge(self, loss: float) -> float | None:
         eps = self.method.schedule(self.steps)[1]
         if not self.method.nested:
-            return self.validation_accuracy(eps)
+            return float(self.validation_accuracy(eps))
         return -loss if round(float(eps)) == self.method.config.eps else None
 
     def after_step(self) -> None:
-        if self.score is not None:
-            self.keep(self.score)
+        if self.score is not None and self.score > self.best:
+            self.best = self.score
+            self.kept = [tensor.detach().clone() for tensor in self.tensors]
         self.i += 1
 
+    def restore(self) -> None:
+        for tensor, kept in zip(self.tensors, self.kept, strict=False):
+            tensor.data.copy_(kept)
 
-def _selection(method: HyperInterval, *arguments: Any) -> _Candidates:
-    kinds = {"val": _BestOnValidation, "last": _Candidates, "official": _Official}
-    return kinds[method.config.select](method, *arguments)
+
+_CANDIDATES = {"val": _BestOnValidation, "last": _Candidates, "official": _Official}

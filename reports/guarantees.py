@@ -22,6 +22,8 @@ class Promise:
     certified: float | None
     when_learnt: float | None
     """Mean over tasks and seeds of the certified accuracy just after learning the task."""
+    on_training: float | None
+    """The same on training samples: one minus the papers' worst-case error."""
     claims: int
     holding: int
     violations: int
@@ -56,6 +58,7 @@ def _promise(group: Group, label: str, entries: list[Entry]) -> Promise:
         label=label,
         certified=float(np.mean(certified)) if certified else None,
         when_learnt=_finite_mean(np.concatenate(learnt)) if learnt else None,
+        on_training=_finite(np.mean, [claim.certified_train for claim in every]),
         claims=len(final),
         holding=sum(holds(claim) for claim in final),
         violations=sum(claim.violation for claim in every),
@@ -98,6 +101,7 @@ def guarantee_table(study: Study) -> Table | None:
                 measured(study, promise.group, promise.label, ACC, notes),
                 measured(study, promise.group, promise.label, CERTIFIED, notes),
                 Cell("–" if promise.when_learnt is None else percent(promise.when_learnt)),
+                Cell("–" if promise.on_training is None else percent(promise.on_training)),
                 Cell(
                     f"{promise.holding}/{promise.claims}" if promise.claims else "–",
                     mark=notes.mark(f"void: {shorten(void)}") if void else "",
@@ -110,7 +114,8 @@ def guarantee_table(study: Study) -> Table | None:
         )
     caption = (
         f"Guarantees, measured: ACC and certified accuracy after the last task and certified accuracy when learnt "
-        f"(percent, {spread_words(study, {p.group for p in found})}); claims that hold after the last task (summed "
+        f"on test and on training data (percent, {spread_words(study, {p.group for p in found})}); "
+        "claims that hold after the last task (summed "
         "over seeds); largest drift of a task's region; median width of the weight and the logit intervals; "
         "violations: cases of measured accuracy below the certificate given when the task was learnt (in brackets: "
         "while the claim held)."
@@ -121,6 +126,7 @@ def guarantee_table(study: Study) -> Table | None:
         "ACC",
         "certified",
         "when learnt",
+        "on training",
         "claims hold",
         "drift",
         "width",

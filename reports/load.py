@@ -42,6 +42,8 @@ class ClaimRow:
     median_logit_width: float
     violation: bool
     reason: str
+    certified_train: float = float("nan")
+    """Certified share of the task's training samples, when it was learnt."""
 
 
 @dataclass(frozen=True)
@@ -277,6 +279,7 @@ def _claims(path: Path) -> Iterator[ClaimRow]:
                 median_logit_width=float(row.get("median_logit_width") or "nan"),
                 violation=_truth(row.get("violation") or ""),
                 reason=row.get("reason") or "",
+                certified_train=float(row.get("certified_train") or "nan"),
             )
         except (KeyError, TypeError, ValueError):
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,9 @@ from benchmarks.stream import Stream
 from benchmarks.types import CIL, TIL
 from methods.base import Certifying, Method
 from runners.records import ClaimRow, Measurements
+
+TRAINING_SAMPLES = 10_000
+"""At most so many training samples of a task are certified."""
 
 
 class NotFinite(Exception):
@@ -98,6 +101,13 @@ class Evaluator:
             return None, None
         return certified, torch.cat(widths).median()
 
+    def _certified_train(self, j: int) -> float | None:
+        """Certified share of the first training samples of task j."""
+        train = self.stream.task(j).train
+        part = replace(train, rows=train.rows[:TRAINING_SAMPLES], labels=train.labels[:TRAINING_SAMPLES])
+        certified, _ = self._certificate(part, j)
+        return None if certified is None else int(certified) / len(part)
+
     def _claims(self, after: int, measured: Measurements, widths: dict[int, Tensor | None]) -> list[ClaimRow]:
         rows = []
         method: Any = self.method
@@ -120,6 +130,7 @@ class Evaluator:
                     median_logit_width=None if width is None else float(width),
                     violation=promised is not None and accuracy is not None and accuracy < promised,
                     reason=str(claim.reason),
+                    certified_train=self._certified_train(j) if j == after - 1 else None,
                 )
             )
         return rows

@@ -63,6 +63,11 @@ class ClaimRow:
     violation: bool
     """Whether the accuracy fell below the certified accuracy recorded when the task was learnt."""
     reason: str
+    certified_train: float | None = None
+    """Share of the task's training samples that the certificate covered when the task was learnt.
+
+    One minus it is the worst-case error of the papers; only in the row with after = task + 1.
+    """
 
 
 @dataclass

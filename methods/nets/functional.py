@@ -8,7 +8,6 @@ from torch.func import functional_call
 from methods.nets import intervals
 from methods.nets.intervals import Interval
 
-
 Statistics = dict[str, Tensor]
 """Buffers of a network by name, e.g. batch norm's running mean."""
 

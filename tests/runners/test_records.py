@@ -62,7 +62,7 @@ def test_a_record_survives_the_disk(tmp_path):
     assert (
         tmp_path / "accuracy.csv"
     ).read_text() == "after,task0,task1\n0,0.5,0.25\n1,1.0,0.3333333333333333\n2,0.9,1.0\n"
-    assert (tmp_path / "claims.csv").read_text().splitlines()[1] == "1,0,true,0,0.0,0.1,,false,"
+    assert (tmp_path / "claims.csv").read_text().splitlines()[1] == "1,0,true,0,0.0,0.1,,false,,"
 
 
 def test_tables_without_content_are_not_written(tmp_path):
