@@ -36,8 +36,9 @@ class EWC(Method):
     class Config:
         lr: float = 1e-3
         """Learning rate."""
-        strength: float = 1e4
-        """lambda, the weight of the penalty."""
+        strength: float = 1000.0
+        """lambda, the weight of the penalty. Best on validation: about 1e2 on permuted, 1e3 on rotated, 1e4 on split
+        benchmarks."""
         mode: Literal["separate", "online"] = "separate"
         """One anchor for each task, or only the latest with accumulated importance (online EWC)."""
         decay: float = 1.0

@@ -35,7 +35,7 @@ class MAS(Method):
     class Config:
         lr: float = 1e-3
         """Learning rate."""
-        strength: float = 1.0
+        strength: float = 0.1
         """lambda, the weight of the penalty."""
         decay: float = 1.0
         """What remains of the old importance when a task is added."""
