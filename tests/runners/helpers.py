@@ -41,12 +41,14 @@ def cells(
     suite = Suite(
         name="test",
         description="test",
-        methods=list(methods),
+        methods=[name for name in methods if ".py:" not in name] or ["finetune"],
         scenarios=[Scenario(name) for name in scenarios],
         seeds=seeds,
         benchmarks=[BenchmarkEntry(name=benchmark, steps=steps)],
     )
-    return grid.build([suite], grid.Choices(assignments=assignments))
+    files = tuple(name for name in methods if ".py:" in name)
+    built = grid.build([suite], grid.Choices(foreign=files, assignments=assignments))
+    return [cell for cell in built if cell.method in methods or ".py:" in cell.reference]
 
 
 def job(cell: Cell, results: Path) -> Job:
