@@ -28,6 +28,8 @@ class _Counts:
     """What one pass over a task's test samples counts; 0-d tensors, fetched once for all tasks."""
 
     n: int
+    answers: int
+    """Classes that were answered over."""
     right: Tensor
     not_a_number: Tensor
     certified: Tensor | None = None
@@ -49,7 +51,6 @@ class Evaluator:
         known = after if self.scenario == CIL else min(after + 1, len(self.stream))
         asked = range(len(self.stream)) if after == 0 and self.scenario != CIL else range(known)
         counts = {j: self._count(j, learnt=j < after) for j in asked}
-        widths = {j: count.logit_width for j, count in counts.items()}
         for j, count in counts.items():
             if bool(count.not_a_number):
                 raise NotFinite(f"predictions for task {j} after {after} tasks are not numbers")
@@ -59,7 +60,7 @@ class Evaluator:
             if count.inferred is not None:
                 measured.inferred[after][j] = int(count.inferred) / count.n
         if after and self.certifies:
-            measured.claims += self._claims(after, measured, widths)
+            measured.claims += self._claims(after, measured, counts)
 
     def _count(self, j: int, learnt: bool) -> _Counts:
         samples = self.stream.test(j)
@@ -78,7 +79,7 @@ class Evaluator:
             if inferred is not None and infer is not None:
                 inferred += (infer(batch.x) == j).sum()
         certified, width = self._certificate(samples, j, answers) if learnt and self.certifies else (None, None)
-        return _Counts(len(samples), right, broken, certified, inferred, width)
+        return _Counts(len(samples), answers, right, broken, certified, inferred, width)
 
     def _certificate(self, samples: Samples, j: int, answers: int) -> tuple[Tensor | None, Tensor | None]:
         """How many answers hold for every network in the region of task j, and the median logit width.
@@ -101,14 +102,14 @@ class Evaluator:
             return None, None
         return certified, torch.cat(widths).median()
 
-    def _certified_train(self, j: int) -> float | None:
+    def _certified_train(self, j: int, answers: int) -> float | None:
         """Certified share of the first training samples of task j."""
         train = self.stream.task(j).train
         part = replace(train, rows=train.rows[:TRAINING_SAMPLES], labels=train.labels[:TRAINING_SAMPLES])
-        certified, _ = self._certificate(part, j)
+        certified, _ = self._certificate(part, j, answers)
         return None if certified is None else int(certified) / len(part)
 
-    def _claims(self, after: int, measured: Measurements, widths: dict[int, Tensor | None]) -> list[ClaimRow]:
+    def _claims(self, after: int, measured: Measurements, counts: dict[int, _Counts]) -> list[ClaimRow]:
         rows = []
         method: Any = self.method
         try:
@@ -118,7 +119,7 @@ class Evaluator:
         for claim in claims:
             j = int(claim.task)
             promised, accuracy = measured.certified[j + 1][j], measured.accuracy[after][j]
-            width = widths.get(j)
+            width = counts[j].logit_width if j in counts else None
             rows.append(
                 ClaimRow(
                     after=after,
@@ -130,7 +131,7 @@ class Evaluator:
                     median_logit_width=None if width is None else float(width),
                     violation=promised is not None and accuracy is not None and accuracy < promised,
                     reason=str(claim.reason),
-                    certified_train=self._certified_train(j) if j == after - 1 else None,
+                    certified_train=self._certified_train(j, counts[j].answers) if j == after - 1 else None,
                 )
             )
         return rows

@@ -103,7 +103,8 @@ def _train(method: Method, stream: Any, order: Order) -> tuple[Timing, ...]:
 
     def timed_fit(task: Any, loss: Any, optimizer: Any, **options: Any) -> None:
         first, wanted = options.pop("first_step", 0), options.pop("steps", None)
-        options.pop("check_every", None), options.pop("on_check", None)
+        for name in ("check_every", "on_check"):
+            options.pop(name, None)
         if wanted == 0:
             return
         lr = options.pop("lr", 1e-3)
