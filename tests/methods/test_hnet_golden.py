@@ -22,7 +22,7 @@ def step(request):
 
 
 def test_generated_weights_logits_and_task_loss(step):
-    g, method, t, embedding, batch = step
+    g, method, _t, embedding, batch = step
     assert_close(method.hypernetwork(method.embeddings).detach(), g["weights"], 1e-9)
     own = method.hypernetwork(embedding)[0]
     assert_close(method.target(own, batch.x).detach(), g["logits"], 1e-9)
