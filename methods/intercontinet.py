@@ -83,8 +83,9 @@ class InterContiNet(Method):
         """See `milestones`."""
         contraction_share: float = 0.5
         """Share of the steps given to contraction."""
-        threshold: float = 0.4
-        """Contract until worst-case accuracy reaches this share of accuracy."""
+        threshold: float | None = None
+        """Contract until worst-case accuracy reaches this share of accuracy. None: 0.9 in TIL, where a new head learns
+        in little room; 0.4 in DIL and CIL, where a box that certifies more leaves later tasks none."""
         lookback: int = 3
         """Batches over which the gate of the contraction averages."""
         robust_weight: float = 1.0
@@ -113,6 +114,8 @@ class InterContiNet(Method):
         net = self.network()
         heads = head_names(net) if self.spec.scenario is TIL else []
         self.model = BoxedNetwork(net, heads, self.config.max_radius).eval()
+        given = self.config.threshold
+        self.threshold = (0.9 if self.spec.scenario is TIL else 0.4) if given is None else given
         self.outside: list[int] = []
         self.widths: list[float] = []
         self.certified_at_end: list[float] = []
@@ -198,7 +201,7 @@ class InterContiNet(Method):
         middle, room = self._moved(shifts)
         weights = model.layout.views(middle) | model.points()
         right = torch.tensor(self._certified_share(task, Interval.point(middle)), device=self.device)
-        share = float(right) * config.threshold
+        share = float(right) * self.threshold
         raw = torch.full_like(middle, self._first_raw_scale(task, middle, room)).requires_grad_()
         optimizer = self._optimizer(config.scale_optimizer, [raw], config.scale_lr)
         closed = torch.zeros((), device=self.device)
@@ -323,7 +326,7 @@ class InterContiNet(Method):
 
     def _fitted(self, task: Task, middle: Tensor, radius: Tensor) -> float:
         """The largest factor of `radius` with which the box around `middle` meets the threshold."""
-        wanted = self.config.threshold * self._certified_share(task, Interval.point(middle))
+        wanted = self.threshold * self._certified_share(task, Interval.point(middle))
         return largest_factor(lambda f: self._certified_share(task, Interval.around(middle, f * radius)) >= wanted)
 
     def _optimizer(self, kind: Optimizer, parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
@@ -332,7 +335,7 @@ class InterContiNet(Method):
         return adam(parameters, lr)
 
     def _gate(self) -> Gate:
-        return Gate(self.config.threshold, self.config.lookback, not self.config.official_gate, self.device)
+        return Gate(self.threshold, self.config.lookback, not self.config.official_gate, self.device)
 
     def _observe(self, gate: Gate, logits: Tensor, worst: Tensor, y: Tensor) -> None:
         gate.observe((logits.argmax(1) == y).float().mean(), (worst.argmax(1) == y).float().mean())
@@ -356,7 +359,7 @@ class ReleasedInterContiNet(InterContiNet):
         """Everywhere."""
         contraction_share: float = 1 / 3
         """10 of 30 epochs."""
-        threshold: float = 0.9
+        threshold: float | None = 0.9
         """TIL's; the authors' is 0.8 in DIL and CIL."""
         lookback: int = 10
         """Everywhere."""
