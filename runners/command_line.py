@@ -21,6 +21,7 @@ EXIT_FAILED_CELLS, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
 def main(app: typer.Typer) -> None:
     """Run a command; a UserError becomes its sentence and exit code 2, SIGTERM acts as Ctrl-C does."""
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)  # also where the shell had it ignored, as for background jobs
     try:
         app()
     except UserError as error:
