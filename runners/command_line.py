@@ -44,7 +44,9 @@ def interruptible() -> Iterator[None]:
 
 def complain(sentence: str, heading: str = "error: ") -> None:
     """Print to standard error, unwrapped."""
-    Console(stderr=True).print(f"{heading}{sentence}", style="red", soft_wrap=True, highlight=False, markup=False)
+    Console(stderr=True, emoji=False).print(
+        f"{heading}{sentence}", style="red", soft_wrap=True, highlight=False, markup=False
+    )
 
 
 def names(text: str | None) -> tuple[str, ...] | None:

@@ -167,3 +167,11 @@ def test_help_and_list_load_no_torch(argument):
 def test_the_report_of_a_folder_without_records(tmp_path):
     sentence = refused(call(tmp_path / "none", script="report.py"))
     assert "there is no results folder" in sentence
+
+
+def test_a_path_is_shown_as_it_was_written(capfd):
+    """rich turns `:X:` into an emoji unless it is told not to."""
+    from runners.command_line import complain
+
+    complain("nowhere.py:X: there is no such file")
+    assert "nowhere.py:X: there" in capfd.readouterr().err
