@@ -54,6 +54,14 @@ def compare(
         Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets, for machines without net.")
     ] = None,
     results: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("results"),
+    reference: Annotated[
+        bool | None,
+        typer.Option(
+            "--reference/--no-reference",
+            show_default="with --method",
+            help="Take cells from the records that ship with the repository, where code and settings agree.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the grid, what is finished, and the time.")] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Run, but write no report.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="Show methods, benchmarks and suites.")] = False,
@@ -82,6 +90,7 @@ def compare(
         cell_timeout=cell_timeout,
         data=data,
         results=results,
+        reference=reference,
         dry_run=dry_run,
         report=not no_report,
         command=shlex.join(["python", "runners/compare.py", *sys.argv[1:]]),

@@ -44,6 +44,8 @@ class Options:
     cell_timeout: float | None = None
     data: Path | None = None
     results: Path = Path("results")
+    reference: bool | None = None
+    """Take shipped reference records where key and code agree; None: where a method of one's own joins."""
     dry_run: bool = False
     report: bool = True
     command: str = ""
@@ -62,6 +64,7 @@ def run(options: Options, console: Console) -> int:
     from runners import folder
 
     folder.probe(options.results)
+    _take_reference(cells, options, console)
     outcomes = _run_cells(cells, options, assigned, console)
     written = _report(outcomes, options.results, console) if options.report else True
     failed = _sum_up(outcomes, console)
@@ -99,6 +102,17 @@ def _cells(options: Options) -> list[Cell]:
     if not cells:
         raise UserError("nothing to run: the choices leave no cell of the suites")
     return cells
+
+
+def _take_reference(cells: Sequence[Cell], options: Options, console: Console) -> None:
+    wanted = bool(options.foreign) if options.reference is None else options.reference
+    if not wanted:
+        return
+    from runners import reference_records
+
+    taken = reference_records.take(cells, options.results.resolve())
+    if taken:
+        console.print(f"{taken} cells taken from the reference records", highlight=False)
 
 
 def _run_cells(cells: Sequence[Cell], options: Options, assigned: Sequence[str], console: Console) -> list[Outcome]:

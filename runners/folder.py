@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,13 +66,17 @@ class CellFolder:
         return record
 
     def write(self, record: Record, measured: Measurements | None = None) -> None:
+        """Write the record and the tables of what was measured; see `write_files`."""
+        self.write_files(record, measured.tables() if measured else {})
+
+    def write_files(self, record: Record, tables: Mapping[str, str]) -> None:
         """Write the tables, then cell.json, each under a temporary name and renamed.
 
         cell.json comes last: a reader who sees `done` sees the tables that belong to it. The
         checkpoint of a finished cell is removed.
         """
         with _storage(self.path):
-            for name, text in (measured.tables() if measured else {}).items():
+            for name, text in tables.items():
                 write_atomically(self.path / name, text.encode())
             write_atomically(self.path / RECORD, record.to_json().encode())
             if record.status.finished:

@@ -1,12 +1,15 @@
 """Write the report of a results folder, from its records alone.
 
 python runners/report.py results
+python runners/report.py --reference
 """
 
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -15,22 +18,35 @@ from rich.console import Console
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # run as a script: the rooms, not this folder
 
+from benchmarks.types import UserError
 from runners import command_line
 
+REFERENCE_REPORT = Path("reference-report")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="Folder of the records.")] = Path("results"),
+    results: Annotated[Path | None, typer.Argument(help="Folder of the records.", show_default="results")] = None,
     out: Annotated[Path | None, typer.Option(show_default="RESULTS/report", help="Folder of the report.")] = None,
     compare: Annotated[Path | None, typer.Option(help="Another results folder, from before a change.")] = None,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="The records that ship with the repository; report in reference-report.")
+    ] = False,
 ) -> None:
     """Tables, figures and a PDF of every record in a results folder; nothing is run."""
     from reports.build import build_report
 
-    with command_line.interruptible():
-        written = build_report(results, out, compare=compare)
+    if reference and results is not None:
+        raise UserError(f"give either {results} or --reference")
+    with command_line.interruptible(), ExitStack() as stack:
+        if reference:
+            from runners import reference_records
+
+            results = Path(stack.enter_context(TemporaryDirectory()))
+            reference_records.unpack(results)
+            out = out or REFERENCE_REPORT
+        written = build_report(results or Path("results"), out, compare=compare)
     console = Console()
     for path in (written.pdf, written.html, written.markdown, written.cells):
         console.print(str(path), soft_wrap=True, highlight=False, markup=False)

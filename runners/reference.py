@@ -1,0 +1,45 @@
+"""Put the finished cells of results folders among the records that ship with the repository.
+
+python runners/reference.py results
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # run as a script: the rooms, not this folder
+
+from benchmarks.types import UserError
+from runners import command_line, reference_records
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def reference(
+    results: Annotated[list[Path], typer.Argument(help="Folders of records; of equal cells the last one stays.")],
+    out: Annotated[Path, typer.Option(help="Folder of the reference records.")] = reference_records.FOLDER,
+) -> None:
+    """Add finished cells to the reference records; a cell run with newer code replaces the older one."""
+    cells = list(reference_records.read(out).values())
+    before = len(cells)
+    for folder in results:
+        if not folder.is_dir():
+            raise UserError(f"there is no results folder {folder}")
+        cells = reference_records.merged(cells, reference_records.collect(folder))
+    reference_records.write(cells, out)
+    sizes = {file.name: file.stat().st_size for file in sorted(out.glob("*.json*"))}
+    console = Console()
+    for name, size in sizes.items():
+        console.print(f"{out / name}: {size / 1e6:.2f} MB", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{len(cells)} reference records, {len(cells) - before} more than before", highlight=False)
+
+
+if __name__ == "__main__":
+    command_line.main(app)

@@ -1,0 +1,116 @@
+"""Reference records: the same numbers after the way through the repository, and no run where they serve."""
+
+import json
+
+import pytest
+
+from benchmarks.types import UserError
+from runners import reference_records
+from runners.folder import CellFolder
+
+from .helpers import cells, compare_here, foreign, job, silent, tables
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A results folder with a certifying method and one that is skipped, and the reference made of it."""
+    from runners.execution import run_cell
+
+    results, folder = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("reference")
+    grid = cells("finetune", "intercontinet", steps=30)
+    for cell in grid:
+        run_cell(job(cell, results), silent)
+    reference_records.write(reference_records.collect(results), folder)
+    return results, folder, grid
+
+
+def test_unpacked_records_are_those_that_were_collected(recorded, tmp_path):
+    results, folder, grid = recorded
+    assert reference_records.unpack(tmp_path, folder) == len(grid)
+    known, restored = tables(results), tables(tmp_path)
+    assert known.keys() == restored.keys()
+    for name in known:
+        if not name.endswith("steps.csv"):
+            assert restored[name] == known[name]
+    for cell in grid:
+        before, after = CellFolder(cell.folder(results)).read(), CellFolder(cell.folder(tmp_path)).read()
+        assert after.environment == before.environment
+        assert after.seconds == before.seconds
+        assert after.key == before.key
+
+
+def test_the_last_loss_of_every_task_survives_thinning():
+    rows = [f"{task},{step},{1 / (step + task + 1)}" for task in range(2) for step in range(1, 104)]
+    thin = reference_records._thinned("\n".join(["task,step,loss", *rows]) + "\n").splitlines()
+    assert len(thin) <= 1 + 2 * reference_records.CURVE_POINTS
+    assert [line.split(",")[:2] for line in thin if line.split(",")[1] == "103"] == [["0", "103"], ["1", "103"]]
+
+
+def test_writing_twice_gives_the_same_bytes_in_any_order(recorded, tmp_path):
+    _, folder, _ = recorded
+    found = list(reference_records.read(folder).values())
+    reference_records.write(reversed(found), tmp_path)
+    for file in folder.iterdir():
+        assert (tmp_path / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_cell_run_anew_with_other_code_replaces_the_old_one(recorded):
+    from dataclasses import replace
+
+    _, folder, grid = recorded
+    known = list(reference_records.read(folder).values())
+    newer = replace(known[0], record=replace(known[0].record, key="0" * 64, source="other"))
+    other = replace(known[0], record=replace(known[0].record, key="1" * 64, config={"lr": 7.0}))
+    merged = reference_records.merged(known, [newer, other])
+    assert len(merged) == len(grid) + 1
+    assert known[0].record.key not in {cell.record.key for cell in merged}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line[:-30],
+        lambda line: line.replace('"seed": 0', '"seed": 1'),
+        lambda line: line.replace("after,task0", "after,task1"),
+    ],
+    ids=["cut short", "altered record", "altered table"],
+)
+def test_damage_is_named_and_nothing_is_taken(recorded, tmp_path, damage):
+    _, folder, grid = recorded
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_text(file.read_text())
+    file = tmp_path / "split-digits.jsonl"
+    first, rest = file.read_text().split("\n", 1)
+    assert damage(first) != first
+    file.write_text(damage(first) + "\n" + rest)
+    with pytest.raises(UserError, match=r"split-digits\.jsonl, line 1"):
+        reference_records.take(grid, tmp_path / "results", tmp_path)
+    assert not (tmp_path / "results").exists()
+
+
+def test_only_the_new_methods_cells_run(recorded, tmp_path, monkeypatch):
+    _, folder, _ = recorded
+    monkeypatch.setattr(reference_records, "FOLDER", folder)
+    options = {"methods": ("finetune",), "scenarios": ("til",), "seeds": 1, "budget_scale": 0.1}
+    code, said = compare_here(tmp_path, foreign=(foreign("Good"),), **options)
+    assert code == 0
+    assert "1 cells taken from the reference records" in said
+    found = {
+        path.parts[-4] + path.parts[-3]: json.loads(path.read_text()) for path in tmp_path.glob("*/*/*/*/cell.json")
+    }
+    commands = {body["method"]: body["command"] for body in found.values()}
+    assert commands["finetune"] == "test"
+
+
+def test_a_plain_run_trains_everything_itself(recorded, tmp_path, monkeypatch):
+    _, folder, _ = recorded
+    monkeypatch.setattr(reference_records, "FOLDER", folder)
+    code, said = compare_here(tmp_path, methods=("finetune",), scenarios=("til",), seeds=1, budget_scale=0.1)
+    assert code == 0
+    assert "taken" not in said
+
+
+def test_no_reference_at_all(tmp_path):
+    assert reference_records.read(tmp_path / "absent") == {}
+    with pytest.raises(UserError, match="no reference records"):
+        reference_records.unpack(tmp_path / "results", tmp_path / "absent")
