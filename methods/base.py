@@ -73,6 +73,10 @@ class Method(ABC):
     supports: ClassVar[frozenset[Scenario]] = ALL_SCENARIOS
     rehearses: ClassVar[bool] = False
     """Whether `task.previous` shall hold the earlier tasks (their training data is kept)."""
+    resumable: ClassVar[bool] = True
+    """Whether `state_dict` holds all that is needed to go on; where not, an interrupted cell begins anew."""
+    memory_samples: int = 0
+    """Training samples of earlier tasks that the method keeps at most; what it keeps is declared here."""
 
     @dataclass(frozen=True)
     class Config:

@@ -26,6 +26,7 @@ from methods.nets import optimizers
 from methods.nets.anchor import Anchor
 from methods.nets.fisher import fisher
 from methods.nets.optimizers import OptimizerName
+from methods.search import LEARNING_RATE, Log, ranges
 
 
 @register("ewc")
@@ -51,6 +52,7 @@ class EWC(Method):
         """Training samples, drawn at random, from which F is estimated (none: all; the batch variants use all)."""
         optimizer: OptimizerName = "adam"
         """Adam, or plain SGD."""
+        search = ranges(lr=LEARNING_RATE, strength=Log(1e-1, 1e7))
 
         def __post_init__(self) -> None:
             if self.strength < 0:

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from methods.base import Batch, Method, Task, register
+from methods.search import LEARNING_RATE, ranges
 
 
 @register("finetune")
@@ -16,6 +17,7 @@ class Finetune(Method):
     class Config:
         lr: float = 1e-3
         """Adam learning rate."""
+        search = ranges(lr=LEARNING_RATE)
 
     def build(self) -> None:
         self.net = self.network()

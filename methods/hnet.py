@@ -22,6 +22,7 @@ from methods.nets import inference
 from methods.nets.functional import FunctionalNetwork
 from methods.nets.fused import FusedAdam
 from methods.nets.hypernetwork import ChunkedHypernetwork, Hypernetwork, xavier_
+from methods.search import LEARNING_RATE, Log, ranges
 
 
 @register("hnet")
@@ -48,6 +49,7 @@ class HNET(Method):
         """Regularise at theta + dtheta, where dtheta is the step that the task's gradient alone would take."""
         xavier: bool = True
         """Xavier-uniform matrices and zero biases (the authors' MNIST runs), else PyTorch's default."""
+        search = ranges(lr=LEARNING_RATE, beta=Log(1e-5, 1e1))
 
     def build(self) -> None:
         c, tasks = self.config, self.spec.n_tasks

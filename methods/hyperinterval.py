@@ -46,6 +46,7 @@ from methods.nets.functional import FunctionalNetwork, Statistics
 from methods.nets.fused import FusedAdam, Targets
 from methods.nets.hypernetwork import Hypernetwork
 from methods.nets.intervals import Interval, outward, worst_case
+from methods.search import LEARNING_RATE, Log, ranges
 
 
 @register("hyperinterval")
@@ -82,6 +83,7 @@ class HyperInterval(Method):
         """Which statistics batch norm uses outside of training."""
         entropy: Literal["vanilla", "interval"] = "vanilla"
         """CIL: the score by which the task is inferred."""
+        search = ranges(lr=LEARNING_RATE, beta=Log(1e-5, 1e1), eps=Log(1e-2, 1e2))
 
         def __post_init__(self) -> None:
             if self.batch_norm == "official" and self.bounds == "interval":

@@ -44,6 +44,7 @@ from methods.nets.hypernetwork import Hypernetwork
 from methods.nets.maskable import MaskableNetwork, Statistics, WeightCache
 from methods.nets.masks import masked, ramp, semi_binary_mask
 from methods.nets.selection import Selection
+from methods.search import LEARNING_RATE, Even, Log, ranges
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class HyperMask(Method):
         """With FeCAM, take the square root of the features."""
         check_every: int = 100
         """Steps between looks at the validation accuracy (with plateau: an epoch)."""
+        search = ranges(lr=LEARNING_RATE, beta=Log(1e-5, 1e1), lam=Log(1e-5, 1e1), sparsity=Even(0.0, 80.0))
 
         def __post_init__(self) -> None:
             if not 0 <= self.sparsity <= 100:

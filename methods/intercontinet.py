@@ -51,6 +51,7 @@ from methods.nets.boxed import BoxedNetwork
 from methods.nets.contraction import Gate, easiest_loss, evenly, largest_factor
 from methods.nets.interval_weights import head_names, shift, sigmoid
 from methods.nets.intervals import Interval, certified, worst_case
+from methods.search import Even, Log, ranges
 
 Optimizer = Literal["sgd", "adam"]
 
@@ -109,6 +110,7 @@ class InterContiNet(Method):
         the worst case always counts them. Official code: False."""
         official_gate: bool = False
         """Gate as in the official code; see the deviations."""
+        search = ranges(lr=Log(1e-2, 1e1), shift_lr=Log(1e-3, 1e1), scale_lr=Log(1e-3, 1e1), threshold=Even(0.1, 0.99))
 
     def build(self) -> None:
         net = self.network()

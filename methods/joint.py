@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.samples import Samples
 from methods.base import Batch, Method, Task, register
+from methods.search import LEARNING_RATE, ranges
 
 
 @register("joint")
@@ -19,6 +20,7 @@ class Joint(Method):
     class Config:
         lr: float = 1e-3
         """Adam learning rate."""
+        search = ranges(lr=LEARNING_RATE)
 
     def build(self) -> None:
         self.net = self.network()

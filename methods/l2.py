@@ -22,6 +22,7 @@ from methods.nets import optimizers
 from methods.nets.anchor import Anchor, flatten, trainable
 from methods.nets.fisher import Answer, evaluating
 from methods.nets.optimizers import OptimizerName
+from methods.search import LEARNING_RATE, Log, ranges
 
 
 @register("l2")
@@ -38,6 +39,7 @@ class L2(Method):
         """One anchor for each task, or only the latest."""
         optimizer: OptimizerName = "adam"
         """Adam, or plain SGD."""
+        search = ranges(lr=LEARNING_RATE, strength=Log(1e-6, 1e2))
 
         def __post_init__(self) -> None:
             if self.strength < 0:

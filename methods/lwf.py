@@ -25,6 +25,7 @@ from torch.nn.functional import cross_entropy
 from methods.base import CIL, DIL, Batch, Method, Task, UserError, register
 from methods.nets import optimizers
 from methods.nets.optimizers import OptimizerName
+from methods.search import LEARNING_RATE, Log, OneOf, ranges
 
 
 @register("lwf")
@@ -43,6 +44,7 @@ class LwF(Method):
         """Normalise over old classes only, or the official deviation above (they differ in CIL)."""
         optimizer: OptimizerName = "adam"
         """Adam, or plain SGD."""
+        search = ranges(lr=LEARNING_RATE, alpha=Log(1e-2, 1e2), temperature=OneOf((1.0, 2.0, 4.0)))
 
         def __post_init__(self) -> None:
             if self.alpha < 0:

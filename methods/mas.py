@@ -25,6 +25,7 @@ from methods.nets import optimizers
 from methods.nets.anchor import Anchor
 from methods.nets.fisher import draw, sum_over_batches, sum_over_samples
 from methods.nets.optimizers import OptimizerName
+from methods.search import LEARNING_RATE, Log, ranges
 
 
 @register("mas")
@@ -45,6 +46,7 @@ class MAS(Method):
         """Training samples, drawn at random, from which importance is estimated (none: all)."""
         optimizer: OptimizerName = "adam"
         """Adam, or plain SGD."""
+        search = ranges(lr=LEARNING_RATE, strength=Log(1e-5, 1e3))
 
         def __post_init__(self) -> None:
             if self.strength < 0:

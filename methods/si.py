@@ -25,6 +25,7 @@ from methods.base import Batch, Method, Task, UserError, register
 from methods.nets import optimizers
 from methods.nets.anchor import Anchor, flat_gradient
 from methods.nets.optimizers import OptimizerName
+from methods.search import LEARNING_RATE, Log, ranges
 
 OFFICIAL_DAMPING = 1e-7
 OFFICIAL_CAP = 1e-3
@@ -46,6 +47,7 @@ class SI(Method):
         """The paper's equations, or the official deviations listed above."""
         optimizer: OptimizerName = "adam"
         """Adam, or plain SGD."""
+        search = ranges(lr=LEARNING_RATE, strength=Log(1e-3, 1e5))
 
         def __post_init__(self) -> None:
             if self.strength < 0:

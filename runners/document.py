@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from methods import registry
+from methods import registry, search
 
+_LEARNING_RATE = f"Log({search.LEARNING_RATE.low:g}, {search.LEARNING_RATE.high:g})"
 PAGE = Path(__file__).resolve().parent.parent / "methods" / "README.md"
 HEAD = """# The methods
 
@@ -36,7 +38,7 @@ def _section(file: Path) -> str:
         parts.append(f"**`{info.name}`** ({scenarios}): {info.summary}\n")
         options = _options(tree, info.class_name)
         if options:
-            parts += ["| option | default | meaning |", "|---|---|---|", *options, ""]
+            parts += ["| option | default | searched by tune.py | meaning |", "|---|---|---|---|", *options, ""]
     return "\n".join(parts)
 
 
@@ -44,15 +46,25 @@ def _options(tree: ast.Module, class_name: str) -> list[str]:
     """Rows of the table of a method's own options, read from the docstring under each field."""
     (method,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
     config = [node for node in method.body if isinstance(node, ast.ClassDef) and node.name == "Config"]
+    searched = dict(_ranges(config[0])) if config else {}
     rows: list[str] = []
     for node in config[0].body if config else []:
         match node:
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                rows.append(f"| `{name}` | `{ast.unparse(value)}` |  |")
+                rows.append(f"| `{name}` | `{ast.unparse(value)}` | {searched.get(name, '')} |  |")
             case ast.Expr(value=ast.Constant(value=str(text))) if rows:
                 meaning = " ".join(text.split()).replace("|", "\\|")
                 rows[-1] = rows[-1].removesuffix("  |") + f" {meaning} |"
     return rows
+
+
+def _ranges(config: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    """Field and range of what the Config's `search` names."""
+    for node in config.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="search")], value=ast.Call(keywords=keywords)):
+                for part in keywords:
+                    yield part.arg or "", f"`{ast.unparse(part.value).replace('LEARNING_RATE', _LEARNING_RATE)}`"
 
 
 def main() -> None:

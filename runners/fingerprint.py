@@ -10,15 +10,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("methods", "benchmarks")
-_NEUTRAL = frozenset({"methods.registry"})
-"""Modules that find methods and decide no number."""
+_NEUTRAL = frozenset({"methods.registry", "methods.search"})
+"""Modules that find methods or their hyperparameters, and decide no number."""
 
 
 def source_hash(file: Path) -> str:
     """SHA-256 over the syntax trees of `file` and of the modules it imports, directly or not.
 
     Followed are this project's methods.* and benchmarks.*, and modules that lie beside a foreign
-    file. Comments, docstrings and formatting do not count.
+    file. Comments, docstrings, formatting and the ranges that a Config's `search` names do not count.
     """
     file = file.resolve()
     found: dict[str, str] = {}
@@ -64,6 +64,8 @@ def _read(path: Path, name: str, _modified: int) -> tuple[str, tuple[str, ...]]:
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
     for node in ast.walk(tree):
+        if _is_neutral(node):
+            continue
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from _with_parents(alias.name)
@@ -85,7 +87,7 @@ def _with_parents(module: str) -> Iterator[str]:
 def _canonical(node: object) -> str:
     """The tree as text, the same for all Python versions: empty fields and bare strings are left out."""
     if isinstance(node, list):
-        kept = (item for item in node if not _is_bare_string(item))
+        kept = (item for item in node if not (_is_bare_string(item) or _is_neutral(item)))
         return "[" + ",".join(map(_canonical, kept)) + "]"
     if not isinstance(node, ast.AST):
         return repr(node)
@@ -99,3 +101,13 @@ def _canonical(node: object) -> str:
 
 def _is_bare_string(node: object) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _is_neutral(node: object) -> bool:
+    """Whether a statement imports from a neutral module, or is the `search = ranges(...)` of a Config."""
+    match node:
+        case ast.ImportFrom(module=str(module)):
+            return module in _NEUTRAL
+        case ast.Assign(targets=[ast.Name(id="search")], value=ast.Call(func=ast.Name(id="ranges"))):
+            return True
+    return False

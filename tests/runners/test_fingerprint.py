@@ -51,6 +51,15 @@ def test_code_counts(file, old, new):
     assert source_hash(file) != before
 
 
+def test_the_ranges_of_the_search_do_not_count(file):
+    before = source_hash(file)
+    imported = CODE.replace("import helper", "import helper\nfrom methods.search import Log, ranges")
+    file.write_text(imported.replace("lr: float = 0.1", "lr: float = 0.1\n    search = ranges(lr=Log(1e-4, 1.0))"))
+    assert source_hash(file) == before
+    file.write_text(imported.replace("lr: float = 0.1", "lr: float = 0.1\n    search = 3"))
+    assert source_hash(file) != before
+
+
 def test_a_module_beside_the_file_counts(file):
     before = source_hash(file)
     (file.parent / "helper.py").write_text("def g(x):\n    return -x\n")

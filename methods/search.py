@@ -1,0 +1,73 @@
+"""Where `runners/tune.py` looks for a method's hyperparameters. Decides no number of a cell."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from benchmarks.types import UserError
+
+
+@dataclass(frozen=True)
+class Log:
+    """A positive number whose logarithm is drawn evenly between `low` and `high`."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high:
+            raise UserError(f"Log({self.low}, {self.high}): write 0 < low < high")
+
+
+@dataclass(frozen=True)
+class Even:
+    """A number drawn evenly between `low` and `high`."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise UserError(f"Even({self.low}, {self.high}): write low < high")
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of some values: texts, numbers, None, or tuples of them."""
+
+    values: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.values) < 2:
+            raise UserError(f"OneOf({self.values}): name at least two values")
+
+
+Range = Log | Even | OneOf
+LEARNING_RATE = Log(1e-4, 1e-1)
+"""For Adam; the same for all methods."""
+
+
+def ranges(inherited: Mapping[str, Range] | None = None, /, **own: Range) -> Mapping[str, Range]:
+    """What a Config assigns to `search`: a range for each field to be searched, e.g. ranges(beta=Log(1e-4, 1))."""
+    return MappingProxyType({**(inherited or {}), **own})
+
+
+def space(method: str, config_class: type) -> dict[str, Range]:
+    """The ranges that a Config declares as `search`; a Config without it has that of its learning rate `lr`, if any.
+
+    Raises UserError for a range of a field that does not exist, and where there is nothing to search.
+    """
+    names = {item.name for item in dataclasses.fields(config_class)}
+    declared: Mapping[str, Range] | None = getattr(config_class, "search", None)
+    if declared is None:
+        declared = {"lr": LEARNING_RATE} if "lr" in names else {}
+    for name in declared:
+        if name not in names:
+            raise UserError(f"{method}: search names {name!r}, which is no field of its Config")
+    if not declared:
+        raise UserError(f"{method}: nothing to search; declare `search` in its Config (see methods/search.py)")
+    return dict(declared)
