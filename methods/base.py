@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -16,9 +16,25 @@ from methods import state
 from methods.nets import targets
 from methods.registry import register
 
-__all__ = ["CIL", "DIL", "TIL", "Batch", "Certifying", "Claim", "Diverged", "Method", "Progress", "Task", "register"]
+__all__ = [
+    "CIL",
+    "DIL",
+    "TIL",
+    "Batch",
+    "Certifying",
+    "Claim",
+    "Diverged",
+    "Exhibit",
+    "Method",
+    "Progress",
+    "Task",
+    "register",
+]
 
 STEPS_BETWEEN_CHECKS = 50
+
+Exhibit = Mapping[str, Sequence[float]]
+"""A small table for the report: column name -> numbers, all columns of one length."""
 
 
 class Diverged(Exception):
@@ -222,6 +238,14 @@ class Method(ABC):
         return right / len(samples)
 
     # -- what is kept ----------------------------------------------------------------------------
+
+    def exhibits(self) -> dict[str, Exhibit]:
+        """Small tables of what was learnt, by name; asked for once, after the last task; must change nothing.
+
+        The report draws `embeddings` (task, dimension, lower, middle, upper) and `mask-overlap` (task, other,
+        overlap), tasks and dimensions counted from 0. Others are kept with the record as they are.
+        """
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `learn` may have changed, as tensors, numbers, strings, lists and dicts."""

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, mse_loss
 
-from methods.base import CIL, DIL, TIL, Batch, Method, Task, adam, register
-from methods.nets import inference
+from methods.base import CIL, DIL, TIL, Batch, Exhibit, Method, Task, adam, register
+from methods.nets import exhibits, inference
 from methods.nets.functional import FunctionalNetwork
 from methods.nets.fused import FusedAdam
 from methods.nets.hypernetwork import ChunkedHypernetwork, Hypernetwork, xavier_
@@ -137,6 +137,11 @@ class HNET(Method):
             return logits
         per_task = self.spec.classes_per_task
         return logits[:, task * per_task : (task + 1) * per_task]
+
+    def exhibits(self) -> dict[str, Exhibit]:
+        """The embeddings of the tasks learnt, as boxes of no width."""
+        learnt = self.embeddings[: self.tasks_seen]
+        return {"embeddings": exhibits.embeddings(learnt, torch.zeros_like(learnt))}
 
 
 @torch.no_grad()

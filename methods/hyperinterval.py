@@ -39,8 +39,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import UserError
-from methods.base import CIL, DIL, Batch, Claim, Method, Task, register
-from methods.nets import inference
+from methods.base import CIL, DIL, Batch, Claim, Exhibit, Method, Task, register
+from methods.nets import exhibits, inference
 from methods.nets.candidates import RULES
 from methods.nets.functional import FunctionalNetwork, Statistics
 from methods.nets.fused import FusedAdam, Targets
@@ -306,3 +306,10 @@ class HyperInterval(Method):
     @torch.no_grad()
     def _generate(self, t: int) -> tuple[Tensor, Tensor]:
         return self.weights(t)
+
+    @torch.no_grad()
+    def exhibits(self) -> dict[str, Exhibit]:
+        """The boxes of the tasks learnt, at full eps."""
+        rows = slice(0, self.tasks_seen)
+        centres, radii = self.boxes(self.embeddings[rows], self.shapes[rows], self.config.eps)
+        return {"embeddings": exhibits.embeddings(centres, radii)}

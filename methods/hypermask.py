@@ -37,8 +37,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from methods.base import CIL, TIL, Batch, Method, Task, UserError, register
-from methods.nets import fecam, inference
+from methods.base import CIL, TIL, Batch, Exhibit, Method, Task, UserError, register
+from methods.nets import exhibits, fecam, inference
 from methods.nets.fused import FusedAdam
 from methods.nets.hypernetwork import Hypernetwork
 from methods.nets.maskable import MaskableNetwork, Statistics, WeightCache
@@ -300,3 +300,11 @@ class HyperMask(Method):
         prototypes, precisions = fecam.statistics(features, labels, self.spec.classes_per_task)
         self.prototypes.append(prototypes)
         self.precisions.append(precisions)
+
+    @torch.no_grad()
+    def exhibits(self) -> dict[str, Exhibit]:
+        """Embeddings of the tasks learnt, and how far their masks of the masked tensors overlap."""
+        learnt, thresholded = self.embeddings[: self.tasks_seen], sum(self.target.sizes[: self.n_thresholded])
+        masks = (self.mask(self.hypernetwork(row[None])[0], self.sparsity())[:thresholded] for row in learnt)
+        points = exhibits.embeddings(learnt, torch.zeros_like(learnt))
+        return {"embeddings": points, "mask-overlap": exhibits.mask_overlap(masks)}

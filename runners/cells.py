@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,14 @@ class Cell:
     """Hash of the method's code; see runners.fingerprint."""
     suite: str = ""
     """The suites that ask for the cell. Not part of the key."""
+    chosen: dict[str, str] = field(default_factory=dict)
+    """Hyperparameter -> where its value comes from, if it is not the method's default. Not part of the key."""
 
     @cached_property
     def key(self) -> str:
         """SHA-256 of everything that decides the numbers."""
         decides = asdict(self)
-        for name in ("reference", "label", "suite"):
+        for name in ("reference", "label", "suite", "chosen"):
             del decides[name]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 

@@ -18,7 +18,7 @@ from benchmarks import catalogue
 from benchmarks.stream import Stream, open_stream
 from benchmarks.types import UserError, derived_seed
 from methods.base import Diverged, Method, Progress
-from runners import checkpoint, environment, settings
+from runners import checkpoint, environment, exhibits, samples, settings
 from runners.cells import Job
 from runners.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.events import Emit, Event, Kind
@@ -85,6 +85,7 @@ def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:
         label=cell.label,
         seed=cell.seed,
         config=cell.config,
+        chosen=dict(cell.chosen),
         budget=cell.budget,
         network=cell.network,
         n_tasks=cell.n_tasks,
@@ -144,6 +145,7 @@ class _CellRun:
         start = self._resume(method)
         self.emit(Event(Kind.STARTED, task=start))
         self.folder.write(self.record)
+        samples.leave(stream, self.job.folder.parents[2])
         if start == 0:
             self._evaluate(evaluator, 0)
         for j in range(start, len(stream)):
@@ -155,6 +157,7 @@ class _CellRun:
                 self._save(method, j + 1)
             accuracy = accuracy_so_far(self.measured, j + 1)
             self.emit(Event(Kind.TASK_DONE, task=j, accuracy=accuracy))
+        self._exhibit(method)
 
     def _prepare(self) -> tuple[Stream, Method]:
         benchmark = catalogue.find(self.cell.benchmark)
@@ -217,6 +220,13 @@ class _CellRun:
         seconds = self._clock() - begun
         if after:
             self.measured.evaluate_seconds.append(seconds)
+
+    def _exhibit(self, method: Method) -> None:
+        """Keep the method's own tables. They are no result: what is wrong with them is said, and the rest stands."""
+        try:
+            self.measured.exhibits = exhibits.collect(method)
+        except Exception as error:
+            self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: no exhibits kept: {type(error).__name__}: {error}"))
 
     def _save(self, method: Method, tasks_done: int) -> None:
         self.measured.peak_rss, self.measured.peak_device = self.memory.peaks(self.measured)

@@ -128,6 +128,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def share(path: Path, content: bytes) -> None:
+    """Write a file that several cells share, atomically. Raises StorageError."""
+    with _storage(path.parent):
+        write_atomically(path, content)
+
+
 def probe(results: Path) -> None:
     """Make the results folder and try to write in it. Raises StorageError with the reason."""
     with _storage(results):

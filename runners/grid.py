@@ -37,6 +37,7 @@ class _Row:
     label: str
     method: LoadedMethod
     values: dict[str, Any] = field(default_factory=dict)
+    source: str | None = None
 
 
 def build(suites: Sequence[Suite], choices: Choices) -> list[Cell]:
@@ -89,7 +90,8 @@ def _rows(suite: Suite, choices: Choices) -> list[_Row]:
     loaded = {name: load_method(name) for name in suite.methods} | foreign
     rows = [_Row(method.name, method) for method in loaded.values()]
     for variant in suite.variants:
-        rows.append(_Row(variant.label, loaded.get(variant.method) or load_method(variant.method), variant.values))
+        method = loaded.get(variant.method) or load_method(variant.method)
+        rows.append(_Row(variant.label, method, variant.values, variant.source))
     labels = [row.label for row in rows]
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
@@ -129,19 +131,28 @@ def _check_settings(suites: Sequence[Suite], rows: dict[str, list[_Row]]) -> Non
                 registry.load(block.method)
 
 
+def _values(
+    suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, choices: Choices
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What replaces the method's defaults in a cell, and where each value comes from; later ones win."""
+    labelled = row.label != row.method.name
+    parts: list[tuple[dict[str, Any], str | None]] = [
+        *((b.values, b.source) for b in suite.settings if b.applies(row.method.name, entry.name, scenario)),
+        (row.values, row.source),
+        *((b.values, b.source) for b in suite.settings if labelled and b.applies(row.label, entry.name, scenario)),
+    ]
+    parts += [({k: v}, "command line") for m, k, v in choices.assignments if m in (row.label, row.method.name)]
+    values: dict[str, Any] = {}
+    chosen: dict[str, str] = {}
+    for some, source in parts:
+        values |= some
+        chosen |= dict.fromkeys(some, source or f"suite {suite.name}")
+    return values, chosen
+
+
 def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, seed: int, choices: Choices) -> Cell:
     benchmark = catalogue.find(entry.name)
-    values: dict[str, Any] = {}
-    for block in suite.settings:
-        if block.applies(row.method.name, entry.name, scenario):
-            values |= block.values
-    values |= row.values
-    for block in suite.settings:
-        if row.label != row.method.name and block.applies(row.label, entry.name, scenario):
-            values |= block.values
-    for method, key, value in choices.assignments:
-        if method in (row.label, row.method.name):
-            values[key] = value
+    values, chosen = _values(suite, row, entry, scenario, choices)
     cls: Any = row.method.cls
     config = settings.configure(row.method.name, cls.Config, values, f"suite {suite.name}")
     return Cell(
@@ -164,4 +175,5 @@ def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, se
         network=entry.network or benchmark.network,
         source=row.method.source,
         suite=suite.name,
+        chosen=chosen,
     )

@@ -83,6 +83,8 @@ class Measurements:
     train_seconds: list[float] = field(default_factory=list)
     evaluate_seconds: list[float] = field(default_factory=list)
     stored_per_task: list[int] = field(default_factory=list)
+    exhibits: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """Tables that the method gave after the last task, column by column; see runners.exhibits."""
     peak_rss: int = 0
     peak_device: int = 0
 
@@ -108,6 +110,8 @@ class Measurements:
                 found[name] = matrix_csv(matrix)
         if self.claims:
             found["claims.csv"] = claims_csv(self.claims)
+        for name, columns in self.exhibits.items():
+            found[f"exhibit-{name}.csv"] = _csv(list(columns), list(zip(*columns.values(), strict=True)))
         return found
 
 
@@ -132,6 +136,8 @@ class Record:
     command: str
     environment: dict[str, Any]
     started: str
+    chosen: dict[str, str] = field(default_factory=dict)
+    """Hyperparameter -> where its value comes from; the others have the method's default."""
     reason: str | None = None
     traceback: str | None = None
     task_names: tuple[str, ...] = ()
@@ -172,7 +178,7 @@ class Record:
         if body.pop("checksum", None) != _checksum(body):
             raise BrokenRecord("altered: the checksum does not match")
         body.pop("schema")
-        if body.keys() != {item.name for item in fields(Record)}:
+        if body.keys() | {"chosen"} != {item.name for item in fields(Record)}:  # records of before have no `chosen`
             raise BrokenRecord("the fields are not those of this schema")
         body["status"], body["scenario"] = Status(body["status"]), Scenario(body["scenario"])
         body["budget"] = Budget(**body["budget"])

@@ -63,6 +63,8 @@ class Settings(_Part):
     benchmark: Text | None = None
     scenario: Scenario | None = None
     values: dict[str, Value]
+    source: Text | None = None
+    """Where the values come from or how they were chosen, in a few words; kept with the records and reported."""
 
     def applies(self, row: str, benchmark: str, scenario: Scenario) -> bool:
         return self.method == row and self.benchmark in (None, benchmark) and self.scenario in (None, scenario)
@@ -74,6 +76,8 @@ class Variant(_Part):
     label: Text
     method: Text
     values: dict[str, Value]
+    source: Text | None = None
+    """See Settings."""
 
 
 class Suite(_Part):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from methods.base import TIL, Batch, Claim, Method, Task, register
+from methods.base import TIL, Batch, Claim, Exhibit, Method, Task, register
 
 
 class _Small(Method):
@@ -148,3 +148,24 @@ class Guesses(_Small):
 
     def infer_task(self, x: Tensor) -> Tensor:
         return torch.zeros(len(x), dtype=torch.int64)
+
+
+@register("exhibits")
+class Exhibits(_Small):
+    """Gives a table for the report that cannot be kept."""
+
+    @dataclass(frozen=True)
+    class Config:
+        lr: float = 1e-2
+        """Adam learning rate."""
+        kind: str = "Name"
+        """What is wrong."""
+
+    def exhibits(self) -> dict[str, Exhibit]:
+        if self.config.kind == "Raises":
+            raise RuntimeError("no table today")
+        return {
+            "Name": {"../up": {"a": [1.0]}},
+            "Ragged": {"ragged": {"a": [1.0], "b": [1.0, 2.0]}},
+            "Huge": {"huge": {"a": [0.0] * 20_001}},
+        }[self.config.kind]

@@ -42,7 +42,9 @@ def test_what_decides_the_numbers_changes_the_key_and_the_folder(changes):
     assert other.folder(Path("r")) != cell.folder(Path("r"))
 
 
-@pytest.mark.parametrize("changes", [{"label": "other"}, {"suite": "other"}, {"reference": "/elsewhere.py:X"}])
+@pytest.mark.parametrize(
+    "changes", [{"label": "other"}, {"suite": "other"}, {"reference": "/elsewhere.py:X"}, {"chosen": {"lr": "a"}}]
+)
 def test_names_do_not_change_the_key(changes):
     assert replace(a_cell(), **changes).key == a_cell().key
 
@@ -121,6 +123,24 @@ def test_later_settings_win_and_the_command_line_wins_over_all():
         grid.Choices(("finetune",), (), None, (Scenario.CIL,), 1, (("finetune", "lr", "3e-2"),)),
     )
     assert cell.config["lr"] == 0.03
+
+
+def test_where_a_value_comes_from_goes_with_the_value_that_wins():
+    blocks = [
+        Settings(method="finetune", values={"lr": 0.5}, source="a paper"),
+        Settings(method="finetune", scenario=Scenario.CIL, values={"lr": 0.25}),
+    ]
+    slow = Variant(label="slow", method="finetune", values={"lr": 1e-5}, source="slower")
+    choices = grid.Choices(seeds=1, assignments=(("joint", "lr", "0.1"),))
+    found = grid.build([a_suite(settings=blocks, variants=[slow])], choices)
+    assert {(c.label, c.scenario): c.chosen for c in found} == {
+        ("finetune", "til"): {"lr": "a paper"},
+        ("finetune", "cil"): {"lr": "suite s"},
+        ("slow", "til"): {"lr": "slower"},
+        ("slow", "cil"): {"lr": "slower"},
+        ("joint", "til"): {"lr": "command line"},
+        ("joint", "cil"): {"lr": "command line"},
+    }
 
 
 def test_a_variant_is_a_row_of_its_own():
