@@ -33,6 +33,8 @@ class Cell:
     network: str
     source: str
     """Hash of the method's code; see runners.fingerprint."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """Hashes of the code that this cell uses and others need not: its network's, its augmentation's."""
     suite: str = ""
     """The suites that ask for the cell. Not part of the key."""
     chosen: dict[str, str] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from runners.cells import Job
 from runners.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.events import Emit, Event, Kind
 from runners.folder import CellFolder, StorageError
-from runners.loading import load_method
+from runners.loading import load_method, parts_of
 from runners.memory import MemoryPeak
 from runners.records import BrokenRecord, Measurements, Record, Status
 
@@ -99,7 +99,7 @@ def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:
     )
 
 
-_loaded = cache(load_method)
+_loaded, _parts = cache(load_method), cache(parts_of)
 """One class and hash per process: an edit while a grid runs does not reach cells of running workers."""
 
 
@@ -166,7 +166,7 @@ class _CellRun:
                 f"{benchmark.name} is not defined in {self.cell.scenario}: {benchmark.undefined[self.cell.scenario]}"
             )
         loaded = _loaded(self.cell.reference)
-        if loaded.source != self.cell.source:
+        if loaded.source != self.cell.source or _parts(self.cell.network) != self.cell.parts:
             raise SourceChanged(f"the code of {self.cell.method} changed while the run was under way; start it again")
         cls: Any = loaded.cls
         config = settings.configure(self.cell.method, cls.Config, self.cell.config)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("methods", "benchmarks")
-_NEUTRAL = frozenset({"methods.registry", "methods.search"})
-"""Modules that find methods or their hyperparameters, and decide no number."""
+_NEUTRAL = frozenset({"methods.registry", "methods.search", "methods.nets.targets"})
+"""Modules that find methods, their hyperparameters or networks, and decide no number."""
 
 
 def source_hash(file: Path) -> str:
@@ -34,6 +34,13 @@ def source_hash(file: Path) -> str:
                 waiting.append((target, located))
     listing = "\n".join(f"{name} {found[name]}" for name in sorted(found))
     return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def module_hash(module: str) -> str:
+    """`source_hash` of a module of this project, by its dotted name."""
+    path = _locate(module, ROOT)
+    assert path is not None, module
+    return source_hash(path)
 
 
 def _module_name(path: Path) -> str:

@@ -11,7 +11,7 @@ from benchmarks.types import Scenario, UserError
 from methods import registry
 from runners import settings
 from runners.cells import Cell, unique
-from runners.loading import LoadedMethod, load_method
+from runners.loading import LoadedMethod, load_method, parts_of
 from runners.suite import BenchmarkEntry, Suite
 
 
@@ -155,6 +155,7 @@ def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, se
     values, chosen = _values(suite, row, entry, scenario, choices)
     cls: Any = row.method.cls
     config = settings.configure(row.method.name, cls.Config, values, f"suite {suite.name}")
+    network = entry.network or benchmark.network
     return Cell(
         method=row.method.name,
         reference=row.method.reference,
@@ -172,8 +173,9 @@ def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, se
         scenario=scenario,
         seed=seed,
         budget=entry.budget(benchmark.budget).scaled(choices.budget_scale),
-        network=entry.network or benchmark.network,
+        network=network,
         source=row.method.source,
+        parts=parts_of(network),
         suite=suite.name,
         chosen=chosen,
     )

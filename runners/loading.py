@@ -9,7 +9,8 @@ from pathlib import Path
 
 from benchmarks.types import UserError
 from methods import registry
-from runners.fingerprint import source_hash
+from methods.nets import targets
+from runners.fingerprint import module_hash, source_hash
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,8 @@ def load_method(reference: str) -> LoadedMethod:
         cls = registry.load(reference)
         file = Path(inspect.getfile(sys.modules[cls.__module__]))
     return LoadedMethod(cls.name, reference, cls, source_hash(file))
+
+
+def parts_of(network: str) -> dict[str, str]:
+    """Hashes of the code that a cell uses beside its method's. Raises UserError for an unknown network."""
+    return {"network": module_hash(targets.module_of(network))}

@@ -11,6 +11,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
+from benchmarks.types import UserError
+
 
 class AlexNet(nn.Module):
     """AlexNet for 32 x 32 images: five 3 x 3 convolutions, three linear layers, each but the last with ReLU and norm.
@@ -86,3 +88,14 @@ class ResNet(nn.Module):
                 k += 1
             x = (inner + x).relu()
         return self.head(avg_pool2d(x, 2).flatten(1))
+
+
+def build(name: str, input_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
+    """`alexnet` (3 x 32 x 32) or `resnet-18` (3 x S x S). Raises UserError for images of another shape."""
+    channels, *sides = (*input_shape, 0, 0, 0)[:3] if len(input_shape) == 3 else (0, 0, 0)
+    if channels != 3 or sides[0] != sides[1] or (name == "alexnet" and sides[0] != 32) or sides[0] % 16:
+        wanted = "3 x 32 x 32" if name == "alexnet" else "3 x S x S, S a multiple of 16"
+        raise UserError(f"network {name}: inputs must be {wanted}, not {' x '.join(map(str, input_shape))}")
+    if name == "alexnet":
+        return AlexNet(n_outputs)
+    return ResNet((16, 16, 32, 64, 128), (2, 2, 2, 2), n_outputs, sides[0])

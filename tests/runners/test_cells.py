@@ -33,6 +33,7 @@ def a_cell() -> Cell:
         {"budget": Budget(32, epochs=6)},
         {"network": "mlp-10"},
         {"source": "0"},
+        {"parts": {"network": "0"}},
     ],
 )
 def test_what_decides_the_numbers_changes_the_key_and_the_folder(changes):

@@ -8,6 +8,7 @@ import pytest
 from methods import registry
 from runners import fingerprint
 from runners.fingerprint import ROOT, source_hash
+from runners.loading import parts_of
 
 CODE = '''
 """Docstring."""
@@ -78,14 +79,27 @@ def test_what_a_method_imports_from_the_project_counts_directly_or_not(monkeypat
     monkeypatch.setattr(fingerprint, "ROOT", tmp_path.resolve())
     finetune = tmp_path / "methods" / "finetune.py"
     before = source_hash(finetune)
-    for name in ("methods/registry.py", "methods/joint.py", "benchmarks/catalogue.py"):
+    neutral = ("methods/registry.py", "methods/nets/targets.py", "methods/nets/convolutional.py", "methods/nets/mlp.py")
+    for name in (*neutral, "methods/joint.py", "benchmarks/catalogue.py"):
         (tmp_path / name).write_text((tmp_path / name).read_text() + "\nEXTRA = 1\n")
     assert source_hash(finetune) == before
-    for name in ("methods/base.py", "methods/nets/targets.py", "benchmarks/samples.py"):
+    for name in ("methods/base.py", "methods/state.py", "benchmarks/samples.py"):
         (tmp_path / name).write_text((tmp_path / name).read_text() + "\nEXTRA = 1\n")
         after = source_hash(finetune)
         assert after != before
         before = after
+
+
+def test_a_cell_depends_on_its_own_network_and_on_no_other(monkeypatch, tmp_path):
+    for package in ("methods", "benchmarks"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fingerprint, "ROOT", tmp_path.resolve())
+    mlp, alexnet = parts_of("mlp-20"), parts_of("alexnet")
+    assert mlp != alexnet
+    file = tmp_path / "methods/nets/convolutional.py"
+    file.write_text(file.read_text() + "\nEXTRA = 1\n")
+    assert parts_of("mlp-20") == mlp
+    assert parts_of("alexnet") != alexnet
 
 
 def test_methods_differ_and_two_of_one_file_share_a_hash():
