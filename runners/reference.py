@@ -34,7 +34,9 @@ def reference(
             raise UserError(f"there is no results folder {folder}")
         cells = reference_records.merged(cells, reference_records.collect(folder))
     reference_records.write(cells, out)
-    sizes = {file.name: file.stat().st_size for file in sorted(out.glob("*.json*"))}
+    for folder in results:
+        reference_records.copy_sheets(folder, out)
+    sizes = {file.name: file.stat().st_size for file in sorted(out.iterdir())}
     console = Console()
     for name, size in sizes.items():
         console.print(f"{out / name}: {size / 1e6:.2f} MB", soft_wrap=True, highlight=False, markup=False)

@@ -1,8 +1,9 @@
 """The records that ship with the repository: compact, one file a benchmark, taken instead of running a cell again.
 
 reports/reference/<benchmark>.jsonl holds a line for each finished cell: its cell.json and its tables, with the
-loss curve thinned out. The environment (versions, device, commit), the same for many cells, lies once in
-environments.json. A cell's key decides whether it may be taken: code, configuration, budget and seed must agree.
+loss curve thinned out and exhibits of seed 0 only. The environment (versions, device, commit), the same for many
+cells, lies once in environments.json; <benchmark>.png shows samples of its tasks. A cell's key decides whether it
+may be taken: code, configuration, budget and seed must agree.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from typing import Any
 
 from benchmarks.types import UserError
 from runners.cells import Cell
-from runners.folder import CellFolder, write_atomically
+from runners.folder import CellFolder, share, write_atomically
 from runners.records import BrokenRecord, Record, Status, digest
 
 FOLDER = Path(__file__).resolve().parent.parent / "reports" / "reference"
 ENVIRONMENTS = "environments.json"
 CURVE, CURVE_POINTS = "steps.csv", 20
 """The loss curve keeps so many points of each task."""
+EXHIBIT, EXHIBIT_SEED = "exhibit-", 0
+SHEET = "samples.png"
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,12 @@ def write(cells: Iterable[ReferenceCell], folder: Path | None = None) -> None:
     write_atomically(folder / ENVIRONMENTS, text.encode())
 
 
+def copy_sheets(results: Path, folder: Path | None = None) -> None:
+    """Keep the sample images of a results folder."""
+    for file in sorted(results.glob(f"*/{SHEET}")):
+        write_atomically((folder or FOLDER) / f"{file.parent.name}.png", file.read_bytes())
+
+
 def collect(results: Path) -> Iterator[ReferenceCell]:
     """The finished cells of a results folder, compact. Raises UserError where a record is not whole."""
     for path in sorted(results.glob("*/*/*/seed*")):
@@ -100,7 +109,7 @@ def collect(results: Path) -> Iterator[ReferenceCell]:
 
 
 def merged(known: Iterable[ReferenceCell], added: Iterable[ReferenceCell]) -> list[ReferenceCell]:
-    """Known and added cells; an added one replaces those that differ from it in the code alone."""
+    """Known and added cells; an added one replaces one that differs from it in the code alone."""
     cells = {_identity(cell.record): cell for cell in known}
     cells.update((_identity(cell.record), cell) for cell in added)
     return list(cells.values())
@@ -120,6 +129,7 @@ def take(cells: Sequence[Cell], results: Path, folder: Path | None = None) -> in
             continue
         record = replace(known.record, label=cell.label, suite=cell.suite)
         ReferenceCell(record, known.tables).write(place)
+        _put_sheet(record.benchmark, results, folder)
         taken += 1
     return taken
 
@@ -133,7 +143,14 @@ def unpack(results: Path, folder: Path | None = None) -> int:
         record = cell.record
         name = f"seed{record.seed}-{record.key[:12]}"
         cell.write(CellFolder(results / record.benchmark / record.scenario / record.method / name))
+        _put_sheet(record.benchmark, results, folder)
     return len(cells)
+
+
+def _put_sheet(benchmark: str, results: Path, folder: Path | None) -> None:
+    sheet, place = (folder or FOLDER) / f"{benchmark}.png", results / benchmark / SHEET
+    if sheet.is_file() and not place.exists():
+        share(place, sheet.read_bytes())
 
 
 def _finished(place: CellFolder, key: str) -> bool:
@@ -152,7 +169,7 @@ def _identity(record: Record) -> str:
 
 
 def _compact(record: Record, tables: Mapping[str, str]) -> ReferenceCell:
-    tables = dict(tables)
+    tables = {k: text for k, text in tables.items() if record.seed == EXHIBIT_SEED or not k.startswith(EXHIBIT)}
     if CURVE in tables:
         tables[CURVE] = _thinned(tables[CURVE])
     files = {name: digest(text) for name, text in tables.items()}

@@ -21,12 +21,15 @@ def recorded(tmp_path_factory):
     for cell in grid:
         run_cell(job(cell, results), silent)
     reference_records.write(reference_records.collect(results), folder)
+    reference_records.copy_sheets(results, folder)
     return results, folder, grid
 
 
 def test_unpacked_records_are_those_that_were_collected(recorded, tmp_path):
     results, folder, grid = recorded
     assert reference_records.unpack(tmp_path, folder) == len(grid)
+    sheet = "split-digits/samples.png"
+    assert (tmp_path / sheet).read_bytes() == (results / sheet).read_bytes()
     known, restored = tables(results), tables(tmp_path)
     assert known.keys() == restored.keys()
     for name in known:
@@ -50,7 +53,7 @@ def test_writing_twice_gives_the_same_bytes_in_any_order(recorded, tmp_path):
     _, folder, _ = recorded
     found = list(reference_records.read(folder).values())
     reference_records.write(reversed(found), tmp_path)
-    for file in folder.iterdir():
+    for file in folder.glob("*.json*"):
         assert (tmp_path / file.name).read_bytes() == file.read_bytes()
 
 
@@ -77,7 +80,7 @@ def test_a_cell_run_anew_with_other_code_replaces_the_old_one(recorded):
 )
 def test_damage_is_named_and_nothing_is_taken(recorded, tmp_path, damage):
     _, folder, grid = recorded
-    for file in folder.iterdir():
+    for file in folder.glob("*.json*"):
         (tmp_path / file.name).write_text(file.read_text())
     file = tmp_path / "split-digits.jsonl"
     first, rest = file.read_text().split("\n", 1)
