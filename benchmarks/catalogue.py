@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 
+from benchmarks import plugins
 from benchmarks.types import CIL, Budget, Scenario, StreamSpec, UserError
 
 SHUFFLED_SUFFIX = "-shuffled"
@@ -22,6 +23,8 @@ class Kind(StrEnum):
     """Every task has all classes; its pixels are in an order of their own."""
     ROTATED = "rotated"
     """Every task has all classes; its images are turned by an angle of their own."""
+    GIVEN = "given"
+    """The data set says which task a sample belongs to, and its label within the task."""
 
 
 class ClassOrder(StrEnum):
@@ -91,7 +94,8 @@ class Benchmark:
 
 
 def find(name: str) -> Benchmark:
-    """The benchmark called `name`; a split one also as `NAME-shuffled`, with a class order for each seed.
+    """The benchmark called `name`, from here or from an installed package (`benchmarks.plugins`); a split one also
+    as `NAME-shuffled`, with a class order for each seed.
 
     Raises UserError with the nearest names.
     """
@@ -100,9 +104,12 @@ def find(name: str) -> Benchmark:
     plain = BENCHMARKS.get(name.removesuffix(SHUFFLED_SUFFIX))
     if plain is not None and plain.kind is Kind.SPLIT:
         return plain.shuffled()
-    near = difflib.get_close_matches(name, BENCHMARKS, n=3, cutoff=0.5)
+    if name in plugins.points():
+        return plugins.benchmark(name)
+    known = [*BENCHMARKS, *plugins.points()]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise UserError(f"unknown benchmark {name!r}.{hint} Available: {', '.join(BENCHMARKS)}")
+    raise UserError(f"unknown benchmark {name!r}.{hint} Available: {', '.join(known)}")
 
 
 _DIGITS, _MNIST = (1, 8, 8), (1, 28, 28)

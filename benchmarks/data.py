@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from benchmarks import plugins
 from benchmarks.files import DataError, Location, check, files_of, locate, missing, require, verify
 from benchmarks.types import derived_seed
 
@@ -26,13 +27,24 @@ SECONDS_TO_WAIT_FOR_A_DOWNLOAD = 1800
 
 @dataclass(frozen=True)
 class DataSet:
-    """Images (N, channels, height, width), uint8 or float32 in [0, 1]; labels (N,) int64; all on one device."""
+    """Images (N, channels, height, width), uint8 or float32 in [0, 1]; labels (N,) int64; all on one device.
+
+    tasks: for benchmarks of the kind `given`, the task of each sample, (N,) int64; labels then count within the task.
+    """
 
     name: str
     train_images: Tensor
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
+    train_tasks: Tensor | None = None
+    test_tasks: Tensor | None = None
+    task_names: tuple[str, ...] = ()
+
+    def to(self, device: torch.device) -> DataSet:
+        """The same data on a device."""
+        tensors = {key: value.to(device) for key, value in vars(self).items() if hasattr(value, "to")}
+        return replace(self, **tensors)
 
 
 def load(
@@ -56,8 +68,10 @@ def load(
 
 @lru_cache(maxsize=8)
 def _load(dataset: str, place: Location, device: torch.device) -> DataSet:
+    if plugins.is_reference(dataset):
+        return plugins.make(dataset).to(device)
     parts = _digits() if dataset == "digits" else _torchvision(dataset, place)
-    return DataSet(dataset, *(part.to(device) for part in parts))
+    return DataSet(dataset, *parts).to(device)
 
 
 def _torchvision(dataset: str, place: Location) -> tuple[Tensor, Tensor, Tensor, Tensor]:

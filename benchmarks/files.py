@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from benchmarks import plugins
 from benchmarks.types import UserError
 
 FOLDER_VARIABLE = "CONTINUAL_DATA"
@@ -92,7 +93,12 @@ def locate(data_dir: Path | None) -> Location:
 
 
 def files_of(dataset: str) -> tuple[RawFile, ...]:
-    """The files of a data set (none for one that a library carries). Raises UserError for an unknown name."""
+    """The files of a data set, none for one that a library carries or a package makes.
+
+    Raises UserError for an unknown name.
+    """
+    if plugins.is_reference(dataset):
+        return ()
     if dataset not in FILES:
         raise UserError(f"unknown data set {dataset!r}; available: {', '.join(FILES)}")
     return FILES[dataset]

@@ -39,6 +39,8 @@ class Stream:
         """What distinguishes each task: its original classes, its permutation's number, its angle."""
         if self.benchmark.kind is Kind.SPLIT:
             return [" ".join(map(str, classes)) for classes in self.classes]
+        if self.benchmark.kind is Kind.GIVEN:
+            return list(self.data.task_names) or [f"task {j + 1}" for j in range(len(self))]
         if self.benchmark.kind is Kind.ROTATED:
             return [f"{angle:g}°" for angle in self.angles]
         return [f"permutation {j + 1}" for j in range(len(self))]
@@ -94,10 +96,13 @@ class Stream:
         )
 
     def _samples(self, j: int, images: Tensor, labels: Tensor, rows: list[Tensor]) -> Samples:
-        split = self.benchmark.kind is Kind.SPLIT
-        own_rows = rows[j if split else 0]
-        # Tasks that keep the data set's labels share them: a stream of 100 tasks has one copy.
-        own_labels = self._within_task[labels[own_rows]] if split else labels
+        kind = self.benchmark.kind
+        # Tasks that keep the data set's rows share them and its labels: a stream of 100 tasks has one copy.
+        shared = kind not in (Kind.SPLIT, Kind.GIVEN)
+        own_rows = rows[0 if shared else j]
+        own_labels = labels if shared else labels[own_rows]
+        if kind is Kind.SPLIT:
+            own_labels = self._within_task[own_labels]
         if self.spec.scenario is CIL and j > 0:
             own_labels = own_labels + self.spec.classes_per_task * j
         return Samples(images, own_rows, own_labels, j, self._transform)
@@ -113,14 +118,16 @@ class Stream:
 
     @cached_property
     def _train_rows(self) -> list[Tensor]:
-        return self._rows(self.data.train_labels)
+        return self._rows(self.data.train_labels, self.data.train_tasks)
 
     @cached_property
     def _test_rows(self) -> list[Tensor]:
-        return self._rows(self.data.test_labels)
+        return self._rows(self.data.test_labels, self.data.test_tasks)
 
-    def _rows(self, labels: Tensor) -> list[Tensor]:
-        """Rows of each task of a split benchmark, in the order of the data set; else all rows, once."""
+    def _rows(self, labels: Tensor, tasks: Tensor | None) -> list[Tensor]:
+        """Rows of each task that has rows of its own, in the order of the data set; else all rows, once."""
+        if self.benchmark.kind is Kind.GIVEN and tasks is not None:
+            return [(tasks == j).nonzero().squeeze(1) for j in range(len(self))]
         if self.benchmark.kind is not Kind.SPLIT:
             return [torch.arange(len(labels), device=labels.device)]
         wanted = [torch.tensor(classes, device=labels.device) for classes in self.classes]
@@ -170,6 +177,20 @@ def _check_fit(benchmark: Benchmark, data: DataSet) -> None:
     if shape != benchmark.stored_shape:
         raise UserError(f"{benchmark.name}: images of {data.name} have the shape {shape}, not {benchmark.stored_shape}")
     n_classes = int(data.train_labels.max()) + 1
+    if benchmark.kind is Kind.GIVEN:
+        _check_given(benchmark, data, n_classes)
+        return
     needed = benchmark.classes_per_task * (benchmark.n_tasks if benchmark.kind is Kind.SPLIT else 1)
     if needed > n_classes:
         raise UserError(f"{benchmark.name} needs {needed} classes, but {data.name} has {n_classes}")
+
+
+def _check_given(benchmark: Benchmark, data: DataSet, n_classes: int) -> None:
+    if data.train_tasks is None or data.test_tasks is None:
+        raise UserError(f"{benchmark.name}: its data set must say which task each sample belongs to")
+    if n_classes > benchmark.classes_per_task:
+        raise UserError(f"{benchmark.name}: labels within a task go to {n_classes - 1}; classes_per_task is too small")
+    for part, tasks in (("training", data.train_tasks), ("test", data.test_tasks)):
+        lacking = set(range(benchmark.n_tasks)) - set(tasks.unique().tolist())
+        if lacking:
+            raise UserError(f"{benchmark.name}: there are no {part} samples of the tasks {sorted(lacking)}")

@@ -9,8 +9,8 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import entry_points
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -59,8 +59,21 @@ def available() -> dict[str, MethodInfo]:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         if point.name in found:
             raise UserError(f"the entry point {point.value} would replace the method {point.name!r}; rename it")
-        found[point.name] = MethodInfo(point.name, point.module, point.attr, f"from {point.value}", (), None)
+        found[point.name] = _from_entry_point(point)
     return found
+
+
+def _from_entry_point(point: EntryPoint) -> MethodInfo:
+    """Summary and scenarios from the source where it can be found, without importing the method."""
+    try:
+        spec = importlib.util.find_spec(point.module)
+    except ImportError:  # a broken package is named when its method is asked for, and spoils no other
+        spec = None
+    file = Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
+    for info in describe(file, point.module) if file is not None else ():
+        if info.class_name == point.attr:
+            return replace(info, name=point.name)
+    return MethodInfo(point.name, point.module, point.attr, f"from {point.value}", tuple(Scenario), file)
 
 
 def load(name: str) -> type[Method]:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks import catalogue
+from benchmarks import catalogue, plugins
 from benchmarks.types import Scenario, UserError
 from methods import registry
 from runners import settings
 from runners.cells import Cell, unique
+from runners.fingerprint import source_hash
 from runners.loading import LoadedMethod, load_method, parts_of
 from runners.suite import BenchmarkEntry, Suite
 
@@ -150,6 +151,13 @@ def _values(
     return values, chosen
 
 
+def _foreign_data(dataset: str) -> dict[str, str]:
+    """Of a data set that a package makes: what makes it, and the hash of that code. Others have their checksums."""
+    if not plugins.is_reference(dataset):
+        return {}
+    return {"dataset": dataset, "source": source_hash(plugins.file_of(dataset))}
+
+
 def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, seed: int, choices: Choices) -> Cell:
     benchmark = catalogue.find(entry.name)
     values, chosen = _values(suite, row, entry, scenario, choices)
@@ -169,6 +177,7 @@ def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, se
             "validation": benchmark.validation,
             "padding": benchmark.padding,
             "class_order": str(benchmark.class_order),
+            **_foreign_data(benchmark.dataset),
         },
         scenario=scenario,
         seed=seed,

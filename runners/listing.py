@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
+from benchmarks import plugins
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.types import Budget, Scenario
 from methods import registry
@@ -28,7 +29,7 @@ def _methods() -> Table:
 
 def _benchmarks() -> Table:
     table = _table("Benchmarks", "name", "scenarios", "tasks", "budget per task", "network")
-    for benchmark in BENCHMARKS.values():
+    for benchmark in (*BENCHMARKS.values(), *map(plugins.benchmark, plugins.points())):
         tasks = f"{benchmark.n_tasks} x {benchmark.classes_per_task} classes"
         scenarios = _scenarios(benchmark.scenarios)
         table.add_row(benchmark.name, scenarios, tasks, budget_in_words(benchmark.budget), benchmark.network)
@@ -37,12 +38,12 @@ def _benchmarks() -> Table:
 
 def _suites() -> Table:
     table = _table("Suites", "name", "methods", "cells", "what it is")
-    for name, path in suite.shipped().items():
+    for name, path in suite.available().items():
         found = suite.read(path)
         rows = len(found.methods) + len(found.variants)
         cells = rows * len(found.benchmarks) * len(found.scenarios) * found.seeds
         table.add_row(name, str(rows), str(cells), found.description)
-    table.add_row(suite.ALL, "", "", "Every suite above")
+    table.add_row(suite.ALL, "", "", "Every suite of this repository")
     return table
 
 

@@ -6,6 +6,7 @@ import difflib
 import tomllib
 import typing
 from collections.abc import Iterable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,9 @@ from benchmarks.types import Budget, Scenario, UserError
 
 SUITES = Path(__file__).resolve().parent.parent / "benchmarks" / "suites"
 ALL = "all"
+"""Every suite of this repository."""
+ENTRY_POINT_GROUP = "continual_intervals.suites"
+"""Entry points of this group are paths of suite files (`str` or `Path`); the entry point's name is the suite's."""
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
 
@@ -105,12 +109,25 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SUITES.glob("*.toml"))}
 
 
+def available() -> dict[str, Path]:
+    """The suite files of this repository and of installed packages, by name. Raises UserError."""
+    found = shipped()
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name in found:
+            raise UserError(f"the entry point {point.value} would replace the suite {point.name!r}; rename it")
+        try:
+            found[point.name] = Path(point.load())
+        except (ImportError, AttributeError, TypeError) as error:
+            raise UserError(f"suite {point.name}: {point.value} gives no path of a file: {error}") from error
+    return found
+
+
 def find(names: Iterable[str]) -> list[Suite]:
     """The suites of these names or paths; `all` is every shipped one. Raises UserError."""
-    known, found = shipped(), []
+    known, found = available(), []
     for name in names:
         if name == ALL:
-            found += [read(path) for path in known.values()]
+            found += [read(path) for path in shipped().values()]
         elif name in known:
             found.append(read(known[name]))
         elif name.endswith(".toml"):

@@ -12,4 +12,5 @@ def test_every_method_and_option_is_on_the_page():
     text = page()
     for name in registry.available():
         assert f"**`{name}`**" in text
-    assert "| `kappa` | `0.5` | Final weight of the ordinary loss" in text
+    assert "| `kappa` | `0.5` |  | Final weight of the ordinary loss" in text
+    assert "| `strength` | `1000.0` | `Log(0.1, 10000000.0)` |" in text

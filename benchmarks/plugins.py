@@ -1,0 +1,69 @@
+"""Benchmarks and data sets that installed packages bring along. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.types import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.catalogue import Benchmark
+    from benchmarks.data import DataSet
+
+ENTRY_POINT_GROUP = "continual_intervals.benchmarks"
+"""Entry points of this group are `Benchmark`s; the name of the entry point is that of the benchmark."""
+
+
+@cache
+def points() -> dict[str, EntryPoint]:
+    """The entry points of benchmarks by name; nothing is imported."""
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+@cache
+def benchmark(name: str) -> Benchmark:
+    """The benchmark of an entry point. Raises UserError where it cannot be imported or is none."""
+    from benchmarks.catalogue import Benchmark
+
+    point = points()[name]
+    found = _imported(f"benchmark {name}", point.module, point.attr)
+    if not isinstance(found, Benchmark):
+        raise UserError(f"benchmark {name}: {point.value} is a {type(found).__name__}, not a Benchmark")
+    if found.name != name:
+        raise UserError(f"benchmark {name}: {point.value} calls itself {found.name!r}; give both the same name")
+    return found
+
+
+def is_reference(dataset: str) -> bool:
+    """Whether a data set is named by the function that makes it, `package.module:function`."""
+    return ":" in dataset
+
+
+def file_of(dataset: str) -> Path:
+    """The source file of a data set's function. Raises UserError where its module cannot be imported."""
+    module, _, name = dataset.partition(":")
+    _imported(f"data set {dataset}", module, name)
+    return Path(str(sys.modules[module].__file__))
+
+
+def make(dataset: str) -> DataSet:
+    """Call the function `package.module:function`, which gives a DataSet on the CPU. Raises UserError."""
+    from benchmarks.data import DataSet
+
+    module, _, name = dataset.partition(":")
+    found = _imported(f"data set {dataset}", module, name)()
+    if not isinstance(found, DataSet):
+        raise UserError(f"data set {dataset}: the function gives a {type(found).__name__}, not a DataSet")
+    return found
+
+
+def _imported(what: str, module: str, name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{what}: {module}:{name} cannot be imported: {error}") from error
