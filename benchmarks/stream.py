@@ -147,6 +147,22 @@ class Stream:
             raise IndexError(f"{self.benchmark.name} has the tasks 0 to {len(self) - 1}, not {j}")
 
 
+class TuningStream(Stream):
+    """A stream for choosing hyperparameters: it holds no test data, and judges by the validation samples."""
+
+    def __init__(self, stream: Stream) -> None:
+        data = stream.data
+        none = {key: value[:0] for key, value in vars(data).items() if key.startswith("test_") and value is not None}
+        self.benchmark, self.spec, self.seed, self.budget = stream.benchmark, stream.spec, stream.seed, stream.budget
+        self.data = replace(data, **none)
+        if not stream.benchmark.validation:
+            raise UserError(f"{stream.benchmark.name} sets no validation samples aside, so nothing can be tuned on it")
+
+    def test(self, j: int) -> Samples:
+        """The validation samples of task j."""
+        return self.task(j).validation
+
+
 def open_stream(
     benchmark: Benchmark,
     scenario: Scenario | str,

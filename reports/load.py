@@ -164,6 +164,8 @@ def _read(folder: Path, root: Path) -> Record:
         found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
         raise _Broken(f"layout {found!r}; this report reads layout {SCHEMA}")
     _check(raw, folder)
+    if raw.get("judged_on", "test") != "test":
+        raise _Broken(f"a record of tuning, judged on {raw['judged_on']} data")
     try:
         record = _from_json(raw, _relative(folder, root), root)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

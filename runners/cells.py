@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.types import Budget, Scenario
 
@@ -39,6 +39,8 @@ class Cell:
     """The suites that ask for the cell. Not part of the key."""
     chosen: dict[str, str] = field(default_factory=dict)
     """Hyperparameter -> where its value comes from, if it is not the method's default. Not part of the key."""
+    judged_on: Literal["test", "validation"] = "test"
+    """The samples that accuracies are measured on; `validation` is for tuning, whose stream holds no test data."""
 
     @cached_property
     def key(self) -> str:
@@ -46,6 +48,8 @@ class Cell:
         decides = asdict(self)
         for name in ("reference", "label", "suite", "chosen"):
             del decides[name]
+        if self.judged_on == "test":  # the rule; left out, so that keys of before stay what they were
+            del decides["judged_on"]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     def folder(self, results: Path) -> Path:
@@ -87,6 +91,8 @@ class Conditions:
     data_dir: str | None = None
     threads: int = 1
     evaluation_batch: int = 2000
+    stop_after: int | None = None
+    """Pause the cell after so many tasks, with a checkpoint; the same cell goes on from there another time."""
     command: str = ""
     environment: dict[str, Any] | None = None
     """What the driver knows of the environment (commit, ...); the worker adds its own."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks import catalogue
-from benchmarks.stream import Stream, open_stream
+from benchmarks.stream import Stream, TuningStream, open_stream
 from benchmarks.types import UserError, derived_seed
 from methods.base import Diverged, Method, Progress
 from runners import checkpoint, environment, exhibits, samples, settings
@@ -86,6 +86,7 @@ def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:
         seed=cell.seed,
         config=cell.config,
         chosen=dict(cell.chosen),
+        judged_on=cell.judged_on,
         budget=cell.budget,
         network=cell.network,
         n_tasks=cell.n_tasks,
@@ -116,8 +117,8 @@ class _CellRun:
     def run(self) -> Record:
         trace = None
         try:
-            self._run()
-            status, reason = Status.DONE, None
+            complete = self._run()
+            status, reason = (Status.DONE, None) if complete else (Status.RUNNING, "paused")
         except StorageError:
             raise
         except Skip as skip:
@@ -138,26 +139,32 @@ class _CellRun:
         self.record = ended.with_measurements(self.measured)
         self.folder.write(self.record, self.measured)
 
-    def _run(self) -> None:
+    def _run(self) -> bool:
+        """Learn and measure task after task; False where the cell is to pause before the last one."""
         stream, method = self._prepare()
         evaluator = Evaluator(method, stream, self.job.conditions.evaluation_batch)
         method.progress = self._report
         start = self._resume(method)
         self.emit(Event(Kind.STARTED, task=start))
         self.folder.write(self.record)
-        samples.leave(stream, self.job.folder.parents[2])
+        if self.cell.judged_on == "test":
+            samples.leave(stream, self.job.folder.parents[2])
         if start == 0:
             self._evaluate(evaluator, 0)
-        for j in range(start, len(stream)):
+        stop = min(len(stream), self.job.conditions.stop_after or len(stream))
+        for j in range(start, stop):
             self._learn(method, stream, j)
             self._evaluate(evaluator, j + 1)
             self.measured.stored_per_task.append(method.parameters_stored())
             self.record = replace(self.record, parameters={"trained": method.parameters_trained(), "stored": None})
-            if j + 1 < len(stream):
+            if j + 1 < len(stream) and method.resumable:
                 self._save(method, j + 1)
             accuracy = accuracy_so_far(self.measured, j + 1)
             self.emit(Event(Kind.TASK_DONE, task=j, accuracy=accuracy))
+        if stop < len(stream):
+            return False
         self._exhibit(method)
+        return True
 
     def _prepare(self) -> tuple[Stream, Method]:
         benchmark = catalogue.find(self.cell.benchmark)
@@ -187,6 +194,8 @@ class _CellRun:
             network=self.cell.network,
             budget=self.cell.budget,
         )
+        if self.cell.judged_on == "validation":
+            stream = TuningStream(stream)
         self.record = replace(self.record, task_names=tuple(stream.task_names))
         _seed_others(self.cell.seed, "init")
         return stream, cls(spec, config, self.device, self.cell.seed)

@@ -15,6 +15,8 @@ from typing import Any
 from benchmarks.types import Budget, Scenario
 
 SCHEMA = 1
+_LATER = {"chosen", "judged_on"}
+"""Fields that records of before do not have."""
 
 
 class Status(StrEnum):
@@ -138,6 +140,8 @@ class Record:
     started: str
     chosen: dict[str, str] = field(default_factory=dict)
     """Hyperparameter -> where its value comes from; the others have the method's default."""
+    judged_on: str = "test"
+    """`validation` in records of tuning, which no comparison takes."""
     reason: str | None = None
     traceback: str | None = None
     task_names: tuple[str, ...] = ()
@@ -178,7 +182,7 @@ class Record:
         if body.pop("checksum", None) != _checksum(body):
             raise BrokenRecord("altered: the checksum does not match")
         body.pop("schema")
-        if body.keys() | {"chosen"} != {item.name for item in fields(Record)}:  # records of before have no `chosen`
+        if body.keys() | _LATER != {item.name for item in fields(Record)}:
             raise BrokenRecord("the fields are not those of this schema")
         body["status"], body["scenario"] = Status(body["status"]), Scenario(body["scenario"])
         body["budget"] = Budget(**body["budget"])

@@ -169,3 +169,13 @@ class Exhibits(_Small):
             "Ragged": {"ragged": {"a": [1.0], "b": [1.0, 2.0]}},
             "Huge": {"huge": {"a": [0.0] * 20_001}},
         }[self.config.kind]
+
+
+@register("forgetful")
+class Forgetful(_Small):
+    """Cannot go on from a checkpoint, and says so."""
+
+    resumable = False
+
+    def load_state_dict(self, saved: dict) -> None:
+        raise AssertionError("asked to go on all the same")
