@@ -4,29 +4,28 @@ Its weight W (N, h) has one row for every target weight. One product serves all 
 W's gradient exist only for a block of rows that fits the cache; and Adam runs inside the backward
 pass, block by block, while the rows are at hand. Traffic a step: W once forward, and once backward
 W, and both Adam moments read and written.
+
+Who computes the two passes: `compiled` (machine code, on a CPU with a C++ compiler) or `blockwise` (PyTorch).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-CPU_BLOCK = 1 << 17
-"""Scalars of W handled together on a CPU: 512 KiB of float32, so that a block and its moments stay in cache."""
-CUDA_BLOCK = 1 << 26
-"""The same on CUDA, where a block only bounds the memory of temporary results."""
+from methods.nets import blockwise, compiled
+from methods.nets.passes import Cotangents, Targets
+
+__all__ = ["FusedAdam", "OutputAdam", "OutputLayer", "Targets", "passes_for"]
 
 
-class Targets(NamedTuple):
-    """What the layer's outputs for t old boxes shall stay: centres (t, N) and radii (t, N), or (0, N) if free."""
-
-    theta: Tensor
-    rho: Tensor
-    radius_weight: float = 1.0
-    """Weight of a squared radius residual beside a squared centre residual."""
+def passes_for(weight: Tensor) -> ModuleType:
+    """The module whose `forward` and `backward` serve a layer with this weight."""
+    return compiled if compiled.suits(weight) else blockwise
 
 
 class OutputLayer(nn.Module):
@@ -51,72 +50,33 @@ class OutputLayer(nn.Module):
         return _IntervalLinear.apply(centre, radius, self.weight, self.bias, held, self.update)
 
 
-def _blocks(weight: Tensor) -> Iterator[slice]:
-    rows, width = weight.shape
-    size = max(1, (CUDA_BLOCK if weight.is_cuda else CPU_BLOCK) // width)
-    for start in range(0, rows, size):
-        yield slice(start, min(start + size, rows))
-
-
-def _sign(block: Tensor) -> Tensor:
-    return block.mul(1e38).clamp_(-1, 1)  # PyTorch's sign is not vectorised on the CPU; 0 stays 0
-
-
 class _IntervalLinear(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, centre: Tensor, radius: Tensor, weight: Tensor, bias: Tensor,
         held: Targets | None, update: OutputAdam | None,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        n = weight.shape[0]
-        theta, rho = centre.new_empty(centre.shape[0], n), radius.new_empty(radius.shape[0], n)
-        for rows in _blocks(weight):
-            block = weight[rows]
-            torch.addmm(bias[rows], centre, block.t(), out=theta[:, rows])
-            if len(radius):
-                torch.mm(radius, block.abs().t(), out=rho[:, rows])
-            if held is not None:  # the held outputs become residuals while they are in the cache
-                theta[-len(held.theta) :, rows].sub_(held.theta[:, rows])
-                if len(held.rho):
-                    rho[-len(held.rho) :, rows].sub_(held.rho[:, rows])
+        ctx.passes = passes_for(weight)
+        images = ctx.passes.forward(centre, radius, weight, bias, held)
         k, m = len(centre) - (len(held.theta) if held else 0), len(radius) - (len(held.rho) if held else 0)
-        drift = theta[k:].square().sum() if held else theta.new_zeros(())
-        if held and len(held.rho):
-            drift = drift + held.radius_weight * rho[m:].square().sum()
         # W changes inside backward, so these are no saved tensors with a version check
-        ctx.inputs, ctx.residuals = (centre, radius, weight), (theta[k:], rho[m:])
+        ctx.inputs, ctx.images = (centre, radius, weight), images
         ctx.radius_weight, ctx.update = held.radius_weight if held else 0.0, update
-        return theta[:k], rho[:m], drift
+        return images.theta[:k], images.rho[:m], images.drift
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (centre, radius, weight), update = ctx.inputs, ctx.update
         g_theta, g_rho, g_drift = grads
-        theta_residual, rho_residual = ctx.residuals
-        grad_centre, grad_radius = torch.zeros_like(centre), torch.zeros_like(radius)
-        grad_weight = None if update else torch.empty_like(weight)
-        grad_bias = centre.new_empty(weight.shape[0])
-        centre_scale, radius_scale = 2 * g_drift, 2 * ctx.radius_weight * g_drift
+        cotangents = Cotangents(g_theta, g_rho, 2 * g_drift, 2 * ctx.radius_weight * g_drift)
         if update:
             update.begin()
-        for rows in _blocks(weight):
-            block = weight[rows]
-            g = torch.cat([g_theta[:, rows], theta_residual[:, rows] * centre_scale])
-            grad_centre.addmm_(g, block)
-            grad_block = g.t() @ centre
-            torch.sum(g, 0, out=grad_bias[rows])
-            if len(radius):
-                g = torch.cat([g_rho[:, rows], rho_residual[:, rows] * radius_scale])
-                grad_radius.addmm_(g, block.abs())
-                grad_block.addcmul_(g.t() @ radius, _sign(block))
-            if update:
-                update.step_rows(rows, grad_block)
-            elif grad_weight is not None:
-                grad_weight[rows] = grad_block
+        step = update or torch.empty_like(weight)
+        grad_centre, grad_radius, grad_bias = ctx.passes.backward(centre, radius, weight, ctx.images, cotangents, step)
         if update:
             update.step_bias(grad_bias)
             return grad_centre, grad_radius, None, None, None, None
-        return grad_centre, grad_radius, grad_weight, grad_bias, None, None
+        return grad_centre, grad_radius, step, grad_bias, None, None
 
 
 class OutputAdam:
@@ -134,6 +94,11 @@ class OutputAdam:
     def begin(self) -> None:
         """Count one step; call once before its rows."""
         self.steps += 1
+
+    def rule(self) -> tuple[float, float, float, float, float]:
+        """beta1, beta2, eps, and the present step's lr / (1 - beta1^i) and 1 / sqrt(1 - beta2^i), on the host."""
+        i, (beta1, beta2) = float(self.steps), self.betas
+        return beta1, beta2, self.eps, float(self.lr) / (1 - beta1**i), (1 - beta2**i) ** -0.5
 
     def step_rows(self, rows: slice, grad: Tensor) -> None:
         """Adam's step for W[rows], given their gradient."""

@@ -1,18 +1,27 @@
 """The fused output layer equals the plain formulas, and its Adam equals torch.optim.Adam."""
 
+import hashlib
+
 import pytest
 import torch
 from torch import nn
 
-from methods.nets import fused
+from methods.nets import blockwise, compiled, fused
 from methods.nets.fused import FusedAdam, OutputLayer, Targets
 
-SHAPES = [(1, 1, 1, 3), (3, 1, 7, 5), (4, 4, 50, 6), (5, 0, 11, 9), (0, 0, 6, 4)]
+SHAPES = [(1, 1, 1, 3), (3, 1, 7, 5), (4, 4, 50, 6), (5, 0, 11, 9), (0, 0, 6, 4), (1, 1, 997, 75), (9, 2, 61, 16)]
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    monkeypatch.setattr(fused, "CPU_BLOCK", 32)
+@pytest.fixture(params=["blockwise", "compiled"], autouse=True)
+def passes(request, monkeypatch):
+    """Both ways to compute the passes, in several blocks or threads."""
+    chosen = {"blockwise": blockwise, "compiled": compiled}[request.param]
+    if chosen is compiled and compiled.library() is None:
+        pytest.skip("there is no C++ compiler, or CONTINUAL_COMPILED is 0")
+    monkeypatch.setattr(fused, "passes_for", lambda weight: chosen)
+    monkeypatch.setattr(blockwise, "CPU_BLOCK", 32)
+    monkeypatch.setattr(compiled, "_parts", lambda rows: min(rows, 3))
+    return chosen
 
 
 def plain(centre, radius, weight, bias, held):
@@ -28,32 +37,41 @@ def plain(centre, radius, weight, bias, held):
 
 @pytest.mark.parametrize(("k", "m", "n", "h"), SHAPES)
 @pytest.mark.parametrize(("t", "s"), [(0, 0), (2, 0), (2, 2)])
-def test_values_and_gradients_equal_the_plain_formula(k, m, n, h, t, s):
+def test_values_and_gradients_equal_the_plain_formula(passes, k, m, n, h, t, s):
     """k boxes, m of them with radii; t more held, s of them with radii."""
+    dtype, exact = (torch.float64, 1e-12) if passes is blockwise else (torch.float32, 1e-5)
     torch.manual_seed(0)
     centre, radius = torch.randn(k + t, h), torch.rand(m + s, h)
     tensors = [centre, radius, torch.randn(n, h), torch.randn(n)]
     tensors[2][0, 0] = 0.0  # |W| has gradient 0 there
     tensors = [tensor.double().requires_grad_() for tensor in tensors]
     held = Targets(torch.randn(t, n).double(), torch.rand(s, n).double(), 0.3) if t else None
+    ours_held = Targets(held.theta.to(dtype), held.rho.to(dtype), 0.3) if held else None
     layer = OutputLayer(h, n)
-    layer.weight, layer.bias = nn.Parameter(tensors[2]), nn.Parameter(tensors[3])
-    inputs = [*tensors[:2], layer.weight, layer.bias]
-    ours, reference = layer(inputs[0], inputs[1], held), plain(*tensors, held)
+    layer.weight, layer.bias = (nn.Parameter(tensor.detach().to(dtype)) for tensor in tensors[2:])
+    inputs = [*(tensor.detach().to(dtype).requires_grad_() for tensor in tensors[:2]), layer.weight, layer.bias]
+    ours, reference = layer(inputs[0], inputs[1], ours_held), plain(*tensors, held)
     cotangents = [torch.randn_like(r) for r in reference]
+
+    def close(got, want):
+        scale = max(1.0, want.abs().max().item()) if want.numel() else 1.0
+        torch.testing.assert_close(got.double(), want, rtol=exact, atol=exact * scale)
+
     for got, want in zip(ours, reference, strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+        close(got, want)
 
     def gradients(outputs, inputs):
-        total = sum((o * c).sum() for o, c in zip(outputs, cotangents, strict=True))
+        total = sum((o * c.to(o.dtype)).sum() for o, c in zip(outputs, cotangents, strict=True))
         return torch.autograd.grad(total, inputs)
 
     for got, want in zip(gradients(ours, inputs), gradients(reference, tensors), strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+        close(got, want)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_100_steps_equal_torch_adam(dtype):
+def test_100_steps_equal_torch_adam(passes, dtype):
+    if passes is compiled and dtype is torch.float64:
+        pytest.skip("machine code serves float32")
     torch.manual_seed(1)
     layer, hidden = OutputLayer(5, 23).to(dtype), torch.nn.Linear(4, 5).to(dtype)
     other_layer, other_hidden = OutputLayer(5, 23).to(dtype), torch.nn.Linear(4, 5).to(dtype)
@@ -90,3 +108,25 @@ def test_outside_the_context_the_layer_is_an_ordinary_one():
     layer(torch.ones(1, 3))[0].sum().backward()
     assert torch.equal(layer.weight, after)
     assert layer.weight.grad is not None
+
+
+def test_machine_code_is_named_by_its_source():
+    """A cell's key covers Python code; the digest in it stands for the C++ code."""
+    assert hashlib.sha256(compiled.SOURCE.read_bytes()).hexdigest() == compiled.SOURCE_DIGEST
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("CONTINUAL_COMPILED", "0", "CONTINUAL_COMPILED is 0"),
+        ("CXX", "no-such-compiler", "there is no C++ compiler no-such-compiler"),
+        ("CXX", "false", "returned non-zero exit status"),
+    ],
+)
+def test_without_machine_code_the_passes_run_in_pytorch(name, value, reason, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(compiled, "library", compiled.library.__wrapped__)
+    caplog.set_level("INFO")
+    assert not compiled.suits(torch.zeros(2, 3))
+    assert reason in caplog.text
