@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from benchmarks import plugins
 from benchmarks.types import CIL, Budget, Scenario, StreamSpec, UserError
@@ -36,6 +37,25 @@ class ClassOrder(StrEnum):
     """The classes in random order, drawn from the seed."""
 
 
+class Augmentation(StrEnum):
+    """What training images go through, batch by batch."""
+
+    NONE = "none"
+    FLIP_CROP = "flip-crop"
+    """Crop at random after padding with 4 black pixels, flip half of the images; see benchmarks/augmentation.py."""
+
+
+class Normalisation(NamedTuple):
+    """Mean and standard deviation of each channel, of pixels in [0, 1]; inputs are (x - mean) / std, of any sign."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""torchvision's constants for ImageNet; hypnettorch, HyperMask and HINT use them for CIFAR-100 as well."""
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """A data set cut into tasks. `stored_shape` is an image's (channels, height, width) in the data set."""
@@ -55,6 +75,9 @@ class Benchmark:
     padding: int = 0
     """Zero pixels added on every side before a permutation."""
     class_order: ClassOrder = ClassOrder.NATURAL
+    augmentation: Augmentation = Augmentation.NONE
+    normalisation: Normalisation | None = None
+    """None: inputs are pixels in [0, 1]."""
     undefined: Mapping[Scenario, str] = field(default_factory=lambda: MappingProxyType({}))
     """Scenarios that make no sense here, each with the reason."""
 
@@ -79,8 +102,9 @@ class Benchmark:
         if scenario in self.undefined:
             raise UserError(f"{self.name} is not defined in {scenario}: {self.undefined[scenario]}")
         return StreamSpec(
-            self.name, scenario, self.n_tasks, self.classes_per_task, self.input_shape, network or self.network
-        )
+            self.name, scenario, self.n_tasks, self.classes_per_task, self.input_shape, network or self.network,
+            nonnegative_inputs=self.normalisation is None,
+        )  # fmt: skip
 
     def shuffled(self) -> Benchmark:
         """The same benchmark with its classes in a random order for each seed (split benchmarks only)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 Transform = Callable[[Tensor, "int | Tensor"], Tensor]
 """(float images in [0, 1] (b, *stored shape), task index: int or (b,)) -> inputs (b, *input_shape)."""
+Augment = Callable[[Tensor, "int | Tensor"], Tensor]
+"""(stored images (b, *stored shape), step: number or 0-d tensor) -> images of that shape and dtype."""
 
 
 class Batch(NamedTuple):
@@ -27,6 +29,7 @@ class Samples:
 
     pixels: (N, *stored shape) uint8 or float32 (uint8 is scaled to [0, 1]), shared by all tasks;
     rows: (n,) int64 or int32 into pixels; labels: (n,) int64; task: the task's index, or (n,) where mixed.
+    transform, then normalise, make inputs of images in [0, 1]. augment: what training batches go through before.
     """
 
     pixels: Tensor
@@ -34,6 +37,8 @@ class Samples:
     labels: Tensor
     task: int | Tensor
     transform: Transform | None = None
+    normalise: Callable[[Tensor], Tensor] | None = None
+    augment: Augment | None = None
 
     def __len__(self) -> int:
         return self.rows.shape[0]
@@ -44,14 +49,26 @@ class Samples:
 
     def batch(self, indices: Tensor | slice) -> Batch:
         """The samples at `indices` (b,), as a `Batch`; no host synchronisation."""
-        rows, labels = _taken(self.rows, indices), _taken(self.labels, indices)
+        return self._batch(indices, self.pixels.index_select(0, _taken(self.rows, indices)))
+
+    def training_batch(self, indices: Tensor | slice, step: Tensor | int) -> Batch:
+        """`batch`, augmented where the benchmark says so; the same for the same step, a number or 0-d tensor."""
+        images = self.pixels.index_select(0, _taken(self.rows, indices))
+        return self._batch(indices, images if self.augment is None else self.augment(images, step))
+
+    def images(self, indices: Tensor | slice) -> Tensor:
+        """The samples at `indices` as they may be shown: inputs before normalisation, in [0, 1]."""
+        return replace(self, normalise=None).batch(indices).x
+
+    def _batch(self, indices: Tensor | slice, x: Tensor) -> Batch:
         task = self.task if isinstance(self.task, int) else _taken(self.task, indices).to(torch.int64)
-        x = self.pixels.index_select(0, rows)
         if x.dtype == torch.uint8:
             x = x.div(255.0)
         if self.transform is not None:
             x = self.transform(x, task)
-        return Batch(x, labels, task)
+        if self.normalise is not None:
+            x = self.normalise(x)
+        return Batch(x, _taken(self.labels, indices), task)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All samples in order, `size` at a time (the last batch may be smaller)."""
@@ -71,7 +88,10 @@ class Samples:
 
     @staticmethod
     def concatenate(parts: Sequence[Samples]) -> Samples:
-        """One view over several tasks of one stream (they share pixels and transform), in narrow integers."""
+        """One view over several tasks of one stream (they share pixels and transform), in narrow integers.
+
+        Augmented as the last part is, which is the task under way.
+        """
         first = parts[0]
         if len(parts) == 1:
             return first
@@ -83,6 +103,8 @@ class Samples:
             torch.cat([part.labels for part in parts]),
             torch.cat([part.task_ids().to(torch.int16) for part in parts]),
             first.transform,
+            first.normalise,
+            parts[-1].augment,
         )
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.catalogue import Benchmark, ClassOrder, Kind
+from benchmarks.augmentation import FlipCrop
+from benchmarks.catalogue import Augmentation, Benchmark, ClassOrder, Kind
 from benchmarks.data import DataSet, load
 from benchmarks.samples import Samples, Transform
-from benchmarks.transforms import Permute, Rotate, random_order
+from benchmarks.transforms import Normalise, Permute, Rotate, random_order
 from benchmarks.types import CIL, Budget, Scenario, StreamSpec, Task, UserError, derived_seed
 
 
@@ -87,9 +88,12 @@ class Stream:
     def _task(self, j: int) -> Task:
         samples = self._samples(j, self.data.train_images, self.data.train_labels, self._train_rows)
         held_out = self.benchmark.validation
+        train = _part(samples, slice(held_out, None))
+        if self.benchmark.augmentation is Augmentation.FLIP_CROP:
+            train = replace(train, augment=FlipCrop(derived_seed(self.seed, self.benchmark.name, "augmentation", j)))
         return Task(
             index=j,
-            train=_part(samples, slice(held_out, None)),
+            train=train,
             validation=_part(samples, slice(held_out)),
             budget=self.budget,
             order_seed=derived_seed(self.seed, self.benchmark.name, "data", j),
@@ -105,7 +109,7 @@ class Stream:
             own_labels = self._within_task[own_labels]
         if self.spec.scenario is CIL and j > 0:
             own_labels = own_labels + self.spec.classes_per_task * j
-        return Samples(images, own_rows, own_labels, j, self._transform)
+        return Samples(images, own_rows, own_labels, j, self._transform, self._normalise)
 
     @cached_property
     def _within_task(self) -> Tensor:
@@ -141,6 +145,11 @@ class Stream:
         if self.benchmark.kind is Kind.ROTATED:
             return Rotate(self.angles, shape, device)
         return None
+
+    @cached_property
+    def _normalise(self) -> Normalise | None:
+        constants = self.benchmark.normalisation
+        return None if constants is None else Normalise(constants.mean, constants.std, self.data.train_images.device)
 
     def _check_index(self, j: int) -> None:
         if not 0 <= j < len(self):

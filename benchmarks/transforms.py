@@ -61,6 +61,17 @@ class Rotate:
         return grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
+class Normalise:
+    """(x - mean) / std for each channel: (b, channels, height, width), inputs of any sign."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        self.mean = torch.tensor(mean, device=device).view(-1, 1, 1)
+        self.scale = 1 / torch.tensor(std, device=device).view(-1, 1, 1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (x - self.mean) * self.scale
+
+
 def _rotation_grid(degrees: float, height: int, width: int) -> Tensor:
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     rows = torch.arange(height, dtype=torch.float64) - (height - 1) / 2

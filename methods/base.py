@@ -145,9 +145,12 @@ class Method(ABC):
     # -- heads -----------------------------------------------------------------------------------
 
     def network(self, n_outputs: int | None = None) -> nn.Module:
-        """The benchmark's target network on the device (default: outputs for the whole stream)."""
+        """The benchmark's target network on the device (default: outputs for the whole stream).
+
+        It is in evaluation mode, except where `fit` trains it.
+        """
         outputs = self.spec.n_outputs if n_outputs is None else n_outputs
-        return targets.build(self.spec.network, self.spec.input_shape, outputs).to(self.device)
+        return targets.build(self.spec.network, self.spec.input_shape, outputs).to(self.device).eval()
 
     def answerable(self, logits: Tensor, task_id: int | Tensor | None) -> Tensor:
         """Of logits (b, spec.n_outputs) those that may be answered: head of the task, all, or seen.
@@ -200,24 +203,37 @@ class Method(ABC):
         steps = task.budget.steps_for(len(task.train)) if steps is None else steps
         if isinstance(optimizer, Iterable):
             optimizer = adam(optimizer, lr)
+        networks = self._trained_networks(optimizer)
         order = batch_order(len(samples), task.budget.batch_size, task.order_seed, self.device)
         for _ in range(first_step):
             next(order)
         for start in range(first_step, first_step + steps, check_every):
             stop = min(start + check_every, first_step + steps)
             losses = []
+            _set_training(networks, True)
             for i in range(start, stop):
                 self.step.fill_(i)
                 optimizer.zero_grad(set_to_none=True)
-                value = loss(samples.batch(next(order)))
+                value = loss(samples.training_batch(next(order), self.step))
                 value.backward()
                 optimizer.step()
                 losses.append(value.detach())
                 if after_step is not None:
                     after_step()
+            _set_training(networks, False)
             self._check(task, start, first_step + steps, torch.stack(losses))
             if on_check is not None:
                 on_check(stop)
+
+    def _trained_networks(self, optimizer: Optimizer) -> list[nn.Module]:
+        """The method's modules in evaluation mode that the optimiser trains; `fit` puts them in training mode.
+
+        So batch norm and dropout are right without a method's doing; one that sets the mode itself has its way.
+        """
+        groups = getattr(optimizer, "param_groups", [])
+        trained = {id(p) for group in groups for p in group["params"]}
+        modules = [value for value in vars(self).values() if isinstance(value, nn.Module) and not value.training]
+        return [module for module in modules if any(id(p) in trained for p in module.parameters())]
 
     def _check(self, task: Task, start: int, steps: int, losses: Tensor) -> None:
         fetched = losses.cpu()
@@ -303,6 +319,11 @@ def adam(parameters: Iterable[Tensor], lr: float, **options: Any) -> torch.optim
     parameters = list(parameters)
     on_cuda = any(p.is_cuda for p in parameters)
     return torch.optim.Adam(parameters, lr=lr, fused=True, capturable=on_cuda, **options)
+
+
+def _set_training(networks: Iterable[nn.Module], training: bool) -> None:
+    for network in networks:
+        network.train(training)
 
 
 def batch_order(n_samples: int, batch_size: int, seed: int, device: torch.device) -> Iterator[Tensor]:

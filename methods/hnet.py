@@ -5,6 +5,7 @@ arXiv 1906.00695. Equation 2: L = L_task(theta, e_t) + beta/t sum_{j<t} |h(e_j, 
 
 TIL: one head per task (CL1). DIL: one head (CL2). CIL: one head per task (CL3), the task is inferred.
 In DIL and CIL the embedding with the least predictive entropy is used (HNET+ENT).
+Batch norm keeps running statistics of each task, as the authors' CIFAR runs do.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from methods.base import CIL, DIL, TIL, Batch, Exhibit, Method, Task, adam, register
 from methods.nets import exhibits, inference
-from methods.nets.functional import FunctionalNetwork
+from methods.nets.functional import FunctionalNetwork, Statistics
 from methods.nets.fused import FusedAdam
-from methods.nets.hypernetwork import ChunkedHypernetwork, Hypernetwork, xavier_
+from methods.nets.hypernetwork import Hypernetwork, hypernetwork, xavier_
 from methods.search import LEARNING_RATE, Log, ranges
 
 
@@ -56,16 +57,16 @@ class HNET(Method):
         self.target = FunctionalNetwork(self.network())
         n = self.target.n_weights
         self.embeddings = torch.randn(tasks, c.embedding, device=self.device)
-        if c.chunk:
-            net = ChunkedHypernetwork(c.embedding, c.hidden, n, min(c.chunk, n), c.chunk_embedding, c.activation)
-        else:
-            net = Hypernetwork(c.embedding, c.hidden, n, c.activation)
+        net = hypernetwork(c.embedding, c.hidden, n, c.activation, c.chunk, c.chunk_embedding)
         if c.xavier:
             xavier_(net)
         self.hypernetwork = net.to(self.device)
+        self.statistics: list[Statistics] = []
+        """Batch norm's running statistics of each task."""
 
     def learn(self, task: Task) -> None:
         t = task.index
+        self.statistics.append({name: s.clone() for name, s in self.target.first_statistics.items()})
         embedding = nn.Parameter(self.embeddings[t : t + 1].clone())
         with torch.no_grad():
             targets = self.hypernetwork(self.embeddings[:t])
@@ -112,7 +113,7 @@ class HNET(Method):
     def task_loss(self, weights: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy on the task's own head for flat target weights (N,)."""
         assert isinstance(batch.task, int)
-        logits = self._head(self.target(weights, batch.x), batch.task)
+        logits = self._head(self.target(weights, batch.x, self._statistics_of(batch.task), training=True), batch.task)
         return cross_entropy(logits, self.within_task(batch.y, batch.task))
 
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
@@ -130,7 +131,12 @@ class HNET(Method):
         """Each task's model on its own head, (k, b, classes per task)."""
         weights = self.hypernetwork(self.embeddings[tasks])
         first = tasks.start or 0
-        return torch.stack([self._head(self.target(row, x), first + i) for i, row in enumerate(weights)])
+        logits = [self.target(row, x, self._statistics_of(first + i)) for i, row in enumerate(weights)]
+        return torch.stack([self._head(values, first + i) for i, values in enumerate(logits)])
+
+    def _statistics_of(self, task: int) -> Statistics:
+        known = self.statistics or [self.target.first_statistics]
+        return known[min(task, len(known) - 1)]
 
     def _head(self, logits: Tensor, task: int) -> Tensor:
         if self.spec.scenario is DIL:

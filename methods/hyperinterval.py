@@ -44,7 +44,7 @@ from methods.nets import exhibits, inference
 from methods.nets.candidates import RULES
 from methods.nets.functional import FunctionalNetwork, Statistics
 from methods.nets.fused import FusedAdam, Targets
-from methods.nets.hypernetwork import Hypernetwork
+from methods.nets.hypernetwork import hypernetwork
 from methods.nets.intervals import Interval, outward, worst_case
 from methods.search import LEARNING_RATE, Log, ranges
 
@@ -61,6 +61,10 @@ class HyperInterval(Method):
         """Size E of a task embedding."""
         hidden: tuple[int, ...] = (100,)
         """Hidden widths of the hypernetwork."""
+        chunk: int = 0
+        """Target weights made at once, where a full hypernetwork does not fit; 0: one output for each weight."""
+        chunk_embedding: int = 32
+        """Size of a chunk embedding."""
         beta: float = 0.01
         """Strength of the output regulariser."""
         eps: float = 1.0
@@ -102,7 +106,10 @@ class HyperInterval(Method):
         self.embeddings = torch.randn(tasks, c.embedding, device=self.device)
         self.shapes = torch.full((tasks, c.embedding), 1 / c.embedding, device=self.device)
         """s_i: the radius is eps * softmax(s_i); learned in TIL, constant in the nested mode."""
-        self.hypernetwork = Hypernetwork(c.embedding, c.hidden, self.target.n_weights).to(self.device)
+        made = hypernetwork(
+            c.embedding, c.hidden, self.target.n_weights, chunk=c.chunk, chunk_embedding=c.chunk_embedding
+        )
+        self.hypernetwork = made.to(self.device)
         self.statistics: list[Statistics] = []
         """Batch norm's running statistics of each task; DIL has one set, that of the first task."""
         self.audit_boxes: list[Tensor] = []

@@ -40,7 +40,7 @@ from torch.nn.functional import cross_entropy
 from methods.base import CIL, TIL, Batch, Exhibit, Method, Task, UserError, register
 from methods.nets import exhibits, fecam, inference
 from methods.nets.fused import FusedAdam
-from methods.nets.hypernetwork import Hypernetwork
+from methods.nets.hypernetwork import hypernetwork
 from methods.nets.maskable import MaskableNetwork, Statistics, WeightCache
 from methods.nets.masks import masked, ramp, semi_binary_mask
 from methods.nets.selection import Selection
@@ -79,6 +79,10 @@ class HyperMask(Method):
         """Length of a task's embedding."""
         hidden: tuple[int, ...] = (25, 25)
         """Widths of the hypernetwork's hidden layers (ELU)."""
+        chunk: int = 0
+        """Masks of so many weights made at once, where a full hypernetwork does not fit; 0: one output for each."""
+        chunk_embedding: int = 32
+        """Size of a chunk embedding."""
         sparsity: float = 30.0
         """Percent of each tensor's mask set to zero; 0 keeps a soft mask of all weights."""
         adaptive_sparsity: bool = True
@@ -133,7 +137,8 @@ class HyperMask(Method):
         self.precisions: list[Tensor] = []
         """With FeCAM, for each task learnt: (C, d) and (C, d, d)."""
         n_weights = self.weights.shape[0]
-        self.hypernetwork = Hypernetwork(config.embedding, config.hidden, n_weights, "elu").to(self.device)
+        made = hypernetwork(config.embedding, config.hidden, n_weights, "elu", config.chunk, config.chunk_embedding)
+        self.hypernetwork = made.to(self.device)
         self.embeddings = nn.Parameter(torch.randn(self.spec.n_tasks, config.embedding).to(self.device))
         open_tensors = {"bias": 1, "layer": self.target.tensors_of_last_layer(), "nothing": 0}[config.unmasked]
         self.n_thresholded = len(self.target.sizes) - open_tensors

@@ -100,8 +100,13 @@ def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:
     )
 
 
-_loaded, _parts = cache(load_method), cache(parts_of)
+_loaded = cache(load_method)
 """One class and hash per process: an edit while a grid runs does not reach cells of running workers."""
+
+
+@cache
+def _parts(benchmark: str, network: str) -> dict[str, str]:
+    return parts_of(catalogue.find(benchmark), network)
 
 
 class _CellRun:
@@ -173,7 +178,7 @@ class _CellRun:
                 f"{benchmark.name} is not defined in {self.cell.scenario}: {benchmark.undefined[self.cell.scenario]}"
             )
         loaded = _loaded(self.cell.reference)
-        if loaded.source != self.cell.source or _parts(self.cell.network) != self.cell.parts:
+        if loaded.source != self.cell.source or _parts(benchmark.name, self.cell.network) != self.cell.parts:
             raise SourceChanged(f"the code of {self.cell.method} changed while the run was under way; start it again")
         cls: Any = loaded.cls
         config = settings.configure(self.cell.method, cls.Config, self.cell.config)

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.catalogue import Augmentation, Benchmark, Kind
 from benchmarks.types import UserError
 from methods import registry
 from methods.nets import targets
@@ -39,6 +40,11 @@ def load_method(reference: str) -> LoadedMethod:
     return LoadedMethod(cls.name, reference, cls, source_hash(file))
 
 
-def parts_of(network: str) -> dict[str, str]:
+def parts_of(benchmark: Benchmark, network: str) -> dict[str, str]:
     """Hashes of the code that a cell uses beside its method's. Raises UserError for an unknown network."""
-    return {"network": module_hash(targets.module_of(network))}
+    parts = {"network": targets.module_of(network)}
+    if benchmark.kind is not Kind.SPLIT or benchmark.normalisation is not None:
+        parts["transforms"] = "benchmarks.transforms"
+    if benchmark.augmentation is not Augmentation.NONE:
+        parts["augmentation"] = "benchmarks.augmentation"
+    return {part: module_hash(module) for part, module in parts.items()}

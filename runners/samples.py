@@ -44,7 +44,7 @@ def sheet(stream: Stream) -> bytes | None:
     rows = []
     for j in shown:
         train = stream.task(j).train
-        images = as_images(train.batch(_first_of_each_class(train.labels)).x.cpu())
+        images = as_images(train.images(_first_of_each_class(train.labels)).cpu())
         if images is None:
             return None
         rows.append(torch.cat(list(images), dim=1))

@@ -83,16 +83,58 @@ class ChunkedHypernetwork(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Embeddings (k, E) -> target weights (k, N)."""
-        k, n_chunks = embeddings.shape[0], self.chunks.shape[0]
-        tasks = embeddings.repeat_interleave(n_chunks, 0)
-        chunks = self.chunks.repeat(k, 1)
-        inputs = torch.cat([chunks, tasks] if self.chunk_first else [tasks, chunks], 1)
-        return self.inner(inputs).view(k, n_chunks * self.chunk_size)[:, : self.n_outputs]
+        return self._joined(self.inner(self._inputs(embeddings, self.chunks)))
 
     def held(self, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """As `Hypernetwork.held`."""
         own, others = self(embeddings).split([len(embeddings) - len(targets), len(targets)])
         return own, nn.functional.mse_loss(others, targets, reduction="sum")
+
+    def intervals(
+        self, centres: Tensor, radii: Tensor, with_radius: int | None = None, held: Targets | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `Hypernetwork.intervals`; chunk embeddings are points. Sound, for a chunk sees the whole box."""
+        k, m = len(centres), len(centres) if with_radius is None else with_radius
+        middle, spread = self._inputs(centres, self.chunks), self._inputs(radii, torch.zeros_like(self.chunks))
+        theta, rho, _ = self.inner.intervals(middle, spread, m * len(self.chunks))
+        theta, rho = self._joined(theta), self._joined(rho)
+        if held is None:
+            return theta, rho, theta.new_zeros(())
+        own, others = theta.split([k - len(held.theta), len(held.theta)])
+        own_radii, other_radii = rho.split([m - len(held.rho), len(held.rho)])
+        drift = (others - held.theta).square().sum()
+        return own, own_radii, drift + held.radius_weight * (other_radii - held.rho).square().sum()
+
+    @property
+    def output(self) -> OutputLayer:
+        """The largest layer, by which an optimiser may step; see `fused`."""
+        return self.inner.output
+
+    def small_parameters(self) -> Iterator[nn.Parameter]:
+        """All parameters but the output layer's."""
+        yield self.chunks
+        yield from self.inner.small_parameters()
+
+    def _inputs(self, tasks: Tensor, chunks: Tensor) -> Tensor:
+        """Every task (k, E) with every chunk (c, e): (k * c, E + e), task by task."""
+        k, n_chunks = tasks.shape[0], chunks.shape[0]
+        tasks, chunks = tasks.repeat_interleave(n_chunks, 0), chunks.repeat(k, 1)
+        return torch.cat([chunks, tasks] if self.chunk_first else [tasks, chunks], 1)
+
+    def _joined(self, outputs: Tensor) -> Tensor:
+        """Chunks of k tasks (k * c, size) -> (k, N)."""
+        tasks = len(outputs) // len(self.chunks)
+        return outputs.view(tasks, len(self.chunks) * self.chunk_size)[:, : self.n_outputs]
+
+
+def hypernetwork(
+    n_inputs: int, hidden: tuple[int, ...], n_outputs: int, activation: str = "relu",
+    chunk: int = 0, chunk_embedding: int = 0,
+) -> Hypernetwork | ChunkedHypernetwork:  # fmt: skip
+    """A full hypernetwork, or with `chunk` one that makes so many target weights at once."""
+    if not chunk:
+        return Hypernetwork(n_inputs, hidden, n_outputs, activation)
+    return ChunkedHypernetwork(n_inputs, hidden, n_outputs, min(chunk, n_outputs), chunk_embedding, activation)
 
 
 def xavier_(hypernetwork: nn.Module) -> None:

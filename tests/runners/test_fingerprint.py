@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import ast
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from benchmarks.catalogue import Augmentation, Normalisation, find
 from methods import registry
 from runners import fingerprint
 from runners.fingerprint import ROOT, source_hash
@@ -94,12 +96,27 @@ def test_a_cell_depends_on_its_own_network_and_on_no_other(monkeypatch, tmp_path
     for package in ("methods", "benchmarks"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(fingerprint, "ROOT", tmp_path.resolve())
-    mlp, alexnet = parts_of("mlp-20"), parts_of("alexnet")
+    digits = find("split-digits")
+    mlp, alexnet = parts_of(digits, "mlp-20"), parts_of(digits, "alexnet")
     assert mlp != alexnet
     file = tmp_path / "methods/nets/convolutional.py"
     file.write_text(file.read_text() + "\nEXTRA = 1\n")
-    assert parts_of("mlp-20") == mlp
-    assert parts_of("alexnet") != alexnet
+    assert parts_of(digits, "mlp-20") == mlp
+    assert parts_of(digits, "alexnet") != alexnet
+
+
+def test_only_cells_that_augment_or_transform_depend_on_that_code():
+    plain = find("split-mnist")
+    augmented = replace(plain, augmentation=Augmentation.FLIP_CROP)
+    normalised = replace(plain, normalisation=Normalisation((0.5,), (0.5,)))
+    added = {"plain": plain, "augmented": augmented, "normalised": normalised, "rotated": find("rotated-mnist")}
+    parts = {name: set(parts_of(benchmark, "mlp-20")) - {"network"} for name, benchmark in added.items()}
+    assert parts == {
+        "plain": set(),
+        "augmented": {"augmentation"},
+        "normalised": {"transforms"},
+        "rotated": {"transforms"},
+    }
 
 
 def test_methods_differ_and_two_of_one_file_share_a_hash():
