@@ -43,7 +43,7 @@ def load_method(reference: str) -> LoadedMethod:
 def parts_of(benchmark: Benchmark, network: str) -> dict[str, str]:
     """Hashes of the code that a cell uses beside its method's. Raises UserError for an unknown network."""
     parts = {"network": targets.module_of(network)}
-    if benchmark.kind is not Kind.SPLIT or benchmark.normalisation is not None:
+    if benchmark.kind in (Kind.PERMUTED, Kind.ROTATED) or benchmark.normalisation is not None:
         parts["transforms"] = "benchmarks.transforms"
     if benchmark.augmentation is not Augmentation.NONE:
         parts["augmentation"] = "benchmarks.augmentation"
