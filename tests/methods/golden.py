@@ -1,7 +1,12 @@
-"""Golden vectors: inputs and outputs of the official codes, recorded in `tests/golden`."""
+"""Golden vectors: inputs and outputs of the official codes, recorded in `tests/golden`.
+
+Other sets of the same layout are tested with GOLDEN_FOLDER (where they lie) and GOLDEN_SET (the letter in
+`hyper_a.npz`, `interval_a.npz`).
+"""
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -9,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FOLDER = Path(__file__).parent.parent / "golden"
+FOLDER = Path(os.environ.get("GOLDEN_FOLDER") or Path(__file__).parent.parent / "golden")
+SET = os.environ.get("GOLDEN_SET") or "a"
 
 
 @cache
 def load(name: str) -> dict[str, np.ndarray]:
-    """All arrays of `tests/golden/<name>` (with or without `.npz`) by key; shared, do not write to them."""
-    with np.load((FOLDER / name).with_suffix(".npz")) as archive:
+    """All arrays of the set's file `name`, "hyper" or "interval", by key; shared, do not write to them."""
+    with np.load(FOLDER / f"{name}_{SET}.npz") as archive:
         return {key: archive[key] for key in archive.files}
 
 

@@ -14,7 +14,7 @@ from methods.hnet import HNET
 from methods.hyperinterval import HyperInterval
 from tests.methods.golden import group, load, tensors
 
-GOLDEN = load("hyper_a")
+GOLDEN = load("hyper")
 CONFIG = json.loads(str(GOLDEN["meta/json"]))["config"]
 
 

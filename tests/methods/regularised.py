@@ -78,7 +78,7 @@ def _method(cls: type[Method], config: object, network: str, x: np.ndarray, n_cl
 
 def intercontinet_baseline(cls: type[Method], config: object) -> GoldenRun:
     """`icn/base`: shuffled batches, partial ones dropped; labels 0..1 in each task."""
-    arrays = group(load("interval_a"), "icn/base")
+    arrays = group(load("interval"), "icn/base")
     method = _method(cls, config, "mlp-6-6", arrays["task0/x"], 2, vector(group(arrays, "init")))
     tasks, orders = [], []
     for j in range(N_TASKS):
@@ -91,7 +91,7 @@ def intercontinet_baseline(cls: type[Method], config: object) -> GoldenRun:
 
 def avalanche_ewc(cls: type[Method], config: object) -> GoldenRun:
     """`ewc`: batches in data order, the last one partial; all six outputs in every loss."""
-    arrays = group(load("interval_a"), "ewc")
+    arrays = group(load("interval"), "ewc")
     method = _method(cls, config, "mlp-6", arrays["task0/x"], 6, vector(group(arrays, "init")))
     tasks, orders = [], []
     for j in range(N_TASKS):

@@ -30,7 +30,7 @@ SCENARIOS = sorted(ALL_SCENARIOS)
 
 @pytest.mark.parametrize("name", ["base_ewc", "base_oewc"])
 def test_intercontinet_baseline(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    arrays = load("interval_a")
+    arrays = load("interval")
     recorded = group(arrays, f"icn/{name}")
     config = EWC.Config(
         lr=float(arrays["icn/base/lr"]),
@@ -50,7 +50,7 @@ def test_intercontinet_baseline(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("mode", ["separate", "online"])
 def test_avalanche(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    arrays = group(load("interval_a"), "ewc")
+    arrays = group(load("interval"), "ewc")
     recorded = group(arrays, mode)
     decay = float(recorded["decay"])
     config = EWC.Config(
@@ -80,7 +80,7 @@ def test_avalanche(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("mode", "j"), [("separate", 0), ("separate", 1), ("separate", 2), ("online", 0)])
 def test_batched_importance_at_recorded_parameters(mode: str, j: int) -> None:
     """A single evaluation, so the tight tolerance (online: before anything accumulates)."""
-    arrays = group(load("interval_a"), "ewc")
+    arrays = group(load("interval"), "ewc")
     run = regularised.avalanche_ewc(EWC, EWC.Config(fisher="avalanche"))
     assert isinstance(run.method, EWC)
     nn.utils.vector_to_parameters(vector(group(arrays, f"{mode}/end{j}")), trainable(run.method.net))
@@ -90,7 +90,7 @@ def test_batched_importance_at_recorded_parameters(mode: str, j: int) -> None:
 
 @pytest.mark.parametrize("j", range(3))
 def test_intercontinet_importance_at_recorded_parameters(j: int) -> None:
-    recorded = group(load("interval_a"), "icn/base_ewc")
+    recorded = group(load("interval"), "icn/base_ewc")
     run = regularised.intercontinet_baseline(EWC, EWC.Config(fisher="intercontinet"))
     assert isinstance(run.method, EWC)
     nn.utils.vector_to_parameters(vector(group(recorded, f"end{j}")), trainable(run.method.net))
@@ -346,6 +346,6 @@ def test_unknown_variant_of_fisher_is_refused() -> None:
 
 
 def test_golden_tensors_are_copies() -> None:
-    arrays = load("interval_a")
+    arrays = load("interval")
     tensors(group(arrays, "ewc/task0"))["x"].zero_()
     assert arrays["ewc/task0/x"].any()

@@ -7,7 +7,7 @@ import torch
 from methods.nets import fecam
 from tests.methods import golden
 
-GOLD = golden.tensors(golden.group(golden.load("interval_a"), "hm/fecam"))
+GOLD = golden.tensors(golden.group(golden.load("interval"), "hm/fecam"))
 N_CLASSES = 4
 
 

@@ -1,11 +1,15 @@
 """HNET equals the official codes on recorded regularisers, steps and trajectories (float64)."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from benchmarks.types import CIL, DIL, TIL
 from methods.base import Batch
+from methods.hnet import next_step
+from methods.nets.held import HeldOutputs
 from tests.methods.golden import assert_close, group
 from tests.methods.hyper_golden import CONFIG, GOLDEN, hnet, stored_order, test_samples, trajectory_task
 
@@ -29,19 +33,100 @@ def test_generated_weights_logits_and_task_loss(step):
     assert_close(method.task_loss(own, batch).detach(), g["loss_task"], 1e-9)
 
 
-def test_regulariser_without_look_ahead(step):
-    g, method, t, embedding, batch = step
-    total = method.loss(t, embedding, torch.from_numpy(g["targets"]))(batch)
-    expected = float(g["loss_task"]) + CONFIG["hnet_cfg"]["beta"] * float(g["reg/plain"])
-    assert float(total.detach()) == pytest.approx(expected, rel=1e-9)
+def held(method, g):
+    """The regulariser of the method's own options, at the recorded targets."""
+    found = method.held(int(g["task"]))
+    found.targets = torch.from_numpy(g["targets"])
+    return found
 
 
-def test_regulariser_with_look_ahead(step):
-    g, method, t, embedding, batch = step
+def with_options(method, g, **options):
+    method.config = replace(method.config, **options)
+    method.importances = list(torch.from_numpy(g["fisher"]))
+    return method
+
+
+VARIANTS = [
+    ({}, "plain"),
+    ({"held_heads": "own"}, "heads"),
+    ({"held_weights": "fisher"}, "fisher"),
+    ({"task_scaling": "reg_scaling"}, "scaled"),
+    ({"look_ahead": True}, "lookahead"),
+    ({"look_ahead": True, "held_heads": "own"}, "lookahead_heads"),
+    ({"held_tasks": 2}, "plain"),
+]
+
+
+def total_loss(method, g, embedding, batch):
+    if not method.config.look_ahead:
+        return method.loss(embedding, held(method, g))(batch)
     optimizer = torch.optim.Adam([*method.hypernetwork.parameters(), embedding], lr=float(g["lr"]))
-    total = method.look_ahead_loss(t, embedding, torch.from_numpy(g["targets"]), optimizer)(batch)
-    expected = float(g["loss_task"]) + CONFIG["hnet_cfg"]["beta"] * float(g["reg/lookahead"])
-    assert float(total.detach()) == pytest.approx(expected, rel=1e-7)
+    return method.look_ahead_loss(embedding, held(method, g), optimizer)(batch)
+
+
+@pytest.mark.parametrize(("options", "recorded"), VARIANTS)
+def test_regulariser(step, options, recorded):
+    g, method, _t, embedding, batch = step
+    if "task_scaling" in options:
+        options = {"task_scaling": tuple(g["reg_scaling"].tolist())}
+    method = with_options(method, g, **{"look_ahead": False} | options)
+    total = total_loss(method, g, embedding, batch)
+    expected = float(g["loss_task"]) + CONFIG["hnet_cfg"]["beta"] * float(g[f"reg/{recorded}"])
+    assert float(total.detach()) == pytest.approx(expected, rel=1e-7 if method.config.look_ahead else 1e-9)
+
+
+def test_targets_recomputed_from_the_earlier_hypernetwork(step):
+    g, method, t, embedding, batch = step
+    before = with_options(method, g, online_targets=True, look_ahead=False).held(t)
+    plain = method.loss(embedding, HeldOutputs(method.hypernetwork, method.embeddings[:t]))
+    online = method.loss(embedding, before)
+    for parameter in method.hypernetwork.parameters():
+        parameter.data += 0.01 * torch.sin(torch.arange(parameter.numel())).view_as(parameter)
+    assert float(online(batch).detach()) == pytest.approx(float(plain(batch).detach()), rel=1e-12)
+    assert before.targets is None
+
+
+def test_gradient_and_step_with_look_ahead_and_own_heads(step):
+    g, method, t, embedding, batch = step
+    with_options(method, g, look_ahead=True, held_heads="own", train_old_embeddings=True)
+    shared = method.hypernetwork.parameters()
+    theta, own = [torch.optim.Adam(p, lr=float(g["lr"])) for p in (shared, [embedding])]
+    before = held(method, g)
+    method.look_ahead_loss(embedding, before, theta)(batch).backward()
+    gradients = parameters_of(method, "grad") | {f"emb.{t}": embedding.grad[0]}
+    gradients |= {f"emb.{j}": before.embeddings.grad[j] for j in range(t)}
+    for key, expected in group(g, "total_grad").items():
+        assert_close(gradients[key], expected, 1e-9, key)
+    theta.step()
+    own.step()
+    after = parameters_of(method, "data") | {f"emb.{t}": embedding.data[0]}
+    for key, expected in group(g, "adam").items():
+        assert_close(after[key], expected, 1e-7, key)
+
+
+def parameters_of(method, what):
+    """The hypernetwork's parameters (or their gradients) by their recorded names."""
+    inner = getattr(method.hypernetwork, "inner", method.hypernetwork)
+    found = {}
+    for k, layer in enumerate([*inner.hidden, inner.output]):
+        found |= {f"W.{k}": getattr(layer.weight, what), f"b.{k}": getattr(layer.bias, what)}
+    if inner is not method.hypernetwork:
+        found["chunk_emb"] = getattr(method.hypernetwork.chunks, what)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["task_grad", "dtheta"])
+def test_look_ahead_step(step, kind):
+    g, method, t, embedding, batch = step
+    parameters = list(method.hypernetwork.parameters())
+    value = method.task_loss(method.hypernetwork(embedding)[0], batch)
+    *gradients, of_embedding = torch.autograd.grad(value, [*parameters, embedding])
+    steps = next_step(torch.optim.Adam(parameters, lr=float(g["lr"])), parameters, tuple(gradients))
+    for parameter, gradient, change in zip(parameters, gradients, steps, strict=True):
+        parameter.grad, parameter.data = gradient, change
+    found = parameters_of(method, "grad" if kind == "task_grad" else "data") | {f"emb.{t}": of_embedding[0]}
+    for key, expected in group(g, kind).items():
+        assert_close(found[key], expected, 1e-9 if kind == "task_grad" else 1e-7, key)
 
 
 TRAJECTORIES = [

@@ -15,7 +15,7 @@ from methods import base
 from methods.hypermask import Before, HyperMask, LossTerms
 from tests.methods import golden
 
-GOLD = golden.group(golden.load("interval_a"), "hm")
+GOLD = golden.group(golden.load("interval"), "hm")
 RUNS = ("train_masked", "train_plain", "train_l2norm")
 
 

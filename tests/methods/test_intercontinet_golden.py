@@ -15,7 +15,7 @@ from methods.nets.interval_weights import effective_radius, moved, scale, shift
 from methods.nets.intervals import Interval, batch_norm, conv2d, linear, propagate, worst_case
 from tests.methods.golden import assert_close, group, load, tensors
 
-GOLDEN = load("interval_a")
+GOLDEN = load("interval")
 KINDS = ("center", "radius_raw", "shift_raw", "scale_raw")
 PHASES = ("vanilla", "contraction_shift", "contraction_scale")
 OFFICIAL_CAP = 0.1

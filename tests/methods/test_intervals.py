@@ -282,7 +282,7 @@ def test_dropout_draws_one_mask_for_both_bounds():
 
 
 def test_linear_layers_match_the_official_codes():
-    a = tensors(group(load("hyper_a"), "linear"))
+    a = tensors(group(load("hyper"), "linear"))
     bounds = linear(
         Interval(a["x_lower"], a["x_upper"]),
         Interval(a["w_lower"], a["w_upper"]),
@@ -294,13 +294,13 @@ def test_linear_layers_match_the_official_codes():
 
 
 def test_pooling_and_point_heads_match_the_official_code():
-    a = tensors(group(load("interval_a"), "icn/pool"))
+    a = tensors(group(load("interval"), "icn/pool"))
     x = Interval(a["x"][:, 0], a["x"][:, 2])
     for key, layer in (("max2", nn.MaxPool2d(2)), ("avg2", nn.AvgPool2d(2)), ("adaptive1", nn.AdaptiveAvgPool2d(1))):
         bounds = propagate(layer_only(layer), {}, x)
         assert_close(bounds.lower, a[key][:, 0], 1e-9, key)
         assert_close(bounds.upper, a[key][:, 2], 1e-9, key)
-    a = tensors(group(load("interval_a"), "icn/point"))
+    a = tensors(group(load("interval"), "icn/point"))
     bounds = linear(Interval(a["x"][:, 0], a["x"][:, 2]), Interval.point(a["w"]), Interval.point(a["b"]))
     assert_close(bounds.lower, a["y"][:, 0], 1e-9)
     assert_close(bounds.upper, a["y"][:, 2], 1e-9)

@@ -16,7 +16,7 @@ from tests.methods.regularised import learn_all, parameters_of, tiny_tasks, vect
 
 
 def test_intercontinet_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
-    arrays = load("interval_a")
+    arrays = load("interval")
     recorded = group(arrays, "icn/base_l2")
     config = L2.Config(lr=float(arrays["icn/base/lr"]), strength=float(recorded["lambda"]), optimizer="sgd")
     run = regularised.intercontinet_baseline(L2, config)

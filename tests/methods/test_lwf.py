@@ -17,7 +17,7 @@ from tests.methods.regularised import learn_all, parameters_of, tiny_tasks
 
 
 def test_intercontinet_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
-    arrays = load("interval_a")
+    arrays = load("interval")
     recorded = group(arrays, "icn/base_lwf")
     config = LwF.Config(
         lr=float(arrays["icn/base/lr"]),

@@ -16,7 +16,7 @@ from tests.methods.regularised import learn_all, parameters_of, tiny_tasks, vect
 
 
 def test_intercontinet_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
-    arrays = load("interval_a")
+    arrays = load("interval")
     recorded = group(arrays, "icn/base_mas")
     config = MAS.Config(
         lr=float(arrays["icn/base/lr"]),
@@ -33,7 +33,7 @@ def test_intercontinet_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_importance_at_recorded_parameters() -> None:
-    recorded = group(load("interval_a"), "icn/base_mas")
+    recorded = group(load("interval"), "icn/base_mas")
     run = regularised.intercontinet_baseline(MAS, MAS.Config(style="intercontinet"))
     assert isinstance(run.method, MAS)
     nn.utils.vector_to_parameters(vector(group(recorded, "end0")), trainable(run.method.net))

@@ -19,7 +19,7 @@ from methods.nets.masks import (
 )
 from tests.methods import golden
 
-GOLD = golden.group(golden.load("interval_a"), "hm")
+GOLD = golden.group(golden.load("interval"), "hm")
 
 
 def as_percent(value: float) -> Tensor:

@@ -19,7 +19,7 @@ from tests.methods.regularised import learn_all, parameters_of, tiny_tasks, vect
 
 
 def test_intercontinet_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
-    arrays = load("interval_a")
+    arrays = load("interval")
     recorded = group(arrays, "icn/base_si")
     config = SI.Config(
         lr=float(arrays["icn/base/lr"]), strength=float(recorded["lambda"]), style="intercontinet", optimizer="sgd"
