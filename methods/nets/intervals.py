@@ -177,6 +177,8 @@ class _Propagation:
 
     def _module(self, name: str, x: _Value) -> _Value:
         module = self.network.get_submodule(name)
+        if getattr(module, "constant", False) and x.bounds.is_point:
+            return _Value(Interval.point(module(x.bounds.lower)), False)
         match module:
             case nn.Linear():
                 weight, bias = self._weight(name), self._parameter(f"{name}.bias")
@@ -238,6 +240,10 @@ class _Propagation:
             return _sum(args[0], _product(args[1], -1))
         if target is F.linear:
             return self._functional_linear(*args, **kwargs)
+        if name == "pad" and isinstance(first, _Value) and kwargs.get("mode", "constant") == "constant":
+            filled = kwargs.get("value", args[3] if len(args) > 3 else None) or 0
+            bounds = monotone(lambda value: call(value, *args[1:], **kwargs), first.bounds)
+            return _Value(bounds, first.nonnegative and filled >= 0)
         if target is F.dropout and not kwargs.get("training", args[2] if len(args) > 2 else True):
             return values[0]
         if len(values) == 1 and isinstance(first, _Value) and name in _MONOTONE_FUNCTIONS | _KEEPS_SIGN_FUNCTIONS:
@@ -253,6 +259,13 @@ class _Propagation:
         return _Value(linear(x.bounds, weight.bounds, b, nonnegative=x.nonnegative, rounded=self.rounded), False)
 
 
+class _Tracer(fx.Tracer):
+    """Takes modules that are constant functions as a whole, as it does torch's own."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return getattr(m, "constant", False) or super().is_leaf_module(m, module_qualified_name)
+
+
 _GRAPHS: WeakKeyDictionary[nn.Module, fx.Graph] = WeakKeyDictionary()
 
 
@@ -260,7 +273,7 @@ def _traced(network: nn.Module) -> fx.Graph:
     graph = _GRAPHS.get(network)
     if graph is None:
         try:
-            graph = fx.Tracer().trace(network)
+            graph = _Tracer().trace(network)
         except (TraceError, TypeError) as error:
             raise UserError(f"interval bounds: {type(network).__name__} cannot be traced: {error}") from error
         _GRAPHS[network] = graph
