@@ -299,7 +299,11 @@ class Claim(NamedTuple):
 
 @runtime_checkable
 class Certifying(Protocol):
-    """A method that promises something about old tasks; the runner measures what it is worth."""
+    """A method that promises something about old tasks; the runner measures what it is worth.
+
+    Where it also has `sampled(x, task_id) -> logits` of one network drawn at random from the region that `bounds`
+    speaks of, the conformance suite tries the bounds on many of them.
+    """
 
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
         """Lower and upper logits, each shaped as `predict`'s, over the whole parameter region kept for a task.

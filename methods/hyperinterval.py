@@ -282,6 +282,19 @@ class HyperInterval(Method):
         lower, upper = (torch.stack(side) for side in zip(*every, strict=True))
         return outward(Interval(*inference.over_all_classes_bounds(lower, upper, weights)))
 
+    @torch.no_grad()
+    def sampled(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        """Answers of a network drawn from the region of `bounds`, half of its weights on the region's faces."""
+
+        def drawn(j: int) -> Tensor:
+            theta, rho = self.weights(j)
+            return self.middle(theta[0] + rho[0] * (4 * torch.rand_like(rho[0]) - 2).clamp(-1, 1), x, j)
+
+        if self.spec.scenario is not CIL:
+            return drawn(task_id or 0)
+        logits = torch.stack([drawn(j) for j in range(max(1, self.tasks_seen))])
+        return inference.over_all_classes(logits, inference.least_entropy(logits, self._every_task(x)[1]))
+
     def _certified_logits(self, x: Tensor, tasks: slice) -> list[Interval]:
         theta, rho = self.weights(tasks)
         box = outward(Interval(theta - rho, theta + rho))

@@ -272,6 +272,13 @@ class InterContiNet(Method):
         to_come = logits.upper[:, upper.shape[1] :]
         return lower, torch.maximum(upper, to_come.amax(1, keepdim=True)) if to_come.shape[1] else upper
 
+    @torch.no_grad()
+    def sampled(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        """Answers of a network drawn from the present box, half of its weights on the box's faces."""
+        lower, upper = self.model.box
+        drawn = torch.lerp(lower, upper, (2 * torch.rand_like(lower) - 0.5).clamp(0, 1)).clamp(lower, upper)
+        return self.answerable(functional_call(self.model.net, self.model.layout.views(drawn), (x,)), task_id)
+
     def audit(self) -> list[Claim]:
         """Link by link: every box was compared with the one before it, and the network is with the last one."""
         astray = self.model.astray()
