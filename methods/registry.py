@@ -19,6 +19,8 @@ from benchmarks.types import Scenario, UserError
 if TYPE_CHECKING:
     from methods.base import Method
 
+AVALANCHE_PREFIX = "avalanche:"
+"""Followed by the name of a strategy of Avalanche; see methods/avalanche.py."""
 ENTRY_POINT_GROUP = "continual_intervals.methods"
 _Class = TypeVar("_Class", bound=type)
 
@@ -77,13 +79,15 @@ def _from_entry_point(point: EntryPoint) -> MethodInfo:
 
 
 def load(name: str) -> type[Method]:
-    """The class of a method: a registered name, or `path/to/file.py:Class`.
+    """The class of a method: a registered name, `path/to/file.py:Class`, or `avalanche:Strategy`.
 
     Raises UserError for an unknown name (with the nearest ones), and for a file that is missing,
     does not import, or does not hold the class.
     """
     if ".py:" in name or name.endswith(".py"):
         return _load_file(name)
+    if name.startswith(AVALANCHE_PREFIX):
+        return importlib.import_module("methods.avalanche").method(name)
     known = available()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)

@@ -53,8 +53,14 @@ class Cell:
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     def folder(self, results: Path) -> Path:
-        """results/<benchmark>/<scenario>/<method>/seed<k>-<first 12 digits of the key>."""
-        return results / self.benchmark / self.scenario / self.method / f"seed{self.seed}-{self.key[:12]}"
+        """results/<benchmark>/<scenario>/<method>/seed<k>-<first 12 digits of the key>, `:` written `-`."""
+        return (
+            results
+            / self.benchmark
+            / self.scenario
+            / self.method.replace(":", "-")
+            / f"seed{self.seed}-{self.key[:12]}"
+        )
 
     @property
     def title(self) -> str:

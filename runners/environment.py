@@ -13,7 +13,7 @@ from runners.fingerprint import ROOT
 if TYPE_CHECKING:
     import torch
 
-_DISTRIBUTIONS = ("torch", "numpy", "torchvision")
+_DISTRIBUTIONS = ("torch", "numpy", "torchvision", "avalanche-lib")
 
 
 @cache

@@ -1,0 +1,143 @@
+"""Between this suite's streams and Avalanche's: either can be handed to the other side.
+
+Nothing else in benchmarks/ imports Avalanche, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from benchmarks.catalogue import Benchmark, Kind
+from benchmarks.data import DataSet
+from benchmarks.samples import Samples
+from benchmarks.stream import Stream
+from benchmarks.types import TIL, Budget, UserError
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # not ours, and nothing that a user of the suite can act on
+    from avalanche.benchmarks import benchmark_from_datasets, with_classes_timeline, with_task_labels
+    from avalanche.benchmarks.utils import AvalancheDataset, as_taskaware_classification_dataset
+    from avalanche.benchmarks.utils.data_attribute import DataAttribute, TaskLabels
+    from avalanche.benchmarks.utils.flat_data import ConstantSequence
+
+
+class LazySamples(Dataset):
+    """Samples as Avalanche and torch want them: (input, label) one by one, made when asked for."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+        self.targets = samples.labels.tolist()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.samples.batch(slice(index, index + 1)).x[0], self.targets[index]
+
+
+class _HeldSamples(LazySamples):
+    """The same with all inputs in memory, for training."""
+
+    def __init__(self, samples: Samples) -> None:
+        super().__init__(samples)
+        self.inputs = samples.x
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.inputs[index], self.targets[index]
+
+
+def dataset_of(samples: Samples, task_label: int, lazy: bool = False) -> AvalancheDataset:
+    """Samples as a data set of Avalanche with targets and task labels."""
+    plain: Any = LazySamples(samples) if lazy else _HeldSamples(samples)
+    attributes = [
+        DataAttribute(plain.targets, "targets"),
+        TaskLabels(ConstantSequence(task_label, len(plain))),
+    ]
+    made: Any = AvalancheDataset([plain], data_attributes=attributes)
+    return as_taskaware_classification_dataset(made)
+
+
+def to_avalanche(stream: Stream) -> Any:
+    """The stream as a benchmark of Avalanche, with a train, a valid and a test stream of experiences.
+
+    Labels are those of the scenario; task labels count the tasks in TIL and are 0 otherwise.
+    """
+    til = stream.spec.scenario is TIL
+    parts: dict[str, list[AvalancheDataset]] = {"train": [], "valid": [], "test": []}
+    for j in range(len(stream)):
+        task = stream.task(j)
+        for name, samples in (("train", task.train), ("valid", task.validation), ("test", stream.test(j))):
+            parts[name].append(dataset_of(samples, j if til else 0, lazy=True))
+    return with_classes_timeline(with_task_labels(benchmark_from_datasets(**parts)))
+
+
+def data_set(benchmark: Any, name: str) -> DataSet:
+    """The data of a benchmark of Avalanche: images as its evaluation transforms give them, labels within each task.
+
+    A label is the place of a sample's class among the classes of its experience, in ascending order. Inputs that are
+    not (channels, height, width) get leading ones. Raises UserError where train and test streams differ in length.
+    """
+    train, test = list(benchmark.train_stream), list(benchmark.test_stream)
+    if len(train) != len(test):
+        raise UserError(f"{name}: {len(train)} experiences to train on, but {len(test)} to test on")
+    classes = [sorted({int(label) for label in experience.dataset.targets}) for experience in train]
+    parts = [_tensors(stream, classes) for stream in (train, test)]
+    names = tuple(" ".join(map(str, some)) for some in classes)
+    (x, y, t), (test_x, test_y, test_t) = parts
+    return DataSet(name, x, y, test_x, test_y, t, test_t, names)
+
+
+def from_avalanche(
+    data: DataSet,
+    dataset: str,
+    *,
+    validation: int,
+    network: str,
+    budget: Budget,
+    title: str = "",
+    description: str = "",
+) -> Benchmark:
+    """A benchmark of this suite over `data`, which the function `dataset` (`package.module:function`) makes.
+
+    Experiences with fewer classes than the largest one leave outputs unused.
+    """
+    assert data.train_tasks is not None
+    shape = tuple(data.train_images.shape[1:])
+    return Benchmark(
+        name=data.name,
+        title=title or data.name,
+        dataset=dataset,
+        kind=Kind.GIVEN,
+        n_tasks=int(data.train_tasks.max()) + 1,
+        classes_per_task=int(data.train_labels.max()) + 1,
+        stored_shape=(shape[0], shape[1], shape[2]),
+        validation=validation,
+        network=network,
+        budget=budget,
+        description=description or "A stream of experiences of Avalanche.",
+    )
+
+
+def _tensors(stream: Sequence[Any], classes: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
+    inputs, labels, tasks = [], [], []
+    for j, experience in enumerate(stream):
+        place = {original: label for label, original in enumerate(classes[j])}
+        for x, y, *_ in experience.dataset.eval():
+            if int(y) not in place:
+                raise UserError(f"experience {j}: its test data has the class {int(y)}, its training data has not")
+            inputs.append(_image(x))
+            labels.append(place[int(y)])
+            tasks.append(j)
+    return torch.stack(inputs), torch.tensor(labels), torch.tensor(tasks)
+
+
+def _image(x: Any) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise UserError(f"an input is a {type(x).__name__}; give the benchmark a transform that ends in ToTensor")
+    return x.to(torch.float32).reshape((1,) * (3 - x.dim()) + tuple(x.shape))

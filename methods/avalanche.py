@@ -1,0 +1,355 @@
+"""Strategies of Avalanche (https://avalanche.continualai.org) as methods: `avalanche:Replay`, `avalanche:GEM`, ...
+
+`method(name)` makes a Method of any supervised strategy of `avalanche.training.supervised`. Its Config has the
+parameters of the strategy's constructor beside optimiser and learning rate. The strategy trains by its own code, on our
+stream and for our budget: it is stopped after that many iterations, in its own order of batches. Its metrics are not
+used. A fresh optimiser serves each task, as with all methods here.
+
+TIL: one output layer whose outputs of the task are its head, by Avalanche's MultiTaskModule. CIL: outputs of classes
+not seen yet are masked, as Avalanche's IncrementalClassifier does. Only this file and benchmarks/avalanche.py import
+Avalanche. A strategy cannot be taken apart into plain tensors, so these methods do not resume: a cell that was
+interrupted begins anew.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import random
+import typing
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import field, make_dataclass
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.types import StreamSpec, UserError
+from methods.base import CIL, DIL, TIL, Method, Scenario, Task
+from methods.nets import optimizers
+from methods.search import LEARNING_RATE, Log, ranges
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # not ours, and nothing that a user of the suite can act on
+    from avalanche.benchmarks import benchmark_from_datasets, with_classes_timeline, with_task_labels
+    from avalanche.core import SupervisedPlugin
+    from avalanche.models import MultiTaskModule
+    from avalanche.training import supervised
+    from avalanche.training.plugins import EvaluationPlugin
+    from avalanche.training.templates import SupervisedTemplate
+
+from benchmarks.avalanche import dataset_of
+
+PREFIX = "avalanche:"
+MASKED = -1000.0
+"""Logit of a class that was not seen yet; the value of Avalanche's IncrementalClassifier."""
+STEPS_BETWEEN_CHECKS = 50
+_GIVEN = {
+    "self", "model", "optimizer", "criterion", "train_mb_size", "train_epochs", "eval_mb_size", "device", "plugins",
+    "evaluator", "eval_every", "peval_mode", "base_kwargs", "kwargs", "verbose", "input_size",
+}  # fmt: skip
+_DEFAULTS: dict[str, Any] = {
+    "ewc_lambda": 1000.0, "si_lambda": 1.0, "lambda_e": 1.0, "alpha": 1.0, "temperature": 2.0, "patterns_per_exp": 64,
+    "mem_size": 200, "subsample": 50,
+}  # fmt: skip
+"""For parameters to which Avalanche gives no default."""
+_SEARCH = {
+    "lr": LEARNING_RATE, "ewc_lambda": Log(1e-1, 1e7), "si_lambda": Log(1e-3, 1e5), "lambda_reg": Log(1e-5, 1e3),
+    "lambda_e": Log(1e-3, 1e5), "alpha": Log(1e-2, 1e2),
+}  # fmt: skip
+_NETWORK = "it brings or needs a network of its own, while the suite gives every method the same one"
+_EXCLUDED = {
+    "AETraining": "it trains an autoencoder",
+    "VAETraining": "it trains a generator",
+    "AR1": _NETWORK,
+    "BiC": "its second stage trains outside of the budget that holds for all methods",
+    "CWRStar": "it needs the name of an output layer of its own for every task",
+    "CoPE": "it answers by prototypes, not by logits of its network",
+    "ER_AML": _NETWORK,
+    "ExpertGateStrategy": _NETWORK,
+    "FeatureReplay": _NETWORK,
+    "GenerativeReplay": "its generator trains outside of the budget that holds for all methods",
+    "ICaRL": "it answers by the nearest mean of features, not by logits of its network",
+    "LFL": _NETWORK,
+    "JointTraining": "it learns from the whole stream at once; `joint` and avalanche:Cumulative are references here",
+    "LearningToPrompt": _NETWORK,
+    "MER": "it trains by a loop of its own, outside of the budget that holds for all methods",
+    "PNNStrategy": _NETWORK,
+    "PackNet": _NETWORK,
+    "SCR": _NETWORK,
+    "StreamingLDA": _NETWORK,
+}
+_ONLY_IN: dict[str, tuple[frozenset[Scenario], str]] = {
+    "DER": (frozenset({DIL, CIL}), "it asks the network for answers without saying for which task"),
+    "GSS_greedy": (frozenset({DIL, CIL}), "it asks the network for answers without saying for which task"),
+    "MIR": (frozenset({CIL}), "it replays classes only that the latest batch lacks, and here every task has them all"),
+}
+_MEMORIES = {"mem_size": False, "patterns_per_exp": True}
+"""Parameters that say how many samples are kept: in all, or for each task."""
+_UNMASKED = {"DER"}
+"""Strategies that compare raw logits of one task with those of another, so that none may change by masking."""
+
+
+def names() -> list[str]:
+    """The strategies that can run as methods, as `avalanche:NAME`."""
+    return [PREFIX + name for name in sorted(_strategies()) if name not in _EXCLUDED]
+
+
+@cache
+def method(name: str) -> type[Method]:
+    """The Method that runs the strategy `avalanche:NAME`. Raises UserError for a name that Avalanche does not have."""
+    known = _strategies()
+    plain = name.removeprefix(PREFIX)
+    if plain not in known:
+        near = difflib.get_close_matches(plain, known, n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(PREFIX + n for n in near)}?" if near else ""
+        raise UserError(f"Avalanche has no supervised strategy {plain!r}.{hint} It has: {', '.join(sorted(known))}")
+    strategy = known[plain]
+    body = {
+        "__doc__": f"Avalanche's {plain}: {_summary(strategy)}",
+        "__module__": __name__,
+        "name": PREFIX + plain,
+        "strategy_class": strategy,
+        "rehearses": plain == "Cumulative",
+        "Config": _config(plain, strategy),
+    }
+    return type(f"Avalanche{plain}", (AvalancheMethod,), body)
+
+
+def _strategies() -> dict[str, type]:
+    return {
+        name: found
+        for name, found in vars(supervised).items()
+        if inspect.isclass(found) and (issubclass(found, SupervisedTemplate) or name == "MER")
+    }
+
+
+def _summary(strategy: type) -> str:
+    return (inspect.getdoc(strategy) or "").split("\n")[0].rstrip(".") + "."
+
+
+def _config(name: str, strategy: type) -> type:
+    """A frozen dataclass with the optimiser and the strategy's own parameters."""
+    entries: list[tuple[str, Any, Any]] = [
+        ("lr", float, field(default=1e-3)),
+        ("optimizer", Literal["adam", "sgd"], field(default="adam")),
+    ]
+    taken = {"lr", "optimizer"}
+    for parameter in inspect.signature(strategy.__init__).parameters.values():
+        if parameter.name in _GIVEN | taken or parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        default = _DEFAULTS.get(parameter.name) if parameter.default is parameter.empty else parameter.default
+        kind = _type(parameter.annotation, default)
+        if kind is not None:
+            entries.append((parameter.name, kind, field(default=default)))
+    made = make_dataclass("Config", entries, frozen=True)
+    made.__module__, made.__qualname__ = __name__, f"Avalanche{name}.Config"
+    made.search = ranges(**{key: wanted for key, wanted in _SEARCH.items() if key in {e[0] for e in entries}})  # type: ignore[attr-defined]
+    return made
+
+
+def _type(annotation: Any, default: Any) -> Any:
+    """What a suite file may give for a parameter; None where no text or number can say it."""
+    plain = {int, float, bool, str}
+    options = [option for option in typing.get_args(annotation) or (annotation,) if option in plain]
+    if default is None:
+        return options[0] | None if options else None
+    kind = options[0] if options else type(default)
+    return kind if kind in plain else None
+
+
+class AvalancheMethod(Method):
+    """Runs a strategy; made by `method(name)`."""
+
+    strategy_class: type
+    resumable = False
+
+    @classmethod
+    def skip(cls, spec: StreamSpec, config: Any) -> str | None:
+        plain = cls.name.removeprefix(PREFIX)
+        if plain in _EXCLUDED:
+            return f"Avalanche's {plain} cannot run here: {_EXCLUDED[plain]}"
+        scenarios, reason = _ONLY_IN.get(plain, (frozenset(Scenario), ""))
+        if spec.scenario not in scenarios:
+            return f"Avalanche's {plain} is not run in {spec.scenario}: {reason}"
+        parameters = inspect.signature(cls.strategy_class.__init__).parameters.values()
+        needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
+        missing = [name for name in needed if name not in _GIVEN and not hasattr(config, name)]
+        return f"Avalanche's {plain} needs {', '.join(missing)}, which no suite file can give" if missing else None
+
+    def build(self) -> None:
+        unmasked = self.name.removeprefix(PREFIX) in _UNMASKED
+        self.now = _Now()
+        model = _Heads(self.network(), self.spec) if self.spec.scenario is TIL else None
+        self.model: Any = model or _Shared(self.network(), self.spec, None if unmasked else self.now).to(self.device)
+        self.memory_samples = sum(
+            getattr(self.config, key) * (self.spec.n_tasks if each else 1)
+            for key, each in _MEMORIES.items()
+            if hasattr(self.config, key)
+        )
+        self.strategy: Any = None
+
+    def learn(self, task: Task) -> None:
+        steps = task.budget.steps_for(len(task.train))
+        with _own_randomness():
+            if self.strategy is None:
+                self.strategy = self._made(task.budget.batch_size)
+            self.now.task = task.index
+            self.strategy.plugins.insert(0, limit := _Limit(self, task, steps))
+            self.strategy.optimizer = optimizers.make(self.config.optimizer, self.model.parameters(), self.config.lr)
+            self.strategy.optimized_param_id = None
+            self.strategy.train_epochs = steps + 1
+            try:
+                self.strategy.train(self._experience(task))
+            finally:
+                self.strategy.plugins.remove(limit)
+                self.strategy._stop_training = False
+            self.model = self.strategy.model  # some strategies put another one in its place
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        was, self.model.training = self.model.training, False
+        self.model.eval()
+        try:
+            return self.answerable(self.model.net(x), task_id)
+        finally:
+            self.model.train(was)
+
+    def parameters_stored(self) -> int:
+        """The network, and every tensor and sample that the strategy and its plugins keep."""
+        kept = sum(p.numel() for p in self.model.state_dict().values())
+        if self.strategy is None:
+            return kept
+        sample = torch.Size(self.spec.input_shape).numel() + 1
+        network = (*self.model.modules(), *self.model.parameters(), *self.model.buffers())
+        known = {id(self.strategy), id(self.strategy.optimizer), *map(id, network)}
+        return kept + sum(_numbers(plugin, sample, known) for plugin in (*self.strategy.plugins, vars(self.strategy)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The network only, to look at; see `resumable`."""
+        return {"model": {key: value.detach().clone() for key, value in self.model.state_dict().items()}}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        raise UserError(f"{self.name} cannot go on from a checkpoint: Avalanche's strategies keep more than tensors")
+
+    def _made(self, batch_size: int) -> Any:
+        shape = {"input_size": list(self.spec.input_shape)}
+        takes = inspect.signature(self.strategy_class.__init__).parameters
+        options = {key: value for key, value in shape.items() if key in takes}
+        options |= {key: getattr(self.config, key) for key in vars(self.config) if key not in ("lr", "optimizer")}
+        return self.strategy_class(
+            model=self.model,
+            optimizer=optimizers.make(self.config.optimizer, self.model.parameters(), self.config.lr),
+            criterion=nn.CrossEntropyLoss(),
+            train_mb_size=batch_size,
+            eval_mb_size=batch_size,
+            device=self.device,
+            evaluator=EvaluationPlugin(),
+            **options,
+        )
+
+    def _experience(self, task: Task) -> Any:
+        """The task as Avalanche wants it; task labels are told in TIL only."""
+        label = task.index if self.spec.scenario is TIL else 0
+        alone = benchmark_from_datasets(train=[dataset_of(task.train, label)])
+        stream: Any = with_classes_timeline(with_task_labels(alone))
+        experience: Any = next(iter(stream.train_stream))
+        experience.current_experience = task.index
+        return experience
+
+
+class _Now:
+    """The task under way; copies of a network all look at the same one."""
+
+    task = 0
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> _Now:
+        return self
+
+
+class _Shared(nn.Module):
+    """DIL and CIL: one network for all tasks; in CIL logits of classes to come are masked, where `now` is given."""
+
+    def __init__(self, net: nn.Module, spec: StreamSpec, now: _Now | None) -> None:
+        super().__init__()
+        self.net, self.per_task = net, spec.classes_per_task
+        self.now = now if spec.scenario is CIL else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.net(x)
+        if self.now is None:
+            return logits
+        to_come = torch.arange(logits.shape[1], device=logits.device) >= self.per_task * (self.now.task + 1)
+        return logits.masked_fill(to_come, MASKED)
+
+
+class _Heads(MultiTaskModule):
+    """TIL: the outputs of a task are its head."""
+
+    def __init__(self, net: nn.Module, spec: StreamSpec) -> None:
+        super().__init__()
+        self.net, self.per_task = net, spec.classes_per_task
+
+    def adaptation(self, experience: Any) -> None:
+        """Note the task's label; the heads are there from the beginning."""
+        self.max_class_label = self.per_task
+        if self.training:
+            self.known_train_tasks_labels |= set(experience.task_labels)
+
+    def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
+        return self.net(x)[:, self.per_task * task_label : self.per_task * (task_label + 1)]
+
+
+class _Limit(SupervisedPlugin):
+    """Ends training after the budget's iterations, and reports the loss as `Method.fit` does."""
+
+    def __init__(self, owner: AvalancheMethod, task: Task, steps: int) -> None:
+        super().__init__()
+        self.owner, self.of, self.steps = owner, task, steps
+        self.losses: list[Tensor] = []
+        self.done = 0
+
+    def after_training_iteration(self, strategy: Any, *_: Any, **__: Any) -> None:
+        self.losses.append(strategy.loss.detach())
+        if len(self.losses) == STEPS_BETWEEN_CHECKS or self.done + len(self.losses) == self.steps:
+            self.owner._check(self.of, self.done, self.steps, torch.stack(self.losses))
+            self.done += len(self.losses)
+            self.losses = []
+        if self.done == self.steps:
+            strategy.stop_training()
+
+
+@contextmanager
+def _own_randomness() -> Iterator[None]:
+    """Seed Python's and NumPy's generators from torch's, and put all three back at the end; no warnings."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed = torch.initial_seed() % 2**32
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+
+
+def _numbers(value: Any, sample: int, known: set[int]) -> int:
+    """Numbers held by tensors below `value`; a data set counts its samples of `sample` numbers each."""
+    if id(value) in known or isinstance(value, AvalancheMethod | Task | str):
+        return 0
+    known.add(id(value))
+    if isinstance(value, Tensor):
+        return value.numel()
+    if hasattr(value, "targets_task_labels"):
+        return len(value) * sample
+    if isinstance(value, dict):
+        return sum(_numbers(part, sample, known) for part in value.values())
+    if isinstance(value, list | tuple | set):
+        return sum(_numbers(part, sample, known) for part in value)
+    return _numbers(vars(value), sample, known) if hasattr(value, "__dict__") and not inspect.isclass(value) else 0

@@ -1,0 +1,78 @@
+"""Streams that go to Avalanche and come from there."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from benchmarks.avalanche import data_set, from_avalanche, to_avalanche
+from benchmarks.catalogue import find
+from benchmarks.stream import Stream, open_stream
+from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError
+
+DIGITS = dataclasses.replace(find("split-digits"), n_tasks=3)
+
+
+@pytest.mark.parametrize("scenario", [TIL, DIL, CIL])
+def test_our_stream_reads_the_same_there(scenario: Scenario) -> None:
+    stream = open_stream(DIGITS, scenario, 0)
+    theirs = to_avalanche(stream)
+    assert len(theirs.train_stream) == len(theirs.test_stream) == 3
+    for j, experience in enumerate(theirs.train_stream):
+        task = stream.task(j)
+        assert list(experience.dataset.targets) == task.y.tolist()
+        assert experience.task_label == (j if scenario is TIL else 0)
+        x, y, label = experience.dataset[5]
+        assert torch.equal(x, task.x[5]) and y == int(task.y[5]) and label == experience.task_label
+    tested = [torch.stack([x for x, *_ in experience.dataset]) for experience in theirs.test_stream]
+    assert all(torch.equal(x, stream.test(j).x) for j, x in enumerate(tested))
+
+
+def test_there_and_back_is_the_same_stream() -> None:
+    """The only thing lost on the way is which samples were held out: a stream of theirs has no validation."""
+    ours = open_stream(DIGITS, CIL, 0)
+    data = data_set(to_avalanche(ours), "digits-back")
+    held_out = DIGITS.validation
+    benchmark = from_avalanche(data, "x:y", validation=held_out, network="mlp-10", budget=Budget(8, steps=2))
+    for scenario in Scenario:
+        back, first = Stream(benchmark, benchmark.spec(scenario), 0, data), open_stream(DIGITS, scenario, 0)
+        assert (back.spec.classes_per_task == 2 and back.task_names == first.task_names) or scenario is not CIL
+        for j in range(3):
+            assert torch.equal(back.test(j).x, first.test(j).x)
+            assert torch.equal(back.test(j).labels, first.test(j).labels)
+            assert torch.equal(back.task(j).x, first.task(j).x[held_out:])
+            assert torch.equal(back.task(j).validation.labels, first.task(j).y[:held_out])
+
+
+def test_a_class_incremental_benchmark_of_theirs_becomes_one_of_ours() -> None:
+    """Made by Avalanche's own function, with the classes in an order of its choice."""
+    from avalanche.benchmarks import class_incremental_benchmark
+    from avalanche.benchmarks.utils import as_classification_dataset
+
+    def part(seed: int):
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.arange(6).repeat(10)
+        inputs = torch.rand(60, 5, generator=generator) + labels[:, None]
+        plain = TensorDataset(inputs, labels)
+        plain.targets = labels.tolist()  # type: ignore[attr-defined]
+        return as_classification_dataset(plain)
+
+    theirs = class_incremental_benchmark(
+        {"train": part(0), "test": part(1)}, num_experiences=3, class_order=[4, 1, 0, 5, 2, 3]
+    )
+    data = data_set(theirs, "rows")
+    benchmark = from_avalanche(data, "x:y", validation=4, network="mlp-10", budget=Budget(8, steps=2))
+    assert (benchmark.n_tasks, benchmark.classes_per_task, benchmark.stored_shape) == (3, 2, (1, 1, 5))
+    stream = Stream(benchmark, benchmark.spec(CIL), 0, data)
+    assert stream.task_names == ["1 4", "0 5", "2 3"]
+    originals = stream.test(1).x.flatten(1)[:, 0].floor().long()
+    assert set(originals[stream.test(1).labels == 2].tolist()) == {0}
+    assert set(originals[stream.test(1).labels == 3].tolist()) == {5}
+
+
+def test_inputs_that_are_no_tensors_are_refused() -> None:
+    from benchmarks.avalanche import _image
+
+    with pytest.raises(UserError, match="a list; give the benchmark a transform"):
+        _image([1, 2])

@@ -1,0 +1,117 @@
+"""Strategies of Avalanche as methods: their own training, our stream, our budget."""
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from benchmarks.catalogue import find
+from benchmarks.stream import open_stream
+from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError
+from methods import avalanche, registry
+
+STEPS = 20
+FIVE = ("Naive", "EWC", "LwF", "Replay", "GEM")
+
+
+def opened(scenario: Scenario, steps: int = STEPS, n_tasks: int = 2):
+    benchmark = dataclasses.replace(find("split-digits"), n_tasks=n_tasks, network="mlp-20")
+    return open_stream(benchmark, scenario, 0, budget=Budget(16, steps=steps))
+
+
+def trained(name: str, stream, **options):
+    cls = registry.load(f"avalanche:{name}")
+    method = cls(stream.spec, cls.Config(**options), "cpu", 0)
+    for j in range(len(stream)):
+        task = stream.task(j, previous=method.rehearses)
+        method.begin(task)
+        method.learn(task)
+    return method
+
+
+def accuracies(method, stream) -> list[float]:
+    til = stream.spec.scenario is TIL
+    with torch.no_grad():
+        return [float(method.accuracy(stream.test(j), j if til else None)) for j in range(len(stream))]
+
+
+@pytest.mark.parametrize("name", avalanche.names())
+def test_every_strategy_runs_or_says_why_not(name):
+    for scenario in Scenario:
+        stream = opened(scenario, steps=3)
+        cls = registry.load(name)
+        assert cls.name == name and cls.__doc__
+        reason = cls.skip(stream.spec, cls.Config())
+        if reason:
+            assert scenario in reason and len(reason) > 40
+            continue
+        method = trained(name.removeprefix("avalanche:"), stream)
+        logits = method.predict(stream.test(0).x, 0 if scenario is TIL else None)
+        assert logits.shape == (len(stream.test(0)), 4 if scenario is CIL else 2) and torch.isfinite(logits).all()
+        assert [entry.step for entry in method.curve] == [3]
+
+
+@pytest.mark.parametrize("scenario", [TIL, CIL])
+@pytest.mark.parametrize("name", FIVE)
+def test_training_takes_the_steps_of_the_budget(name, scenario):
+    """Whatever a strategy does in between, it updates the weights as often as every other method."""
+    stream, counted = opened(scenario), []
+    handle = register_optimizer_step_post_hook(lambda *_: counted.append(1))
+    try:
+        trained(name, stream)
+    finally:
+        handle.remove()
+    assert len(counted) == 2 * STEPS
+
+
+def test_strategies_do_what_their_names_say():
+    """On two tasks of the digits: finetuning forgets in CIL; replay and gradient projection do not."""
+    stream = opened(CIL, steps=80)
+    naive, replay, gem = (accuracies(trained(name, stream), stream) for name in ("Naive", "Replay", "GEM"))
+    assert naive[0] < 0.1 and naive[1] > 0.9
+    assert min(replay) > 0.6 and min(gem) > 0.6
+
+
+def test_a_strategy_that_replaces_its_network_is_judged_by_the_new_one():
+    """GDumb starts from a fresh copy for each task; the first network would answer at random."""
+    stream = opened(CIL, steps=80)
+    assert min(accuracies(trained("GDumb", stream), stream)) > 0.6
+
+
+def test_global_random_state_is_put_back_and_does_not_matter():
+    def state():
+        return random.getstate(), np.random.get_state()[1].tolist()
+
+    stream = opened(DIL)
+    random.seed(1)
+    np.random.seed(1)
+    before = state()
+    first = trained("AGEM", stream).predict(stream.test(0).x)
+    assert state() == before
+    random.seed(2)
+    np.random.seed(2)
+    assert torch.equal(trained("AGEM", stream).predict(stream.test(0).x), first)
+
+
+def test_parameters_come_from_the_constructor():
+    config = registry.load("avalanche:LwF").Config(alpha=0.5)
+    assert {item.name for item in dataclasses.fields(config)} == {"lr", "optimizer", "alpha", "temperature"}
+    replay = trained("Replay", opened(DIL), mem_size=10)
+    assert replay.memory_samples == 10
+    own = replay.parameters_trained() + 10 * 65  # and the buffer's own weights, a number for each sample
+    assert own <= replay.parameters_stored() <= own + 20
+
+
+def test_mistakes_and_impossible_strategies_are_answered():
+    with pytest.raises(UserError, match=r"'Repley'.*avalanche:Replay"):
+        registry.load("avalanche:Repley")
+    for name in ("ICaRL", "JointTraining", "AR1", "CWRStar"):
+        cls = registry.load(f"avalanche:{name}")
+        assert "cannot run here" in str(cls.skip(opened(CIL).spec, cls.Config()))
+    method = trained("Naive", opened(DIL, steps=1))
+    assert not method.resumable
+    with pytest.raises(UserError, match="cannot go on from a checkpoint"):
+        method.load_state_dict({})
