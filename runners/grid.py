@@ -39,6 +39,7 @@ class _Row:
     method: LoadedMethod
     values: dict[str, Any] = field(default_factory=dict)
     source: str | None = None
+    scenarios: Sequence[Scenario] = tuple(Scenario)
 
 
 def build(suites: Sequence[Suite], choices: Choices) -> list[Cell]:
@@ -55,6 +56,7 @@ def build(suites: Sequence[Suite], choices: Choices) -> list[Cell]:
         for entry in suite.benchmarks
         for scenario in suite.scenarios
         for row in rows[suite.name]
+        if scenario in row.scenarios
     ]
     return unique(cells)
 
@@ -92,7 +94,7 @@ def _rows(suite: Suite, choices: Choices) -> list[_Row]:
     rows = [_Row(method.name, method) for method in loaded.values()]
     for variant in suite.variants:
         method = loaded.get(variant.method) or load_method(variant.method)
-        rows.append(_Row(variant.label, method, variant.values, variant.source))
+        rows.append(_Row(variant.label, method, variant.values, variant.source, variant.scenarios or tuple(Scenario)))
     labels = [row.label for row in rows]
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)

@@ -43,7 +43,7 @@ def _suites() -> Table:
         rows = len(found.methods) + len(found.variants)
         cells = rows * len(found.benchmarks) * len(found.scenarios) * found.seeds
         table.add_row(name, str(rows), str(cells), found.description)
-    table.add_row(suite.ALL, "", "", "Every suite of this repository")
+    table.add_row(suite.ALL, "", "", "Every suite of this repository but those that say in_all = false")
     return table
 
 

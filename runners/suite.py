@@ -80,6 +80,8 @@ class Variant(_Part):
     label: Text
     method: Text
     values: dict[str, Value]
+    scenarios: list[Scenario] = []
+    """Of the suite's scenarios those that the row takes part in; none named: all."""
     source: Text | None = None
     """See Settings."""
 
@@ -95,6 +97,8 @@ class Suite(_Part):
     benchmarks: list[BenchmarkEntry] = Field(min_length=1)
     settings: list[Settings] = []
     variants: list[Variant] = []
+    in_all: bool = True
+    """Whether `all` holds this suite; False for one that answers a question of its own, with many rows."""
 
     @field_validator("methods", "scenarios")
     @classmethod
@@ -123,11 +127,11 @@ def available() -> dict[str, Path]:
 
 
 def find(names: Iterable[str]) -> list[Suite]:
-    """The suites of these names or paths; `all` is every shipped one. Raises UserError."""
+    """The suites of these names or paths; `all` is every shipped one that does not stay out. Raises UserError."""
     known, found = available(), []
     for name in names:
         if name == ALL:
-            found += [read(path) for path in shipped().values()]
+            found += [suite for suite in map(read, shipped().values()) if suite.in_all]
         elif name in known:
             found.append(read(known[name]))
         elif name.endswith(".toml"):

@@ -144,6 +144,13 @@ def test_where_a_value_comes_from_goes_with_the_value_that_wins():
     }
 
 
+def test_a_variant_may_be_for_some_scenarios_only():
+    slow = Variant(label="slow", method="finetune", values={"lr": 1e-5}, scenarios=[Scenario.CIL])
+    cells = grid.build([a_suite(seeds=1, scenarios=list(Scenario), variants=[slow])], grid.Choices())
+    assert [cell.scenario for cell in cells if cell.label == "slow"] == [Scenario.CIL]
+    assert {cell.scenario for cell in cells if cell.label == "finetune"} == set(Scenario)
+
+
 def test_a_variant_is_a_row_of_its_own():
     suite = a_suite(seeds=1, variants=[Variant(label="finetune-slow", method="finetune", values={"lr": 1e-5})])
     found = {cell.label: cell for cell in grid.build([suite], grid.Choices(scenarios=(Scenario.TIL,)))}

@@ -30,6 +30,13 @@ def test_every_shipped_suite_is_valid_and_names_what_exists():
         assert all(catalogue.find(entry.name) for entry in found.benchmarks)
 
 
+def test_all_leaves_out_suites_that_stay_out():
+    named = {found.name for found in suite.find(["all"])}
+    assert "quick" in named
+    assert "deviations" not in named
+    assert [found.name for found in suite.find(["deviations"])] == ["deviations"]
+
+
 def test_a_file_of_ones_own_takes_its_name_from_the_file(tmp_path):
     [found] = suite.find([str(write(tmp_path, GOOD))])
     assert (found.name, found.seeds, list(found.scenarios)) == ("mine", 2, ["til"])
