@@ -23,9 +23,19 @@ Deviations of the official code from the sound way, each a named option (default
                       statistics of whatever batch is at hand, in testing too (needs "endpoints")
     entropy           "vanilla" or "interval" (weighted by 1 / width); log-softmax, so 0 log 0 = 0
 
-Not taken over: dropout that is active in one iteration of each task; a universal embedding hidden in an
-empty intersection (it cannot be empty in the nested mode); the exchange rule in answers (the middle
-network answers); "custom_init", which has no effect in the official code.
+Corrected without an option, since nothing speaks for the official way:
+- dropout is active in every training step (there: in one iteration of each task) and never in the bounds' audit;
+- the schedules exist for every number of steps (there: division by zero for 2 and 3 steps);
+- with select="official" a task without a candidate keeps its last network (there: the untrained one, eps = 0.5);
+- the intersection of nested boxes is never empty, so nothing is put in its place (there: silently the midpoint);
+- answers come from the middle network (there, for conv: after the exchange rule, from a mixture of three);
+- accuracies are taken at full eps, because the centre of a box's image depends on eps (there: at the annealed one);
+- inputs may have any sign (there: negative ones stop the program, or are clipped);
+- task inference uses the eps of training (there: always 1) and works for any number of tasks;
+- in CIL absolute labels are scored ("CIL" there scores labels within a task, which is DIL here);
+- a list of tasks means those tasks (there: their positions, for the shapes of boxes);
+- "custom_init" is not offered: it has no effect there. Nor is its interval ResNet, whose bounds are unsound.
+What the official program never measures, the suite does: whether old boxes stay where they were certified (`audit`).
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ Deviations from the official program, and the option that brings its behaviour b
 - Selection on validation judges the weights that are kept; the program judges those before the step, starts
   with the untrained network, and never turns dropout on again afterwards.
 - Entropies come from log-softmax; the program's p log p is NaN where p underflows.
-- FeCAM's statistics are taken once, at the end of a task; the program re-reads all old training data.
+- FeCAM's statistics are taken once, at the end of a task, with jitter on the diagonal, and its Tukey option takes the
+  root; the program re-reads all old training data, adds jitter to all entries and squares.
 - Batch norm keeps running statistics for each task; the program normalises with the test batch.
 - Kept as in the program, each with an option: only the output bias counts as last layer (`unmasked`); N also
   shrinks the masks of weights that moved (`detach_mask`); old embeddings go on training (`freeze_embeddings`).

@@ -30,6 +30,11 @@ Deviations from the official code, and the option that brings its behaviour back
 - Inputs may have any sign; bounds are never repaired; no setting is read by nothing.
 - CIL: cross-entropy of the middle network is over the classes seen (mask_unseen=False: over all from the start).
 - Adam has no weight decay (the official AdamW's is 0 too).
+- Layers without bias are supported, conv layers use scale_init and max_radius from the start, biases are scaled by
+  their own radius, and batch norm (no shipped model has it) uses fixed statistics with torch's variance (there: errors,
+  constants, or the weight's radius; statistics that drift and so void the claim).
+- Rates apply to all parameter groups; evaluation does not run inside training; the last task is contracted too.
+- normalize_scale (never used there) and an expansion phase (never entered there) are not offered.
 The authors' settings for MNIST are `intercontinet-released`.
 """
 

@@ -8,7 +8,7 @@ from methods.nets import fecam
 from tests.methods import golden
 
 GOLD = golden.tensors(golden.group(golden.load("interval"), "hm/fecam"))
-N_CLASSES = 4
+N_CLASSES = sum(key.startswith("cov") for key in GOLD)
 
 
 def features_of(c: int) -> torch.Tensor:
@@ -31,9 +31,8 @@ def test_distances_equal_the_recorded_ones() -> None:
 
 
 def test_nearest_task_and_class_equal_the_recorded_ones() -> None:
-    n_tasks, n_classes = 3, 3
     by_task, class_of = GOLD["task_distances"], GOLD["task_classes"]
-    distances = torch.full((n_tasks, by_task.shape[1], n_tasks * n_classes), torch.inf, dtype=torch.float64)
+    distances = torch.full((*by_task.shape, int(class_of.max()) + 1), torch.inf, dtype=torch.float64)
     distances.scatter_(2, class_of[:, :, None], by_task[:, :, None])
     task = fecam.nearest_task(distances)
     answered = distances[task, torch.arange(len(task))].argmin(1)

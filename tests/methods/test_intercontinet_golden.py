@@ -89,7 +89,9 @@ def test_freezing_moves_the_centre_and_shrinks_the_raw_radius(name: str) -> None
         assert_close(layer.state[f"{which}_center"] + s * radius, layer.a[f"after_freeze/{which}_center"], 1e-9)
         assert_close(k * raw, layer.a[f"after_freeze/{which}_radius_raw"], 1e-9)
         assert not layer.a[f"after_freeze/{which}_shift_raw"].any()
-        assert (layer.a[f"after_freeze/{which}_scale_raw"] == ReleasedInterContiNet.Config().scale_init).all()
+        # the official conv layers ignore their scale_init
+        start = ReleasedInterContiNet.Config().scale_init if layer.conv else layer.a["scale_init"]
+        assert (layer.a[f"after_freeze/{which}_scale_raw"] == start).all()
 
 
 def test_clamped_radii() -> None:
@@ -168,6 +170,32 @@ def test_network_losses_and_gradients(name: str, phase: str) -> None:
     assert keys
     for key, grad in zip(keys, torch.autograd.grad(trained, [state[k] for k in keys]), strict=True):
         assert_close(grad, a[f"{phase}/grad/{key}"], 1e-7, key)
+
+
+@pytest.mark.parametrize("name", ["mlp_single", "mlp_multi"])
+def test_network_after_freezing(name: str) -> None:
+    a = tensors(group(GOLDEN, f"icn/{name}"))
+    middle, boxes = {}, {}
+    for i, layer in enumerate(("fc1", "fc2", f"last_{int(a['head'])}")):
+        for which, parameter in (("w", "weight"), ("b", "bias")):
+            key, target = f"{layer}/{which}", f"layers.{i}.{parameter}"
+            c, raw = a[f"param/{key}_center"], a.get(f"param/{key}_radius_raw")
+            if raw is None:
+                middle[target], boxes[target] = c, Interval.point(c)
+                continue
+            r, u = effective_radius(raw, 1.0, 1.1), a[f"param/{key}_shift_raw"]
+            s = shift(u, r)
+            c, raw = c + s * r, scale(a[f"param/{key}_scale_raw"], s) * raw
+            assert_close(c, a[f"after_freeze/{key}_center"], 1e-9, key)
+            assert_close(raw, a[f"after_freeze/{key}_radius_raw"], 1e-9, key)
+            v = a[f"after_freeze/{key}_scale_raw"]
+            middle[target], boxes[target] = c, moved(c, effective_radius(raw, 1.0, 1.1), torch.zeros_like(c), v)
+    hidden, classes = middle["layers.2.weight"].shape[1], middle["layers.2.weight"].shape[0]
+    net = SmallMLP(a["x"][0].numel(), hidden, classes).double()
+    bounds = propagate(net, boxes, a["x"], nonnegative_inputs=True)
+    with torch.no_grad():
+        logits = torch.func.functional_call(net, middle, (a["x"],))
+    assert_close(torch.stack([bounds.lower, logits, bounds.upper], 1), a["after_freeze_last"], 1e-9)
 
 
 class SmallMLP(nn.Module):
