@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -35,6 +36,8 @@ class ClassOrder(StrEnum):
     """Task t has the classes 2t and 2t + 1 (with two a task), as in the papers; the same for all seeds."""
     SHUFFLED = "shuffled"
     """The classes in random order, drawn from the seed."""
+    FECAM = "fecam"
+    """CIFAR-100 in a fixed random order, that of iCaRL, FeCAM, HyperMask and HINT; see benchmarks/orders.py."""
 
 
 class Augmentation(StrEnum):
@@ -54,6 +57,10 @@ class Normalisation(NamedTuple):
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """torchvision's constants for ImageNet; hypnettorch, HyperMask and HINT use them for CIFAR-100 as well."""
+CIFAR_100 = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+"""Of CIFAR-100's training images; FeCAM and, in its set-up, HyperMask and HINT use them."""
+IMAGE_FOLDER_VALIDATION = 10
+"""Images of each class of an image folder that are set aside for validation."""
 
 
 @dataclass(frozen=True)
@@ -125,18 +132,19 @@ def find(name: str) -> Benchmark:
     """
     if name in BENCHMARKS:
         return BENCHMARKS[name]
-    plain = BENCHMARKS.get(name.removesuffix(SHUFFLED_SUFFIX))
-    if plain is not None and plain.kind is Kind.SPLIT:
-        return plain.shuffled()
+    plain = name.removesuffix(SHUFFLED_SUFFIX)
+    split = BENCHMARKS.get(plain) or _image_folder(plain)
+    if split is not None and split.kind is Kind.SPLIT:
+        return split if plain == name else split.shuffled()
     if name in plugins.points():
         return plugins.benchmark(name)
     known = [*BENCHMARKS, *plugins.points()]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise UserError(f"unknown benchmark {name!r}.{hint} Available: {', '.join(known)}")
+    raise UserError(f"unknown benchmark {name!r}.{hint} Available: {', '.join(known)}, images-FOLDER-TASKSxCLASSES")
 
 
-_DIGITS, _MNIST = (1, 8, 8), (1, 28, 28)
+_DIGITS, _MNIST, _CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
 _ROTATED_UNDEFINED: Mapping[Scenario, str] = MappingProxyType(
     {
         CIL: "a class would be a digit at one angle, but an image does not determine the angle: "
@@ -156,6 +164,72 @@ def _split(name: str, title: str, dataset: str, shape: tuple[int, int, int], **r
     }
     description = f"The ten classes of {dataset}, two a task."
     return Benchmark(name, title, dataset, Kind.SPLIT, stored_shape=shape, description=description, **options)  # type: ignore[arg-type]
+
+
+def _split_cifar_100(n_tasks: int, fecam: bool = False) -> Benchmark:
+    """HINT's, HyperMask's and InterContiNet's set-ups; the plain 10 x 10 needs no suffix."""
+    per_task = 100 // n_tasks
+    suffix = {(10, False): ""}.get((n_tasks, fecam), f"-{n_tasks}x{per_task}") + ("-fecam" if fecam else "")
+    order = " in FeCAM's order" if fecam else ""
+    return Benchmark(
+        f"split-cifar-100{suffix}",
+        f"Split CIFAR-100 {n_tasks} x {per_task}" + (" (FeCAM order)" if fecam else ""),
+        "cifar-100",
+        Kind.SPLIT,
+        n_tasks,
+        per_task,
+        _CIFAR,
+        validation=50 * per_task,
+        network="alexnet",
+        budget=Budget(32, epochs=200),
+        description=f"CIFAR-100, {per_task} classes a task{order}; flipped, cropped and normalised as in HINT's code.",
+        class_order=ClassOrder.FECAM if fecam else ClassOrder.NATURAL,
+        augmentation=Augmentation.FLIP_CROP,
+        normalisation=CIFAR_100 if fecam else IMAGENET,
+    )
+
+
+def _split_tiny_imagenet(n_tasks: int) -> Benchmark:
+    per_task = 200 // n_tasks
+    suffix = "" if n_tasks == 40 else f"-{n_tasks}x{per_task}"
+    return Benchmark(
+        f"split-tiny-imagenet{suffix}",
+        f"Split Tiny ImageNet {n_tasks} x {per_task}",
+        "tiny-imagenet",
+        Kind.SPLIT,
+        n_tasks,
+        per_task,
+        (3, 64, 64),
+        validation=50 * per_task,
+        network="zenkenet",
+        budget=Budget(32, epochs=10),
+        description=f"Tiny ImageNet, {per_task} classes a task in the order of their names; the official validation "
+        "images are the test set.",
+        normalisation=IMAGENET,
+    )
+
+
+def _image_folder(name: str) -> Benchmark | None:
+    """The benchmark `images-NAME-TxC` or `images-NAME-TxC-SIDEpx` (default 64) of the folder DIR/NAME."""
+    parts = re.fullmatch(r"images-([\w.-]+)-([1-9]\d*)x([1-9]\d*)(?:-([1-9]\d*)px)?", name)
+    if parts is None:
+        return None
+    folder, n_tasks, per_task, side = parts[1], int(parts[2]), int(parts[3]), int(parts[4] or 64)
+    return Benchmark(
+        name,
+        f"{folder} {n_tasks} x {per_task}",
+        f"folder/{folder}/{side}",
+        Kind.SPLIT,
+        n_tasks,
+        per_task,
+        (3, side, side),
+        validation=IMAGE_FOLDER_VALIDATION * per_task,
+        network="resnet-20",
+        budget=Budget(32, epochs=10),
+        description=f"The images of the folder {folder}, {side} x {side}, {per_task} classes a task.",
+        augmentation=Augmentation.FLIP_CROP,
+        normalisation=IMAGENET,
+    )
 
 
 def _permuted_mnist(n_tasks: int) -> Benchmark:
@@ -201,6 +275,26 @@ _ALL = (
         "In CIL a class is a digit in one of the orders.",
     ),
     _split("split-mnist", "Split MNIST", "mnist", _MNIST),
+    _split("split-cifar-10", "Split CIFAR-10", "cifar-10", _CIFAR, network="alexnet"),
+    *(_split_cifar_100(n_tasks) for n_tasks in (10, 20, 5)),
+    *(_split_cifar_100(n_tasks, fecam=True) for n_tasks in (5, 20)),
+    *(_split_tiny_imagenet(n_tasks) for n_tasks in (40, 20, 10)),
+    Benchmark(
+        "cifar-mini",
+        "CIFAR-100 mini",
+        "cifar-100",
+        Kind.SPLIT,
+        3,
+        4,
+        _CIFAR,
+        validation=200,
+        network="resnet-20",
+        budget=Budget(32, steps=250),
+        description="The first twelve classes of CIFAR-100, four a task: the path of the large benchmarks at a size "
+        "for a laptop. No paper uses it.",
+        augmentation=Augmentation.FLIP_CROP,
+        normalisation=IMAGENET,
+    ),
     _split("split-fashion-mnist", "Split FashionMNIST", "fashion-mnist", _MNIST),
     _permuted_mnist(10),
     _permuted_mnist(100),

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from shutil import unpack_archive
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from benchmarks import plugins
-from benchmarks.files import DataError, Location, check, files_of, locate, missing, require, verify
+import numpy as np
+
+from benchmarks import cache, plugins
+from benchmarks.files import (
+    ARCHIVES,
+    FILES,
+    DataError,
+    Location,
+    check_size,
+    files_of,
+    locate,
+    missing,
+    present,
+    require,
+    verify,
+)
+from benchmarks.folders import ImageFolder, TinyImageNet
 from benchmarks.types import derived_seed
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from torchvision.datasets import MNIST
 
 __all__ = ["DataError", "DataSet", "check", "load"]
 
 DIGITS_TEST_SHARE = 0.25
 SECONDS_TO_WAIT_FOR_A_DOWNLOAD = 1800
+TINY_IMAGENET_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+FOLDER_PREFIX = "folder/"
 
 
 @dataclass(frozen=True)
@@ -48,29 +66,132 @@ class DataSet:
 
 
 def load(
-    dataset: str, data_dir: Path | None = None, device: str | torch.device = "cpu", download: bool = False
+    dataset: str,
+    data_dir: Path | None = None,
+    device: str | torch.device = "cpu",
+    download: bool = False,
+    progress: cache.Progress | None = None,
 ) -> DataSet:
     """The data set on the device; a second call with the same arguments gives the same tensors.
 
     data_dir: a folder laid out as torchvision does (DIR/MNIST/raw/...); None for CONTINUAL_DATA or the
     user's cache folder. download: whether missing files may be fetched, into the cache folder only.
-    Raises DataError where files are missing or damaged, or cannot be fetched.
+    On the CPU the images of CIFAR, Tiny ImageNet and image folders are mapped from one file for all processes.
+    Raises DataError where files are missing or damaged, or cannot be fetched or decoded.
     """
     import torch
 
     place = locate(data_dir)
-    if files_of(dataset):
-        if download and not place.named and missing(dataset, place.folder):
+    source = source_of(dataset, place)
+    if source is not None:
+        if download and not place.named and _can_fetch(dataset, place):
             _download(dataset, place)
-        require(dataset, place)
-    return _load(dataset, place, torch.device(device))
+        source.require()
+    key = source.key() if isinstance(source, Decodable) else None
+    if key is not None and isinstance(source, Decodable):
+        cache.obtain(dataset, key, source.decode, progress)
+    return _load(dataset, place, torch.device(device), key)
+
+
+def check(dataset: str, data_dir: Path | None = None) -> str | None:
+    """Why the data set cannot be used, in a sentence, or None if it can (or can be fetched when needed).
+
+    Cheap: looks at names and sizes, reads nothing and does not ask the net.
+    """
+    place = locate(data_dir)
+    source = source_of(dataset, place)
+    if source is None or (not place.named and _can_fetch(dataset, place)):
+        return None
+    try:
+        source.require()
+    except DataError as error:
+        return str(error)
+    return None
+
+
+class Source(Protocol):
+    """Files on disk that a data set is made of."""
+
+    def require(self) -> None:
+        """Raise DataError where they are missing or of a wrong size; reads no content."""
+        ...
+
+
+@runtime_checkable
+class Decodable(Source, Protocol):
+    """A source that is decoded once, into the cache."""
+
+    def key(self) -> str:
+        """Stands for the content."""
+        ...
+
+    def decode(self) -> cache.Decoding:
+        """Check the content and say how to decode it. Raises DataError."""
+        ...
+
+
+def source_of(dataset: str, place: Location) -> Source | None:
+    """Where the data set is read from; None for one that a library carries or a package makes.
+
+    `folder/NAME/SIDE` is DIR/NAME/train/CLASS/... Raises UserError for an unknown name.
+    """
+    if dataset.startswith(FOLDER_PREFIX):
+        _, folder, side = dataset.split("/")
+        return ImageFolder(place, folder, int(side))
+    if dataset == TinyImageNet.name:
+        return TinyImageNet(place)
+    if not files_of(dataset):
+        return None
+    return CifarFiles(dataset, place) if dataset in ARCHIVES else RawFiles(dataset, place)
+
+
+@dataclass(frozen=True)
+class RawFiles:
+    """Files that torchvision reads, with published checksums."""
+
+    dataset: str
+    place: Location
+
+    def require(self) -> None:
+        require(self.dataset, self.place)
+        for file in present(self.dataset, self.place):
+            check_size(self.dataset, self.place, file)
+
+
+class CifarFiles(RawFiles):
+    """CIFAR-10 or -100, unpacked or as its archive."""
+
+    def key(self) -> str:
+        """The published checksums: what is in the cache under them had them."""
+        return " ".join(file.checksum[1] for file in files_of(self.dataset))
+
+    def decode(self) -> cache.Decoding:
+        verify(self.dataset, self.place)
+        with TemporaryDirectory(prefix="continual-intervals-") as scratch:
+            root = self.place.folder
+            if present(self.dataset, self.place) == [ARCHIVES[self.dataset]]:
+                unpack_archive(root / ARCHIVES[self.dataset].path, scratch, filter="data")
+                root = Path(scratch)
+                verify(self.dataset, Location(root, named=True))
+            parts = {part: _reader(self.dataset)(str(root), train=part == "train") for part in cache.PARTS}
+
+        def chunks(part: str) -> Iterator[cache.Chunk]:
+            read = parts[part]
+            yield read.data.transpose(0, 3, 1, 2), np.array(read.targets)
+
+        counts = {part: len(read.targets) for part, read in parts.items()}
+        return cache.Decoding((3, 32, 32), counts, chunks, tuple(parts["train"].classes))
 
 
 @lru_cache(maxsize=8)
-def _load(dataset: str, place: Location, device: torch.device) -> DataSet:
+def _load(dataset: str, place: Location, device: torch.device, key: str | None) -> DataSet:
     if plugins.is_reference(dataset):
         return plugins.make(dataset).to(device)
-    parts = _digits() if dataset == "digits" else _torchvision(dataset, place)
+    entry = None if key is None else cache.find(dataset, key)
+    if entry is not None:
+        parts = (*entry.part("train"), *entry.part("test"))
+    else:
+        parts = _digits() if dataset == "digits" else _torchvision(dataset, place)
     return DataSet(dataset, *parts).to(device)
 
 
@@ -81,10 +202,26 @@ def _torchvision(dataset: str, place: Location) -> tuple[Tensor, Tensor, Tensor,
     return train.data.unsqueeze(1), train.targets, test.data.unsqueeze(1), test.targets
 
 
-def _reader(dataset: str) -> type[MNIST]:
+def _reader(dataset: str) -> Any:
+    """torchvision's class for the data set."""
     from torchvision import datasets  # here only: the rest of the suite runs without it
 
-    return {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}[dataset]
+    return {
+        "mnist": datasets.MNIST,
+        "fashion-mnist": datasets.FashionMNIST,
+        "cifar-10": datasets.CIFAR10,
+        "cifar-100": datasets.CIFAR100,
+    }[dataset]
+
+
+def _can_fetch(dataset: str, place: Location) -> bool:
+    """Whether the data set is missing and published where it may be fetched from."""
+    archive = ARCHIVES.get(dataset)
+    if archive is not None and (place.folder / archive.path).is_file():
+        return False
+    if dataset == TinyImageNet.name:
+        return TinyImageNet(place).packed
+    return dataset in FILES and bool(missing(dataset, place.folder))
 
 
 def _download(dataset: str, place: Location) -> None:
@@ -94,10 +231,11 @@ def _download(dataset: str, place: Location) -> None:
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(place.folder / f".{dataset}.lock", timeout=SECONDS_TO_WAIT_FOR_A_DOWNLOAD):
-            if missing(dataset, place.folder):
+            if _can_fetch(dataset, place):
                 _fetch(dataset, place.folder)
     except (OSError, RuntimeError, EOFError, Timeout) as error:
-        expected = ", ".join(file.path for file in files_of(dataset))
+        files = FILES.get(dataset) or (ARCHIVES[dataset],)
+        expected = ", ".join(file.path for file in files)
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{dataset} could not be fetched into {place.folder} ({reason}); expected there: {expected}; {place.advice}"
@@ -108,8 +246,14 @@ def _fetch(dataset: str, folder: Path) -> None:
     """Fetch beside the place where the files belong, and move them there whole: no reader sees half a file."""
     with TemporaryDirectory(prefix=f".{dataset}-", dir=folder) as scratch:
         with redirect_stdout(io.StringIO()):  # torchvision prints there; its progress bar is on stderr
-            _reader(dataset)(scratch, train=True, download=True)
-        for file in files_of(dataset):
+            if dataset == TinyImageNet.name:
+                from torchvision.datasets.utils import download_url
+
+                archive = ARCHIVES[dataset]
+                download_url(TINY_IMAGENET_URL, scratch, archive.path, archive.md5)
+            else:
+                _reader(dataset)(scratch, train=True, download=True)
+        for file in FILES.get(dataset) or (ARCHIVES[dataset],):
             target = folder / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             (Path(scratch) / file.path).replace(target)
@@ -120,7 +264,6 @@ def _digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
     The split is the same for every seed.
     """
-    import numpy as np
     import torch
     from sklearn.datasets import load_digits
 

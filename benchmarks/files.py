@@ -22,11 +22,18 @@ class DataError(UserError):
 
 @dataclass(frozen=True)
 class RawFile:
-    """One file: its path below the data folder, its size in bytes and the SHA-256 of its content."""
+    """One file: its path below the data folder, its size in bytes (where known) and a checksum of its content."""
 
     path: str
-    size: int
-    sha256: str
+    size: int | None
+    sha256: str = ""
+    md5: str = ""
+    """Where only this one is published."""
+
+    @property
+    def checksum(self) -> tuple[str, str]:
+        """Name of the algorithm and the hexadecimal digest."""
+        return ("SHA-256", self.sha256) if self.sha256 else ("MD5", self.md5)
 
 
 def _idx_files(folder: str, *digests: str) -> tuple[RawFile, ...]:
@@ -59,9 +66,43 @@ FILES: Mapping[str, tuple[RawFile, ...]] = MappingProxyType(
             "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
             "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         ),
+        "cifar-10": tuple(
+            RawFile(f"cifar-10-batches-py/{name}", None, md5=digest)
+            for name, digest in (
+                ("data_batch_1", "c99cafc152244af753f735de768cd75f"),
+                ("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
+                ("data_batch_3", "54ebc095f3ab1f0389bbae665268c751"),
+                ("data_batch_4", "634d18415352ddfa80567beed471001a"),
+                ("data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"),
+                ("test_batch", "40351d587109b95175f43aff81a1287e"),
+                ("batches.meta", "5ff9c542aee3614f3951f8cda6e48888"),
+            )
+        ),
+        "cifar-100": (
+            RawFile(
+                "cifar-100-python/train",
+                155_249_918,
+                "735e79b04f092ca3d2e6d07f368c0a7d70d48c48d28865950cc24454cf45129b",
+            ),
+            RawFile(
+                "cifar-100-python/test",
+                31_049_707,
+                "4b67687d9933c4db8f0831104447f15b93774f4f464bd0516f0f0f2ac83b7864",
+            ),
+            RawFile("cifar-100-python/meta", 1_473, "a5d4786345c961390f865e93b434dbd5c6904ce880667e0cb888c97d449f28b9"),
+        ),
     }
 )
-"""Every data set with its files, laid out as torchvision does."""
+"""Every data set that torchvision reads with its files, laid out as torchvision does."""
+
+ARCHIVES: Mapping[str, RawFile] = MappingProxyType(
+    {
+        "cifar-10": RawFile("cifar-10-python.tar.gz", 170_498_071, md5="c58f30108f718f92721af3b95e74349a"),
+        "cifar-100": RawFile("cifar-100-python.tar.gz", 169_001_437, md5="eb9058c3a382ffc7106e4002c42a8d85"),
+        "tiny-imagenet": RawFile("tiny-imagenet-200.zip", 248_100_043, md5="90528d7ca1a48142e341f4ef8d21d0de"),
+    }
+)
+"""Archives as their authors publish them; they are read where the unpacked files are not there."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +129,13 @@ def locate(data_dir: Path | None) -> Location:
     named = data_dir or os.environ.get(FOLDER_VARIABLE)
     if named:
         return Location(Path(named).expanduser(), named=True)
+    return Location(cache_folder(), named=False)
+
+
+def cache_folder() -> Path:
+    """The user's cache folder of this project, which may not exist yet."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Location(Path(cache) / "continual-intervals", named=False)
+    return Path(cache) / "continual-intervals"
 
 
 def files_of(dataset: str) -> tuple[RawFile, ...]:
@@ -100,7 +146,8 @@ def files_of(dataset: str) -> tuple[RawFile, ...]:
     if plugins.is_reference(dataset):
         return ()
     if dataset not in FILES:
-        raise UserError(f"unknown data set {dataset!r}; available: {', '.join(FILES)}")
+        known = ", ".join([*FILES, *(name for name in ARCHIVES if name not in FILES)])
+        raise UserError(f"unknown data set {dataset!r}; available: {known}, folder/NAME/SIDE")
     return FILES[dataset]
 
 
@@ -109,54 +156,51 @@ def missing(dataset: str, folder: Path) -> list[RawFile]:
     return [file for file in files_of(dataset) if not (folder / file.path).is_file()]
 
 
-def check(dataset: str, data_dir: Path | None = None) -> str | None:
-    """Why the data set cannot be used, in a sentence, or None if it can (or can be fetched when needed).
-
-    Cheap: looks at names and sizes, reads nothing and does not ask the net.
-    """
-    place = locate(data_dir)
+def present(dataset: str, place: Location) -> list[RawFile]:
+    """The files to read: those that are there, or the archive where unpacked ones lack."""
     absent = missing(dataset, place.folder)
-    try:
-        if absent and place.named:
-            require(dataset, place)
-        for file in files_of(dataset):
-            if file not in absent:
-                _check_size(dataset, place, file)
-    except DataError as error:
-        return str(error)
-    return None
+    archive = ARCHIVES.get(dataset)
+    if absent and archive is not None and (place.folder / archive.path).is_file():
+        return [archive]
+    return [file for file in files_of(dataset) if file not in absent]
 
 
 def require(dataset: str, place: Location) -> None:
-    """Raise DataError, naming every file that is expected, unless all are there."""
-    absent = missing(dataset, place.folder)
-    if not absent:
+    """Raise DataError, naming every file that is expected, unless all are there, or the archive that holds them."""
+    absent, archive = missing(dataset, place.folder), ARCHIVES.get(dataset)
+    if not absent or (archive is not None and (place.folder / archive.path).is_file()):
         return
     packed = [file.path + ".gz" for file in absent if (place.folder / (file.path + ".gz")).is_file()]
     found = f" ({', '.join(packed)} must be unpacked with gunzip)" if packed else ""
-    raise DataError(f"{dataset}: {place.folder} lacks {', '.join(file.path for file in absent)}{found}; {place.advice}")
+    also = "" if archive is None else f", or {archive.path} that holds them"
+    names = ", ".join(file.path for file in absent)
+    raise DataError(f"{dataset}: {place.folder} lacks {names}{also}{found}; {place.advice}")
 
 
 def verify(dataset: str, place: Location) -> None:
     """Read every file and compare its content with the published one. Raises DataError for the first that differs."""
-    for file in files_of(dataset):
-        _check_size(dataset, place, file)
-        path = place.folder / file.path
-        try:
-            with path.open("rb") as stream:
-                found = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise DataError(f"{dataset}: {path} cannot be read: {error.strerror}") from error
-        if found != file.sha256:
-            raise DataError(
-                f"{dataset}: {path} is corrupt: expected SHA-256 {file.sha256}, found {found}; {_mend(place)}"
-            )
+    for file in present(dataset, place):
+        verify_file(dataset, place, file)
 
 
-def _check_size(dataset: str, place: Location, file: RawFile) -> None:
+def verify_file(dataset: str, place: Location, file: RawFile) -> None:
+    """Compare the size and the content of one file with the published ones. Raises DataError."""
+    check_size(dataset, place, file)
+    path, (algorithm, expected) = place.folder / file.path, file.checksum
+    try:
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, algorithm.replace("-", "").lower()).hexdigest()
+    except OSError as error:
+        raise DataError(f"{dataset}: {path} cannot be read: {error.strerror}") from error
+    if found != expected:
+        raise DataError(f"{dataset}: {path} is corrupt: expected {algorithm} {expected}, found {found}; {_mend(place)}")
+
+
+def check_size(dataset: str, place: Location, file: RawFile) -> None:
+    """Compare the size of one file with the published one. Raises DataError."""
     path = place.folder / file.path
     size = path.stat().st_size
-    if size != file.size:
+    if file.size is not None and size != file.size:
         raise DataError(f"{dataset}: {path} is corrupt: expected {file.size} bytes, found {size}; {_mend(place)}")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import orders
 from benchmarks.augmentation import FlipCrop
 from benchmarks.catalogue import Augmentation, Benchmark, ClassOrder, Kind
 from benchmarks.data import DataSet, load
@@ -68,6 +69,8 @@ class Stream:
         order = np.arange(int(self.data.train_labels.max()) + 1)
         if self.benchmark.class_order is ClassOrder.SHUFFLED:
             order = random_order(len(order), self.seed, self.benchmark.name, "classes")
+        elif self.benchmark.class_order is ClassOrder.FECAM:
+            order = np.array(orders.FECAM)
         return [order[per_task * j : per_task * (j + 1)].tolist() for j in range(len(self))]
 
     @cached_property
@@ -88,6 +91,11 @@ class Stream:
     def _task(self, j: int) -> Task:
         samples = self._samples(j, self.data.train_images, self.data.train_labels, self._train_rows)
         held_out = self.benchmark.validation
+        if held_out >= len(samples):
+            raise UserError(
+                f"{self.benchmark.name}: task {j} has {len(samples)} training images, and {held_out} are to be set "
+                "aside for validation; nothing is left to train on"
+            )
         train = _part(samples, slice(held_out, None))
         if self.benchmark.augmentation is Augmentation.FLIP_CROP:
             train = replace(train, augment=FlipCrop(derived_seed(self.seed, self.benchmark.name, "augmentation", j)))

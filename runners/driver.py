@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks import catalogue, data
-from benchmarks.files import files_of
+from benchmarks.files import locate
 from runners.cells import Cell, Conditions, Job
 from runners.engine import Engine
 from runners.events import Event, Kind
@@ -117,7 +117,7 @@ def _lacking_data(jobs: Sequence[Job], conditions: Conditions) -> dict[str, str]
     problems = {}
     for dataset in dict.fromkeys(filter(None, map(_dataset, jobs))):
         problem = data.check(dataset, folder)
-        if problem is None and files_of(dataset):
+        if problem is None and data.source_of(dataset, locate(folder)) is not None:
             problem = _complaint(lambda name=dataset: data.load(name, folder, download=True))
         if problem is not None:
             problems[dataset] = problem

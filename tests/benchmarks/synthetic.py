@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import torch
 
-from benchmarks.catalogue import Benchmark, find
+from benchmarks.catalogue import Benchmark, Kind, find
 from benchmarks.data import DataSet
 from benchmarks.stream import Stream
 from benchmarks.types import Scenario
 
 
-def data_set(n_train: int = 400, n_test: int = 100, shape: tuple[int, int, int] = (1, 28, 28)) -> DataSet:
-    """Random images of ten classes; every image starts with its own number, so that it can be recognised."""
+@cache
+def data_set(
+    n_train: int = 400, n_test: int = 100, shape: tuple[int, int, int] = (1, 28, 28), n_classes: int = 10
+) -> DataSet:
+    """Random images; every image starts with its own number, so that it can be recognised. Not to be changed."""
     generator = torch.Generator().manual_seed(0)
 
     def images(n: int) -> torch.Tensor:
@@ -22,7 +26,7 @@ def data_set(n_train: int = 400, n_test: int = 100, shape: tuple[int, int, int] 
         return pixels
 
     def labels(n: int) -> torch.Tensor:
-        return torch.randperm(n, generator=generator) % 10
+        return torch.randperm(n, generator=generator) % n_classes
 
     return DataSet("synthetic", images(n_train), labels(n_train), images(n_test), labels(n_test))
 
@@ -34,4 +38,6 @@ def stream(
     benchmark = find(name)
     settings: dict[str, object] = {"validation": 10, **changes}
     changed: Benchmark = replace(benchmark, **settings)  # type: ignore[arg-type]
-    return Stream(changed, changed.spec(scenario), seed, data or data_set(shape=changed.stored_shape))
+    n_classes = changed.classes_per_task * changed.n_tasks if changed.kind is Kind.SPLIT else 10
+    sizes = (max(400, 12 * n_classes), max(100, 4 * n_classes))
+    return Stream(changed, changed.spec(scenario), seed, data or data_set(*sizes, changed.stored_shape, n_classes))

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from benchmarks.catalogue import BENCHMARKS, ClassOrder, Kind, find
-from benchmarks.files import FILES
-from benchmarks.types import CIL, DIL, TIL, Scenario, UserError
+from benchmarks.catalogue import BENCHMARKS, Augmentation, ClassOrder, Kind, find
+from benchmarks.files import ARCHIVES, FILES
+from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError
 
 NAMES = {
     "split-digits",
@@ -17,6 +17,16 @@ NAMES = {
     "permuted-mnist-10",
     "permuted-mnist-100",
     "rotated-mnist",
+    "split-cifar-10",
+    "split-cifar-100",
+    "split-cifar-100-20x5",
+    "split-cifar-100-5x20",
+    "split-cifar-100-5x20-fecam",
+    "split-cifar-100-20x5-fecam",
+    "split-tiny-imagenet",
+    "split-tiny-imagenet-20x10",
+    "split-tiny-imagenet-10x20",
+    "cifar-mini",
 }
 
 
@@ -28,7 +38,7 @@ def test_names() -> None:
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_every_scenario_is_defined_or_has_a_reason(name: str) -> None:
     benchmark = BENCHMARKS[name]
-    assert benchmark.dataset in FILES
+    assert benchmark.dataset in {**FILES, **ARCHIVES}
     assert {TIL, DIL} <= set(benchmark.scenarios)
     for scenario in Scenario:
         if scenario in benchmark.scenarios:
@@ -67,6 +77,34 @@ def test_outputs_by_scenario() -> None:
 
 def test_spec_takes_another_network_and_a_plain_string() -> None:
     assert find("split-digits").spec("dil", network="mlp-30").network == "mlp-30"
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks", "budget", "validation", "augmented", "constants"),
+    [
+        ("split-cifar-10", (5, 2), Budget(128, steps=2000), 1000, False, None),
+        ("split-cifar-100", (10, 10), Budget(32, epochs=200), 500, True, 0.485),
+        ("split-cifar-100-20x5-fecam", (20, 5), Budget(32, epochs=200), 250, True, 0.5071),
+        ("split-tiny-imagenet", (40, 5), Budget(32, epochs=10), 250, False, 0.485),
+    ],
+)
+def test_image_benchmarks_are_those_of_the_papers(name, tasks, budget, validation, augmented, constants) -> None:
+    benchmark = find(name)
+    assert ((benchmark.n_tasks, benchmark.classes_per_task), benchmark.budget) == (tasks, budget)
+    assert benchmark.validation == validation
+    assert (benchmark.augmentation is Augmentation.FLIP_CROP) == augmented
+    assert (benchmark.normalisation and benchmark.normalisation.mean[0]) == constants
+    assert benchmark.spec(TIL).nonnegative_inputs == (constants is None)
+
+
+def test_any_folder_of_images_is_a_benchmark_by_its_name() -> None:
+    benchmark = find("images-imagenet-100-5x20")
+    assert (benchmark.dataset, benchmark.stored_shape) == ("folder/imagenet-100/64", (3, 64, 64))
+    assert (benchmark.n_tasks, benchmark.classes_per_task, benchmark.validation) == (5, 20, 200)
+    small = find("images-birds-3x4-32px-shuffled")
+    assert (small.stored_shape, small.class_order) == ((3, 32, 32), ClassOrder.SHUFFLED)
+    with pytest.raises(UserError, match=r"unknown benchmark 'images-birds-3'"):
+        find("images-birds-3")
 
 
 def test_unknown_scenario() -> None:

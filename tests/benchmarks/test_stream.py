@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.catalogue import BENCHMARKS, Benchmark, Kind, find
@@ -77,7 +77,9 @@ def test_batches_have_the_shape_that_the_spec_promises(benchmark: Benchmark, sce
     for samples in (a_stream.task(last).train, a_stream.task(last).validation, a_stream.test(last)):
         batch = samples.batch(torch.arange(4))
         assert batch.x.shape == (4, *a_stream.spec.input_shape) and batch.x.dtype == torch.float32
-        assert batch.y.dtype == torch.int64 and batch.x.min() >= 0.0 and batch.x.max() <= 1.0
+        assert batch.y.dtype == torch.int64 and (batch.x.min() >= 0.0) == a_stream.spec.nonnegative_inputs
+        images = samples.images(torch.arange(4))
+        assert images.shape == batch.x.shape and images.min() >= 0.0 and images.max() <= 1.0
 
 
 @pytest.mark.parametrize(("benchmark", "scenario"), DEFINED, ids=lambda value: getattr(value, "name", value))
@@ -92,13 +94,15 @@ def test_training_validation_and_test_are_disjoint(benchmark: Benchmark, scenari
         assert task.train.pixels.untyped_storage().data_ptr() != test.pixels.untyped_storage().data_ptr()
 
 
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**31), name=st.sampled_from([*SPLIT, *(name + "-shuffled" for name in SPLIT)]))
 def test_tasks_of_split_streams_share_no_class_and_no_image(seed: int, name: str) -> None:
     a_stream = stream(name, TIL, seed)
     seen = [label for classes in a_stream.classes for label in classes]
-    assert sorted(seen) == list(range(10))
-    rows = [part.rows for j in range(5) for part in (a_stream.task(j).train, a_stream.task(j).validation)]
-    assert torch.cat(rows).sort().values.equal(torch.arange(400))
+    assert sorted(seen) == list(range(a_stream.benchmark.classes_per_task * len(a_stream)))
+    tasks = [a_stream.task(j) for j in range(len(a_stream))]
+    rows = [part.rows for task in tasks for part in (task.train, task.validation)]
+    assert torch.cat(rows).sort().values.equal(torch.arange(len(a_stream.data.train_labels)))
 
 
 @pytest.mark.parametrize("name", ["split-digits", "split-digits-shuffled"])
@@ -124,6 +128,19 @@ def test_labels_of_permuted_streams(scenario: Scenario) -> None:
 def test_natural_class_order_ignores_the_seed_and_shuffled_follows_it() -> None:
     assert stream("split-mnist", TIL, 9).task_names == ["0 1", "2 3", "4 5", "6 7", "8 9"]
     assert stream("split-mnist-shuffled", TIL, 0).classes != stream("split-mnist-shuffled", TIL, 1).classes
+
+
+def test_fecam_order_of_cifar_100() -> None:
+    a_stream = stream("split-cifar-100-5x20-fecam", CIL, 3)
+    assert a_stream.classes[0][:5] == [87, 0, 52, 58, 44] and a_stream.classes[4][-3:] == [26, 35, 39]
+    assert sorted(label for classes in a_stream.classes for label in classes) == list(range(100))
+    assert stream("split-cifar-100-20x5-fecam", TIL).classes[0] == a_stream.classes[0][:5]
+    assert stream("split-cifar-100-20x5", TIL).classes[1] == [5, 6, 7, 8, 9]
+
+
+def test_too_few_images_for_the_validation_part() -> None:
+    with pytest.raises(UserError, match=r"task 0 has 80 training images, and 80 are to be set aside for validation"):
+        stream("split-mnist", TIL, validation=80).task(0)
 
 
 def test_permutation_is_that_of_the_padded_image() -> None:
@@ -181,7 +198,7 @@ def test_errors() -> None:
     with pytest.raises(UserError, match=r"rotated-mnist is not defined in cil: .*a 6 and a 9"):
         stream("rotated-mnist", CIL)
     with pytest.raises(UserError, match="needs 12 classes, but synthetic has 10"):
-        stream("split-mnist", TIL, n_tasks=6)
+        stream("split-mnist", TIL, data=data_set(), n_tasks=6)
     with pytest.raises(UserError, match=r"have the shape \(1, 8, 8\), not \(1, 28, 28\)"):
         stream("split-mnist", TIL, data=data_set(shape=(1, 8, 8)))
 
