@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.samples import Batch, Samples
 from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Scenario, StreamSpec, Task, UserError, derived_seed
-from methods import state
+from methods import state, stepping
 from methods.nets import targets
 from methods.registry import register
 
@@ -94,6 +95,11 @@ class Method(ABC):
     memory_samples: int = 0
     """Training samples of earlier tasks that the method keeps at most; what it keeps is declared here."""
 
+    capturable: ClassVar[bool] = False
+    """Whether every step of one `fit` runs the same operations on the same tensors: then steps on a GPU are captured
+    as a CUDA graph. Losses and hooks of such a method keep no Python numbers that change (schedules read `self.step`)
+    and fetch nothing from the device."""
+
     @dataclass(frozen=True)
     class Config:
         """Hyperparameters; every field has a default and a docstring."""
@@ -110,6 +116,8 @@ class Method(ABC):
         self.progress: Callable[[Progress], None] = lambda _: None
         self.curve: list[Progress] = []
         """Loss curve of the latest task: one entry per check."""
+        self.stepped = ""
+        """How the steps of the latest `fit` ran: step by step, or captured as a CUDA graph; and why not."""
         torch.manual_seed(derived_seed(seed, spec.benchmark, spec.scenario, "init"))
         self.build()
 
@@ -188,13 +196,15 @@ class Method(ABC):
         after_step: Callable[[], None] | None = None,
         on_check: Callable[[int], None] | None = None,
         check_every: int = STEPS_BETWEEN_CHECKS,
+        capture: bool = True,
     ) -> None:
         """The shared inner loop: draw a batch, `loss`, backward, optimiser step, `steps` times.
 
         optimizer: an optimiser, or parameters for Adam with `lr`. samples, steps: instead of the
         task's training samples and budget. first_step: where a phase of training starts, so that
         the data order and `self.step` go on. after_step: called after each step.
-        on_check(steps done): called every `check_every` steps and at the end.
+        on_check(steps done): called every `check_every` steps and at the end. capture: False for a
+        loss that looks at Python numbers that change, where the method else is `capturable`.
 
         The host waits for the device once per check, never in between. Raises Diverged at the first
         loss that is not finite.
@@ -204,26 +214,38 @@ class Method(ABC):
         if isinstance(optimizer, Iterable):
             optimizer = adam(optimizer, lr)
         networks = self._trained_networks(optimizer)
-        order = batch_order(len(samples), task.budget.batch_size, task.order_seed, self.device)
+        size, last = task.budget.batch_size, first_step + steps
+        order = batch_order(len(samples), size, task.order_seed, self.device)
         for _ in range(first_step):
             next(order)
-        for start in range(first_step, first_step + steps, check_every):
-            stop = min(start + check_every, first_step + steps)
-            losses = []
+        self.step.fill_(first_step - 1)
+
+        def step(indices: Tensor) -> Tensor:
+            self.step.add_(1)
+            optimizer.zero_grad(set_to_none=True)
+            value = loss(samples.training_batch(indices, self.step))
+            value.backward()
+            optimizer.step()
+            if after_step is not None:
+                after_step()
+            return value.detach()
+
+        record = stepping.recorder_for(self.device) if self.capturable and capture else None
+        runner = stepping.Plain(step)
+        if record is not None:
+            settings = partial(stepping.host_settings, optimizer)
+            runner = stepping.Replayed(step, record, settings, self.device, min(check_every, steps), size)
+        for start in range(first_step, last, check_every):
+            stop = min(start + check_every, last)
             _set_training(networks, True)
-            for i in range(start, stop):
-                self.step.fill_(i)
-                optimizer.zero_grad(set_to_none=True)
-                value = loss(samples.training_batch(next(order), self.step))
-                value.backward()
-                optimizer.step()
-                losses.append(value.detach())
-                if after_step is not None:
-                    after_step()
+            losses = runner.run([next(order) for _ in range(start, stop)])
             _set_training(networks, False)
-            self._check(task, start, first_step + steps, torch.stack(losses))
+            self._check(task, start, last, losses)
             if on_check is not None:
                 on_check(stop)
+        self.stepped = runner.how
+        if record is not None:
+            optimizer.zero_grad(set_to_none=True)  # gradients lie in the recording's memory
 
     def _trained_networks(self, optimizer: Optimizer) -> list[nn.Module]:
         """The method's modules in evaluation mode that the optimiser trains; `fit` puts them in training mode.
@@ -322,7 +344,9 @@ def adam(parameters: Iterable[Tensor], lr: float, **options: Any) -> torch.optim
     """Adam in its fused form, ready for graph capture on CUDA."""
     parameters = list(parameters)
     on_cuda = any(p.is_cuda for p in parameters)
-    return torch.optim.Adam(parameters, lr=lr, fused=True, capturable=on_cuda, **options)
+    optimizer = torch.optim.Adam(parameters, lr=lr, fused=True, capturable=on_cuda, **options)
+    optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]  # the warm-up does so on purpose
+    return optimizer
 
 
 def _set_training(networks: Iterable[nn.Module], training: bool) -> None:

@@ -33,6 +33,8 @@ from methods.search import LEARNING_RATE, Log, ranges
 class EWC(Method):
     """Elastic weight consolidation: parameters important to earlier tasks are held back (Kirkpatrick et al. 2017)."""
 
+    capturable = True
+
     @dataclass(frozen=True)
     class Config:
         lr: float = 1e-3

@@ -13,6 +13,8 @@ from methods.search import LEARNING_RATE, ranges
 class Finetune(Method):
     """Trains on each task in turn and does nothing against forgetting (lower bound)."""
 
+    capturable = True
+
     @dataclass(frozen=True)
     class Config:
         lr: float = 1e-3

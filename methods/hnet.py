@@ -53,6 +53,8 @@ FISHER_SAMPLES = 2048
 class HNET(Method):
     """HNET: hypernetwork with output regulariser, chunked or full (von Oswald et al. 2020)."""
 
+    capturable = True
+
     @dataclass(frozen=True)
     class Config:
         lr: float = 1e-3

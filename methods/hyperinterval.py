@@ -63,6 +63,8 @@ from methods.search import LEARNING_RATE, Log, ranges
 class HyperInterval(Method):
     """HyperInterval / HINT: interval embeddings of tasks give interval weights (Krukowski et al. 2024)."""
 
+    capturable = True
+
     @dataclass(frozen=True)
     class Config:
         lr: float = 1e-3
@@ -157,6 +159,7 @@ class HyperInterval(Method):
             self.fit(
                 task, candidates.watch(loss), optimizer,
                 check_every=c.select_every, on_check=candidates.consider, after_step=candidates.after_step,
+                capture=candidates.capturable,
             )  # fmt: skip
         candidates.restore()
         self.embeddings[t], self.shapes[t] = embedding.detach()[0], shape.detach()[0]

@@ -72,6 +72,8 @@ class LossTerms(NamedTuple):
 class HyperMask(Method):
     """Task masks from a hypernetwork over one trained network (Ksiazek & Spurek 2023)."""
 
+    capturable = True
+
     @dataclass(frozen=True)
     class Config:
         lr: float = 1e-3

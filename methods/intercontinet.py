@@ -65,6 +65,8 @@ Optimizer = Literal["sgd", "adam"]
 class InterContiNet(Method):
     """Trains inside a box of weights that only shrinks, so that what the box certifies is never forgotten."""
 
+    capturable = True
+
     @dataclass(frozen=True)
     class Config:
         optimizer: Optimizer = "sgd"

@@ -15,6 +15,7 @@ class Joint(Method):
     """Goes on training on the data of all tasks so far, mixed (upper bound)."""
 
     rehearses = True
+    capturable = True
 
     @dataclass(frozen=True)
     class Config:

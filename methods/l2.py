@@ -29,6 +29,8 @@ from methods.search import LEARNING_RATE, Log, ranges
 class L2(Method):
     """Holds every parameter near its values after earlier tasks, with equal strength (control for EWC)."""
 
+    capturable = True
+
     @dataclass(frozen=True)
     class Config:
         lr: float = 1e-3

@@ -32,6 +32,8 @@ from methods.search import LEARNING_RATE, Log, OneOf, ranges
 class LwF(Method):
     """Learning without forgetting: distils the old network's answers on new data (Li & Hoiem 2016)."""
 
+    capturable = True
+
     @dataclass(frozen=True)
     class Config:
         lr: float = 1e-3

@@ -32,6 +32,8 @@ from methods.search import LEARNING_RATE, Log, ranges
 class MAS(Method):
     """Memory aware synapses: holds parameters to which the answers are sensitive (Aljundi et al. 2018)."""
 
+    capturable = True
+
     @dataclass(frozen=True)
     class Config:
         lr: float = 1e-3

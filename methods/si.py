@@ -35,6 +35,8 @@ OFFICIAL_CAP = 1e-3
 class SI(Method):
     """Synaptic intelligence: importance from the path that training took (Zenke et al. 2017)."""
 
+    capturable = True
+
     @dataclass(frozen=True)
     class Config:
         lr: float = 1e-3

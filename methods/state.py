@@ -10,7 +10,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from methods.base import Method
 
-_NOT_STATE = {"spec", "config", "device", "seed", "step", "progress", "curve", "memory_samples"}
+_NOT_STATE = {"spec", "config", "device", "seed", "step", "progress", "curve", "stepped", "memory_samples"}
 
 
 def collect(method: Method) -> dict[str, Any]:

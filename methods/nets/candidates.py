@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 class Candidates:
     """Model selection: keeps the best parameters of a task's training (`last` keeps none)."""
 
+    capturable = True
+    """Whether every step looks alike, so that it may be captured; see `Method.capturable`."""
+
     def __init__(
         self, method: HyperInterval, task: Task, embedding: Tensor, shape: Tensor, optimizer: FusedAdam
     ) -> None:
@@ -86,6 +89,8 @@ class OfficialRule(Candidates):
     minus the training loss of the batch, only where round(eps_i) = eps; so for eps = 0.5 no
     candidate ever qualifies. The official code then returns the untrained network; we keep the last.
     """
+
+    capturable = False
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from methods.base import adam
 from methods.nets import blockwise, compiled
 from methods.nets.passes import Cotangents, Targets
 
@@ -125,8 +126,7 @@ class FusedAdam:
     def __init__(self, layer: OutputLayer, others: Iterable[Tensor], lr: float) -> None:
         self.layer = layer
         others = list(others)
-        on_cuda = layer.weight.is_cuda
-        self.others = torch.optim.Adam(others, lr=lr, fused=True, capturable=on_cuda) if others else None
+        self.others = adam(others, lr) if others else None
         self.output = OutputAdam(layer, lr)
 
     def __enter__(self) -> FusedAdam:

@@ -237,11 +237,16 @@ def relu(x: Interval) -> Interval:
 
 def worst_case(bounds: Interval, y: Tensor) -> Tensor:
     """Logits (b, classes) of the worst network inside: the lower bound at the label y (b,), else the upper."""
-    return torch.where(F.one_hot(y, bounds.lower.shape[1]).bool(), bounds.lower, bounds.upper)
+    return torch.where(_own(y, bounds), bounds.lower, bounds.upper)
 
 
 def certified(bounds: Interval, y: Tensor) -> Tensor:
     """Whether the label's lower bound exceeds every other class's upper bound, (b,) bool."""
-    mine = F.one_hot(y, bounds.lower.shape[1]).bool()
+    mine = _own(y, bounds)
     lower = bounds.lower.gather(1, y[:, None]).squeeze(1)
     return lower > bounds.upper.masked_fill(mine, -math.inf).amax(1)
+
+
+def _own(y: Tensor, bounds: Interval) -> Tensor:
+    """Where a column is the sample's class, bool (b, C); unlike torch's one_hot it waits for nothing."""
+    return y[:, None] == torch.arange(bounds.lower.shape[1], device=y.device)

@@ -15,18 +15,18 @@ CASES = [(name, scenario) for name, info in registry.available().items() for sce
 STEPS = 12
 
 
-def opened(scenario: Scenario, seed: int = 0):
+def opened(scenario: Scenario, seed: int = 0, device: str = "cpu"):
     benchmark = dataclasses.replace(find("split-digits"), n_tasks=2, network="mlp-20")
-    return open_stream(benchmark, scenario, seed, budget=Budget(16, steps=STEPS))
+    return open_stream(benchmark, scenario, seed, budget=Budget(16, steps=STEPS), device=device)
 
 
-def made(name: str, stream, seed: int = 0) -> Method:
+def made(name: str, stream, seed: int = 0, device: str = "cpu", **settings) -> Method:
     cls = registry.load(name)
     config = cls.Config()
-    smaller = {"chunk": 500, "select_every": 4}
+    smaller = {"chunk": 500, "select_every": 4, **settings}
     fields = {field.name for field in dataclasses.fields(config)}
     return cls(
-        stream.spec, dataclasses.replace(config, **{k: v for k, v in smaller.items() if k in fields}), "cpu", seed
+        stream.spec, dataclasses.replace(config, **{k: v for k, v in smaller.items() if k in fields}), device, seed
     )
 
 

@@ -1,0 +1,223 @@
+"""Steps recorded once and replayed give what steps one by one give; and nothing in them waits for the device.
+
+Without a GPU a recording is made on the CPU: every operation under autograd with the very tensors it read and wrote.
+Replaying repeats those operations on those tensors and runs no Python of the method, as a CUDA graph does.
+"""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from benchmarks.types import TIL
+from methods import registry, stepping
+from methods.base import Method
+from methods.nets import blockwise, fused, masks
+from tests.methods.test_every_method import CASES, answers, learn, made, opened
+
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2", "bincount"}
+"""Operations whose result the host needs, or whose result's shape."""
+FROM_HOST = {"lift_fresh", "lift_fresh_copy"}
+"""torch.tensor(number): on a GPU a copy from the host."""
+on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+
+
+class Recording(TorchDispatchMode):
+    """Keeps every operation with its arguments and results."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        self.operations.append((func, args, kwargs, result))
+        return result
+
+    def waits(self) -> set[str]:
+        return {func.overloadpacket.__name__ for func, *_ in self.operations} & (WAITS | FROM_HOST)
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        for func, args, kwargs, recorded in self.operations:
+            again = func(*args, **kwargs)
+            for old, new in zip(tree_flatten(recorded)[0], tree_flatten(again)[0], strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+def state_of(method: Method):
+    return [tensor.clone() for tensor in tree_flatten(method.state_dict())[0] if isinstance(tensor, torch.Tensor)]
+
+
+@pytest.fixture
+def replayed(monkeypatch):
+    """Makes `fit` record on the CPU what it would capture on a GPU; gives the recordings."""
+    recordings = []
+
+    def record(body):
+        """As a capture: the step's Python runs, but what it did to any tensor is undone."""
+        recording, before = Recording(), {}
+
+        class Guard(TorchDispatchMode):
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+                for tensor in tree_flatten((args, kwargs or {}))[0]:
+                    if isinstance(tensor, torch.Tensor):
+                        storage = tensor.untyped_storage()
+                        before.setdefault(storage.data_ptr(), (storage, storage.clone()))
+                return func(*args, **(kwargs or {}))
+
+        with Guard(), recording:
+            body()
+        for storage, saved in before.values():
+            storage.copy_(saved)
+        recordings.append(recording)
+        return recording.replay
+
+    monkeypatch.setattr(stepping, "recorder_for", lambda device: record)
+    return recordings
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """The operations that a GPU would be given: no machine code and none of the CPU's short cuts."""
+
+    def cut(signed, sparsity):
+        sizes = signed.abs()
+        signed.mul_(sizes >= masks.percentile(sizes, sparsity))
+
+    monkeypatch.setattr(fused, "passes_for", lambda weight: blockwise)
+    monkeypatch.setattr(masks, "_cut", cut)
+    monkeypatch.setattr(masks, "neighbours_selected", masks.neighbours_sorted)
+
+
+@pytest.mark.parametrize(("name", "scenario"), [case for case in CASES if registry.load(case[0]).capturable])
+def test_replayed_steps_train_as_steps_one_by_one(name, scenario, as_on_a_gpu, replayed):
+    """12 steps: 3 by warm-up, one recorded, 9 replayed; on two tasks, in every phase of training."""
+    stream = opened(scenario)
+    recorded = made(name, stream)
+    learn(recorded, stream, [0, 1])
+    assert replayed and recorded.stepped == "captured"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stepping, "recorder_for", lambda device: None)
+        plain = made(name, stream)
+        learn(plain, stream, [0, 1])
+    assert plain.stepped == "step by step"
+    for a, b in zip(answers(plain, stream), answers(recorded, stream), strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(state_of(plain), state_of(recorded), strict=True):
+        assert torch.equal(a, b)
+    assert not {name for recording in replayed for name in recording.waits()}
+
+
+@pytest.mark.parametrize("statement", [lambda x: x.sum().item(), lambda x: x.nonzero(), lambda x: torch.tensor(2.0)])
+def test_the_recording_notices_what_waits(statement):
+    with Recording() as recording:
+        statement(torch.ones(3))
+    assert recording.waits()
+
+
+class Chosen(Method):
+    """Plain SGD; what goes into `fit` besides is the test's choice."""
+
+    name = "chosen"
+    capturable = True
+    options = staticmethod(lambda optimizer: {})
+
+    def build(self):
+        self.net = self.network()
+
+    def learn(self, task):
+        def loss(batch):
+            return torch.nn.functional.cross_entropy(self.answerable(self.net(batch.x), batch.task), batch.y)
+
+        optimizer = torch.optim.SGD(self.net.parameters(), 0.1)
+        self.fit(task, loss, optimizer, check_every=4, **type(self).options(optimizer))
+
+    def predict(self, x, task_id=None):
+        return self.answerable(self.net(x), task_id)
+
+
+def chosen(**settings) -> Method:
+    """A trained one, with other class attributes."""
+    stream = opened(TIL)
+    method = type("Other", (Chosen,), settings)(stream.spec)
+    learn(method, stream, [0])
+    return method
+
+
+def same(a: Method, b: Method) -> bool:
+    return all(torch.equal(left, right) for left, right in zip(state_of(a), state_of(b), strict=True))
+
+
+def test_another_learning_rate_is_recorded_anew(replayed):
+    """12 steps, the rate is lowered after 8: the recording of step 4 would go on with the old one."""
+
+    def lowered(optimizer):
+        return {"on_check": lambda done: optimizer.param_groups[0].update(lr=0.1 if done < 8 else 1e-4)}
+
+    recorded = chosen(options=staticmethod(lowered))
+    assert len(replayed) == 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stepping, "recorder_for", lambda device: None)
+        assert same(chosen(options=staticmethod(lowered)), recorded)
+
+
+def test_what_cannot_be_recorded_runs_step_by_step_and_says_why(monkeypatch, caplog):
+    def record(body):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(stepping, "recorder_for", lambda device: record)
+    method = chosen()
+    assert method.stepped == "step by step: operation not permitted when stream is capturing"
+    assert caplog.text.count("not captured as a CUDA graph") == 1
+    monkeypatch.setattr(stepping, "recorder_for", lambda device: None)
+    assert same(chosen(), method)
+
+
+@pytest.mark.parametrize("against", [{"capturable": False}, {"options": staticmethod(lambda _: {"capture": False})}])
+def test_a_method_is_not_recorded_against_its_will(against, replayed):
+    assert chosen(**against).stepped == "step by step"
+    assert not replayed
+
+
+def test_rules_that_look_at_numbers_on_the_host_are_not_recorded(replayed):
+    stream = opened(TIL)
+    method = made("hyperinterval", stream, select="official")
+    learn(method, stream, [0])
+    assert not replayed
+
+
+@on_cuda
+@pytest.mark.parametrize(("name", "scenario"), [case for case in CASES if registry.load(case[0]).capturable])
+def test_a_cuda_graph_trains_as_steps_one_by_one(name, scenario, monkeypatch):
+    stream = opened(scenario, device="cuda")
+    captured = made(name, stream, device="cuda")
+    learn(captured, stream, [0, 1])
+    assert captured.stepped == "captured"
+    monkeypatch.setenv("CONTINUAL_GRAPHS", "0")
+    plain = made(name, stream, device="cuda")
+    learn(plain, stream, [0, 1])
+    for a, b in zip(state_of(plain), state_of(captured), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@on_cuda
+@pytest.mark.parametrize("name", sorted({name for name, _ in CASES if registry.load(name).capturable}))
+def test_no_step_waits_for_the_gpu(name, monkeypatch):
+    """Within a check's steps torch raises at any operation for which the host waits."""
+    monkeypatch.setenv("CONTINUAL_GRAPHS", "0")
+    run = stepping.Plain.run
+
+    def watched(self, batches):
+        losses = run(self, batches[:1])  # the first step loads libraries
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return torch.cat([losses, run(self, batches[1:])]) if len(batches) > 1 else losses
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(stepping.Plain, "run", watched)
+    stream = opened(TIL, device="cuda")
+    learn(made(name, stream, device="cuda"), stream, [0, 1])
