@@ -26,7 +26,7 @@ class Gate:
     def observe(self, right: Tensor, certain: Tensor) -> None:
         """Add a batch: the shares (0-d) that the middle and that the worst network answers rightly."""
         latest = torch.stack([right, certain])[:, None].to(self.window)
-        self.window = torch.cat([self.window[:, 1:], latest], dim=1)
+        self.window.copy_(torch.cat([self.window[:, 1:], latest], dim=1))  # in place: steps may be a CUDA graph
 
     def means(self) -> Tensor:
         """Mean accuracy and mean worst-case accuracy, (2,)."""
