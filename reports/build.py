@@ -8,13 +8,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from benchmarks.types import UserError
+from reports.figure_files import FORMATS, save_figures
 from reports.load import Problem, Records, load
 from reports.page import page
 from reports.paper import Paper, paper
@@ -22,8 +23,6 @@ from reports.render import to_csv, to_latex, to_markdown
 from reports.study import Study, study
 from reports.summary import summary
 
-FIGURE_FORMATS = ("svg", "pdf", "png")
-PIXELS_PER_INCH = 160.0
 REFERENCE = re.compile(r"@\[(?:tab|fig):([^]]+)\]")
 
 
@@ -65,7 +64,7 @@ def build_report(
 
 
 def _write(found: Study, folder: Path, before: Study | None) -> None:
-    figures = _save_figures(found, folder / "figures")
+    figures = save_figures(found, folder / "figures")
     document = paper(found, figures, before)
     found.frame.to_csv(folder / "cells.csv", index=False)
     summary(found).to_csv(folder / "summary.csv", index=False, float_format="%.6g")
@@ -75,8 +74,10 @@ def _write(found: Study, folder: Path, before: Study | None) -> None:
     (source / "report.json").write_text(json.dumps(document.data, ensure_ascii=False, indent=1), encoding="utf-8")
     template = resources.files("reports").joinpath("paper.typ").read_text(encoding="utf-8")
     (source / "report.typ").write_text(template, encoding="utf-8")
-    compile_pdf(source / "report.typ", folder / "report.pdf")
-    (folder / "report.html").write_text(page(found, document.data, figures, folder), encoding="utf-8")
+    with ThreadPoolExecutor(1) as other:
+        typeset = other.submit(compile_pdf, source / "report.typ", folder / "report.pdf")
+        (folder / "report.html").write_text(page(found, document.data, figures, folder), encoding="utf-8")
+        typeset.result()
 
 
 def compile_pdf(template: Path, pdf: Path) -> None:
@@ -84,41 +85,6 @@ def compile_pdf(template: Path, pdf: Path) -> None:
     import typst
 
     typst.compile(str(template), output=str(pdf), root=str(template.parent.parent))
-
-
-def _save_figures(found: Study, folder: Path) -> list[dict[str, Any]]:
-    from reports.figures import all_figures
-    from reports.style import drawing, looks
-
-    folder.mkdir(parents=True)
-    saved = []
-    with drawing():
-        for drawn in all_figures(found, looks(found)):
-            drawn.figure.savefig(folder / f"{drawn.stem}.svg", metadata={"Date": None})
-            saved.append(
-                {
-                    "stem": drawn.stem,
-                    "path": f"../figures/{drawn.stem}.svg",
-                    "caption": drawn.caption,
-                    "width": round(float(drawn.figure.get_figwidth()), 3),
-                    "appendix": drawn.appendix,
-                }
-            )
-    _convert(folder)
-    return saved
-
-
-def _convert(folder: Path) -> None:
-    """Every SVG figure as PDF and PNG too; typst is many times faster at it than drawing again."""
-    import typst
-
-    for svg in sorted(folder.glob("*.svg")):
-        page = folder / "page.typ"
-        page.write_text(f'#set page(width: auto, height: auto, margin: 0pt)\n#image("{svg.name}")\n', encoding="utf-8")
-        for kind in ("pdf", "png"):
-            output = str(svg.with_suffix(f".{kind}"))
-            typst.compile(str(page), output=output, root=str(folder), format=kind, ppi=PIXELS_PER_INCH)
-        page.unlink()
 
 
 def _write_tables(document: Paper, folder: Path) -> None:
@@ -195,7 +161,7 @@ def _report(out: Path, records: Records) -> Report:
         summary=out / "summary.csv",
         csv=every("tables/*.csv"),
         latex=every("tables/*.tex"),
-        figures=_flat(every(f"figures/*.{kind}") for kind in FIGURE_FORMATS),
+        figures=_flat(every(f"figures/*.{kind}") for kind in FORMATS),
         problems=records.problems,
     )
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reports import metrics
+from reports.exhibits import exhibits
 from reports.guarantee_figures import guarantee_figures
 from reports.matrices import heat_maps
 from reports.metrics import BWT, Matrix
-from reports.panels import THIN, Drawn, Page, any_done, pages, panels, task_count, whole_numbers
+from reports.panels import THIN, Drawn, Job, Page, any_done, pages, panels, task_count, whole_numbers
 from reports.study import Group, Study
 from reports.style import Look, cut
 from reports.trade_offs import loss_curves, trade_offs
@@ -25,24 +27,24 @@ MARKERS_AT_MOST = 12
 """Markers on one line."""
 
 
-def all_figures(study: Study, found: dict[str, Look]) -> Iterator[Drawn]:
+def plan(study: Study) -> list[Job]:
     """Every figure that the data carry, in the order of the report."""
     several = pages(study, lambda group: any_done(study, group) and task_count(study, group) > 1)
-    for page in several:
-        yield accuracy_curves(study, page, found)
-    for page in several:
-        yield transfer_bars(study, page, found)
-    for page in pages(study, lambda group: any_done(study, group)):
-        yield final_accuracy(study, page, found)
-    for page in several:
-        yield forgetting_curves(study, page, found)
-    yield from trade_offs(study, found)
-    yield from guarantee_figures(study, found)
-    yield from heat_maps(study)
-    yield from loss_curves(study, found)
+    done = pages(study, lambda group: any_done(study, group))
+    return [
+        *(partial(accuracy_curves, page=page) for page in several),
+        *(partial(transfer_bars, page=page) for page in several),
+        *(partial(final_accuracy, page=page) for page in done),
+        *(partial(forgetting_curves, page=page) for page in several),
+        *trade_offs(study),
+        *guarantee_figures(study),
+        *heat_maps(study),
+        *exhibits(study),
+        *(partial(loss_curves, page=page) for page in done),
+    ]
 
 
-def accuracy_curves(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
+def accuracy_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     """Average accuracy on the tasks learnt so far against their number."""
     figure = panels(
         study,
@@ -59,7 +61,7 @@ def accuracy_curves(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
     return Drawn(f"accuracy{page.stem}", caption, figure)
 
 
-def forgetting_curves(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
+def forgetting_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     """Forgetting against the number of tasks learnt."""
     figure = panels(
         study,
@@ -97,7 +99,7 @@ def _curves(
     return shown
 
 
-def final_accuracy(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
+def final_accuracy(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     """Accuracy on each task after the last one."""
     bars = all(_bars(study, group, len(page.rows[0])) for group in page.groups)
     figure = panels(
@@ -134,6 +136,8 @@ def _per_task(ax: Axes, study: Study, group: Group, found: dict[str, Look], bars
                 mean,
                 width,
                 color=look.colour,
+                hatch=look.hatch,
+                edgecolor="white",
                 linewidth=0,
                 yerr=spread,
                 error_kw=THIN,
@@ -146,7 +150,7 @@ def _per_task(ax: Axes, study: Study, group: Group, found: dict[str, Look], bars
     return [label for label, _ in rows]
 
 
-def transfer_bars(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
+def transfer_bars(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     """Backward transfer of every method."""
     shown = [label for label in study.labels if any(study.values(g, label, BWT) for g in page.groups)]
     names = [cut(label, 22) for label in shown]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reports.panels import Drawn, Page, logarithmic, pages, panels, whole_numbers
+from reports.panels import Drawn, Job, Page, logarithmic, pages, panels, whole_numbers
 from reports.study import Entry, Group, Study
 from reports.style import Look
 
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def guarantee_figures(study: Study, found: dict[str, Look]) -> Iterator[Drawn]:
+def guarantee_figures(study: Study) -> Iterator[Job]:
     """Nothing where no method certifies."""
     for page in pages(study, lambda group: any(_certified(study, group, label) for label in study.rows(group))):
-        yield _accuracies(study, page, found)
+        yield partial(_accuracies, page=page)
     for page in pages(study, lambda group: any(_claimed(study, group, label) for label in study.rows(group))):
-        yield _widths(study, page, found)
+        yield partial(_widths, page=page)
 
 
 def _certified(study: Study, group: Group, label: str) -> list[Entry]:
@@ -31,7 +32,7 @@ def _claimed(study: Study, group: Group, label: str) -> list[Entry]:
     return [entry for entry in study.done(group, label) if entry.record.claims]
 
 
-def _accuracies(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
+def _accuracies(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     def draw(ax: Axes, group: Group) -> list[str]:
         shown = []
         for label in study.rows(group):
@@ -59,7 +60,7 @@ def _accuracies(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
     return Drawn(f"certified{page.stem}", caption, panels(study, page, found, draw, "accuracy (%)", "task"))
 
 
-def _widths(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
+def _widths(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     def draw(ax: Axes, group: Group) -> list[str]:
         shown = []
         for label in study.rows(group):
@@ -80,7 +81,7 @@ def _widths(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
         f"{page.words}: median width of the weight intervals (full line) and of the logit intervals (dashed) of each "
         "task after the last one; mean over seeds."
     )
-    figure = panels(study, page, found, draw, "interval width", "task", share_y=False)
+    figure = panels(study, page, found, draw, "interval width", "task", share_y=False, left=0.54, across=0.44)
     return Drawn(f"widths{page.stem}", caption, figure)
 
 

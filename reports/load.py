@@ -62,6 +62,10 @@ class Record:
     label: str
     seed: int
     config: Mapping[str, Any]
+    chosen: Mapping[str, str]
+    """Hyperparameter -> where its value comes from; the others have the method's default."""
+    definition: Mapping[str, Any]
+    """Of the benchmark: validation samples held out of each task, ...; empty in older records."""
     budget: Mapping[str, Any]
     network: str
     n_tasks: int
@@ -97,6 +101,14 @@ class Record:
     def losses(self) -> tuple[tuple[int, int, float], ...]:
         """Rows (task, step, loss) of steps.csv."""
         return tuple(_losses(self.root / self.folder / "steps.csv"))
+
+    def exhibit(self, name: str) -> dict[str, Matrix]:
+        """Columns of a table that the method gave of itself; empty where there is none or it cannot be read."""
+        rows = _rows(self.root / self.folder / f"exhibit-{name}.csv")
+        try:
+            return {key: np.array([float(row[key] or "nan") for row in rows]) for key in (rows[0] if rows else ())}
+        except (KeyError, TypeError, ValueError):
+            return {}
 
 
 @dataclass(frozen=True)
@@ -147,6 +159,8 @@ def _after(text: str) -> str:
 
 
 def _relative(folder: Path, root: Path) -> Path:
+    if folder.is_relative_to(root):
+        return folder.relative_to(root)
     try:
         return folder.resolve().relative_to(root.resolve())
     except ValueError:
@@ -215,6 +229,8 @@ def _from_json(raw: Mapping[str, Any], folder: Path, root: Path) -> Record:
         label=str(raw.get("label") or raw["method"]),
         seed=int(raw["seed"]),
         config=dict(raw.get("config") or {}),
+        definition=dict(raw.get("definition") or {}),
+        chosen={str(key): str(text) for key, text in (raw.get("chosen") or {}).items()},
         budget=dict(raw.get("budget") or {}),
         network=str(raw.get("network") or ""),
         n_tasks=tasks,

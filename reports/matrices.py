@@ -1,4 +1,4 @@
-"""Heat maps of the accuracy matrices R.
+"""Heat maps of matrices over the tasks: accuracy R, overlap of masks.
 
 All maps of a figure are drawn into one pair of axes, in inches: hundreds of small axes would take most of the time
 that a report needs.
@@ -6,23 +6,24 @@ that a report needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from reports.metrics import Matrix
-from reports.panels import Drawn
+from reports.panels import Drawn, Job
 from reports.study import Group, Study, pretty
-from reports.style import FULL_WIDTH, cut
+from reports.style import FULL_WIDTH, Look, cut
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAPS_IN_A_ROW = 7
 TICKS = 5
-RASTER_FROM = 20
-"""From so many tasks on the cells of a map are one picture instead of shapes."""
+SHAPES_AT_MOST = 1_500
+"""With more cells than this in a figure, each map is one picture instead of many shapes."""
 LEFT, RIGHT, TOP, BOTTOM, ACROSS = 0.5, 0.62, 0.18, 0.34, 0.1
 """Room around and between the maps, in inches."""
 SMALL = {"fontsize": 6.5, "color": "#262626"}
@@ -36,22 +37,56 @@ class _Layout(NamedTuple):
     down: float
 
 
-def heat_maps(study: Study) -> Iterator[Drawn]:
+class Kind(NamedTuple):
+    """What the maps of a figure show."""
+
+    stem: str
+    of: Callable[[Study, Group, str], list[Matrix]]
+    """Matrices (T, T) of fractions, one a seed."""
+    row: str
+    column: str
+    scale: str
+    caption: str
+
+
+def after_learning(study: Study, group: Group, label: str) -> list[Matrix]:
+    """R without its row before training."""
+    return [r[1:] for r in study.matrices(group, label)]
+
+
+ACCURACY = Kind(
+    "heat",
+    after_learning,
+    "after task",
+    "on task",
+    "accuracy (%)",
+    "accuracy matrices R, mean over seeds. A row is the network after a task, a column the test set of a task; white "
+    "was not measured.",
+)
+
+
+def heat_maps(study: Study, kind: Kind = ACCURACY) -> Iterator[Job]:
     """R of every method, averaged over seeds: a figure a benchmark, or a figure a group where methods are many."""
     for benchmark in study.benchmarks:
         here = [group for group in study.groups if group.benchmark == benchmark]
-        groups = [group for group in here if any(study.matrices(group, label) for label in study.rows(group))]
-        labels = [label for label in study.labels if any(study.matrices(group, label) for group in groups)]
+        groups = [group for group in here if any(kind.of(study, group, label) for label in study.rows(group))]
+        labels = [label for label in study.labels if any(kind.of(study, group, label) for group in groups)]
         if not groups:
             continue
-        if len(labels) <= MAPS_IN_A_ROW:
+        if len(labels) == 1:
+            stem = f"{kind.stem}-{Group(benchmark, '').stem}"
+            cells = [[(group, labels[0]) for group in groups]]
+            yield partial(_figure, stem=stem, words=pretty(benchmark), cells=cells, by_scenario=False, kind=kind)
+        elif len(labels) <= MAPS_IN_A_ROW:
             cells = [[(group, label) for label in labels] for group in groups]
-            yield _figure(study, f"heat-{Group(benchmark, '').stem}", pretty(benchmark), cells, by_scenario=True)
-            continue
-        for group in groups:
-            rows = [labels[i : i + MAPS_IN_A_ROW] for i in range(0, len(labels), MAPS_IN_A_ROW)]
-            cells = [[(group, label) for label in row] for row in rows]
-            yield _figure(study, f"heat-{group.stem}", group.title, cells, by_scenario=False)
+            stem = f"{kind.stem}-{Group(benchmark, '').stem}"
+            yield partial(_figure, stem=stem, words=pretty(benchmark), cells=cells, by_scenario=True, kind=kind)
+        else:
+            for group in groups:
+                rows = [labels[i : i + MAPS_IN_A_ROW] for i in range(0, len(labels), MAPS_IN_A_ROW)]
+                cells = [[(group, label) for label in row] for row in rows]
+                stem = f"{kind.stem}-{group.stem}"
+                yield partial(_figure, stem=stem, words=group.title, cells=cells, by_scenario=False, kind=kind)
 
 
 def _layout(cells: list[list[Place]], by_scenario: bool) -> _Layout:
@@ -63,7 +98,16 @@ def _layout(cells: list[list[Place]], by_scenario: bool) -> _Layout:
     return _Layout(width, TOP + below + rows * side + (rows - 1) * down, side, down)
 
 
-def _figure(study: Study, stem: str, words: str, cells: list[list[Place]], by_scenario: bool) -> Drawn:
+def _figure(
+    study: Study,
+    _: dict[str, Look],
+    *,
+    stem: str,
+    words: str,
+    cells: list[list[Place]],
+    by_scenario: bool,
+    kind: Kind,
+) -> Drawn:
     import seaborn
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -74,48 +118,60 @@ def _figure(study: Study, stem: str, words: str, cells: list[list[Place]], by_sc
     ax = figure.add_axes((0, 0, 1, 1), xlim=(0, lay.width), ylim=(lay.height, 0))
     ax.set_axis_off()
     colours, scale = seaborn.color_palette("viridis", as_cmap=True), Normalize(0, 100)
+    means = {place: _mean(kind.of(study, *place)) for line in cells for place in line}
+    mixed = not by_scenario and len({group for line in cells for group, _ in line}) > 1
+    raster = sum(mean.size for mean in means.values() if mean is not None) > SHAPES_AT_MOST
     for i, line in enumerate(cells):
         y = TOP + i * (lay.side + lay.down)
         for j, (group, label) in enumerate(line):
             x = LEFT + j * (lay.side + ACROSS)
             lowest = i == len(cells) - 1 or j >= len(cells[i + 1])
-            tasks = _one_map(ax, study.matrices(group, label), (x, y, lay.side), (colours, scale))
+            mean = means[group, label]
+            tasks = _one_map(ax, mean, (x, y, lay.side), _Paint(colours, scale, raster))
             if i == 0 or not by_scenario:
-                ax.text(x + lay.side / 2, y - 0.05, cut(label, 16), ha="center", va="bottom", **SMALL)
-            _labels(ax, (x, y, lay.side), tasks, left=j == 0, below=lowest)
+                title = f"{cut(label, 14)}, {group.scenario.upper()}" if mixed else cut(label, 16)
+                ax.text(x + lay.side / 2, y - 0.05, title, ha="center", va="bottom", **SMALL)
+            _labels(ax, (x, y, lay.side), tasks, kind.column if lowest else None, left=j == 0)
         scenario = f"{line[0][0].scenario.upper()}\n" if by_scenario else ""
         middle = y + lay.side / 2
-        ax.text(0.22, middle, f"{scenario}after task", rotation=90, ha="center", va="center", **SMALL)
+        ax.text(0.22, middle, f"{scenario}{kind.row}", rotation=90, ha="center", va="center", **SMALL)
     inner = lay.height - TOP - BOTTOM
     place = (1 - (RIGHT - 0.1) / lay.width, BOTTOM / lay.height, 0.09 / lay.width, inner / lay.height)
-    figure.colorbar(ScalarMappable(scale, colours), cax=figure.add_axes(place)).set_label("accuracy (%)")
-    caption = (
-        f"{words}: accuracy matrices R, mean over seeds. A row is the network after a task, a column the test set of a "
-        "task; white was not measured."
-    )
-    return Drawn(stem, caption, figure)
+    figure.colorbar(ScalarMappable(scale, colours), cax=figure.add_axes(place)).set_label(kind.scale)
+    return Drawn(stem, f"{words}: {kind.caption}", figure)
 
 
-def _one_map(ax: Axes, matrices: list[Matrix], where: tuple[float, float, float], look: tuple[Any, Any]) -> int:
-    """Draw the mean of the matrices without their row 0 as a square; the number of tasks, 0 where there are none."""
+class _Paint(NamedTuple):
+    colours: Any
+    scale: Any
+    raster: bool
+
+
+def _mean(matrices: list[Matrix]) -> Matrix | None:
+    return 100 * np.mean(np.stack(matrices), axis=0) if matrices else None
+
+
+def _one_map(ax: Axes, mean: Matrix | None, where: tuple[float, float, float], paint: _Paint) -> int:
+    """Draw a matrix (T, T) in percent as a square; the number of tasks, 0 where there is none."""
     from matplotlib.patches import Rectangle
 
     x, y, side = where
-    if not matrices:
+    if mean is None:
         ax.text(x + side / 2, y + side / 2, "no value", ha="center", va="center", color="#666666", fontsize=6)
         return 0
-    mean = 100 * np.mean(np.stack(matrices), axis=0)[1:]
     tasks = mean.shape[1]
     edges = np.linspace(0, side, tasks + 1)
-    colours, scale = look
     cells = np.ma.masked_invalid(mean)
-    ax.pcolormesh(x + edges, y + edges, cells, cmap=colours, norm=scale, rasterized=tasks >= RASTER_FROM)
+    ax.pcolormesh(x + edges, y + edges, cells, cmap=paint.colours, norm=paint.scale, rasterized=paint.raster)
     ax.add_patch(Rectangle((x, y), side, side, fill=False, linewidth=0.6, edgecolor="#262626"))
     return tasks
 
 
-def _labels(ax: Axes, where: tuple[float, float, float], tasks: int, *, left: bool, below: bool) -> None:
-    """Task numbers at the edges of a map: few, and none so far right that it would run into the next map."""
+def _labels(ax: Axes, where: tuple[float, float, float], tasks: int, below: str | None, *, left: bool) -> None:
+    """Task numbers at the edges of a map: few, and none so far right that it would run into the next map.
+
+    below: what the columns are, at the lower edge of the lowest maps.
+    """
     x, y, side = where
     if tasks:
         ticks = np.unique(np.linspace(1, tasks, min(tasks, TICKS)).round().astype(int))
@@ -126,4 +182,4 @@ def _labels(ax: Axes, where: tuple[float, float, float], tasks: int, *, left: bo
             if below and (tasks < 100 or tick < tasks):
                 ax.text(x + at, y + side + 0.03, str(tick), ha="center", va="top", **SMALL)
     if below:
-        ax.text(x + side / 2, y + side + 0.16, "on task", ha="center", va="top", **SMALL)
+        ax.text(x + side / 2, y + side + 0.16, below, ha="center", va="top", **SMALL)

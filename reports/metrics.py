@@ -124,13 +124,16 @@ def intransigence(r: Matrix, reference: Matrix | None) -> Measure:
 
 def accuracy_so_far(r: Matrix) -> Matrix:
     """(T,): average accuracy on tasks 1..i after learning i of them; NaN where a value is missing."""
-    return np.array([r[i, :i].mean() for i in range(1, r.shape[0])])
+    tasks = r.shape[1]
+    learnt = np.where(np.tri(tasks, dtype=bool), r[1:], 0.0)
+    return learnt.sum(axis=1) / np.arange(1, tasks + 1)
 
 
 def forgetting_so_far(r: Matrix) -> Matrix:
     """(T-1,): forgetting after learning 2..T tasks, each with the tasks seen by then; NaN where a value is missing."""
-    peaks = _peaks(r)
-    return np.array([(peaks[k - 1, : k - 1] - r[k, : k - 1]).mean() for k in range(2, r.shape[0])])
+    tasks = r.shape[1]
+    lost = np.where(np.tri(tasks - 1, tasks, dtype=bool), _peaks(r)[1:-1] - r[2:], 0.0)
+    return lost.sum(axis=1) / np.arange(1, tasks)
 
 
 def _peaks(r: Matrix) -> Matrix:

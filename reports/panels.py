@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,10 @@ class Drawn:
     caption: str
     figure: Figure
     appendix: bool = False
+
+
+Job = Callable[[Study, dict[str, Look]], Drawn]
+"""Draws one figure; can be pickled, so that figures may be drawn in other processes."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +112,11 @@ def panels(
     keyed: bool = True,
     height: float = PANEL_HEIGHT,
     left: float = 0.44,
+    across: float | None = None,
 ) -> Figure:
     """The figure of one page: `draw` in every panel, labels at the edges, a legend of what was drawn if `keyed`.
 
-    share_y: within a row. height (of one panel) and left (margin) in inches.
+    share_y: within a row. height (of one panel), left (margin) and across (between panels) in inches.
     """
     rows, columns = len(page.rows), len(page.rows[0])
     width = FULL_WIDTH if columns > 1 else COLUMN_WIDTH
@@ -118,7 +124,7 @@ def panels(
     room = Margins(
         left=left + (0.13 if page.by_scenario else 0),
         top=0.2 + legend_height(expected, width),
-        across=0.14 if share_y else 0.36,
+        across=across or (0.14 if share_y else 0.36),
         down=0.28 if page.by_scenario else 0.44,
     )
     whole = rows * height + (rows - 1) * room.down + room.top + room.bottom
@@ -169,5 +175,10 @@ def logarithmic(axis: Any) -> None:
     low, high = axis.get_view_interval()
     ratio = high / low if low > 0 else 1.0
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio < 30 else (1.0,), numticks=6))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _plain(value: float) -> str:
+    """`0.01`, `200`, and `1e-6` where zeros would be many."""
+    return re.sub(r"e([+-])0+", r"e\1", f"{value:g}" if 1e-3 <= abs(value) < 1e5 else f"{value:.0e}").replace("e+", "e")

@@ -8,6 +8,7 @@ from typing import Any
 
 from reports import metrics, statistics
 from reports.before_after import change_table
+from reports.comparisons import comparison_table
 from reports.findings import count, findings, join
 from reports.guarantees import guarantee_table
 from reports.metrics import AIA, FORGETTING, FWT, LA
@@ -31,6 +32,8 @@ ROWS_AT_MOST = 45
 """Rows of a table that shall stand on one page; longer ones are split."""
 CHARACTERS_IN_A_LINE = 118
 """Of the whole page; a table with longer rows has its text columns wrapped."""
+LEARNT_AT_MOST = 4
+"""More figures of embeddings and masks than this stand in the appendix."""
 TITLE = "Continual learning, compared"
 
 
@@ -57,6 +60,7 @@ def paper(study: Study, figures: Sequence[dict[str, Any]], before: Study | None 
     for sentence in _setting(study):
         body.paragraph(sentence)
     body.table(setting_table(study))
+    body.figures(f for f in figures if _section(f) == "setting")
     if before:
         body.heading("Before and after")
         table = change_table(before, study, before.source.root.name)
@@ -67,7 +71,7 @@ def paper(study: Study, figures: Sequence[dict[str, Any]], before: Study | None 
     body.paragraph(f"{_how_to_read(study)} The numbers are in {_range('tab', [table.stem for table in tables])}.")
     for table in tables:
         body.table(table)
-    body.figures(f for f in figures if not f["appendix"] and f["stem"].split("-")[0] not in {"certified", "widths"})
+    body.figures(f for f in figures if _section(f) == "results")
     curves = [f"{words} ({figure(prefix)})" for prefix, words in FIGURE_WORDS.items() if figure(prefix)]
     body.paragraph(f"The figures show {join(curves)}." if curves else "Nothing finished, so nothing can be drawn.")
     for sentence in _untested_ranks(study):
@@ -78,13 +82,21 @@ def paper(study: Study, figures: Sequence[dict[str, Any]], before: Study | None 
         shown = [name for name in (_range("tab", [guarantee.stem]), figure("certified"), figure("widths")) if name]
         body.paragraph(f"{GUARANTEE_WORDS} See {join(shown)}.")
         body.table(guarantee)
-        body.figures(f for f in figures if f["stem"].split("-")[0] in {"certified", "widths"})
+        body.figures(f for f in figures if _section(f) == "guarantees")
+    learnt = [f for f in figures if _section(f) == "learnt"]
+    in_body = len(learnt) <= LEARNT_AT_MOST
+    if learnt:
+        words = {"embeddings": "the embeddings of tasks with their intervals", "masks": "the overlap of tasks' masks"}
+        parts = [f"{text} ({figure(prefix)})" for prefix, text in words.items() if figure(prefix)]
+        body.heading("What was learnt")
+        body.paragraph(f"The records also hold {join(parts)}{'' if in_body else ', drawn in the appendix'}.")
+        body.figures(learnt if in_body else ())
     cost = cost_table(study)
     if cost:
         body.heading("Cost")
         body.paragraph(f"Training and evaluation run on separate clocks; {_range('tab', [cost.stem])} has both.")
         body.table(cost)
-    appendix = _appendix(study, figures)
+    appendix = _appendix(study, [f for f in figures if f["appendix"] or (f in learnt and not in_body)])
     if any(table.stem == "published" for table in appendix.tables):
         body.paragraph(f"{_range('tab', ['published'])} in the appendix sets values from the literature beside ours.")
     data = {
@@ -122,7 +134,15 @@ GUARANTEE_WORDS = (
 )
 
 
+def _section(figure: dict[str, Any]) -> str:
+    """Where a figure stands, by the first word of its stem."""
+    sections = {"samples": "setting", "certified": "guarantees", "widths": "guarantees"}
+    sections |= {"embeddings": "learnt", "masks": "learnt"}
+    return "appendix" if figure["appendix"] else sections.get(figure["stem"].split("-")[0], "results")
+
+
 def _appendix(study: Study, figures: Sequence[dict[str, Any]]) -> _Blocks:
+    """figures: those that stand in the appendix."""
     blocks = _Blocks(single=True)
     blocks.heading("How to reproduce every number")
     blocks.paragraph(
@@ -130,8 +150,8 @@ def _appendix(study: Study, figures: Sequence[dict[str, Any]]) -> _Blocks:
         "folder of its record, the command and the commit; summary.csv has every mean with its standard deviation, n "
         "and 95 % bootstrap interval. The records came from these command lines:"
     )
-    for command, cells in commands(study)[:40]:
-        blocks.items.append({"kind": "code", "text": command, "note": f"({count(cells, 'cell')})"})
+    for command, note in commands(study)[:40]:
+        blocks.items.append({"kind": "code", "text": command, "note": note})
     blocks.paragraph("and this report from the records:")
     blocks.items.append({"kind": "code", "text": "python runners/report.py RESULTS", "note": ""})
     blocks.heading("Metrics")
@@ -157,6 +177,10 @@ def _appendix(study: Study, figures: Sequence[dict[str, Any]]) -> _Blocks:
         blocks.heading("Published against ours")
         blocks.paragraph(PUBLISHED_WORDS)
         blocks.table(known)
+    compared = comparison_table(study)
+    if compared:
+        blocks.heading("The best against every other method")
+        blocks.table(compared)
     blocks.heading("Hyperparameters")
     blocks.table(hyperparameters(study))
     blocks.heading("Environment")
@@ -169,10 +193,9 @@ def _appendix(study: Study, figures: Sequence[dict[str, Any]]) -> _Blocks:
         if table:
             blocks.heading(title)
             blocks.table(table)
-    later = [figure for figure in figures if figure["appendix"]]
-    if later:
+    if figures:
         blocks.heading("More figures")
-        blocks.figures(later)
+        blocks.figures(figures)
     return blocks
 
 
@@ -212,7 +235,7 @@ class _Blocks:
         for i, part in enumerate([table] if self.single else _split(table)):
             crowded = _width(part) > CHARACTERS_IN_A_LINE
             flexible = {i for i in part.text_columns if crowded and _longest(part, i) > 26}
-            widths = ["fr" if i in flexible else "auto" for i in range(len(part.columns))]
+            widths = [min(_longest(part, i), 120) if i in flexible else 0 for i in range(len(part.columns))]
             label = f"tab:{table.stem}" + (f":{i + 1}" if i else "")
             placed = {"label": label, "widths": widths, "long": self.single}
             self.items.append({"kind": "table", **to_data(part), **placed})
@@ -271,7 +294,8 @@ def _setting(study: Study) -> list[str]:
     second = (
         "The same seed gives every method the same stream of tasks and the same order of data, so that methods are "
         "compared in pairs. All have the same training budget and target network on one benchmark. Test data are used "
-        "for measurement only."
+        "for measurement only: whatever a method selects while it learns, it selects on validation samples held out of "
+        "the training data; how each hyperparameter was chosen is in @[tab:hyperparameters]."
     )
     return [first, second]
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from reports.load import Record
 from reports.metrics import ACC, BWT, Metric
 from reports.study import Entry, Group, Study, pretty
 from reports.tables import Cell, Notes, Table, percent, shorten
 
-SEEDS_IN_A_ROW = 8
+COLUMNS_AT_MOST = 10
+"""Of a table of single seeds."""
 
 
 def setting_table(study: Study) -> Table:
@@ -29,6 +31,7 @@ def setting_table(study: Study) -> Table:
             f"{record.n_tasks} × {record.classes_per_task}",
             " / ".join(dict.fromkeys(entry.record.network for entry in entries)),
             " / ".join(dict.fromkeys(_budget(entry.record.budget) for entry in entries)),
+            " / ".join(dict.fromkeys(_held_out(entry.record) for entry in entries)),
             _numbers(seeds),
             str(len({entry.label for entry in entries})),
         )
@@ -36,11 +39,16 @@ def setting_table(study: Study) -> Table:
     return Table(
         "setting",
         "What was compared: tasks × classes in each, target network, training budget per task (the same for all "
-        "methods), seeds.",
-        ("benchmark", "scenarios", "tasks", "network", "budget", "seeds", "methods"),
+        "methods), validation samples held out of each task's training data, seeds, number of methods.",
+        ("benchmark", "scenarios", "tasks", "network", "budget", "validation", "seeds", "methods"),
         tuple(rows),
-        text_columns=frozenset(range(7)),
+        text_columns=frozenset(range(8)),
     )
+
+
+def _held_out(record: Record) -> str:
+    held = record.definition.get("validation")
+    return "not recorded" if held is None else str(held)
 
 
 def _budget(budget: Mapping[str, Any]) -> str:
@@ -55,30 +63,47 @@ def _numbers(values: list[int]) -> str:
 
 
 def hyperparameters(study: Study) -> Table:
-    """Every method's configuration: what is the same everywhere, then what differs by benchmark and scenario."""
+    """Every method's configuration and where it comes from: what is the same everywhere, then what differs."""
     rows = []
     for label in study.labels:
-        configs: dict[Group, Mapping[str, Any]] = {}
+        records: dict[Group, Record] = {}
         for entry in study.entries:
             if entry.label == label:
-                configs.setdefault(entry.group, entry.record.config)
-        keys = list(dict.fromkeys(key for config in configs.values() for key in config))
-        varies = [key for key in keys if len({repr(config.get(key)) for config in configs.values()}) > 1]
-        common = {key: next(iter(configs.values())).get(key) for key in keys if key not in varies}
-        rows.append((label, "everywhere" if len(configs) > 1 else next(iter(configs)).title, settings_text(common)))
-        by_settings: dict[str, list[str]] = {}
+                records.setdefault(entry.group, entry.record)
+        keys = list(dict.fromkeys(key for record in records.values() for key in record.config))
+        varies = [key for key in keys if len({_with_source(record, key) for record in records.values()}) > 1]
+        common, first = [key for key in keys if key not in varies], next(iter(records.values()))
+        where = "everywhere" if len(records) > 1 else next(iter(records)).title
+        rows.append((label, where, *_settings(first, common)))
+        by_settings: dict[tuple[str, str], list[str]] = {}
         for group in study.groups:
-            if group in configs and varies:
-                text = settings_text({key: configs[group][key] for key in varies if key in configs[group]})
-                by_settings.setdefault(text, []).append(group.title)
-        rows += [("", "; ".join(where), text) for text, where in by_settings.items()]
+            if group in records and varies:
+                by_settings.setdefault(_settings(records[group], varies), []).append(group.title)
+        rows += [("", "; ".join(groups), *texts) for texts, groups in by_settings.items()]
     return Table(
         "hyperparameters",
-        "Hyperparameters of every method, as recorded with each cell. Records do not say how they were chosen.",
-        ("method", "where", "settings"),
+        "Hyperparameters of every method, as recorded with each cell, and how those were chosen that are not the "
+        "method's defaults.",
+        ("method", "where", "settings", "how chosen"),
         tuple(tuple(map(Cell, row)) for row in rows),
-        text_columns=frozenset({0, 1, 2}),
+        text_columns=frozenset(range(4)),
     )
+
+
+def _with_source(record: Record, key: str) -> tuple[str, str]:
+    return repr(record.config.get(key)), record.chosen.get(key, "")
+
+
+def _settings(record: Record, keys: Sequence[str]) -> tuple[str, str]:
+    """The values of `keys`, and where those come from that are not defaults."""
+    sources: dict[str, list[str]] = {}
+    for key in keys:
+        if key in record.chosen:
+            sources.setdefault(record.chosen[key], []).append(key)
+    known = [key for key in keys if key in record.config]
+    default = "" if len(known) == sum(map(len, sources.values())) else "others: defaults" if sources else "defaults"
+    parts = [f"{', '.join(names)}: {source}" for source, names in sources.items()]
+    return settings_text({key: record.config[key] for key in known}), "; ".join([*parts, *([default] * bool(default))])
 
 
 def settings_text(config: Mapping[str, Any]) -> str:
@@ -148,27 +173,31 @@ def thousands(value: float) -> str:
 
 
 def seed_tables(study: Study, benchmark: str) -> list[Table]:
-    """ACC and BWT of every seed."""
+    """ACC and BWT of every seed: methods in rows, the seeds of one scenario after another in columns."""
     groups = [group for group in study.groups if group.benchmark == benchmark]
-    seeds = sorted({seed for group in groups for seed in study.seeds(group)})
+    columns = [(group, seed) for group in groups for seed in study.seeds(group)]
+    labels = [label for label in study.labels if any(study.at(group, label) for group in groups)]
     tables = []
     for metric in (ACC, BWT):
-        for start in range(0, len(seeds), SEEDS_IN_A_ROW):
-            part = seeds[start : start + SEEDS_IN_A_ROW]
-            rows = tuple(
-                (
-                    Cell(group.scenario.upper() if i == 0 else ""),
-                    Cell(label),
-                    *(_single(study, group, label, metric, seed) for seed in part),
-                )
-                for group in groups
-                for i, label in enumerate(study.rows(group))
-            )
-            stem = f"seeds-{metric.key}-{Group(benchmark, '').stem}" + (f"-from-{part[0]}" if start else "")
-            columns = ("scenario", "method", *(f"seed {seed}" for seed in part))
-            caption = f"{pretty(benchmark)}: {metric.short} of every seed, in percent."
-            tables.append(Table(stem, caption, columns, rows, text_columns=frozenset({0, 1})))
+        for i, part in enumerate(_parts(columns)):
+            rows = tuple((Cell(label), *(_single(study, g, label, metric, s) for g, s in part)) for label in labels)
+            stem = f"seeds-{metric.key}-{Group(benchmark, '').stem}" + (f"-{i + 1}" if i else "")
+            names = ("method", *(f"{group.scenario.upper()} {seed}" for group, seed in part))
+            caption = f"{pretty(benchmark)}: {metric.short} of every seed in percent (column: scenario and seed)."
+            tables.append(Table(stem, caption, names, rows))
     return [table for table in tables if any(cell.value is not None for row in table.rows for cell in row)]
+
+
+def _parts(columns: Sequence[tuple[Group, int]]) -> list[list[tuple[Group, int]]]:
+    """Columns in tables of at most COLUMNS_AT_MOST, whole scenarios together where they fit."""
+    parts: list[list[tuple[Group, int]]] = []
+    for group in dict.fromkeys(group for group, _ in columns):
+        own = [column for column in columns if column[0] == group]
+        if parts and len(parts[-1]) + len(own) <= COLUMNS_AT_MOST:
+            parts[-1] += own
+        else:
+            parts += [own[i : i + COLUMNS_AT_MOST] for i in range(0, len(own), COLUMNS_AT_MOST)]
+    return parts
 
 
 def _single(study: Study, group: Group, label: str, metric: Metric, seed: int) -> Cell:
@@ -211,9 +240,21 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield f"{prefix}{key}", "none" if value in (None, "") else str(value)
 
 
-def commands(study: Study) -> list[tuple[str, int]]:
-    """The command lines that gave the records, and the cells of each."""
-    return Counter(entry.record.command for entry in study.entries if entry.record.command).most_common()
+def commands(study: Study) -> list[tuple[str, str]]:
+    """The command lines that gave the records, and what each gave: number of cells, benchmarks, scenarios."""
+    by_command: dict[str, list[Entry]] = {}
+    for entry in study.entries:
+        if entry.record.command:
+            by_command.setdefault(entry.record.command, []).append(entry)
+    found = []
+    for command, entries in sorted(by_command.items(), key=lambda pair: -len(pair[1])):
+        groups = [group for group in study.groups if any(entry.group == group for entry in entries)]
+        scenarios: dict[str, list[str]] = {}
+        for group in groups:
+            scenarios.setdefault(pretty(group.benchmark), []).append(group.scenario.upper())
+        where = "; ".join(f"{name} in {', '.join(some)}" for name, some in scenarios.items())
+        found.append((command, f"{len(entries)} {'cell' if len(entries) == 1 else 'cells'}: {shorten(where, 400)}"))
+    return found
 
 
 def left_out(study: Study) -> Table | None:

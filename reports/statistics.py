@@ -95,6 +95,7 @@ def _sign_flip_p(difference: Array) -> float:
     return as_far / len(sums) if exact else (as_far + 1) / (len(sums) + 1)
 
 
+@lru_cache(maxsize=4)
 def _drawn_signs(n: int) -> Array:
     """(9,999, n): signs drawn with a fixed seed."""
     return np.random.default_rng(0).choice((-1.0, 1.0), size=(RESAMPLES, n))

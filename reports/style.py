@@ -19,6 +19,7 @@ COLUMN_WIDTH = 3.35
 # Okabe & Ito (2008), safe for the colour blind, without its yellow, which is lost on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7F3C00")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)))
+HATCHES = ("", "/////", ".....", "xxxxx", "-----")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">", "h")
 
 
@@ -29,6 +30,8 @@ class Look:
     colour: str
     line: Any
     marker: str
+    hatch: str = ""
+    """Of bars, where colours repeat."""
 
 
 def looks(study: Study) -> dict[str, Look]:
@@ -37,8 +40,9 @@ def looks(study: Study) -> dict[str, Look]:
     found: dict[str, Look] = {}
     others = [label for label in study.labels if methods[label] not in (LOWER_BOUND, UPPER_BOUND)]
     for i, label in enumerate(others):
-        line = LINES[(i // len(COLOURS)) % len(LINES)]
-        found[label] = Look(COLOURS[i % len(COLOURS)], line, MARKERS[i % len(MARKERS)])
+        again = i // len(COLOURS)
+        line, hatch = LINES[again % len(LINES)], HATCHES[again % len(HATCHES)]
+        found[label] = Look(COLOURS[i % len(COLOURS)], line, MARKERS[i % len(MARKERS)], hatch)
     for method, colour in ((LOWER_BOUND, "#8C8C8C"), (UPPER_BOUND, "#000000")):
         for i, label in enumerate(label for label in study.labels if methods[label] == method):
             found[label] = Look(colour, LINES[(3 + i) % len(LINES)], MARKERS[(9 + i) % len(MARKERS)])
@@ -71,6 +75,7 @@ def drawing() -> Iterator[None]:
         "text.parse_math": False,
         "pdf.fonttype": 42,
         "svg.hashsalt": "report",
+        "hatch.linewidth": 0.5,
         "axes.unicode_minus": True,
     }
     with matplotlib.rc_context(settings):
@@ -119,7 +124,9 @@ def legend(figure: Figure, shown: Sequence[str], found: dict[str, Look], width: 
         return
     wanted = [found[name] for name in shown]
     handles = [
-        Patch(color=look.colour) if bars else Line2D([], [], color=look.colour, linestyle=look.line, marker=look.marker)
+        Patch(facecolor=look.colour, hatch=look.hatch, edgecolor="white", linewidth=0)
+        if bars
+        else Line2D([], [], color=look.colour, linestyle=look.line, marker=look.marker)
         for look in wanted
     ]
     box = figure.legend(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reports import statistics
 from reports.metrics import ACC, BWT
-from reports.panels import Drawn, Page, any_done, logarithmic, pages, panels
+from reports.panels import Drawn, Job, Page, logarithmic, pages, panels
 from reports.study import Group, Study
 from reports.style import COLUMN_WIDTH, Look, Margins, canvas, cut
 from reports.tables import scores
@@ -22,20 +23,19 @@ POINTS_AT_MOST = 300
 """Points of one loss curve."""
 
 
-def trade_offs(study: Study, found: dict[str, Look]) -> Iterator[Drawn]:
+def trade_offs(study: Study) -> Iterator[Job]:
     """Scatter plots of means over seeds, and the ranks where a test over benchmarks is possible."""
 
     def two(group: Group) -> bool:
         return any(study.values(group, label, BWT) for label in study.rows(group))
 
     for page in pages(study, two):
-        yield _transfer(study, page, found)
+        yield partial(_transfer, page=page)
     for page in pages(study, lambda group: any(_seconds(study, group, label) for label in study.rows(group))):
-        yield _cost(study, page, found)
+        yield partial(_cost, page=page)
     for scenario in study.scenarios:
-        diagram = critical_difference(study, scenario, found)
-        if diagram:
-            yield diagram
+        if not isinstance(rank_test(study, scenario), str):
+            yield partial(critical_difference, scenario=scenario)
 
 
 def _mean(values: list[float]) -> float:
@@ -50,7 +50,7 @@ def _dot(ax: Axes, x: float, y: float, look: Look) -> None:
     ax.plot([x], [y], color=look.colour, marker=look.marker, linestyle="", markersize=4.5, mec="white", mew=0.3)
 
 
-def _transfer(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
+def _transfer(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     def draw(ax: Axes, group: Group) -> list[str]:
         shown = []
         for label in study.rows(group):
@@ -67,7 +67,7 @@ def _transfer(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
     return Drawn(f"acc-bwt{page.stem}", caption, figure)
 
 
-def _cost(study: Study, page: Page, found: dict[str, Look]) -> Drawn:
+def _cost(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     def draw(ax: Axes, group: Group) -> list[str]:
         points = []
         for label in study.rows(group):
@@ -111,11 +111,11 @@ def rank_test(study: Study, scenario: str) -> statistics.RankTest | str:
     return statistics.friedman(table.loc[:, table.notna().all()])
 
 
-def critical_difference(study: Study, scenario: str, found: dict[str, Look]) -> Drawn | None:
-    """Average ranks with bars that join what Nemenyi's test cannot tell apart; None where ranks are not tested."""
+def critical_difference(study: Study, found: dict[str, Look], scenario: str) -> Drawn:
+    """Average ranks with bars that join what Nemenyi's test cannot tell apart. Raises ValueError without a test."""
     test = rank_test(study, scenario)
     if isinstance(test, str):
-        return None
+        raise ValueError(test)
     from scikit_posthocs import critical_difference_diagram
 
     room = Margins(left=0.95, right=0.95, top=0.3, bottom=0.12)
@@ -143,26 +143,25 @@ def critical_difference(study: Study, scenario: str, found: dict[str, Look]) -> 
     return Drawn(f"critical-difference-{scenario}", caption, figure)
 
 
-def loss_curves(study: Study, found: dict[str, Look]) -> Iterator[Drawn]:
+def loss_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     """Training loss over the whole stream, of the first seed of each method; for the appendix."""
 
-    def draw(study: Study, ax: Axes, group: Group) -> list[str]:
+    def draw(ax: Axes, group: Group) -> list[str]:
         shown = []
         for label in study.rows(group):
             entries = study.done(group, label)
             losses = entries[0].record.losses if entries else ()
             if losses:
                 x, y = _whole_stream(losses)
-                ax.plot(x, y, color=found[label].colour, linewidth=0.6)
+                ax.plot(x, y, color=found[label].colour, linestyle=found[label].line, linewidth=0.6)
                 shown.append(label)
         if shown:
             logarithmic(ax.yaxis)
         return shown
 
-    for page in pages(study, lambda group: any_done(study, group)):
-        figure = panels(study, page, found, lambda ax, group: draw(study, ax, group), "training loss", "step")
-        caption = f"{page.words}: training loss over the whole stream, first seed of each method."
-        yield Drawn(f"loss{page.stem}", caption, figure, appendix=True)
+    figure = panels(study, page, found, draw, "training loss", "step", left=0.56)
+    caption = f"{page.words}: training loss over the whole stream, first seed of each method."
+    return Drawn(f"loss{page.stem}", caption, figure, appendix=True)
 
 
 def _whole_stream(losses: tuple[tuple[int, int, float], ...]) -> tuple[np.ndarray, np.ndarray]:

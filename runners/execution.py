@@ -86,6 +86,7 @@ def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:
         seed=cell.seed,
         config=cell.config,
         chosen=dict(cell.chosen),
+        definition=dict(cell.definition),
         judged_on=cell.judged_on,
         budget=cell.budget,
         network=cell.network,

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.types import Budget, Scenario
 
 SCHEMA = 1
-_LATER = {"chosen", "judged_on"}
+_LATER = {"chosen", "judged_on", "definition"}
 """Fields that records of before do not have."""
 
 
@@ -140,6 +140,8 @@ class Record:
     started: str
     chosen: dict[str, str] = field(default_factory=dict)
     """Hyperparameter -> where its value comes from; the others have the method's default."""
+    definition: dict[str, Any] = field(default_factory=dict)
+    """Of the benchmark: input shape, validation samples held out of each task, order of classes, ..."""
     judged_on: str = "test"
     """`validation` in records of tuning, which no comparison takes."""
     reason: str | None = None

@@ -1,0 +1,201 @@
+"""What the methods and the data look like: intervals of embeddings, overlap of masks, sample images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from reports.matrices import Kind, heat_maps
+from reports.metrics import Matrix
+from reports.panels import Drawn, Job
+from reports.study import Entry, Group, Study, pretty
+from reports.style import FULL_WIDTH, Look, Margins, canvas, cut
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DIMENSIONS_AT_MOST, TASKS_AT_MOST, ROWS_AT_MOST = 16, 10, 5
+"""Of embeddings in one figure."""
+SHEETS_IN_A_ROW = 4
+TILE_AT_MOST = 0.26
+"""Inches of one sample image."""
+
+
+def exhibits(study: Study) -> Iterator[Job]:
+    """Nothing where the records carry nothing of the kind."""
+    sheets = [sheet for benchmark in study.benchmarks if (sheet := _sheet(study, benchmark))]
+    for i in range(0, len(sheets), SHEETS_IN_A_ROW):
+        part = sheets[i : i + SHEETS_IN_A_ROW]
+        yield partial(_samples, sheets=part, stem="samples" + (f"-{i // SHEETS_IN_A_ROW + 1}" if i else ""))
+    for benchmark in study.benchmarks:
+        rows = [(g, label) for g in study.groups if g.benchmark == benchmark for label in study.rows(g)]
+        rows = [place for place in rows if _boxes(study, *place)]
+        for i in range(0, len(rows), ROWS_AT_MOST):
+            stem = f"embeddings-{Group(benchmark, '').stem}" + (f"-{i // ROWS_AT_MOST + 1}" if i else "")
+            yield partial(_embeddings, stem=stem, words=pretty(benchmark), rows=rows[i : i + ROWS_AT_MOST])
+    yield from heat_maps(study, OVERLAP)
+
+
+# -- overlap of masks --------------------------------------------------------------------------------
+
+
+def _overlap(study: Study, group: Group, label: str) -> list[Matrix]:
+    """(T, T) of every finished seed that has it."""
+    found = []
+    for entry in study.done(group, label):
+        columns, tasks = entry.record.exhibit("mask-overlap"), entry.record.n_tasks
+        if columns.keys() >= {"task", "other", "overlap"}:
+            matrix = np.full((tasks, tasks), np.nan)
+            matrix[columns["task"].astype(int), columns["other"].astype(int)] = columns["overlap"]
+            found.append(matrix)
+    return found
+
+
+OVERLAP = Kind(
+    "masks",
+    _overlap,
+    "task",
+    "task",
+    "overlap (%)",
+    "how far the masks of two tasks overlap after the last task: sum of the smaller over sum of the larger entries "
+    "(for 0-1 masks: weights open for both over weights open for either). Mean over seeds.",
+)
+
+
+# -- embeddings with their intervals -----------------------------------------------------------------
+
+
+def _boxes(study: Study, group: Group, label: str) -> tuple[Entry, dict[str, Matrix]] | None:
+    """The first finished seed whose embeddings are intervals."""
+    for entry in study.done(group, label):
+        columns = entry.record.exhibit("embeddings")
+        if columns.keys() >= {"task", "dimension", "lower", "middle", "upper"}:
+            return (entry, columns) if (columns["upper"] > columns["lower"]).any() else None
+    return None
+
+
+def _embeddings(study: Study, _: dict[str, Look], *, stem: str, words: str, rows: list[tuple[Group, str]]) -> Drawn:
+    room = Margins(left=0.62, right=0.75, top=0.2, bottom=0.36, down=0.44)
+    height = room.top + room.bottom + len(rows) * 0.95 + (len(rows) - 1) * room.down
+    figure, axes = canvas(FULL_WIDTH, height, len(rows), 1, room)
+    seeds, dimensions, tasks = set(), 0, 0
+    for (ax,), (group, label) in zip(axes, rows, strict=True):
+        found = _boxes(study, group, label)
+        assert found
+        entry, columns = found
+        tasks, dimensions = _intervals(ax, columns)
+        seeds.add(entry.seed)
+        width = float(np.median(columns["upper"] - columns["lower"]))
+        ax.set_title(f"{group.scenario.upper()}, {cut(label)} (median width {width:.2g})", pad=3)
+        ax.set_ylabel("value")
+    axes[-1][0].set_xlabel("dimension of the embedding (bars: one for each task)")
+    shown = f"the first {DIMENSIONS_AT_MOST} of {dimensions} dimensions" if dimensions > DIMENSIONS_AT_MOST else "all"
+    every = f", {TASKS_AT_MOST} of the {tasks} tasks" if tasks > TASKS_AT_MOST else ""
+    caption = (
+        f"{words}: embeddings of the tasks with their intervals after the last task (bar: lower to upper, dot: centre; "
+        f"seed {min(seeds)}; {shown}{every})."
+    )
+    return Drawn(stem, caption, figure)
+
+
+def _intervals(ax: Axes, columns: dict[str, Matrix]) -> tuple[int, int]:
+    """Draw the boxes of one embedding table; numbers of tasks and dimensions there are."""
+    import seaborn
+    from matplotlib.ticker import FixedLocator
+
+    tasks, dimensions = int(columns["task"].max()) + 1, int(columns["dimension"].max()) + 1
+    lower, middle, upper = (_grid(columns, name, tasks, dimensions) for name in ("lower", "middle", "upper"))
+    shown = np.unique(np.linspace(0, tasks - 1, min(tasks, TASKS_AT_MOST)).round().astype(int))
+    colours = seaborn.color_palette("viridis", len(shown))
+    x, step = np.arange(min(dimensions, DIMENSIONS_AT_MOST)), 0.8 / len(shown)
+    for i, task in enumerate(shown):
+        at = x + (i - (len(shown) - 1) / 2) * step
+        ax.vlines(at, lower[task, x], upper[task, x], color=colours[i], linewidth=1.6, label=f"task {task + 1}")
+        ax.plot(at, middle[task, x], linestyle="", marker="o", markersize=2.2, mfc="white", mec=colours[i], mew=0.6)
+    for edge in x[1:] - 0.5:
+        ax.axvline(edge, color="#DDDDDD", linewidth=0.4, zorder=0)
+    ax.axhline(0, color="#999999", linewidth=0.4, zorder=0)
+    ax.xaxis.set_major_locator(FixedLocator(x.tolist()))
+    ax.set_xticklabels([str(i + 1) for i in x])
+    ax.set_xlim(-0.5, len(x) - 0.5)
+    ax.legend(
+        loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=0.8, fontsize=6, labelspacing=0.2
+    )
+    seaborn.despine(ax=ax)
+    return tasks, dimensions
+
+
+def _grid(columns: dict[str, Matrix], name: str, tasks: int, dimensions: int) -> Matrix:
+    grid = np.full((tasks, dimensions), np.nan)
+    grid[columns["task"].astype(int), columns["dimension"].astype(int)] = columns[name]
+    return grid
+
+
+# -- sample images -----------------------------------------------------------------------------------
+
+
+class Sheet(NamedTuple):
+    """A sheet of sample images as the runners leave it beside the records of a benchmark."""
+
+    title: str
+    pixels: np.ndarray
+    tasks: tuple[int, ...]
+    names: tuple[str, ...]
+    tile: int
+    columns: int
+    seed: int
+
+
+def _sheet(study: Study, benchmark: str) -> Sheet | None:
+    """None where there is none, or it cannot be read."""
+    record = next(entry.record for entry in study.entries if entry.group.benchmark == benchmark)
+    return read_sheet(study.source.root / record.benchmark / "samples.png", pretty(benchmark))
+
+
+def read_sheet(path: Path, title: str) -> Sheet | None:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            fields, pixels = dict(getattr(image, "text", {})), np.asarray(image)
+        tasks = tuple(int(number) for number in fields["tasks"].split())
+        names, tile, columns = tuple(fields["names"].splitlines()), int(fields["tile"]), int(fields["columns"])
+        sheet = Sheet(title, pixels, tasks, names, tile, columns, int(fields["seed"]))
+    except (OSError, KeyError, ValueError, SyntaxError):
+        return None
+    whole = (tile * len(tasks), tile * columns)
+    return sheet if len(names) == len(tasks) and pixels.shape[:2] == whole else None
+
+
+def _samples(study: Study, _: dict[str, Look], *, sheets: list[Sheet], stem: str) -> Drawn:
+    from matplotlib.figure import Figure
+
+    left, gap, top = 0.72, 0.12, 0.2
+    free = FULL_WIDTH - len(sheets) * (left + gap)
+    tile = min(TILE_AT_MOST, free / sum(sheet.columns for sheet in sheets))
+    width = len(sheets) * (left + gap) + tile * sum(sheet.columns for sheet in sheets)
+    height = top + tile * max(len(sheet.tasks) for sheet in sheets) + 0.04
+    figure, x = Figure(figsize=(width, height)), 0.0
+    for sheet in sheets:
+        across, down = tile * sheet.columns, tile * len(sheet.tasks)
+        x += left
+        ax = figure.add_axes((x / width, 1 - (top + down) / height, across / width, down / height))
+        ax.imshow(sheet.pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
+        ax.set_title(cut(sheet.title, 30), pad=3)
+        ax.set_xticks([])
+        ax.set_yticks((np.arange(len(sheet.tasks)) + 0.5) * sheet.tile - 0.5, _task_names(sheet), fontsize=5.5)
+        ax.tick_params(length=0, pad=2)
+        x += across + gap
+    caption = f"Sample images: the first training samples of each class, a row for each task (seed {sheets[0].seed}" + (
+        f"; at most {TASKS_AT_MOST} tasks)." if any(max(s.tasks) >= len(s.tasks) for s in sheets) else ")."
+    )
+    return Drawn(stem, caption, figure)
+
+
+def _task_names(sheet: Sheet) -> list[str]:
+    return [f"{task + 1}: {cut(name, 12)}" for task, name in zip(sheet.tasks, sheet.names, strict=True)]
