@@ -99,7 +99,7 @@ def test_a_frozen_backbone_is_the_same_for_the_same_seed():
 @pytest.mark.parametrize(
     ("name", "shape", "answer"),
     [
-        ("resnet-21", (3, 32, 32), r"unknown network 'resnet-21': write one of mlp-WIDTH.*resnet-20.*timm:NAME"),
+        ("resnet-21", (3, 32, 32), r"unknown network 'resnet-21': write one of mlp-WIDTH.*resnet-8.*timm:NAME"),
         ("mlp-0", (3, 32, 32), "unknown network 'mlp-0'"),
         ("timm:resnet18+frozn", (3, 32, 32), "unknown network"),
         ("timm:resnt18", (3, 32, 32), r"timm has no model 'resnt18'\. Did you mean .*resnet18"),
