@@ -1,4 +1,4 @@
-"""Residual networks for CIFAR: ResNet-8, -14, -20, -32, ... of He, Zhang, Ren & Sun (2016), CVPR, section 4.2, and wide ones.
+"""Residual networks for CIFAR, ResNet-8, -14, -20, ...: He, Zhang, Ren & Sun (2016), CVPR, section 4.2; also wider.
 
 HNET uses ResNet-32, HyperMask ResNet-20 with twice the maps (`resnet-20x2`). Shortcuts have no parameters (their
 option A): where the maps double, every second pixel is kept and the new maps start at zero.

@@ -29,7 +29,11 @@ class Family(NamedTuple):
 FAMILIES = (
     Family(r"mlp(-[1-9]\d*)*", "mlp", "mlp-WIDTH-WIDTH (for example mlp-400-400)"),
     Family(r"alexnet|resnet-18", "convolutional", "alexnet, resnet-18"),
-    Family(r"resnet-(8|14|20|32|44|56|110)(x[1-9])?", "residual", "resnet-8, -14, -20, -32, ..., resnet-20x2 (twice the maps)"),
+    Family(
+        r"resnet-(8|14|20|32|44|56|110)(x[1-9])?",
+        "residual",
+        "resnet-8, -14, -20, -32, ..., resnet-20x2 (twice the maps)",
+    ),
     Family("zenkenet", "zenke", "zenkenet"),
     Family(r"timm:[\w.]+(\+pretrained|\+frozen)*", "library", "timm:NAME, timm:NAME+pretrained, timm:NAME+frozen"),
 )
