@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from runners.folder import CellFolder
+from runners.folder import Store
 from runners.records import Measurements
 
 LAYOUT = 1
@@ -26,7 +26,7 @@ class Checkpoint:
     """When the cell was first begun, ISO 8601."""
 
 
-def save(folder: CellFolder, key: str, checkpoint: Checkpoint) -> None:
+def save(folder: Store, key: str, checkpoint: Checkpoint) -> None:
     """Replace the checkpoint in `folder`, atomically."""
     buffer = io.BytesIO()
     torch.save(
@@ -43,7 +43,7 @@ def save(folder: CellFolder, key: str, checkpoint: Checkpoint) -> None:
     folder.write_checkpoint(buffer.getvalue())
 
 
-def load(folder: CellFolder, key: str) -> Checkpoint | None:
+def load(folder: Store, key: str) -> Checkpoint | None:
     """The checkpoint of the cell `key`; None where there is none, or it is damaged or of another cell."""
     payload = folder.read_checkpoint()
     if payload is None:

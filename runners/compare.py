@@ -46,9 +46,22 @@ def compare(
         int | None, typer.Option(metavar="N", show_default="one per core or GPU", help="Worker processes.")
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads of each worker.")] = 1,
-    engine: Annotated[str, typer.Option(help="local (worker processes) or inline (this process).")] = "local",
+    engine: Annotated[
+        str, typer.Option(help="local (worker processes), ray (a cluster) or inline (this process).")
+    ] = "local",
     cell_timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="End a cell that runs longer (engine local).")
+        float | None, typer.Option(metavar="SECONDS", help="End a cell that runs longer (not inline).")
+    ] = None,
+    on_oom: Annotated[
+        str, typer.Option(metavar="record|retry-smaller", help="After a lack of memory: halve the evaluation batch?")
+    ] = "record",
+    ray_address: Annotated[
+        str,
+        typer.Option(metavar="auto|HOST:PORT", help="The Ray cluster; default: a Ray of this machine, for this run."),
+    ] = "local",
+    cell_gpus: Annotated[float, typer.Option(help="GPUs of each cell, a fraction shares one (engine ray).")] = 1.0,
+    cell_memory: Annotated[
+        float | None, typer.Option(metavar="GIB", help="Main memory that each cell is declared to take (engine ray).")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets, for machines without net.")
@@ -88,6 +101,10 @@ def compare(
         threads=threads,
         engine=engine,
         cell_timeout=cell_timeout,
+        on_oom=on_oom,
+        ray_address=ray_address,
+        cell_gpus=cell_gpus,
+        cell_memory=cell_memory,
         data=data,
         results=results,
         reference=reference,

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from runners.driver import Outcome
     from runners.engine import Engine
 
-ENGINES = ("local", "inline")
+ENGINES = ("local", "ray", "inline")
+ON_OOM = ("record", "retry-smaller")
 FAILURES_SHOWN = 20
 
 
@@ -42,6 +43,11 @@ class Options:
     threads: int = 1
     engine: str = "local"
     cell_timeout: float | None = None
+    on_oom: str = "record"
+    ray_address: str = "local"
+    cell_gpus: float = 1.0
+    cell_memory: float | None = None
+    """GiB."""
     data: Path | None = None
     results: Path = Path("results")
     reference: bool | None = None
@@ -55,9 +61,7 @@ def run(options: Options, console: Console) -> int:
     """Run the grid and write the report; 0, or 1 if a cell failed. Raises UserError for bad options."""
     _check_numbers(options)
     cells = _cells(options)
-    from runners import devices
-
-    assigned = devices.for_workers(options.device, options.workers)
+    assigned = _devices(options)
     if options.dry_run:
         _show_plan(cells, options, len(assigned), console)
         return 0
@@ -80,8 +84,18 @@ def _check_numbers(options: Options) -> None:
         raise UserError(f"--budget-scale {options.budget_scale:g}: must be a positive number")
     if options.cell_timeout is not None and not options.cell_timeout > 0:
         raise UserError(f"--cell-timeout {options.cell_timeout:g}: must be a positive number of seconds")
-    if options.engine not in ENGINES:
-        raise UserError(f"--engine {options.engine}: permitted are {', '.join(ENGINES)}")
+    if not options.cell_gpus > 0 or (options.cell_gpus > 1 and options.cell_gpus % 1):
+        raise UserError(f"--cell-gpus {options.cell_gpus:g}: must be a fraction of one GPU or a whole number of them")
+    if options.cell_memory is not None and not options.cell_memory > 0:
+        raise UserError(f"--cell-memory {options.cell_memory:g}: must be a positive number of GiB")
+    for name, permitted in (("engine", ENGINES), ("on_oom", ON_OOM)):
+        if getattr(options, name) not in permitted:
+            option = name.replace("_", "-")
+            raise UserError(f"--{option} {getattr(options, name)}: permitted are {', '.join(permitted)}")
+    if options.engine == "ray" and options.device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device {options.device}: with --engine ray, Ray chooses the GPU; write auto, cpu or cuda")
+    if "://" in options.ray_address:
+        raise UserError(f"--ray-address {options.ray_address}: run this command on a node of the cluster, with auto")
     if options.data is not None and not options.data.is_dir():
         raise UserError(f"--data {options.data}: there is no such folder")
 
@@ -102,6 +116,15 @@ def _cells(options: Options) -> list[Cell]:
     if not cells:
         raise UserError("nothing to run: the choices leave no cell of the suites")
     return cells
+
+
+def _devices(options: Options) -> list[str]:
+    """A device for each worker of this machine; the Ray engine finds out for itself what the cluster has."""
+    from runners import devices
+
+    if options.engine == "ray":
+        return [options.device] * (options.workers or 1)
+    return devices.for_workers(options.device, options.workers)
 
 
 def _take_reference(cells: Sequence[Cell], options: Options, console: Console) -> None:
@@ -130,7 +153,9 @@ def _run_cells(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
     engine = _engine(options, assigned)
     try:
         with Display(console) as display:
-            return driver.run_grid(cells, options.results.resolve(), conditions, engine, display)
+            return driver.run_grid(
+                cells, options.results.resolve(), conditions, engine, display, options.on_oom == "retry-smaller"
+            )
     finally:
         engine.close()
 
@@ -140,6 +165,14 @@ def _engine(options: Options, assigned: Sequence[str]) -> Engine:
         from runners.engine import InlineEngine
 
         return InlineEngine(options.threads)
+    if options.engine == "ray":
+        from runners.cluster import RayEngine
+        from runners.resources import GIB, Need
+
+        need = Need(options.threads, options.cell_gpus, int((options.cell_memory or 0) * GIB))
+        return RayEngine(
+            options.ray_address, options.workers, options.device, options.threads, need, options.cell_timeout
+        )
     from runners.local import LocalEngine
 
     return LocalEngine(assigned, options.threads, options.cell_timeout)

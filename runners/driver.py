@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,10 +12,11 @@ from benchmarks import catalogue, data
 from benchmarks.files import locate
 from runners.cells import Cell, Conditions, Job
 from runners.engine import Engine
-from runners.events import Event, Kind
+from runners.events import Event, Kind, Phase
 from runners.folder import CellFolder, StorageError
 from runners.records import BrokenRecord, Record, Status
 
+SMALLEST_EVALUATION_BATCH = 60
 SECONDS_BETWEEN_LOOKS = 2.0
 """How often to look again at cells that another process holds."""
 
@@ -64,9 +65,16 @@ def finished_record(folder: Path, key: str) -> Record | None:
 
 
 def run_grid(
-    cells: Sequence[Cell], results: Path, conditions: Conditions, engine: Engine, watcher: Watcher
+    cells: Sequence[Cell],
+    results: Path,
+    conditions: Conditions,
+    engine: Engine,
+    watcher: Watcher,
+    retry_smaller: bool = False,
 ) -> list[Outcome]:
     """Run what is not finished; the outcomes of all cells, in order.
+
+    retry_smaller: evaluate a cell that ran out of memory in evaluation again, in batches half as large.
 
     A failing cell never stops the others. Raises StorageError when the results folder cannot be
     written any more; KeyboardInterrupt passes through. Both leave every checkpoint in place.
@@ -77,32 +85,47 @@ def run_grid(
     jobs = [job for job in jobs if _dataset(job) not in lacking]
     watcher.planned(jobs, outcomes)
     while jobs:
-        ended = _run_round(jobs, engine, watcher)
+        ended, again = _run_round(jobs, engine, watcher, retry_smaller)
         outcomes += ended.values()
-        jobs = [job for index, job in enumerate(jobs) if index not in ended]
-        if jobs and not ended:
+        jobs = [again.get(index, job) for index, job in enumerate(jobs) if index not in ended]
+        if jobs and not ended and not again:
             time.sleep(SECONDS_BETWEEN_LOOKS)
     order = {cell.key: index for index, cell in enumerate(cells)}
     return sorted(outcomes, key=lambda outcome: order[outcome.cell.key])
 
 
-def _run_round(jobs: Sequence[Job], engine: Engine, watcher: Watcher) -> dict[int, Outcome]:
-    """Outcomes by index; those that another process holds are missing."""
+def _run_round(
+    jobs: Sequence[Job], engine: Engine, watcher: Watcher, retry_smaller: bool
+) -> tuple[dict[int, Outcome], dict[int, Job]]:
+    """Outcomes and jobs to try again, by index; those that another process holds are in neither."""
     outcomes: dict[int, Outcome] = {}
+    again: dict[int, Job] = {}
 
     def heard(event: Event) -> None:
         job = jobs[event.job]
         if event.kind is Kind.STORAGE:
             raise StorageError(event.reason)
         if event.kind is Kind.LOST:
-            outcomes[event.job] = _fail(job, event.reason or "the worker is gone")
-            event = Event(Kind.ENDED, event.job, status=Status.FAILED, reason=event.reason)
+            outcomes[event.job] = outcome = _fail(job, event.reason or "the worker is gone", event.status)
+            event = Event(Kind.ENDED, event.job, status=outcome.status, reason=event.reason)
+        elif retry_smaller and (smaller := _smaller(job, event)) is not None:
+            again[event.job] = smaller
+            batch = smaller.conditions.evaluation_batch
+            event = Event(Kind.NOTE, event.job, reason=f"out of memory in evaluation; again in batches of {batch}")
         elif event.kind is Kind.ENDED and event.status is not None:
             outcomes[event.job] = Outcome(job.cell, job.folder, event.status, event.reason, cached=False)
         watcher.heard(job, event)
 
     engine.run(jobs, heard)
-    return outcomes
+    return outcomes, again
+
+
+def _smaller(job: Job, event: Event) -> Job | None:
+    """The job with half the evaluation batch, where that may help. The training batch would change the numbers."""
+    batch = job.conditions.evaluation_batch // 2
+    if event.status is not Status.OOM or event.phase is not Phase.EVALUATION or batch < SMALLEST_EVALUATION_BATCH:
+        return None
+    return replace(job, conditions=replace(job.conditions, evaluation_batch=batch))
 
 
 def _dataset(job: Job) -> str | None:
@@ -132,12 +155,13 @@ def _complaint(action: Callable[[], object]) -> str | None:
     return None
 
 
-def _fail(job: Job, reason: str) -> Outcome:
+def _fail(job: Job, reason: str, status: Status | None = None) -> Outcome:
     """Record a failure that no worker could record."""
+    status = status or Status.FAILED
     from runners.execution import blank_record
 
     folder = CellFolder(job.folder)
     with folder.lock() as held:
         if held and finished_record(job.folder, job.cell.key) is None:
-            folder.write(blank_record(job, Status.FAILED, reason))
-    return Outcome(job.cell, job.folder, Status.FAILED, reason, cached=False)
+            folder.write(blank_record(job, status, reason))
+    return Outcome(job.cell, job.folder, status, reason, cached=False)

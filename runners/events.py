@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -30,6 +31,14 @@ class Kind(StrEnum):
     """Something the user should know, in `reason`."""
 
 
+class Phase(StrEnum):
+    """What a cell was doing."""
+
+    PREPARATION = "preparation"
+    TRAINING = "training"
+    EVALUATION = "evaluation"
+
+
 @dataclass(frozen=True)
 class Event:
     """One message about the job `job` (its place in the list given to the engine)."""
@@ -44,14 +53,31 @@ class Event:
     """Mean test accuracy over the tasks learnt so far."""
     status: Status | None = None
     reason: str | None = None
+    phase: Phase | None = None
+    """Of a cell that ended before its time."""
 
     def to_json(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Event:
-        status = data.get("status")
-        return Event(**{**data, "kind": Kind(data["kind"]), "status": Status(status) if status else None})
+        kinds = {"kind": Kind, "status": Status, "phase": Phase}
+        return Event(**{name: kinds[name](value) if name in kinds else value for name, value in data.items()})
 
 
 Emit = Callable[[Event], None]
+
+
+class Throttle:
+    """Passes events on, of those of progress at most one in `seconds`."""
+
+    def __init__(self, emit: Emit, seconds: float) -> None:
+        self.emit, self.seconds, self.latest = emit, seconds, float("-inf")
+
+    def __call__(self, event: Event) -> None:
+        if event.kind is Kind.PROGRESS:
+            now = time.monotonic()
+            if now - self.latest < self.seconds:
+                return
+            self.latest = now
+        self.emit(event)

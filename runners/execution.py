@@ -21,11 +21,12 @@ from methods.base import Diverged, Method, Progress
 from runners import checkpoint, environment, exhibits, samples, settings
 from runners.cells import Job
 from runners.evaluation import Evaluator, NotFinite, accuracy_so_far
-from runners.events import Emit, Event, Kind
-from runners.folder import CellFolder, StorageError
+from runners.events import Emit, Event, Kind, Phase
+from runners.folder import CellFolder, StorageError, Store
 from runners.loading import load_method, parts_of
 from runners.memory import MemoryPeak
 from runners.records import BrokenRecord, Measurements, Record, Status
+from runners.resources import GIB
 
 
 class Skip(Exception):
@@ -49,11 +50,20 @@ def run_cell(job: Job, emit: Emit) -> Status | None:
             emit(Event(Kind.ELSEWHERE))
             return None
         existing = usable_record(folder, job.cell.key, emit)
-        if existing is None or not existing.status.finished:
-            existing = _CellRun(job, folder, emit).run()
-        status = existing.status
-    emit(Event(Kind.ENDED, status=status, reason=existing.reason))
-    return status
+        if existing is not None and existing.status.finished:
+            end = Event(Kind.ENDED, status=existing.status, reason=existing.reason)
+        else:
+            end = run_held(job, folder, emit)
+    emit(end)
+    return end.status
+
+
+def run_held(job: Job, folder: Store, emit: Emit) -> Event:
+    """Run a cell that the caller holds, from the checkpoint in `folder` where there is one; the event of its end.
+
+    Raises what `run_cell` raises.
+    """
+    return _CellRun(job, folder, emit).run()
 
 
 def usable_record(folder: CellFolder, key: str, emit: Emit) -> Record | None:
@@ -113,14 +123,15 @@ def _parts(benchmark: str, network: str) -> dict[str, str]:
 class _CellRun:
     """One cell under way."""
 
-    def __init__(self, job: Job, folder: CellFolder, emit: Emit) -> None:
+    def __init__(self, job: Job, folder: Store, emit: Emit) -> None:
         self.job, self.cell, self.folder, self.emit = job, job.cell, folder, emit
         self.measured = Measurements.empty(job.cell.n_tasks)
         self.record = blank_record(job, Status.RUNNING)
         self.device = torch.device(job.conditions.device)
         self.memory = MemoryPeak(self.device)
+        self.phase = Phase.PREPARATION
 
-    def run(self) -> Record:
+    def run(self) -> Event:
         trace = None
         try:
             complete = self._run()
@@ -136,8 +147,18 @@ class _CellRun:
         except Exception as error:
             status, reason = _diagnose(error)
             trace = traceback.format_exc()
+            if status is Status.OOM:
+                reason = self._shortage(reason)
         self._end(status, reason, trace)
-        return self.record
+        return Event(Kind.ENDED, status=status, reason=reason, phase=None if status.finished else self.phase)
+
+    def _shortage(self, reason: str) -> str:
+        """What ran out of memory, how much there was at most, and what may help."""
+        host, on_device = self.memory.peaks(self.measured)
+        peak = f"peak {on_device / GIB:.3g} GiB on the GPU" if on_device else f"peak {host / GIB:.3g} GiB"
+        smaller = "--on-oom retry-smaller, " if self.phase is Phase.EVALUATION else ""
+        help_ = f"{smaller}fewer cells at a time (--workers) or a machine with more may help"
+        return f"out of memory in {self.phase} ({peak}): {reason}; {help_}"
 
     def _end(self, status: Status, reason: str | None, trace: str | None) -> None:
         self.measured.peak_rss, self.measured.peak_device = self.memory.peaks(self.measured)
@@ -154,7 +175,7 @@ class _CellRun:
         self.emit(Event(Kind.STARTED, task=start))
         self.folder.write(self.record)
         if self.cell.judged_on == "test":
-            samples.leave(stream, self.job.folder.parents[2])
+            samples.leave(stream, self.folder)
         if start == 0:
             self._evaluate(evaluator, 0)
         stop = min(len(stream), self.job.conditions.stop_after or len(stream))
@@ -221,6 +242,7 @@ class _CellRun:
     def _learn(self, method: Method, stream: Stream, j: int) -> None:
         task = stream.task(j, previous=method.rehearses)
         _seed_others(self.cell.seed, "learn", j)
+        self.phase = Phase.TRAINING
         begun = self._clock()
         try:
             method.begin(task)
@@ -230,6 +252,7 @@ class _CellRun:
         self.measured.train_seconds.append(self._clock() - begun)
 
     def _evaluate(self, evaluator: Evaluator, after: int) -> None:
+        self.phase = Phase.EVALUATION
         begun = self._clock()
         evaluator.measure(after, self.measured)
         seconds = self._clock() - begun
@@ -268,7 +291,7 @@ def _diagnose(error: Exception) -> tuple[Status, str]:
     text = (str(error).strip().splitlines() or ["no message"])[0]
     out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
     if out_of_memory or (isinstance(error, RuntimeError) and "can't allocate memory" in text):
-        return Status.OOM, f"out of memory: {text}"
+        return Status.OOM, text
     return Status.FAILED, f"{type(error).__name__}: {text}"
 
 

@@ -20,20 +20,33 @@ def source_hash(file: Path) -> str:
     Followed are this project's methods.* and benchmarks.*, and modules that lie beside a foreign
     file. Comments, docstrings, formatting and the ranges that a Config's `search` names do not count.
     """
+    found = {name: digest for name, (_, digest) in _closure(file).items()}
+    listing = "\n".join(f"{name} {found[name]}" for name in sorted(found))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def files_beside(file: Path) -> list[Path]:
+    """A foreign file and the modules beside it that it imports, directly or not."""
+    folder = file.resolve().parent
+    return [path for path, _ in _closure(file).values() if path.is_relative_to(folder)]
+
+
+def _closure(file: Path) -> dict[str, tuple[Path, str]]:
+    """Path and hash of `file` and of each module that it imports, directly or not, by module name."""
     file = file.resolve()
-    found: dict[str, str] = {}
+    found: dict[str, tuple[Path, str]] = {}
     waiting = [(_module_name(file), file)]
     while waiting:
         name, path = waiting.pop()
         if name in found or name in _NEUTRAL:
             continue
-        found[name], imported = _read(path, name, path.stat().st_mtime_ns)
+        digest, imported = _read(path, name, path.stat().st_mtime_ns)
+        found[name] = path, digest
         for target in imported:
             located = _locate(target, path)
             if located is not None and target not in found:
                 waiting.append((target, located))
-    listing = "\n".join(f"{name} {found[name]}" for name in sorted(found))
-    return hashlib.sha256(listing.encode()).hexdigest()
+    return found
 
 
 def module_hash(module: str) -> str:

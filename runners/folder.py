@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
@@ -21,6 +22,19 @@ _PROBE_BYTES = 1 << 16
 
 class StorageError(UserError):
     """The results folder cannot be written: read-only, full, or gone."""
+
+
+class Store(Protocol):
+    """Where a running cell leaves its record and its checkpoints: its folder, or a way to the process that has it."""
+
+    path: Path
+
+    def write(self, record: Record, measured: Measurements | None = None) -> None: ...
+    def write_checkpoint(self, payload: bytes) -> None: ...
+    def has_checkpoint(self) -> bool: ...
+    def read_checkpoint(self) -> bytes | None: ...
+    def has_shared(self, name: str) -> bool: ...
+    def share(self, name: str, content: bytes) -> None: ...
 
 
 class CellFolder:
@@ -94,6 +108,14 @@ class CellFolder:
                 file.rename(aside / f"{file.name}.old")
         return aside
 
+    def has_shared(self, name: str) -> bool:
+        return (self.path.parents[2] / name).exists()
+
+    def share(self, name: str, content: bytes) -> None:
+        """Write a file beside the records of the cell's benchmark, atomically. Raises StorageError."""
+        with _storage(self.path.parents[2]):
+            write_atomically(self.path.parents[2] / name, content)
+
     def write_checkpoint(self, payload: bytes) -> None:
         """Keep `payload` behind a line with its SHA-256."""
         with _storage(self.path):
@@ -126,12 +148,6 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def share(path: Path, content: bytes) -> None:
-    """Write a file that several cells share, atomically. Raises StorageError."""
-    with _storage(path.parent):
-        write_atomically(path, content)
 
 
 def probe(results: Path) -> None:

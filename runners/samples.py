@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from benchmarks.stream import Stream
-from runners.folder import share
+from runners.folder import Store
 
 SHEET = "samples.png"
 SEED = 0
@@ -21,16 +20,15 @@ SEED = 0
 TASKS_AT_MOST, COLUMNS_AT_MOST = 10, 10
 
 
-def leave(stream: Stream, benchmark_folder: Path) -> None:
+def leave(stream: Stream, folder: Store) -> None:
     """Write samples.png beside the benchmark's records, unless it is there or the inputs are no images.
 
     Raises StorageError.
     """
-    path = benchmark_folder / SHEET
-    if stream.seed == SEED and not path.exists():
+    if stream.seed == SEED and not folder.has_shared(SHEET):
         content = sheet(stream)
         if content is not None:
-            share(path, content)
+            folder.share(SHEET, content)
 
 
 def sheet(stream: Stream) -> bytes | None:

@@ -13,31 +13,13 @@ import queue
 import signal
 import sys
 import threading
-import time
-from typing import TextIO
 
 from runners import cpu
 from runners.cells import Job
-from runners.events import Event, Kind
+from runners.events import Event, Kind, Throttle
 from runners.records import Status
 
 SECONDS_BETWEEN_PROGRESS = 0.2
-
-
-class EventPipe:
-    """Writes events to the driver; progress at most five times a second."""
-
-    def __init__(self, pipe: TextIO) -> None:
-        self.pipe, self.last_progress = pipe, 0.0
-
-    def __call__(self, event: Event) -> None:
-        if event.kind is Kind.PROGRESS:
-            now = time.monotonic()
-            if now - self.last_progress < SECONDS_BETWEEN_PROGRESS:
-                return
-            self.last_progress = now
-        self.pipe.write(json.dumps(event.to_json()) + "\n")
-        self.pipe.flush()
 
 
 def main() -> None:
@@ -51,7 +33,12 @@ def main() -> None:
     from runners.folder import StorageError
 
     cpu.prepare(int(os.environ["OMP_NUM_THREADS"]))
-    emit = EventPipe(pipe)
+
+    def tell(event: Event) -> None:
+        pipe.write(json.dumps(event.to_json()) + "\n")
+        pipe.flush()
+
+    emit = Throttle(tell, SECONDS_BETWEEN_PROGRESS)
     while True:
         emit(Event(Kind.READY))
         job = Job.from_json(json.loads(jobs.get()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -179,3 +180,29 @@ class Forgetful(_Small):
 
     def load_state_dict(self, saved: dict) -> None:
         raise AssertionError("asked to go on all the same")
+
+
+@register("killed-once")
+class KilledOnce(_Small):
+    """Is killed in task 1, unless the file `flag` says that this has happened."""
+
+    @dataclass(frozen=True)
+    class Config(_Small.Config):
+        flag: str = ""
+        """Path of the file."""
+
+    def spoil(self) -> None:
+        flag = Path(self.config.flag)
+        if not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@register("greedy")
+class Greedy(_Small):
+    """Asks for more memory than there is when it answers more than 50 samples at once, after task 1."""
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        if self.tasks_seen > 1 and len(x) > 50:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return super().predict(x, task_id)

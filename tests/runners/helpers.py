@@ -24,6 +24,21 @@ STEPS = 6
 TABLES = ("accuracy.csv", "certified.csv", "inferred.csv", "claims.csv", "steps.csv")
 
 
+class Watching:
+    """A watcher that remembers, and may act on what it hears."""
+
+    def __init__(self, act=None) -> None:
+        self.events: list[tuple[Job, Event]] = []
+        self.act = act
+
+    def planned(self, jobs, outcomes) -> None: ...
+
+    def heard(self, job: Job, event: Event) -> None:
+        self.events.append((job, event))
+        if self.act is not None:
+            self.act(job, event)
+
+
 def foreign(name: str) -> str:
     """The reference of a class of foreign.py."""
     return f"{FOREIGN}:{name}"

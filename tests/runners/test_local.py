@@ -17,22 +17,7 @@ from runners.events import Event, Kind
 from runners.folder import CellFolder
 from runners.local import LocalEngine, cause_of_death
 from runners.records import Status
-from tests.runners.helpers import cells, compare_here, foreign, job, tables
-
-
-class Watching:
-    """A watcher that remembers, and may act on what it hears."""
-
-    def __init__(self, act=None) -> None:
-        self.events: list[tuple[Job, Event]] = []
-        self.act = act
-
-    def planned(self, jobs, outcomes) -> None: ...
-
-    def heard(self, job: Job, event: Event) -> None:
-        self.events.append((job, event))
-        if self.act is not None:
-            self.act(job, event)
+from tests.runners.helpers import Watching, cells, compare_here, foreign, job, tables
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,124 @@
+"""The far side of the Ray engine: a cell runs in a Ray worker and tells the driver, which alone writes."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runners import cpu
+from runners.cells import Job
+from runners.events import Event, Throttle
+from runners.folder import CellFolder
+from runners.records import Measurements, Record
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What the driver gives along with a job: what lies in the cell's folder."""
+
+    checkpoint: bytes | None = None
+    damaged: bool = False
+    """Whether there is a checkpoint that cannot be used."""
+    shared: frozenset[str] = frozenset()
+    """Files that lie beside the records of the benchmark."""
+    seconds_between_progress: float = 1.0
+
+
+@dataclass(frozen=True)
+class Written:
+    """A record and its tables, to be written in the cell's folder."""
+
+    record: str
+    tables: dict[str, str] = field(default_factory=dict)
+
+    def put(self, folder: CellFolder) -> None:
+        folder.write_files(Record.from_json(self.record), self.tables)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint."""
+
+    payload: bytes
+
+    def put(self, folder: CellFolder) -> None:
+        folder.write_checkpoint(self.payload)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A file to lie beside the benchmark's records."""
+
+    name: str
+    content: bytes
+
+    def put(self, folder: CellFolder) -> None:
+        folder.share(self.name, self.content)
+
+
+Message = Event | Written | Saved | Shared
+_Outbox = queue.SimpleQueue[Message | BaseException | None]
+
+
+class _Away:
+    """Stands for the cell's folder, which lies with the driver; see runners.folder.Store."""
+
+    def __init__(self, path: Path, handed: Handed, outbox: _Outbox) -> None:
+        self.path, self.handed, self.outbox = path, handed, outbox
+
+    def write(self, record: Record, measured: Measurements | None = None) -> None:
+        self.outbox.put(Written(record.to_json(), measured.tables() if measured else {}))
+
+    def write_checkpoint(self, payload: bytes) -> None:
+        self.outbox.put(Saved(payload))
+
+    def has_checkpoint(self) -> bool:
+        return self.handed.damaged or self.handed.checkpoint is not None
+
+    def read_checkpoint(self) -> bytes | None:
+        return self.handed.checkpoint
+
+    def has_shared(self, name: str) -> bool:
+        return name in self.handed.shared
+
+    def share(self, name: str, content: bytes) -> None:
+        self.outbox.put(Shared(name, content))
+
+
+def tell(job: dict[str, Any], handed: Handed) -> Iterator[list[Message]]:
+    """Run a cell; yields what it has to say, in order, as soon as it is said; first an empty list.
+
+    The cell runs in a thread of its own, so that this generator is free to hand over its messages.
+    """
+    outbox: _Outbox = queue.SimpleQueue()
+    thread = threading.Thread(target=_run, args=(Job.from_json(job), handed, outbox), daemon=True)
+    yield []
+    thread.start()
+    while True:
+        batch = [outbox.get()]
+        while not outbox.empty():
+            batch.append(outbox.get())
+        last = batch[-1]
+        said = [message for message in batch if message is not None and not isinstance(message, BaseException)]
+        if said:
+            yield said
+        if isinstance(last, BaseException):
+            raise last
+        if last is None:
+            return
+
+
+def _run(job: Job, handed: Handed, outbox: _Outbox) -> None:
+    from runners.execution import run_held
+
+    try:
+        cpu.prepare(job.conditions.threads)  # in this thread: part of it holds for one thread only
+        emit = Throttle(outbox.put, handed.seconds_between_progress)
+        outbox.put(run_held(job, _Away(job.folder, handed, outbox), emit))
+        outbox.put(None)
+    except BaseException as error:
+        outbox.put(error)

@@ -1,0 +1,115 @@
+"""Every engine gives the same records; what a Ray task loses is found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runners.cells import Cell, Conditions
+from runners.cluster import RayEngine
+from runners.driver import Outcome, run_grid
+from runners.engine import Engine, InlineEngine
+from runners.events import Event, Kind
+from runners.folder import LOCK, CellFolder
+from runners.local import LocalEngine
+from runners.records import Record, Status
+from runners.resources import Need
+from tests.runners.helpers import Watching, cells, foreign, job, tables
+
+
+def a_ray_engine(**options: object) -> RayEngine:
+    return RayEngine(**{"address": "local", "workers": 2, "device": "cpu", "threads": 1, "need": Need(), **options})
+
+
+@pytest.fixture(scope="module")
+def ray_engine():
+    engine = a_ray_engine()
+    yield engine
+    engine.close()
+
+
+def run(some: list[Cell], results: Path, engine: Engine, watcher: Watching | None = None) -> dict[str, Outcome]:
+    outcomes = run_grid(some, results, Conditions(command="test"), engine, watcher or Watching())
+    return {outcome.cell.label: outcome for outcome in outcomes}
+
+
+def notes(watcher: Watching) -> list[str]:
+    return [str(event.reason) for _, event in watcher.events if event.kind is Kind.NOTE]
+
+
+def decisive(results: Path) -> dict[str, dict[str, object]]:
+    """All fields of all records but those that name a moment or a place, by relative path."""
+    found = {}
+    for file in sorted(results.rglob("cell.json")):
+        record = Record.from_json(file.read_text())
+        kept = {
+            name: getattr(record, name)
+            for name in ("key", "status", "reason", "config", "budget", "parameters", "stored_per_task", "files")
+        }
+        found[str(file.relative_to(results))] = kept
+    return found
+
+
+def test_one_grid_gives_the_same_records_bit_for_bit_on_every_engine(tmp_path, ray_engine):
+    some = cells("hnet", "si", foreign("Good"), foreign("TilOnly"), scenarios=("til", "cil"), seeds=2)
+    run(some, tmp_path / "inline", InlineEngine(threads=1))
+    wanted, records = tables(tmp_path / "inline"), decisive(tmp_path / "inline")
+    assert len(records) == 16 and len(wanted) > 28
+    for name, workers in (("one", 1), ("two", 2)):
+        engine = LocalEngine(["cpu"] * workers, threads=1)
+        try:
+            run(some, tmp_path / name, engine)
+        finally:
+            engine.close()
+    run(some, tmp_path / "ray", ray_engine)
+    for name in ("one", "two", "ray"):
+        assert tables(tmp_path / name) == wanted, name
+        assert decisive(tmp_path / name) == records, name
+    sheet = (tmp_path / "inline" / "split-digits" / "samples.png").read_bytes()
+    assert (tmp_path / "ray" / "split-digits" / "samples.png").read_bytes() == sheet
+
+
+def test_a_ray_task_that_dies_goes_on_elsewhere_from_its_last_finished_task(tmp_path, ray_engine):
+    [cell] = cells(foreign("KilledOnce"), assignments=(("killed-once", "flag", str(tmp_path / "flag")),))
+    watcher = Watching()
+    outcome = run([cell], tmp_path / "killed", ray_engine, watcher)["killed-once"]
+    assert outcome.status is Status.DONE, outcome.reason
+    assert notes(watcher) == ["its process died; begun again elsewhere", "goes on after task 1 of 5"]
+    run([cell], tmp_path / "whole", InlineEngine(threads=1))
+    assert tables(tmp_path / "killed") == tables(tmp_path / "whole")
+
+
+def test_misbehaving_ray_tasks_fail_by_themselves_and_the_others_run(tmp_path, ray_engine):
+    names = ("Killed", "Raises", "Good", "NanLoss", "OutOfMemory")
+    found = run(cells(*map(foreign, names)), tmp_path, ray_engine)
+    assert {label: outcome.status for label, outcome in found.items()} == {
+        "killed": Status.FAILED,
+        "raises": Status.FAILED,
+        "good": Status.DONE,
+        "nan-loss": Status.DIVERGED,
+        "out-of-memory": Status.OOM,
+    }
+    assert "The worker died unexpectedly" in str(found["killed"].reason)
+    record = CellFolder(found["raises"].folder).read()
+    assert record is not None and "the third law does not hold" in str(record.traceback)
+    for outcome in found.values():
+        with CellFolder(outcome.folder).lock() as held:
+            assert held, f"{outcome.folder / LOCK} is still held"
+
+
+def test_a_ray_task_that_hangs_is_ended(tmp_path, ray_engine):
+    ray_engine.cell_timeout = 3.0
+    try:
+        found = run(cells(foreign("Hangs")), tmp_path, ray_engine)
+    finally:
+        ray_engine.cell_timeout = None
+    assert found["hangs"].reason == "timeout: the cell ran longer than 3 s"
+
+
+def test_a_cell_that_another_process_holds_is_left_alone(tmp_path, ray_engine):
+    [cell] = cells("finetune")
+    heard: list[Event] = []
+    with CellFolder(cell.folder(tmp_path)).lock():
+        ray_engine.run([job(cell, tmp_path)], heard.append)
+    assert [event.kind for event in heard] == [Kind.ELSEWHERE]
