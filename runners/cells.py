@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 from benchmarks.types import Budget, Scenario
 
+_NAMES = ("reference", "label", "suite", "chosen")
+"""Fields of a cell that decide no number."""
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:
@@ -45,9 +48,8 @@ class Cell:
     @cached_property
     def key(self) -> str:
         """SHA-256 of everything that decides the numbers."""
-        decides = asdict(self)
-        for name in ("reference", "label", "suite", "chosen"):
-            del decides[name]
+        decides = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _NAMES}
+        decides["budget"] = {name: getattr(self.budget, name) for name in Budget.__dataclass_fields__}
         if self.judged_on == "test":  # the rule; left out, so that keys of before stay what they were
             del decides["judged_on"]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import typer
@@ -79,6 +80,13 @@ def show_list(console: Console) -> None:
     for table in listing.tables():
         console.print(table)
         console.print()
+
+
+def show_status(results: Path, watch: bool, console: Console) -> None:
+    """Print how things stand in a results folder, once or until the run there ends. Raises UserError."""
+    from runners import status
+
+    (status.watch if watch else status.show)(results, console)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -16,6 +16,7 @@ from rich.console import Console
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # run as a script: the rooms, not this folder
 
+from benchmarks.types import UserError
 from runners import command_line
 from runners.comparison import Options, run
 
@@ -77,6 +78,11 @@ def compare(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the grid, what is finished, and the time.")] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Run, but write no report.")] = False,
+    status: Annotated[
+        Path | None,
+        typer.Option(metavar="RESULTS", help="Show what is done, under way, failed and left there; run nothing."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="With --status: go on showing until the run ends.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="Show methods, benchmarks and suites.")] = False,
 ) -> None:
     """Compare continual-learning methods on the same task streams: run what is not yet on record, then report.
@@ -87,6 +93,11 @@ def compare(
     if list_all:
         command_line.show_list(console)
         return
+    if status is not None:
+        command_line.show_status(status, watch, console)
+        return
+    if watch:
+        raise UserError("--watch shows the run on a results folder: write --status RESULTS --watch")
     options = Options(
         suites=tuple(suite or [DEFAULT_SUITE]),
         methods=command_line.names(methods),

@@ -142,6 +142,7 @@ def _run_cells(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
     from runners import driver, environment
     from runners.cells import Conditions
     from runners.display import Display
+    from runners.status import StatusFile
 
     conditions = Conditions(
         device=assigned[0],
@@ -150,9 +151,9 @@ def _run_cells(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
         command=options.command,
         environment=environment.of_driver(),
     )
-    engine = _engine(options, assigned)
+    engine = make_engine(options, assigned)
     try:
-        with Display(console) as display:
+        with Display(console) as display, StatusFile(options.results, display.board, options.command):
             return driver.run_grid(
                 cells, options.results.resolve(), conditions, engine, display, options.on_oom == "retry-smaller"
             )
@@ -160,7 +161,7 @@ def _run_cells(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
         engine.close()
 
 
-def _engine(options: Options, assigned: Sequence[str]) -> Engine:
+def make_engine(options: Options, assigned: Sequence[str]) -> Engine:
     if options.engine == "inline":
         from runners.engine import InlineEngine
 
@@ -175,7 +176,14 @@ def _engine(options: Options, assigned: Sequence[str]) -> Engine:
         )
     from runners.local import LocalEngine
 
-    return LocalEngine(assigned, options.threads, options.cell_timeout)
+    packer = None
+    if len(set(assigned)) < len(assigned) and assigned[0] != "cpu":
+        from runners import devices
+        from runners.packing import Packer
+
+        packer = Packer(devices.free_memory(assigned))
+        packer.note_records(options.results)
+    return LocalEngine(assigned, options.threads, options.cell_timeout, packer)
 
 
 def _show_plan(cells: Sequence[Cell], options: Options, workers: int, console: Console) -> None:
@@ -220,12 +228,16 @@ def _report(outcomes: Sequence[Outcome], results: Path, console: Console) -> boo
 
 
 def _sum_up(outcomes: Sequence[Outcome], console: Console) -> bool:
-    """Print counts and failures; whether there were failures."""
+    """Print counts and failures, each with the file that says more; whether there were failures."""
+    from runners.folder import RECORD, TRACEBACK
+
     counts = Counter(outcome.status for outcome in outcomes)
     console.print(", ".join(f"{counts[status]} {status}" for status in Status if counts[status]), highlight=False)
     failed = [outcome for outcome in outcomes if not outcome.status.finished]
     for outcome in failed[:FAILURES_SHOWN]:
-        line = f"{outcome.status} {outcome.cell.title}: {outcome.reason} ({outcome.folder}/cell.json)"
+        trace = outcome.folder / TRACEBACK
+        place = trace if trace.exists() else outcome.folder / RECORD
+        line = f"{outcome.status} {outcome.cell.title}: {outcome.reason} ({place})"
         console.print(line, style="red", soft_wrap=True, highlight=False, markup=False)
     if len(failed) > FAILURES_SHOWN:
         console.print(f"... and {len(failed) - FAILURES_SHOWN} more", style="red")

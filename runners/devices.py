@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import subprocess
+import sys
+from collections.abc import Sequence
 
 from benchmarks.types import UserError
+
+WORKERS_PER_GPU = 4
+_ASK = "import json, sys, torch; print(json.dumps({name: torch.cuda.mem_get_info(name)[0] for name in sys.argv[1:]}))"
 
 
 def for_workers(device: str, workers: int | None) -> list[str]:
     """One device for each worker: `auto`, `cpu`, `cuda` (all of them, in turn) or `cuda:I`.
 
-    workers: how many, default one for each processor core, or for each GPU. Raises UserError for a
-    device that is not there.
+    workers: how many, default one for each processor core; on GPUs up to four for each, for the local engine
+    packs them with cells. Raises UserError for a device that is not there.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UserError(f"--device {device}: write auto, cpu, cuda or cuda:N")
@@ -22,10 +29,23 @@ def for_workers(device: str, workers: int | None) -> list[str]:
     if device.startswith("cuda:"):
         if int(device[5:]) >= gpus:
             raise UserError(f"--device {device}: there are {gpus} CUDA devices, numbered from 0")
-        return [device] * (workers or 1)
+        return [device] * (workers or _at_most(1))
     if gpus:
-        return [f"cuda:{n % gpus}" for n in range(workers or gpus)]
+        return [f"cuda:{n % gpus}" for n in range(workers or _at_most(gpus))]
     return ["cpu"] * (workers or cores())
+
+
+def _at_most(gpus: int) -> int:
+    """Workers that keep `gpus` busy and find a processor core each."""
+    return max(gpus, min(WORKERS_PER_GPU * gpus, cores()))
+
+
+def free_memory(devices: Sequence[str]) -> dict[str, int]:
+    """Free bytes of each GPU named; asked in a process of its own, for asking takes memory on each of them."""
+    found = subprocess.run([sys.executable, "-c", _ASK, *dict.fromkeys(devices)], capture_output=True, text=True)
+    if found.returncode != 0:
+        raise UserError(f"the GPUs do not answer: {(found.stderr.strip().splitlines() or ['no message'])[-1]}")
+    return json.loads(found.stdout)
 
 
 def cores() -> int:

@@ -30,6 +30,8 @@ class Outcome:
     status: Status
     reason: str | None
     cached: bool
+    seconds: float | None = None
+    """What a cached cell took, if it was trained."""
 
 
 class Watcher(Protocol):
@@ -51,7 +53,8 @@ def plan(cells: Sequence[Cell], results: Path, conditions: Conditions) -> tuple[
         if record is None:
             jobs.append(Job(cell, folder, conditions))
         else:
-            outcomes.append(Outcome(cell, folder, record.status, record.reason, cached=True))
+            seconds = sum(map(sum, record.seconds.values())) if record.status is Status.DONE else None
+            outcomes.append(Outcome(cell, folder, record.status, record.reason, cached=True, seconds=seconds))
     return jobs, outcomes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -21,44 +21,62 @@ class Estimate:
     unknown: int
 
 
-def estimate(cells: Sequence[Cell], results: Path, workers: int) -> Estimate:
-    """Time for `cells` on `workers`: seconds per task and step of the same method, medians of what is
-    on record in `results`, most alike first: same benchmark and scenario, same benchmark, any.
-    """
-    history = _history(results)
-    total, longest, unknown = 0.0, 0.0, 0
-    for cell in cells:
-        rate = next(
-            (
-                median(history[kind])
-                for kind in _kinds(cell.method, cell.benchmark, cell.scenario, cell.budget)
-                if kind in history
-            ),
-            None,
-        )
-        if rate is None:
-            unknown += 1
-            continue
-        seconds = rate * cell.n_tasks * _length(cell.budget)
-        total, longest = total + seconds, max(longest, seconds)
-    return Estimate(max(total / max(1, workers), longest), unknown)
-
-
 _Kind = tuple[str, ...]
 
 
-def _history(results: Path) -> dict[_Kind, list[float]]:
-    rates: dict[_Kind, list[float]] = defaultdict(list)
+class Rates:
+    """What cells took, in seconds per task and step; what another will take, from those most alike.
+
+    Most alike: same method, benchmark and scenario, then same method and benchmark, then same method.
+    """
+
+    def __init__(self) -> None:
+        self.seen: dict[_Kind, list[float]] = defaultdict(list)
+        self.medians: dict[_Kind, float] = {}
+
+    def add(self, cell: Cell, seconds: float) -> None:
+        self.note(cell.method, cell.benchmark, cell.scenario, cell.budget, cell.n_tasks, seconds)
+
+    def note(self, method: str, benchmark: str, scenario: str, budget: Budget, n_tasks: int, seconds: float) -> None:
+        for kind in _kinds(method, benchmark, scenario, budget):
+            self.seen[kind].append(seconds / (n_tasks * _length(budget)))
+            self.medians.pop(kind, None)
+
+    def of(self, cell: Cell) -> float | None:
+        """Seconds that the cell will take, None for a method never run."""
+        for kind in _kinds(cell.method, cell.benchmark, cell.scenario, cell.budget):
+            if kind in self.seen:
+                if kind not in self.medians:
+                    self.medians[kind] = median(self.seen[kind])
+                return self.medians[kind] * cell.n_tasks * _length(cell.budget)
+        return None
+
+    def total(self, cells: Iterable[Cell]) -> float | None:
+        """For all cells, one after the other; unknown ones as the others on average; None if all are unknown."""
+        found = [self.of(cell) for cell in cells]
+        known = [seconds for seconds in found if seconds is not None]
+        if not known:
+            return None if found else 0.0
+        return sum(known) * len(found) / len(known)
+
+
+def estimate(cells: Sequence[Cell], results: Path, workers: int) -> Estimate:
+    """Time for `cells` on `workers`, from what is on record in `results`."""
+    rates = history(results)
+    known = [seconds for cell in cells if (seconds := rates.of(cell)) is not None]
+    return Estimate(max(sum(known) / max(1, workers), max(known, default=0.0)), len(cells) - len(known))
+
+
+def history(results: Path) -> Rates:
+    """The rates of all finished cells in `results`."""
+    rates = Rates()
     for file in results.glob("*/*/*/seed*/cell.json"):
         try:
             body = json.loads(file.read_text(encoding="utf-8"))
-            if body["status"] != "done":
-                continue
-            budget = Budget(**body["budget"])
-            seconds = sum(body["seconds"]["train"]) + sum(body["seconds"]["evaluate"])
-            rate = seconds / (body["n_tasks"] * _length(budget))
-            for kind in _kinds(body["method"], body["benchmark"], body["scenario"], budget):
-                rates[kind].append(rate)
+            if body["status"] == "done":
+                seconds = sum(body["seconds"]["train"]) + sum(body["seconds"]["evaluate"])
+                budget = Budget(**body["budget"])
+                rates.note(body["method"], body["benchmark"], body["scenario"], budget, body["n_tasks"], seconds)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return rates

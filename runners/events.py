@@ -53,6 +53,8 @@ class Event:
     """Mean test accuracy over the tasks learnt so far."""
     status: Status | None = None
     reason: str | None = None
+    memory: int | None = None
+    """Peak bytes of a cell that ended: on the GPU, or of its process where it ran on the CPU."""
     phase: Phase | None = None
     """Of a cell that ended before its time."""
 

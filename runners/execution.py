@@ -150,7 +150,9 @@ class _CellRun:
             if status is Status.OOM:
                 reason = self._shortage(reason)
         self._end(status, reason, trace)
-        return Event(Kind.ENDED, status=status, reason=reason, phase=None if status.finished else self.phase)
+        phase = None if status.finished else self.phase
+        memory = self.measured.peak_device or self.measured.peak_rss
+        return Event(Kind.ENDED, status=status, reason=reason, phase=phase, memory=memory)
 
     def _shortage(self, reason: str) -> str:
         """What ran out of memory, how much there was at most, and what may help."""

@@ -14,9 +14,9 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from benchmarks.types import UserError
-from runners.records import BrokenRecord, Measurements, Record, digest
+from runners.records import BrokenRecord, Measurements, Record, Status
 
-RECORD, CHECKPOINT, LOCK = "cell.json", "checkpoint.pt", ".lock"
+RECORD, CHECKPOINT, LOCK, TRACEBACK = "cell.json", "checkpoint.pt", ".lock", "traceback.txt"
 _PROBE_BYTES = 1 << 16
 
 
@@ -63,8 +63,9 @@ class CellFolder:
 
     def read(self) -> Record | None:
         """The record with its tables checked, or None where there is none. Raises BrokenRecord."""
+        place = str(self.path)  # plain strings here: ten thousand records are read when a grid is resumed
         try:
-            record = Record.from_json((self.path / RECORD).read_text(encoding="utf-8"))
+            record = Record.from_json(_read(f"{place}/{RECORD}").decode())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, TypeError) as error:
@@ -72,10 +73,10 @@ class CellFolder:
         if record.status.finished:
             for name, expected in record.files.items():
                 try:
-                    text = (self.path / name).read_text(encoding="utf-8")
-                except (FileNotFoundError, ValueError) as error:
-                    raise BrokenRecord(f"{name} is missing or not text") from error
-                if digest(text) != expected:
+                    found = hashlib.sha256(_read(f"{place}/{name}")).hexdigest()
+                except FileNotFoundError as error:
+                    raise BrokenRecord(f"{name} is missing") from error
+                if found != expected:
                     raise BrokenRecord(f"{name} is truncated or altered")
         return record
 
@@ -92,7 +93,12 @@ class CellFolder:
         with _storage(self.path):
             for name, text in tables.items():
                 write_atomically(self.path / name, text.encode())
-            write_atomically(self.path / RECORD, record.to_json().encode())
+            if record.traceback:
+                write_atomically(self.path / TRACEBACK, record.traceback.encode(), durable=False)
+            else:
+                (self.path / TRACEBACK).unlink(missing_ok=True)
+            unfinished = record.status is Status.RUNNING
+            write_atomically(self.path / RECORD, record.to_json().encode(), durable=not unfinished)
             if record.status.finished:
                 (self.path / CHECKPOINT).unlink(missing_ok=True)
 
@@ -113,8 +119,7 @@ class CellFolder:
 
     def share(self, name: str, content: bytes) -> None:
         """Write a file beside the records of the cell's benchmark, atomically. Raises StorageError."""
-        with _storage(self.path.parents[2]):
-            write_atomically(self.path.parents[2] / name, content)
+        share(self.path.parents[2] / name, content)
 
     def write_checkpoint(self, payload: bytes) -> None:
         """Keep `payload` behind a line with its SHA-256."""
@@ -135,19 +140,31 @@ class CellFolder:
         return payload if line == hashlib.sha256(payload).hexdigest().encode() else None
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write under a temporary name in the same folder, flush to the disk, and rename."""
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
+
+
+def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
+    """Write under a temporary name in the same folder, and rename; flush to the disk first if it must be durable."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def share(path: Path, content: bytes) -> None:
+    """Write a file that several cells share, atomically. Raises StorageError."""
+    with _storage(path.parent):
+        write_atomically(path, content)
 
 
 def probe(results: Path) -> None:

@@ -20,6 +20,8 @@ from benchmarks.types import UserError
 from runners.cells import Job
 from runners.events import Emit, Event, Kind
 from runners.fingerprint import ROOT
+from runners.packing import Packer
+from runners.records import Status
 
 SECONDS_TO_STOP = 5.0
 FRUITLESS_STARTS = 3
@@ -51,8 +53,11 @@ class _Worker:
 class LocalEngine:
     """Keeps `len(devices)` workers busy; a worker that dies costs its cell only."""
 
-    def __init__(self, devices: Sequence[str], threads: int, cell_timeout: float | None = None) -> None:
-        self.devices, self.threads, self.cell_timeout = list(devices), threads, cell_timeout
+    def __init__(
+        self, devices: Sequence[str], threads: int, cell_timeout: float | None = None, packer: Packer | None = None
+    ) -> None:
+        """packer: says which cells may share a device; without one, all may."""
+        self.devices, self.threads, self.cell_timeout, self.packer = list(devices), threads, cell_timeout, packer
         self.workers: list[_Worker] = []
         self.selector = selectors.DefaultSelector()
         self.fruitless = 0
@@ -65,8 +70,7 @@ class LocalEngine:
     def run(self, jobs: Sequence[Job], emit: Emit) -> None:
         waiting = deque(range(len(jobs)))
         self.start(len(jobs))
-        for worker in self.workers:
-            self._feed(worker, jobs, waiting)
+        self._feed_all(jobs, waiting)
         while waiting or any(worker.job is not None for worker in self.workers):
             for key, _ in self.selector.select(timeout=1.0):
                 self._read(key.data, jobs, waiting, emit)
@@ -117,10 +121,22 @@ class LocalEngine:
                 pipe.close()  # type: ignore[union-attr]
         worker.errors.close()
 
+    def _feed_all(self, jobs: Sequence[Job], waiting: deque[int]) -> None:
+        for worker in self.workers:
+            self._feed(worker, jobs, waiting)
+
     def _feed(self, worker: _Worker, jobs: Sequence[Job], waiting: deque[int]) -> None:
+        """Give the worker the first job that fits on its device now."""
         if not (waiting and worker.ready):
             return
-        index = waiting.popleft()
+        index = waiting[0]
+        if self.packer is not None:
+            device, fits = worker.device, self.packer.fits
+            index = next((i for i in waiting if fits(device, i, jobs[i].cell)), None)
+            if index is None:
+                return
+            self.packer.take(device, index, jobs[index].cell)
+        waiting.remove(index)
         job = replace(jobs[index], conditions=replace(jobs[index].conditions, device=worker.device))
         worker.job, worker.begun, worker.ready = index, time.monotonic(), False
         line = (json.dumps(job.to_json()) + "\n").encode()
@@ -146,12 +162,26 @@ class LocalEngine:
     def _hear(self, worker: _Worker, event: Event, jobs: Sequence[Job], waiting: deque[int], emit: Emit) -> None:
         if event.kind is Kind.READY:
             worker.ready, worker.starting, self.fruitless = True, False, 0
-            self._feed(worker, jobs, waiting)
+            self._feed_all(jobs, waiting)
         elif worker.job is not None:
             index = worker.job
             if event.kind in (Kind.ENDED, Kind.ELSEWHERE, Kind.STORAGE):
                 worker.job = None
+                if self._crowded_out(worker, index, jobs, event):
+                    waiting.append(index)
+                    event = Event(Kind.NOTE, reason="out of memory beside other cells; run again alone on its device")
             emit(replace(event, job=index))
+
+    def _crowded_out(self, worker: _Worker, index: int, jobs: Sequence[Job], event: Event) -> bool:
+        """Tell the packer that a cell is over; whether it ran out of memory because it was not alone."""
+        if self.packer is None:
+            return False
+        shared = self.packer.release(worker.device, index)
+        if event.status is Status.OOM and shared:
+            self.packer.alone.add(index)
+            return True
+        self.packer.note(jobs[index].cell, event.memory)
+        return False
 
     def _bury(self, worker: _Worker, jobs: Sequence[Job], waiting: deque[int], emit: Emit) -> None:
         worker.process.wait()
@@ -161,6 +191,8 @@ class LocalEngine:
         self.workers.remove(worker)
         self._forget(worker)
         if worker.job is not None:
+            if self.packer is not None:
+                self.packer.release(worker.device, worker.job)
             emit(Event(Kind.LOST, job=worker.job, reason=reason))
         if worker.starting:
             self.fruitless += 1

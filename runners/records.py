@@ -184,7 +184,7 @@ class Record:
         if body.pop("checksum", None) != _checksum(body):
             raise BrokenRecord("altered: the checksum does not match")
         body.pop("schema")
-        if body.keys() | _LATER != {item.name for item in fields(Record)}:
+        if body.keys() | _LATER != Record.__dataclass_fields__.keys():
             raise BrokenRecord("the fields are not those of this schema")
         body["status"], body["scenario"] = Status(body["status"]), Scenario(body["scenario"])
         body["budget"] = Budget(**body["budget"])

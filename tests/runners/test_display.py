@@ -42,22 +42,20 @@ def test_a_row_for_each_cell_in_progress_and_counts_by_status():
     display.heard(first, Event(Kind.TASK_DONE, task=1, accuracy=0.987))
     display.heard(first, Event(Kind.PROGRESS, task=2, step=50, steps=100, loss=0.125))
     text = shown(display)
-    assert "1/3 cells (1 finished before)  done 1" in text
+    assert "1/3 cells" in text and "1 done  1 of them finished before" in text
     row = next(line for line in text.splitlines() if "seed 0" in line)
     assert "3/5" in row and "0.125" in row and "98.7 %" in row
     assert sum("split-digits til finetune" in line for line in text.splitlines()) == 2
     display.heard(first, Event(Kind.ENDED, status=Status.DIVERGED, reason="the loss [nan] of task 2"))
     text = shown(display)
-    assert "2/3 cells" in text and "diverged 1" in text and "seed 0" not in text
-    assert (
-        "[2/3] diverged  split-digits til finetune seed 0  the loss [nan] of task 2" in display.console.file.getvalue()
-    )  # type: ignore[attr-defined]
+    assert "2/3 cells" in text and "1 diverged" in text and "seed 0" not in text
+    assert "[2/3] diverged  split-digits til finetune seed 0  the loss [nan] of task 2" in printed(display)
 
 
 def test_time_left_counts_from_where_the_cell_went_on(monkeypatch):
     display, [job] = a_display(terminal=True), jobs(1)
     now = 1000.0
-    monkeypatch.setattr("runners.display.time.monotonic", lambda: now)
+    monkeypatch.setattr("runners.progress.time.monotonic", lambda: now)
     display.planned([job], [])
     display.heard(job, Event(Kind.STARTED, task=2))
     now += 10.0
@@ -65,11 +63,39 @@ def test_time_left_counts_from_where_the_cell_went_on(monkeypatch):
     assert "20 s" in shown(display)  # one task of the three left took ten seconds
 
 
+def test_time_left_of_the_run_comes_from_cells_like_those_that_wait(monkeypatch):
+    display, some = a_display(terminal=True), jobs(5)
+    now = 1000.0
+    monkeypatch.setattr("runners.progress.time.monotonic", lambda: now)
+    display.planned(some, [])
+    assert display.board.snapshot().seconds_left is None
+    for job in some[:2]:
+        display.heard(job, Event(Kind.STARTED, task=0))
+    now += 30.0
+    display.heard(some[0], Event(Kind.ENDED, status=Status.DONE))
+    display.heard(some[1], Event(Kind.TASK_DONE, task=3, accuracy=1.0))
+    snapshot = display.board.snapshot()
+    assert snapshot.seconds_left == pytest.approx((3 * 30.0 + 30.0 / 4) / 2)
+    assert [(group.method, group.cells) for group in snapshot.waiting] == [("finetune", 3)]
+
+
+def test_many_cells_and_failures_are_cut_to_the_screen():
+    display, some = a_display(terminal=True), jobs(40)
+    display.planned(some, [])
+    for job in some:
+        display.heard(job, Event(Kind.STARTED, task=0))
+    for job in some[:5]:
+        display.heard(job, Event(Kind.ENDED, status=Status.FAILED, reason="the third law"))
+    text = shown(display)
+    assert len(text.splitlines()) <= display.console.size.height
+    assert text.count("the third law") == 3 and "and 2 more without a result" in text and "more under way" in text
+
+
 def test_a_cell_that_runs_elsewhere_says_so():
     display, [job] = a_display(terminal=True), jobs(1)
     display.planned([job], [])
     display.heard(job, Event(Kind.ELSEWHERE))
-    assert "running elsewhere" in shown(display)
+    assert "1 cells are running elsewhere" in shown(display)
 
 
 def test_plain_output_has_one_line_for_each_end_and_nothing_else():

@@ -52,10 +52,10 @@ def decisive(results: Path) -> dict[str, dict[str, object]]:
 
 
 def test_one_grid_gives_the_same_records_bit_for_bit_on_every_engine(tmp_path, ray_engine):
-    some = cells("hnet", "si", foreign("Good"), foreign("TilOnly"), scenarios=("til", "cil"), seeds=2)
+    some = cells("hnet", "si", foreign("Good"), foreign("TilOnly"), scenarios=("til", "cil"))
     run(some, tmp_path / "inline", InlineEngine(threads=1))
     wanted, records = tables(tmp_path / "inline"), decisive(tmp_path / "inline")
-    assert len(records) == 16 and len(wanted) > 28
+    assert len(records) == 8 and len(wanted) >= 14
     for name, workers in (("one", 1), ("two", 2)):
         engine = LocalEngine(["cpu"] * workers, threads=1)
         try:

@@ -1,0 +1,207 @@
+"""Measure what running many cells costs: the driver's time and memory, the scan of finished cells, two workers.
+
+python runners/scale.py cells --engine ray
+python runners/scale.py resume
+python runners/scale.py workers
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from benchmarks.types import Scenario, UserError
+from runners import command_line, cpu
+from runners.cells import Cell, Conditions, Job
+from runners.comparison import Options, make_engine
+from runners.events import Event, Kind
+from runners.folder import CellFolder
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+NO_OP = """
+from methods.base import Method, register
+
+@register("no-op")
+class NoOp(Method):
+    supports = frozenset()
+    def learn(self, task): ...
+    def predict(self, x, task_id=None): ...
+"""
+"""A method that is defined nowhere: its cells are recorded as skipped, which is all that a cell can do at least."""
+MIB = 1 << 20
+Count = Annotated[int, typer.Option("--cells", help="How many cells.")]
+
+
+class Meter:
+    """A watcher that notes the driver's memory as cells end, and when each was under way."""
+
+    def __init__(self) -> None:
+        self.ended, self.busy, self.total = 0, 0.0, 0
+        self.begun: dict[str, float] = {}
+        self.memory: list[tuple[int, float]] = []
+
+    def planned(self, jobs: Sequence[Job], outcomes: Sequence[object]) -> None:
+        self.total = len(jobs)
+
+    def heard(self, job: Job, event: Event) -> None:
+        self.begun.setdefault(job.cell.key, time.monotonic())
+        if event.kind is Kind.ENDED:
+            self.busy += time.monotonic() - self.begun.pop(job.cell.key)
+            self.ended += 1
+            if self.ended % max(1, self.total // 4) == 0:
+                self.memory.append((self.ended, _resident() / MIB))
+
+
+@app.command()
+def cells(
+    n: Count = 10_000,
+    engine: Annotated[str, typer.Option(help="local, ray or inline.")] = "local",
+    workers: Annotated[int, typer.Option(help="Worker processes.")] = 2,
+) -> None:
+    """Run cells that do nothing; what each costs the driver, and whether its memory grows."""
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "no_op.py"
+        file.write_text(NO_OP, encoding="utf-8")
+        grid = _grid(f"{file}:NoOp", n)
+        options = Options(("quick",), workers=workers, engine=engine, device="cpu")
+        meter, wall, busy = Meter(), time.monotonic(), time.process_time()
+        _run(grid, Path(scratch) / "results", options, meter)
+        wall, busy = time.monotonic() - wall, time.process_time() - busy
+    table = _table("driver, CPU", "driver, wall", *(f"after {ended} cells" for ended, _ in meter.memory))
+    row = [f"{1000 * busy / n:.2f} ms a cell", f"{1000 * wall / n:.2f} ms a cell"]
+    table.add_row(f"{n} cells that do nothing, {engine}", *row, *(f"{mib:.0f} MiB" for _, mib in meter.memory))
+    Console().print(table)
+
+
+@app.command()
+def resume(n: Count = 10_000) -> None:
+    """Plan a grid of which every cell is finished: all records and tables are read and checked."""
+    from runners import driver
+
+    cpu.prepare(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        results = Path(scratch)
+        grid = _grid("finetune", n)
+        _finish(grid, results)
+        grid = [replace(cell) for cell in grid]  # without the keys that are known by now
+        wall, busy = time.monotonic(), time.process_time()
+        jobs, outcomes = driver.plan(grid, results, Conditions())
+        wall, busy = time.monotonic() - wall, time.process_time() - busy
+    if jobs or len(outcomes) != n:
+        raise UserError(f"{len(jobs)} of {n} cells were not taken for finished")
+    table = _table("CPU", "wall")
+    table.add_row(f"scan of {n} finished cells", f"{busy:.2f} s", f"{wall:.2f} s")
+    Console().print(table)
+
+
+@app.command()
+def workers(
+    suite: Annotated[str, typer.Option(help="Suite to run.")] = "quick",
+    budget_scale: Annotated[float, typer.Option(help="Of the suite's training length.")] = 0.2,
+    seeds: Annotated[int, typer.Option(help="Seeds of each cell.")] = 1,
+) -> None:
+    """Run a suite with one and with two workers.
+
+    Beside the wall clock, which other programs on the machine disturb, the speed-up on free cores: twice the share
+    of time that the workers had a cell in hand, times the growth of what the cells cost in CPU time.
+    """
+    from runners import grid
+    from runners import suite as suites
+
+    built = grid.build(suites.find([suite]), grid.Choices(seeds=seeds, budget_scale=budget_scale))
+    found = {}
+    for count in (1, 2):
+        with tempfile.TemporaryDirectory() as scratch:
+            options = Options((suite,), workers=count, device="cpu")
+            meter, wall, spent = Meter(), time.monotonic(), _children()
+            _run(built, Path(scratch), options, meter)
+            wall = time.monotonic() - wall
+            found[count] = wall, _children() - spent, meter.busy / (count * wall)
+    table = _table("wall", "CPU", "workers busy")
+    for count, (wall, spent, share) in found.items():
+        table.add_row(f"{len(built)} cells, {count} workers", f"{wall:.0f} s", f"{spent:.0f} s", f"{100 * share:.0f} %")
+    one, two = found[1], found[2]
+    Console().print(table)
+    free = 2 * two[2] / one[2] * one[1] / two[1]
+    Console().print(f"speed-up: {one[0] / two[0]:.2f} by the wall clock, {free:.2f} on free cores", highlight=False)
+
+
+def _grid(method: str, n: int) -> list[Cell]:
+    """`n` cells that differ in the seed."""
+    from runners import grid
+    from runners.suite import BenchmarkEntry, Suite
+
+    entry = BenchmarkEntry(name="split-digits", steps=1)
+    suite = Suite(description="scale", methods=["finetune"], scenarios=[Scenario.TIL], seeds=n, benchmarks=[entry])
+    files = (method,) if ".py:" in method else ()
+    return [cell for cell in grid.build([suite], grid.Choices(foreign=files)) if cell.method != "finetune" or not files]
+
+
+def _run(grid: Sequence[Cell], results: Path, options: Options, meter: Meter) -> None:
+    from runners import devices, driver, environment
+
+    conditions = Conditions(environment=environment.of_driver(), command="python runners/scale.py")
+    engine = make_engine(options, devices.for_workers("cpu", options.workers))
+    try:
+        outcomes = driver.run_grid(grid, results, conditions, engine, meter)
+    finally:
+        engine.close()
+    failed = [outcome for outcome in outcomes if not outcome.status.finished]
+    if failed:
+        raise UserError(f"{len(failed)} cells failed, the first: {failed[0].reason}")
+
+
+def _finish(grid: Sequence[Cell], results: Path) -> None:
+    """Run the first cell and give all others its record, each under its own key."""
+    from runners.execution import run_cell
+
+    first = grid[0]
+    run_cell(Job(first, first.folder(results), Conditions()), lambda event: None)
+    record = CellFolder(first.folder(results)).read()
+    assert record is not None
+    tables = {name: (first.folder(results) / name).read_text(encoding="utf-8") for name in record.files}
+    for cell in grid[1:]:
+        folder = cell.folder(results)
+        folder.mkdir(parents=True)
+        (folder / "cell.json").write_text(replace(record, key=cell.key, seed=cell.seed).to_json(), encoding="utf-8")
+        for name, text in tables.items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+
+def _resident() -> int:
+    """Bytes of this process in memory now."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _children() -> float:
+    """CPU seconds of all processes that this one has started and seen the end of."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+if __name__ == "__main__":
+    command_line.main(app)
