@@ -250,7 +250,8 @@ class RayEngine:
         elif isinstance(error, errors.OutOfMemoryError):
             reason, status = f"out of memory: Ray ended the task ({reason})", Status.OOM
         elif gone or crashed:
-            reason = f"{reason}; {self.losses[key, type(error)]} times"
+            what = "the process of the cell died" if crashed else "the cell was lost with its node"
+            reason = f"{what} {self.losses[key, type(error)]} times"
         emit(Event(Kind.LOST, job=active.index, status=status, reason=reason))
 
     def _end_overdue(self) -> None:

@@ -60,7 +60,7 @@ class Options:
 def run(options: Options, console: Console) -> int:
     """Run the grid and write the report; 0, or 1 if a cell failed. Raises UserError for bad options."""
     _check_numbers(options)
-    cells = _cells(options)
+    cells = build_cells(options)
     assigned = _devices(options)
     if options.dry_run:
         _show_plan(cells, options, len(assigned), console)
@@ -100,7 +100,7 @@ def _check_numbers(options: Options) -> None:
         raise UserError(f"--data {options.data}: there is no such folder")
 
 
-def _cells(options: Options) -> list[Cell]:
+def build_cells(options: Options) -> list[Cell]:
     from runners import grid, settings, suite
 
     choices = grid.Choices(

@@ -206,3 +206,11 @@ class Greedy(_Small):
         if self.tasks_seen > 1 and len(x) > 50:
             torch.empty(1 << 60, dtype=torch.uint8)
         return super().predict(x, task_id)
+
+
+@register("hungry")
+class Hungry(_Small):
+    """Asks for 4 GiB of address space in task 1, and does nothing with it."""
+
+    def spoil(self) -> None:
+        torch.empty(4 << 30, dtype=torch.uint8)

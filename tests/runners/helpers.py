@@ -16,6 +16,7 @@ from runners import grid
 from runners.cells import Cell, Conditions, Job
 from runners.comparison import Options, run
 from runners.events import Event
+from runners.records import Record
 from runners.suite import BenchmarkEntry, Suite
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +82,19 @@ def tables(results: Path) -> dict[str, str]:
         for file in sorted(results.glob("*/*/*/seed*/*"))
         if file.name in TABLES
     }
+
+
+def decisive(results: Path) -> dict[str, dict[str, object]]:
+    """All fields of all records but those that name a moment or a place, by relative path."""
+    found = {}
+    for file in sorted(results.rglob("cell.json")):
+        record = Record.from_json(file.read_text())
+        kept = {
+            name: getattr(record, name)
+            for name in ("key", "status", "reason", "config", "budget", "parameters", "stored_per_task", "files")
+        }
+        found[str(file.relative_to(results))] = kept
+    return found
 
 
 def compare_here(results: Path, **options: Any) -> tuple[int, str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,11 +92,19 @@ def test_a_run_on_another_machine_is_judged_by_its_last_sign_of_life(tmp_path, u
     assert status._state(run) == state
 
 
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory) -> tuple[Path, int, str]:
+    """A results folder with three cells done and three failed, the exit code and what was printed."""
+    results = tmp_path_factory.mktemp("failing")
+    return results, *compare_here(results, methods=("finetune",), foreign=(foreign("Raises"),), seeds=1)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 1, "runs": [{}]}', '{"schema": 2, "runs": []}'])
-def test_without_a_usable_status_json_the_records_speak(tmp_path, content):
-    compare_here(tmp_path, methods=("finetune",), foreign=(foreign("Raises"),), seeds=1)
-    (tmp_path / "status.json").write_text(content)
-    text = shown(tmp_path)
+def test_without_a_usable_status_json_the_records_speak(failing, content, tmp_path):
+    results = tmp_path / "copy"
+    shutil.copytree(failing[0], results)
+    (results / "status.json").write_text(content)
+    text = shown(results)
     assert "6/6 cells" in text and "3 done" in text and "3 failed" in text and "the third law does not hold" in text
 
 
@@ -106,13 +115,13 @@ def test_a_folder_that_is_not_there_is_a_clear_mistake(tmp_path):
     assert done.returncode == 2 and "write --status RESULTS --watch" in done.stderr
 
 
-def test_failures_are_summed_up_with_the_file_of_their_traceback(tmp_path):
-    code, output = compare_here(tmp_path, methods=("finetune",), foreign=(foreign("Raises"),), seeds=1)
+def test_failures_are_summed_up_with_the_file_of_their_traceback(failing):
+    results, code, output = failing
     failed = [line for line in output.splitlines() if line.startswith("failed ")]
     assert code == 1 and len(failed) == 3
     path = failed[0].rpartition("(")[2].rstrip(")")
     assert "the third law does not hold" in failed[0] and "line" in Path(path).read_text()
-    assert status.read(tmp_path)[0].progress.counts == {"done": 3, "failed": 3}
+    assert status.read(results)[0].progress.counts == {"done": 3, "failed": 3}
 
 
 def test_watching_ends_with_the_run_and_shows_how_it_ended(tmp_path):
