@@ -9,6 +9,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from methods.nets.functional import FunctionalNetwork
 
@@ -48,8 +49,10 @@ class HeldOutputs:
 
     def drift(self, outputs: Tensor, rows: slice | Tensor) -> Tensor:
         """Mean over the drawn tasks of their weighted squared drift, 0-d; outputs (k, N) are those of `rows`."""
-        squares = (outputs - self._targets(rows)).square()
-        return (squares if self.weights is None else squares * self.weights[rows]).sum() / len(outputs)
+        targets = self._targets(rows)
+        if self.weights is None:
+            return mse_loss(outputs, targets, reduction="sum") / len(outputs)
+        return ((outputs - targets).square() * self.weights[rows]).sum() / len(outputs)
 
     @torch.no_grad()
     def _targets(self, rows: slice | Tensor) -> Tensor:
