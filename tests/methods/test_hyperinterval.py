@@ -1,0 +1,126 @@
+"""HyperInterval's boxes: what they promise holds for any embedding, radius and input sign; broken promises are seen."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.types import CIL, DIL, TIL, StreamSpec, UserError
+from methods.hyperinterval import HyperInterval
+from methods.nets.intervals import Interval, contains
+from tests.methods.test_every_method import learn, opened
+
+seeds = st.integers(0, 10_000)
+perturbations = st.sampled_from([0.0, 1e-3, 0.3, 1.0, 10.0])
+ROUNDING = 1e-10
+
+
+def made(scenario, seed=0, nonnegative=True, dtype=torch.float64, **options) -> HyperInterval:
+    """An untrained model of three tasks of two classes, as if all were learnt."""
+    spec = StreamSpec("drawn", scenario, 3, 2, (5,), "mlp-6-4", nonnegative_inputs=nonnegative)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        config = HyperInterval.Config(**{"embedding": 4, "hidden": (6,)} | options)
+        method = HyperInterval(spec, config, "cpu", seed)
+    finally:
+        torch.set_default_dtype(default)
+    method.tasks_seen = 3
+    return method
+
+
+def drawn(lower: torch.Tensor, upper: torch.Tensor, n: int = 16) -> torch.Tensor:
+    """Points of the box (n, ...), half of them corners."""
+    share = torch.rand(n, *lower.shape, dtype=lower.dtype)
+    share[: n // 2] = share[: n // 2].round()
+    return lower + share * (upper - lower)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seeds, perturbations, st.sampled_from([TIL, DIL]), st.booleans())
+def test_every_embedding_in_a_box_makes_a_network_inside_its_bounds(seed, eps, scenario, nonnegative):
+    method = made(scenario, seed, nonnegative, eps=eps)
+    x = torch.randn(7, 5, dtype=torch.float64)
+    x = x.abs() if nonnegative else x
+    centres, radii = method.boxes(method.embeddings, method.shapes, eps)
+    with torch.no_grad():
+        theta, rho = method.weights(slice(0, 3))
+        for j in range(3):
+            weights = method.hypernetwork(drawn(centres[j] - radii[j], centres[j] + radii[j]))
+            assert contains(Interval.around(theta[j], rho[j] + ROUNDING), weights).all()
+            bounds = Interval(*method.bounds(x, j))
+            for row in weights:
+                assert contains(
+                    Interval(bounds.lower - ROUNDING, bounds.upper + ROUNDING), method.middle(row, x, j)
+                ).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(seeds, perturbations)
+def test_the_universal_network_lies_in_the_box_of_every_task(seed, eps):
+    method = made(DIL, seed, eps=eps)
+    with torch.no_grad():
+        lower, upper = method.universal_box()
+        assert (lower <= upper).all()
+        used, none = method.universal_weights()
+        theta, rho = method.weights(slice(0, 3))
+    assert not none.any()
+    for middle, radius in zip(theta, rho, strict=True):
+        assert contains(Interval.around(middle, radius + ROUNDING), used).all()
+
+
+def test_the_official_universal_box_sticks_out_of_the_boxes_that_it_should_lie_in():
+    method = made(DIL, universal="official", eps=10.0)
+    with torch.no_grad():
+        middle, radius = method.universal_weights()
+        theta, rho = method.weights(slice(0, 3))
+    inside = contains(Interval.around(theta, rho), Interval.around(middle, radius).lower)
+    assert not inside.all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(seeds, st.floats(0.0, 5.0), st.floats(0.0, 1.0))
+def test_a_smaller_box_of_embeddings_makes_a_smaller_box_of_weights(seed, eps, share):
+    method = made(TIL, seed)
+    with torch.no_grad():
+        boxes = []
+        for size in (eps, share * eps):
+            centres, radii = method.boxes(method.embeddings, method.shapes, size)
+            theta, rho, _ = method.hypernetwork.intervals(centres, radii)
+            boxes.append(Interval.around(theta, rho))
+    large, small = boxes
+    assert (small.lower >= large.lower - ROUNDING).all() and (small.upper <= large.upper + ROUNDING).all()
+
+
+@pytest.mark.parametrize("scenario", [TIL, DIL])
+def test_an_audit_sees_the_box_that_moved(scenario):
+    stream = opened(scenario)
+    method = HyperInterval(stream.spec, HyperInterval.Config(beta=0.0, hidden=(10,), select="last"), "cpu", 0)
+    learn(method, stream, [0])
+    (fresh,) = method.audit()
+    assert fresh.contained and fresh.outside == 0 and fresh.drift == 0 and fresh.median_width > 0
+    learn(method, stream, [1])
+    old, new = method.audit()
+    assert new.contained or scenario is DIL
+    assert old.drift > 0
+    # Nothing holds the old task's weights, so those that a narrow interval allows no movement leave it.
+    assert old.contained == (old.outside == 0) == (old.reason == "")
+
+
+def test_class_incremental_claims_end_with_the_next_task():
+    stream = opened(CIL)
+    method = HyperInterval(stream.spec, HyperInterval.Config(hidden=(10,), select="last", beta=1e3), "cpu", 0)
+    learn(method, stream, [0, 1])
+    old, new = method.audit()
+    assert old.reason
+    assert new.contained
+
+
+def test_mistakes_are_named():
+    for options, message in [
+        ({"batch_norm": "official"}, "no sound bounds"),
+        ({"kappa": 1.5}, "must lie in"),
+        ({"eps": -1.0}, "must not be negative"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            HyperInterval.Config(**options)
