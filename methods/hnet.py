@@ -28,7 +28,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -178,8 +178,10 @@ class HNET(Method):
 
         def total(batch: Batch) -> Tensor:
             value = self.task_loss(self.hypernetwork(embedding)[0], batch)
-            gradients = torch.autograd.grad(value, parameters, retain_graph=True)
-            steps = next_step(optimizer, parameters, gradients)
+            trained = [*parameters, embedding]
+            gradients = torch.autograd.grad(value, trained)
+            value = _Differentiated.apply(value.detach(), gradients, *trained)
+            steps = next_step(optimizer, parameters, gradients[:-1])
             ahead = {name: p + d for name, p, d in zip(names, parameters, steps, strict=True)}
             rows = held.draw()
             others = functional_call(self.hypernetwork, ahead, (held.embeddings[rows],))
@@ -239,6 +241,19 @@ class HNET(Method):
         """The embeddings of the tasks learnt, as boxes of no width."""
         learnt = self.embeddings[: self.tasks_seen]
         return {"embeddings": exhibits.embeddings(learnt, torch.zeros_like(learnt))}
+
+
+class _Differentiated(torch.autograd.Function):
+    """A value whose gradients by its inputs are known already, so that they are not computed twice."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *inputs: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, None, *(gradient * cotangents[0] for gradient in ctx.gradients))
 
 
 @torch.no_grad()
