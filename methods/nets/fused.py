@@ -5,12 +5,15 @@ W's gradient exist only for a block of rows that fits the cache; and Adam runs i
 pass, block by block, while the rows are at hand. Traffic a step: W once forward, and once backward
 W, and both Adam moments read and written.
 
-Who computes the two passes: `compiled` (machine code, on a CPU with a C++ compiler) or `blockwise` (PyTorch).
+Who computes the two passes: `triton_passes` on CUDA, `compiled` (machine code) on a CPU with a C++ compiler, and
+`blockwise` (PyTorch) anywhere else.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -23,9 +26,25 @@ from methods.nets.passes import Cotangents, Targets
 
 __all__ = ["FusedAdam", "OutputAdam", "OutputLayer", "Targets", "passes_for"]
 
+log = logging.getLogger(__name__)
 
-def passes_for(weight: Tensor) -> ModuleType:
-    """The module whose `forward` and `backward` serve a layer with this weight."""
+
+@cache
+def _triton() -> ModuleType | None:
+    """The Triton kernels where Triton is installed (it comes with PyTorch for CUDA on Linux)."""
+    try:
+        from methods.nets import triton_passes
+    except ImportError as error:
+        log.warning("the output layer runs without Triton: %s", error)
+        return None
+    return triton_passes
+
+
+def passes_for(weight: Tensor, boxes: int) -> ModuleType:
+    """The module whose `forward` and `backward` serve a layer with this weight, given so many boxes."""
+    if weight.is_cuda:
+        kernels = _triton()
+        return kernels if kernels is not None and kernels.suits(weight, boxes) else blockwise
     return compiled if compiled.suits(weight) else blockwise
 
 
@@ -57,7 +76,7 @@ class _IntervalLinear(torch.autograd.Function):
         ctx: Any, centre: Tensor, radius: Tensor, weight: Tensor, bias: Tensor,
         held: Targets | None, update: OutputAdam | None,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        ctx.passes = passes_for(weight)
+        ctx.passes = passes_for(weight, max(len(centre), len(radius)))
         images = ctx.passes.forward(centre, radius, weight, bias, held)
         k, m = len(centre) - (len(held.theta) if held else 0), len(radius) - (len(held.rho) if held else 0)
         # W changes inside backward, so these are no saved tensors with a version check
@@ -100,6 +119,11 @@ class OutputAdam:
         """beta1, beta2, eps, and the present step's lr / (1 - beta1^i) and 1 / sqrt(1 - beta2^i), on the host."""
         i, (beta1, beta2) = float(self.steps), self.betas
         return beta1, beta2, self.eps, float(self.lr) / (1 - beta1**i), (1 - beta2**i) ** -0.5
+
+    def device_rule(self) -> Tensor:
+        """The last two of `rule`, (2,), without waiting for the device."""
+        i, (beta1, beta2) = self.steps.double(), self.betas
+        return torch.stack([self.lr / (1 - beta1**i), (1 - beta2**i).rsqrt()]).to(self.weight.dtype)
 
     def step_rows(self, rows: slice, grad: Tensor) -> None:
         """Adam's step for W[rows], given their gradient."""

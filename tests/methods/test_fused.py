@@ -18,7 +18,7 @@ def passes(request, monkeypatch):
     chosen = {"blockwise": blockwise, "compiled": compiled}[request.param]
     if chosen is compiled and compiled.library() is None:
         pytest.skip("there is no C++ compiler, or CONTINUAL_COMPILED is 0")
-    monkeypatch.setattr(fused, "passes_for", lambda weight: chosen)
+    monkeypatch.setattr(fused, "passes_for", lambda weight, boxes: chosen)
     monkeypatch.setattr(blockwise, "CPU_BLOCK", 32)
     monkeypatch.setattr(compiled, "_parts", lambda rows: min(rows, 3))
     return chosen

@@ -87,7 +87,7 @@ def as_on_a_gpu(monkeypatch):
         sizes = signed.abs()
         signed.mul_(sizes >= masks.percentile(sizes, sparsity))
 
-    monkeypatch.setattr(fused, "passes_for", lambda weight: blockwise)
+    monkeypatch.setattr(fused, "passes_for", lambda weight, boxes: blockwise)
     monkeypatch.setattr(masks, "_cut", cut)
     monkeypatch.setattr(masks, "neighbours_selected", masks.neighbours_sorted)
 
