@@ -19,7 +19,7 @@ from benchmarks.stream import Stream, TuningStream, open_stream
 from benchmarks.types import UserError, derived_seed
 from methods.base import Diverged, Method, Progress
 from runners import checkpoint, environment, exhibits, samples, settings
-from runners.cells import Job
+from runners.cells import Conditions, Job
 from runners.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.events import Emit, Event, Kind, Phase
 from runners.folder import CellFolder, StorageError, Store
@@ -210,9 +210,10 @@ class _CellRun:
         reason = cls.skip(spec, config)
         if reason:
             raise Skip(reason)
-        self.record = replace(
-            self.record, environment={**self.record.environment, **environment.of_worker(self.device)}
-        )
+        here = environment.of_worker(self.device)
+        if self.job.conditions.evaluation_batch != Conditions().evaluation_batch:
+            here["evaluation_batch"] = self.job.conditions.evaluation_batch
+        self.record = replace(self.record, environment={**self.record.environment, **here})
         data_dir = self.job.conditions.data_dir
         stream = open_stream(
             benchmark,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,13 @@ def stage(folder: Path, foreign: Sequence[str]) -> dict[str, str]:
             shutil.copyfile(source, target)
         there[reference] = f"{FOREIGN}/{number}/{file.name}{colon and ':'}{class_name}"
     return there
+
+
+def arrive() -> None:
+    """Where the code was staged: let foreign files import the modules that lie beside them."""
+    for folder in sorted(Path(FOREIGN).glob("*")):
+        if str(folder.resolve()) not in sys.path:
+            sys.path.append(str(folder.resolve()))
 
 
 def is_foreign(job: Job) -> bool:

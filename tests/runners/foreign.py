@@ -200,10 +200,10 @@ class KilledOnce(_Small):
 
 @register("greedy")
 class Greedy(_Small):
-    """Asks for more memory than there is when it answers more than 50 samples at once, after task 1."""
+    """Asks for more memory than there is when it answers more than 70 samples at once, after task 0."""
 
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
-        if self.tasks_seen > 1 and len(x) > 50:
+        if self.tasks_seen > 1 and len(x) > 70:
             torch.empty(1 << 60, dtype=torch.uint8)
         return super().predict(x, task_id)
 
