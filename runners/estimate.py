@@ -51,13 +51,18 @@ class Rates:
                 return self.medians[kind] * cell.n_tasks * _length(cell.budget)
         return None
 
-    def total(self, cells: Iterable[Cell]) -> float | None:
-        """For all cells, one after the other; unknown ones as the others on average; None if all are unknown."""
-        found = [self.of(cell) for cell in cells]
-        known = [seconds for seconds in found if seconds is not None]
+    def total(self, groups: Iterable[tuple[Cell, int]]) -> float | None:
+        """For so many cells like each of those given, one after the other.
+
+        Unknown ones count as the others on average; None if all are unknown.
+        """
+        found = [(self.of(cell), count) for cell, count in groups]
+        known = [(seconds * count, count) for seconds, count in found if seconds is not None]
         if not known:
             return None if found else 0.0
-        return sum(known) * len(found) / len(known)
+        return (
+            sum(seconds for seconds, _ in known) * sum(count for _, count in found) / sum(count for _, count in known)
+        )
 
 
 def estimate(cells: Sequence[Cell], results: Path, workers: int) -> Estimate:

@@ -86,6 +86,9 @@ class Snapshot:
         return Snapshot(**{**data, **lists})
 
 
+_Kind = tuple[Any, ...]
+
+
 @dataclass
 class _Row:
     """A cell under way, as its events tell."""
@@ -115,7 +118,9 @@ class Board:
         self.rates = rates or Rates()
         self.lock = threading.RLock()
         self.rows: dict[str, _Row] = {}
-        self.waiting: dict[str, Cell] = {}
+        self.waiting: dict[str, _Kind] = {}
+        self.kinds: dict[_Kind, tuple[Cell, int]] = {}
+        """A cell of each kind that waits, and how many do: a grid may hold ten thousand cells of a few kinds."""
         self.counts: Counter[str] = Counter()
         self.failures: list[Failure] = []
         self.total = self.cached = self.at_once = 0
@@ -126,7 +131,8 @@ class Board:
     def planned(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
         with self.lock:
             self.begun = time.monotonic()
-            self.waiting = {job.cell.key: job.cell for job in jobs}
+            for job in jobs:
+                self._wait(job.cell)
             self.total, self.cached = len(jobs) + len(outcomes), sum(outcome.cached for outcome in outcomes)
             for outcome in outcomes:
                 self._count(outcome.cell, str(outcome.folder), outcome.status, outcome.reason)
@@ -146,8 +152,22 @@ class Board:
                     row = self.rows[key] = _Row(job, now)
                 _update(row, event)
             if event.kind is not Kind.NOTE:
-                self.waiting.pop(key, None)
+                self._wait_no_more(key)
             self.at_once = max(self.at_once, sum(not row.elsewhere for row in self.rows.values()))
+
+    def _wait(self, cell: Cell) -> None:
+        kind = (cell.benchmark, str(cell.scenario), cell.label, cell.n_tasks, cell.budget)
+        self.waiting[cell.key] = kind
+        self.kinds[kind] = cell, self.kinds.get(kind, (cell, 0))[1] + 1
+
+    def _wait_no_more(self, key: str) -> None:
+        kind = self.waiting.pop(key, None)
+        if kind is not None:
+            cell, count = self.kinds[kind]
+            if count > 1:
+                self.kinds[kind] = cell, count - 1
+            else:
+                del self.kinds[kind]
 
     def _end(self, job: Job, event: Event, now: float) -> None:
         row = self.rows.pop(job.cell.key, None)
@@ -174,7 +194,9 @@ class Board:
     def snapshot(self) -> Snapshot:
         with self.lock:
             now = time.monotonic()
-            groups = Counter((cell.benchmark, str(cell.scenario), cell.label) for cell in self.waiting.values())
+            groups: Counter[tuple[str, str, str]] = Counter()
+            for (benchmark, scenario, label, *_), (_, count) in self.kinds.items():
+                groups[benchmark, scenario, label] += count
             return Snapshot(
                 total=self.total,
                 finished_before=self.cached,
@@ -191,7 +213,7 @@ class Board:
         here = [row for row in self.rows.values() if not row.elsewhere]
         left = [row.seconds_left(now) or self._expected(row, now) for row in here]
         known = [seconds for seconds in left if seconds is not None]
-        expected = self.rates.total(self.waiting.values())
+        expected = self.rates.total(self.kinds.values())
         if len(known) < len(left) or expected is None or not (known or self.waiting):
             return None
         return max([(sum(known) + expected) / max(1, self.at_once), *known])
