@@ -6,6 +6,7 @@ python runners/document.py
 from __future__ import annotations
 
 import ast
+import csv
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ if not __package__:
 from methods import registry, search
 
 _LEARNING_RATE = f"Log({search.LEARNING_RATE.low:g}, {search.LEARNING_RATE.high:g})"
+MEASURED = Path(__file__).resolve().parent.parent / "reports" / "deviations.csv"
 PAGE = Path(__file__).resolve().parent.parent / "methods" / "README.md"
 HEAD = """# The methods
 
@@ -23,11 +25,38 @@ Made by `python runners/document.py` from the methods' own docstrings and option
 is set in a suite file (`[[settings]]`) or by `--set METHOD.OPTION=VALUE`.
 """
 
+DEVIATIONS = """## What the deviations cost
+
+Test accuracy in percent after the last task, mean (standard deviation; number of seeds), of `reports/deviations.csv`:
+the `summary.csv` of the report of `python runners/compare.py --suite deviations`. A row is the method as it is by
+default, or with one option changed; the suite file says which and why. An empty field: the row is not run there.
+
+| row | til | dil | cil |
+|---|---|---|---|"""
+
 
 def page() -> str:
     """The whole page, Markdown."""
     files = {info.file: info for info in registry.available().values() if info.file is not None}
-    return "\n".join([HEAD, *(_section(file) for file in files if file is not None)])
+    return "\n".join([HEAD, *(_section(file) for file in files if file is not None), *_deviations()])
+
+
+def _deviations() -> list[str]:
+    """The measured accuracies of the suite of deviations, a line for every row of it."""
+    if not MEASURED.exists():
+        return []
+    fields: dict[str, dict[str, str]] = {}
+    with MEASURED.open(encoding="utf-8", newline="") as file:
+        for line in csv.DictReader(file):
+            if line["metric"] == "acc" and line["mean"]:
+                spread = f"{float(line['std']):.1f}" if line["std"] else "-"
+                text = f"{float(line['mean']):.1f} ({spread}; {line['n']})"
+                fields.setdefault(line["method"], {})[line["scenario"]] = text
+    rows = [
+        " | ".join([f"| `{label}`", *(found.get(scenario, "") for scenario in ("til", "dil", "cil"))]) + " |"
+        for label, found in sorted(fields.items())
+    ]
+    return [DEVIATIONS, *rows, ""]
 
 
 def _section(file: Path) -> str:
