@@ -6,7 +6,7 @@ import difflib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -71,6 +71,17 @@ def scenarios(text: str | None) -> tuple[Scenario, ...] | None:
             hint = f" Did you mean {near[0]}?" if near else ""
             raise UserError(f"--scenarios {name}: there is no such scenario.{hint} Available: {', '.join(Scenario)}")
     return tuple(Scenario(name) for name in wanted)
+
+
+@contextmanager
+def progress_bar(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is told (done, total); nothing of it stays on the screen."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def show_list(console: Console) -> None:

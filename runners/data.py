@@ -1,0 +1,91 @@
+"""The data sets on this machine: what is there, what is missing, and making them ready before a run.
+
+python runners/data.py --list
+python runners/data.py --prepare cifar-100
+python runners/data.py --check cifar-100 --data DIR
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # run as a script: the rooms, not this folder
+
+from benchmarks.types import UserError
+from runners import command_line, datasets
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    list_all: Annotated[
+        bool, typer.Option("--list", help="What is there, what is missing, and where it goes.")
+    ] = False,
+    prepare: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Fetch where that may be done, check, and decode; may be repeated."),
+    ] = None,
+    check: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Compare every file with its checksum, and count; may be repeated."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets; it is only read.")
+    ] = None,
+) -> None:
+    """Data sets: list, prepare or check them. NAME is a data set (cifar-100), a benchmark (split-cifar-100), or `all`.
+
+    Exit code 1: a data set is missing or damaged; 2: a mistake in the call.
+    """
+    console = Console()
+    if data is not None and not data.is_dir():
+        raise UserError(f"--data {data}: there is no such folder")
+    if not (list_all or prepare or check):
+        raise UserError("write --list, --prepare NAME or --check NAME")
+    if list_all:
+        _show(datasets.survey(data), console)
+    failed = False
+    with command_line.interruptible():
+        for action, names in ((datasets.prepare, prepare), (datasets.check, check)):
+            for name in datasets.chosen(names or [], data):
+                failed |= not _act(action, name, data, console)
+    raise typer.Exit(command_line.EXIT_FAILED_CELLS if failed else 0)
+
+
+def _act(action: datasets.Action, name: str, data: Path | None, console: Console) -> bool:
+    begun = time.monotonic()
+    try:
+        with command_line.progress_bar(console, name) as progress:
+            lines = action(name, data, progress)
+    except datasets.DataError as error:
+        command_line.complain(str(error))
+        return False
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{name}: {time.monotonic() - begun:.1f} s", style="dim", highlight=False)
+    return True
+
+
+def _show(rows: list[datasets.Row], console: Console) -> None:
+    table = Table(title="Data sets", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for heading in ("name", "state", "size", "decoded"):
+        table.add_column(heading, header_style="dim", no_wrap=True)
+    for row in rows:
+        table.add_row(row.name, row.state, row.size, row.decoded)
+    console.print(table)
+    for row in rows:
+        if row.advice:
+            console.print(f"{row.name}: {row.advice}", soft_wrap=True, highlight=False, markup=False)
+
+
+if __name__ == "__main__":
+    command_line.main(app)

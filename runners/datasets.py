@@ -1,0 +1,158 @@
+"""What `runners/data.py` does: the state of each data set, preparing it, and checking it to the last byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import cache, catalogue, data, files
+from benchmarks.files import DataError, Location, locate
+from benchmarks.types import UserError
+
+__all__ = ["Action", "DataError", "Row", "check", "chosen", "prepare", "survey"]
+
+ALL = "all"
+Action = Callable[[str, "Path | None", cache.Progress], list[str]]
+"""(data set, folder, progress) -> what to say of it. Raises DataError."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the list."""
+
+    name: str
+    state: str
+    size: str
+    decoded: str
+    """Whether its images lie decoded in the cache."""
+    advice: str = ""
+    """What is to be put where, or what is wrong."""
+
+
+def known() -> list[str]:
+    """All data sets that the catalogue uses, in its order."""
+    return list(dict.fromkeys(benchmark.dataset for benchmark in catalogue.BENCHMARKS.values()))
+
+
+def chosen(names: Iterable[str], folder: Path | None) -> list[str]:
+    """Data sets from their own names, those of benchmarks, or `all`: all that are there. Raises UserError."""
+    found: list[str] = []
+    for name in names:
+        if name == ALL:
+            found += [each for each in known() if not _missing(each, folder)]
+        elif name in known() or name.startswith(data.FOLDER_PREFIX):
+            found.append(name)
+        else:
+            try:
+                found.append(catalogue.find(name).dataset)
+            except UserError as error:
+                raise UserError(
+                    f"{name!r} is neither a data set ({', '.join(known())}) nor a benchmark: {error}"
+                ) from error
+    return list(dict.fromkeys(found))
+
+
+def survey(folder: Path | None) -> list[Row]:
+    """A line for each data set; looks at names and sizes only."""
+    return [_row(name, locate(folder)) for name in known()]
+
+
+def prepare(name: str, folder: Path | None, progress: cache.Progress) -> list[str]:
+    """Fetch the data set where that may be done, check its files and decode its images. Raises DataError."""
+    loaded = data.load(name, folder, download=True, progress=progress)
+    return [_counted(name, loaded), *_notes(name, folder)]
+
+
+def check(name: str, folder: Path | None, progress: cache.Progress) -> list[str]:
+    """Read every file of the data set and what is decoded of it; compare checksums, count classes. Raises DataError."""
+    place = locate(folder)
+    source = data.source_of(name, place)
+    if source is None:
+        return [_counted(name, data.load(name, folder))]
+    source.require()
+    listed = files.present(name, place) if name in files.FILES else []
+    for number, file in enumerate(listed, 1):
+        files.verify_file(name, place, file)
+        progress(number, len(listed))
+    lines = [f"{place.folder / file.path}: {' '.join(file.checksum)} as published" for file in listed]
+    if isinstance(source, data.Decodable):
+        entry = cache.find(name, source.key())
+        if entry is None:
+            lines.append("not decoded yet; this is done now")
+        elif damage := entry.damage():
+            cache.remove(name, source.key())
+            lines.append(f"{damage}; it was removed and is made again")
+    loaded = data.load(name, folder, progress=progress)
+    return [*lines, _counted(name, loaded), *_notes(name, folder)]
+
+
+def _row(name: str, place: Location) -> Row:
+    source = data.source_of(name, place)
+    if source is None:
+        return Row(name, "there", "", "")
+    try:
+        source.require()
+    except (DataError, FileNotFoundError) as error:
+        if _missing(name, place.folder if place.named else None):
+            return Row(name, "missing", _size(name), "", _expected(name, place))
+        return Row(name, "damaged", _size(name), "", str(error))
+    if not isinstance(source, data.Decodable):
+        return Row(name, "there", _size(name), "")
+    return Row(name, "there", _size(name), "no" if cache.find(name, source.key()) is None else "yes")
+
+
+def _size(name: str) -> str:
+    """Of the unpacked files where it is published, else of the archive."""
+    sizes = [file.size for file in files.FILES.get(name, ())]
+    known_sizes = [size for size in sizes if size is not None]
+    archive = files.ARCHIVES.get(name)
+    if sizes and len(known_sizes) == len(sizes):
+        return f"{sum(known_sizes) / 1e6:.0f} MB"
+    return f"{(archive.size or 0) / 1e6:.0f} MB packed" if archive else ""
+
+
+def _missing(name: str, folder: Path | None) -> bool:
+    place = locate(folder)
+    if data.source_of(name, place) is None:
+        return False
+    archive = files.ARCHIVES.get(name)
+    if archive is not None and (place.folder / archive.path).is_file():
+        return False
+    if name in files.FILES:
+        return bool(files.missing(name, place.folder))
+    return not (place.folder / data.TinyImageNet.root).is_dir()
+
+
+def _expected(name: str, place: Location) -> str:
+    listed = [file.path for file in files.FILES.get(name, ())]
+    archive = files.ARCHIVES.get(name)
+    also = [] if archive is None else [archive.path]
+    parts = [", ".join(listed)] if listed else [f"{data.TinyImageNet.root}/"]
+    return f"{place.folder} ({' or '.join([*parts, *also])}); {place.advice}"
+
+
+def _counted(name: str, loaded: data.DataSet) -> str:
+    """Numbers of images and classes, and that every class has images in both parts. Raises DataError."""
+    train, test = loaded.train_labels.bincount(), loaded.test_labels.bincount()
+    if len(train) != len(test) or not (train.min() > 0 and test.min() > 0):
+        raise DataError(f"{name}: a class has no images in one of the parts: training {len(train)}, test {len(test)}")
+    shape = " x ".join(map(str, loaded.train_images.shape[1:]))
+
+    def each(counts: object) -> str:
+        low, high = int(counts.min()), int(counts.max())  # type: ignore[attr-defined]
+        return f"{low} each" if low == high else f"{low} to {high} each"
+
+    return (
+        f"{name}: {len(loaded.train_labels)} training images ({each(train)}) and {len(loaded.test_labels)} test images "
+        f"({each(test)}) of {len(train)} classes, {shape}"
+    )
+
+
+def _notes(name: str, folder: Path | None) -> list[str]:
+    source = data.source_of(name, locate(folder))
+    entry = cache.find(name, source.key()) if isinstance(source, data.Decodable) else None
+    if entry is None:
+        return []
+    size = sum(entry.manifest["sizes"].values())
+    return [f"decoded, {size / 1e6:.0f} MB: {entry.folder}", *(f"note: {note}" for note in entry.manifest["notes"])]
