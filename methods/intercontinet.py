@@ -43,13 +43,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from benchmarks.types import StreamSpec
 from methods import state
 from methods.base import CIL, TIL, Batch, Claim, Method, Task, adam, register
 from methods.nets.boxed import BoxedNetwork
@@ -118,6 +119,13 @@ class InterContiNet(Method):
         official_gate: bool = False
         """Gate as in the official code; see the deviations."""
         search = ranges(lr=Log(1e-2, 1e1), shift_lr=Log(1e-3, 1e1), scale_lr=Log(1e-3, 1e1), threshold=Even(0.1, 0.99))
+
+    @classmethod
+    def skip(cls, spec: StreamSpec, config: Any) -> str | None:
+        """Also a frozen backbone in TIL: the heads are plain numbers there, so nothing is left to have an interval."""
+        if spec.scenario is TIL and "+frozen" in spec.network:
+            return f"{cls.name}: {spec.network} has no weight below the heads, and in TIL heads have no interval"
+        return super().skip(spec, config)
 
     def build(self) -> None:
         net = self.network()

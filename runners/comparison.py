@@ -63,7 +63,7 @@ def run(options: Options, console: Console) -> int:
     cells = build_cells(options)
     assigned = _devices(options)
     if options.dry_run:
-        _show_plan(cells, options, len(assigned), console)
+        _show_plan(cells, options, assigned, console)
         return 0
     from runners import folder
 
@@ -186,8 +186,8 @@ def make_engine(options: Options, assigned: Sequence[str]) -> Engine:
     return LocalEngine(assigned, options.threads, options.cell_timeout, packer)
 
 
-def _show_plan(cells: Sequence[Cell], options: Options, workers: int, console: Console) -> None:
-    from runners import driver
+def _show_plan(cells: Sequence[Cell], options: Options, assigned: Sequence[str], console: Console) -> None:
+    from runners import driver, footprint
     from runners.cells import Conditions
     from runners.estimate import estimate, in_words
 
@@ -195,14 +195,19 @@ def _show_plan(cells: Sequence[Cell], options: Options, workers: int, console: C
     finished = {outcome.cell.key: outcome.status for outcome in outcomes}
     groups = Counter((cell.benchmark, cell.scenario, cell.label) for cell in cells)
     ready = Counter((cell.benchmark, cell.scenario, cell.label) for cell in cells if cell.key in finished)
+    memory = {(cell.benchmark, cell.scenario, cell.label): footprint.of_cell(cell) for cell in cells}
     for group, count in groups.items():
-        console.print(f"{' '.join(group)}: {count} seeds, {ready[group]} finished", highlight=False, soft_wrap=True)
-    expected = estimate([job.cell for job in jobs], options.results, workers)
+        needed = f", memory about {memory[group]}" if memory[group] else ""
+        line = f"{' '.join(group)}: {count} seeds, {ready[group]} finished{needed}"
+        console.print(line, highlight=False, soft_wrap=True)
+    for sentence in dict.fromkeys(footprint.refusals(cells, assigned[0]).values()):
+        console.print(f"refused: {sentence}", style="red", highlight=False, soft_wrap=True, markup=False)
+    expected = estimate([job.cell for job in jobs], options.results, len(assigned))
     known = f"about {in_words(expected.seconds)}" if expected.unknown < len(jobs) else "no estimate"
     rest = f" and {expected.unknown} cells of methods never run here" if expected.unknown and jobs else ""
     console.print(
         f"{len(cells)} cells, {len(finished)} finished, {len(jobs)} to run: "
-        f"{known + rest if jobs else 'nothing left'} on {workers} workers",
+        f"{known + rest if jobs else 'nothing left'} on {len(assigned)} workers",
         highlight=False,
         soft_wrap=True,
     )

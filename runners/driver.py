@@ -86,6 +86,9 @@ def run_grid(
     lacking = _lacking_data(jobs, conditions)
     outcomes += [_fail(job, lacking[dataset]) for job in jobs if (dataset := _dataset(job)) in lacking]
     jobs = [job for job in jobs if _dataset(job) not in lacking]
+    too_large = _too_large(jobs, conditions)
+    outcomes += [_fail(job, too_large[job.cell.key]) for job in jobs if job.cell.key in too_large]
+    jobs = [job for job in jobs if job.cell.key not in too_large]
     watcher.planned(jobs, outcomes)
     while jobs:
         ended, again = _run_round(jobs, engine, watcher, retry_smaller)
@@ -148,6 +151,13 @@ def _lacking_data(jobs: Sequence[Job], conditions: Conditions) -> dict[str, str]
         if problem is not None:
             problems[dataset] = problem
     return problems
+
+
+def _too_large(jobs: Sequence[Job], conditions: Conditions) -> dict[str, str]:
+    """Cells that cannot fit the device, each with the numbers."""
+    from runners import footprint
+
+    return footprint.refusals([job.cell for job in jobs], conditions.device)
 
 
 def _complaint(action: Callable[[], object]) -> str | None:

@@ -214,3 +214,12 @@ class Hungry(_Small):
 
     def spoil(self) -> None:
         torch.empty(4 << 30, dtype=torch.uint8)
+
+
+@register("looks")
+class Looks(_Small):
+    """Looks at the values of its weights when it is built."""
+
+    def build(self) -> None:
+        super().build()
+        self.scale = float(next(self.net.parameters()).abs().max())

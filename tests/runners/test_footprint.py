@@ -1,0 +1,83 @@
+"""The memory estimate: it covers what a method really holds, and refuses what cannot fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks import catalogue
+from benchmarks.stream import open_stream
+from methods import registry
+from runners import footprint, grid, settings
+from runners.records import Status
+from runners.suite import BenchmarkEntry, Suite
+from tests.runners.helpers import cells, compare_here, foreign
+
+SHIPPED = [name for name in registry.available() if "/" not in name]
+
+
+def cell(method: str, benchmark: str, network: str, values: dict | None = None):
+    suite = Suite(
+        name="test",
+        description="test",
+        methods=[method],
+        scenarios=["til"],  # type: ignore[list-item]
+        seeds=1,
+        benchmarks=[BenchmarkEntry(name=benchmark, network=network)],
+    )
+    assignments = tuple((method, key, value) for key, value in (values or {}).items())
+    return grid.build([suite], grid.Choices(assignments=assignments))[0]
+
+
+@pytest.mark.parametrize("name", ["finetune", "ewc", "hnet", "hypermask", "hyperinterval", "intercontinet", "lwf"])
+def test_it_covers_what_a_method_holds_after_all_tasks(name) -> None:
+    made = cells(name, steps=3)[0]
+    needed = footprint.of_cell(made)
+    assert needed is not None
+    stream = open_stream(catalogue.find(made.benchmark), "til", 0, budget=made.budget)
+    cls = registry.load(name)
+    method = cls(stream.spec, settings.configure(name, cls.Config, made.config))
+    begin = sum(t.numel() for t in footprint._tensors(method.state_dict()))
+    assert needed.state == 4 * begin
+    for j in range(len(stream)):
+        method.begin(stream.task(j))
+        method.learn(stream.task(j))
+    end = sum(t.numel() for t in footprint._tensors(method.state_dict()))
+    assert 4 * end <= needed.state + needed.tasks
+    assert needed.training >= 4 * 2 * method.parameters_trained(), "Adam's moments at least"
+
+
+def test_a_full_hypernetwork_for_alexnet_is_told_from_a_chunked_one() -> None:
+    full = cell("hyperinterval", "split-cifar-100", "alexnet")
+    chunked = cell("hyperinterval", "split-cifar-100", "alexnet", {"chunk": "50000"})
+    a, b = footprint.of_cell(full), footprint.of_cell(chunked)
+    assert a is not None and b is not None
+    assert 30e9 < a.total < 80e9 and b.total < 10e9
+    frozen = footprint.of_cell(cell("hyperinterval", "split-cifar-100", "timm:test_resnet+frozen"))
+    assert frozen is not None and frozen.state < 20e6
+
+
+def test_the_estimate_changes_no_random_number() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    footprint._estimate.cache_clear()
+    footprint.of_cell(cells("ewc")[0])
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_what_cannot_fit_is_refused_with_the_numbers_and_the_rest_runs(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(footprint, "capacity_of", lambda _device: 615e6)
+    options = {"methods": ("finetune", "hyperinterval"), "scenarios": ("til",), "seeds": 1, "budget_scale": 0.01}
+    code, printed = compare_here(tmp_path, dry_run=True, **options)
+    assert code == 0 and "refused: hyperinterval with mlp-100-100 on split-digits needs about" in printed
+    assert "split-digits til finetune: 1 seeds, 0 finished, memory about 60" in printed
+    code, printed = compare_here(tmp_path, **options)
+    assert code == 1 and "but cpu has 615 MB; a chunked hypernetwork needs less" in printed
+    assert f"1 {Status.DONE}" in printed and f"1 {Status.FAILED}" in printed
+
+
+def test_a_method_that_looks_at_values_when_built_has_no_estimate_and_runs(tmp_path) -> None:
+    made = cells(foreign("Looks"))[0]
+    assert footprint.of_cell(made) is None
+    assert footprint.refusals([made], "cpu") == {}
