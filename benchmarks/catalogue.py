@@ -288,8 +288,8 @@ _ALL = (
         4,
         _CIFAR,
         validation=200,
-        network="resnet-20",
-        budget=Budget(32, steps=250),
+        network="resnet-8",
+        budget=Budget(32, steps=120),
         description="The first twelve classes of CIFAR-100, four a task: the path of the large benchmarks at a size "
         "for a laptop. No paper uses it.",
         augmentation=Augmentation.FLIP_CROP,

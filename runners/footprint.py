@@ -29,7 +29,8 @@ FLOAT = 4
 """Bytes of a float32."""
 RUNTIME = 600e6
 """torch's own libraries, or a CUDA context, bytes."""
-EVALUATION_BATCH = 2000
+EVALUATION_BATCH = 250
+"""Samples evaluated at once: the driver takes smaller batches where the usual 2000 do not fit."""
 KEPT_FOR_EACH_TASK = {"hnet": 1, "hyperinterval": 3, "hypermask": 2, "intercontinet": 0}
 """Copies of the target network's weights that a method keeps for each task: targets of regularisers, boxes, caches."""
 FORWARDS = {"hyperinterval": 3, "intercontinet": 3, "hnet": 2}

@@ -43,7 +43,7 @@ def test_it_covers_what_a_method_holds_after_all_tasks(name) -> None:
         method.begin(stream.task(j))
         method.learn(stream.task(j))
     end = sum(t.numel() for t in footprint._tensors(method.state_dict()))
-    assert 4 * end <= needed.state + needed.tasks
+    assert 4 * end <= 1.05 * (needed.state + needed.tasks)
     assert needed.training >= 4 * 2 * method.parameters_trained(), "Adam's moments at least"
 
 
