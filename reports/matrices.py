@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAPS_IN_A_ROW = 7
-TICKS = 5
+TICKS, STEPS = 5, (1, 2, 5, 10, 20, 50, 100)
+"""Labels on an axis at most, and the steps between them."""
 SHAPES_AT_MOST = 1_500
 """With more cells than this in a figure, each map is one picture instead of many shapes."""
 LEFT, RIGHT, TOP, BOTTOM, ACROSS = 0.5, 0.62, 0.18, 0.34, 0.1
@@ -174,8 +175,8 @@ def _labels(ax: Axes, where: tuple[float, float, float], tasks: int, below: str 
     """
     x, y, side = where
     if tasks:
-        ticks = np.unique(np.linspace(1, tasks, min(tasks, TICKS)).round().astype(int))
-        for tick in ticks:
+        step = next((step for step in STEPS if tasks <= step * TICKS), STEPS[-1])
+        for tick in range(step, tasks + 1, step):
             at = (tick - 0.5) * side / tasks
             if left:
                 ax.text(x - 0.04, y + at, str(tick), ha="right", va="center", **SMALL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from reports import metrics, statistics
@@ -13,6 +13,7 @@ from reports.findings import count, findings, join
 from reports.guarantees import guarantee_table
 from reports.metrics import AIA, FORGETTING, FWT, LA
 from reports.published import published_table
+from reports.ranks import rank_test
 from reports.render import to_data
 from reports.setting import (
     commands,
@@ -25,11 +26,8 @@ from reports.setting import (
     unfinished_table,
 )
 from reports.study import SCENARIOS, Study, pretty
-from reports.tables import Table, main_tables
-from reports.trade_offs import rank_test
+from reports.tables import Table, longest, main_tables, split
 
-ROWS_AT_MOST = 45
-"""Rows of a table that shall stand on one page; longer ones are split."""
 CHARACTERS_IN_A_LINE = 118
 """Of the whole page; a table with longer rows has its text columns wrapped."""
 LEARNT_AT_MOST = 4
@@ -232,10 +230,10 @@ class _Blocks:
 
     def table(self, table: Table) -> None:
         self.tables.append(table)
-        for i, part in enumerate([table] if self.single else _split(table)):
+        for i, part in enumerate([table] if self.single else split(table)):
             crowded = _width(part) > CHARACTERS_IN_A_LINE
-            flexible = {i for i in part.text_columns if crowded and _longest(part, i) > 26}
-            widths = [min(_longest(part, i), 120) if i in flexible else 0 for i in range(len(part.columns))]
+            flexible = {i for i in part.text_columns if crowded and longest(part, i) > 26}
+            widths = [round(longest(part, i) ** 0.5, 1) if i in flexible else 0 for i in range(len(part.columns))]
             label = f"tab:{table.stem}" + (f":{i + 1}" if i else "")
             placed = {"label": label, "widths": widths, "long": self.single}
             self.items.append({"kind": "table", **to_data(part), **placed})
@@ -244,27 +242,9 @@ class _Blocks:
         self.items += [{"kind": "figure", "label": f"fig:{figure['stem']}", **figure} for figure in figures]
 
 
-def _split(table: Table) -> list[Table]:
-    if len(table.rows) <= ROWS_AT_MOST:
-        return [table]
-    pieces = -(-len(table.rows) // ROWS_AT_MOST)
-    length = -(-len(table.rows) // pieces)
-    parts = []
-    for i in range(pieces):
-        last = i == pieces - 1
-        caption = table.caption if i == 0 else f"{table.caption.split(':')[0]}, continued."
-        rows = table.rows[i * length : (i + 1) * length]
-        parts.append(replace(table, caption=caption, rows=rows, notes=table.notes if last else ()))
-    return parts
-
-
-def _longest(table: Table, column: int) -> int:
-    return max([len(table.columns[column]), *(len(row[column].text) for row in table.rows)])
-
-
 def _width(table: Table) -> int:
     """Characters of the widest row, with room between columns."""
-    return sum(_longest(table, i) + 2 for i in range(len(table.columns)))
+    return sum(longest(table, i) + 2 for i in range(len(table.columns)))
 
 
 def _subtitle(study: Study) -> str:

@@ -6,8 +6,10 @@ import csv
 import io
 from typing import Any
 
-from reports.tables import Cell, Table
+from reports.tables import Cell, Table, longest, split
 
+LATEX_ROWS_AT_MOST, LATEX_PARAGRAPH_ROWS_AT_MOST = 40, 10
+LATEX_CHARACTERS_IN_A_LINE, LATEX_CHARACTERS_IN_A_CELL = 95, 34
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -87,31 +89,61 @@ def latex_text(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A `table` environment with booktabs rules, label `tab:<stem>`; needs only the package booktabs."""
+    """A `table` environment with booktabs rules, label `tab:<stem>`; needs the packages array, booktabs and graphicx.
 
+    A table wider than the line is made smaller, one longer than a page comes as several, long texts are paragraphs.
+    """
+    parts = split(table, LATEX_PARAGRAPH_ROWS_AT_MOST if _long_columns(table) else LATEX_ROWS_AT_MOST)
+    labels = [f"tab:{table.stem}" + (f"-{i + 1}" if i else "") for i in range(len(parts))]
+    return "% \\usepackage{array,booktabs,graphicx}\n" + "\n".join(
+        _latex_part(part, label) for part, label in zip(parts, labels, strict=True)
+    )
+
+
+def _latex_part(table: Table, label: str) -> str:
     def show(cell: Cell) -> str:
         text = latex_text(cell.text)
         text = rf"\textbf{{{text}}}" if cell.best else rf"\underline{{{text}}}" if cell.level else text
         return text + (rf"\textsuperscript{{{cell.mark}}}" if cell.mark else "")
 
     star = "*" if table.wide else ""
-    columns = "".join("l" if i in table.text_columns else "r" for i in range(len(table.columns)))
     lines = [
         rf"\begin{{table{star}}}[t]",
         r"  \centering\small",
         rf"  \caption{{{latex_text(table.caption)}}}",
-        rf"  \label{{tab:{table.stem}}}",
-        rf"  \begin{{tabular}}{{{columns}}}",
+        rf"  \label{{{label}}}",
+        r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"  \begin{{tabular}}{{{_latex_columns(table)}}}",
         r"    \toprule",
         "    " + " & ".join(map(latex_text, table.columns)) + r" \\",
         r"    \midrule",
         *("    " + " & ".join(map(show, row)) + r" \\" for row in table.rows),
         r"    \bottomrule",
-        r"  \end{tabular}",
+        r"  \end{tabular}}",
     ]
     if table.notes:
         lines.append(rf"  \par\footnotesize {' '.join(map(latex_text, table.notes))}")
     return "\n".join([*lines, rf"\end{{table{star}}}"]) + "\n"
+
+
+def _long_columns(table: Table) -> set[int]:
+    return {i for i in table.text_columns if longest(table, i) > LATEX_CHARACTERS_IN_A_CELL}
+
+
+def _latex_columns(table: Table) -> str:
+    """One letter a column; texts too long for a line share what the others leave, by their length."""
+    lengths = [longest(table, i) for i in range(len(table.columns))]
+    long = _long_columns(table)
+    free = max(0.6, 0.95 - sum(n + 2 for i, n in enumerate(lengths) if i not in long) / LATEX_CHARACTERS_IN_A_LINE)
+    shares = {i: min(lengths[i], 120) for i in long}
+    return "".join(
+        rf">{{\raggedright\arraybackslash}}p{{{free * shares[i] / sum(shares.values()):.2f}\linewidth}}"
+        if i in long
+        else "l"
+        if i in table.text_columns
+        else "r"
+        for i in range(len(lengths))
+    )
 
 
 def to_data(table: Table) -> dict[str, Any]:

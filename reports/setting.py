@@ -13,7 +13,7 @@ from reports.metrics import ACC, BWT, Metric
 from reports.study import Entry, Group, Study, pretty
 from reports.tables import Cell, Notes, Table, percent, shorten
 
-COLUMNS_AT_MOST = 10
+COLUMNS_AT_MOST = 12
 """Of a table of single seeds."""
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MISSING = "–"
+ROWS_AT_MOST = 45
+"""Rows of a table that shall stand on one page; longer ones are split."""
 COLUMNS_AT_MOST = 7
 """Wider tables are split, not cut off."""
 
@@ -280,3 +282,35 @@ def main_tables(study: Study) -> list[Table]:
             for metric in (ACC, BWT):
                 tables += overview(study, scenario, metric)
     return tables + [detail(study, group) for group in study.groups]
+
+
+def split(table: Table, rows_at_most: int = ROWS_AT_MOST) -> list[Table]:
+    """Parts of even length that fit on a page each; the notes stand under the last."""
+    pieces = max(1, -(-len(table.rows) // rows_at_most))
+    if pieces == 1:
+        return [table]
+    length = -(-len(table.rows) // pieces)
+    parts = []
+    for i in range(pieces):
+        caption = table.caption if i == 0 else f"{table.caption.split(':')[0].rstrip('.')}, continued."
+        rows = table.rows[i * length : (i + 1) * length]
+        if i:
+            rows = (_with_names(table, i * length), *rows[1:])
+        parts.append(replace(table, caption=caption, rows=rows, notes=table.notes if i == pieces - 1 else ()))
+    return parts
+
+
+def _with_names(table: Table, row: int) -> tuple[Cell, ...]:
+    """A row with the names that it leaves out because a row above has them."""
+    found = list(table.rows[row])
+    for column in range(2):
+        if found[column].text or column not in table.text_columns:
+            break
+        above = (other[column] for other in reversed(table.rows[:row]) if other[column].text)
+        found[column] = next(above, found[column])
+    return tuple(found)
+
+
+def longest(table: Table, column: int) -> int:
+    """Characters of the longest text in a column, its heading included."""
+    return max([len(table.columns[column]), *(len(row[column].text) for row in table.rows)])

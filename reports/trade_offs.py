@@ -1,20 +1,18 @@
-"""ACC against BWT, accuracy against cost, the critical-difference diagram, and loss curves."""
+"""ACC against BWT, accuracy against cost, and loss curves."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reports import statistics
 from reports.metrics import ACC, BWT
 from reports.panels import Drawn, Job, Page, logarithmic, pages, panels
+from reports.ranks import critical_difference, rank_test
 from reports.study import Group, Study
-from reports.style import COLUMN_WIDTH, Look, Margins, canvas, cut
-from reports.tables import scores
+from reports.style import Look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,9 +31,9 @@ def trade_offs(study: Study) -> Iterator[Job]:
         yield partial(_transfer, page=page)
     for page in pages(study, lambda group: any(_seconds(study, group, label) for label in study.rows(group))):
         yield partial(_cost, page=page)
-    for scenario in study.scenarios:
-        if not isinstance(rank_test(study, scenario), str):
-            yield partial(critical_difference, scenario=scenario)
+    tested = [scenario for scenario in study.scenarios if not isinstance(rank_test(study, scenario), str)]
+    if tested:
+        yield partial(critical_difference, scenarios=tested)
 
 
 def _mean(values: list[float]) -> float:
@@ -98,49 +96,6 @@ def _pareto(points: list[tuple[float, float, str]]) -> list[tuple[float, float, 
         if not front or point[1] > front[-1][1]:
             front.append(point)
     return front
-
-
-def rank_test(study: Study, scenario: str) -> statistics.RankTest | str:
-    """Friedman and Nemenyi of ACC over the benchmarks of one scenario, or why there is none.
-
-    Over the methods that have a value on every benchmark; the upper bound is left out.
-    """
-    groups = [group for group in study.groups if group.scenario == scenario]
-    labels = [label for label in study.labels if label not in study.references]
-    table = scores(study, groups, labels, ACC)
-    return statistics.friedman(table.loc[:, table.notna().all()])
-
-
-def critical_difference(study: Study, found: dict[str, Look], scenario: str) -> Drawn:
-    """Average ranks with bars that join what Nemenyi's test cannot tell apart. Raises ValueError without a test."""
-    test = rank_test(study, scenario)
-    if isinstance(test, str):
-        raise ValueError(test)
-    from scikit_posthocs import critical_difference_diagram
-
-    room = Margins(left=0.95, right=0.95, top=0.3, bottom=0.12)
-    figure, axes = canvas(COLUMN_WIDTH, 0.75 + 0.13 * len(test.ranks), 1, 1, room)
-    names = {name: f"{i} {cut(str(name), 20)}" for i, name in enumerate(test.ranks.index)}
-    critical_difference_diagram(
-        test.ranks.rename(names),
-        test.pairwise.rename(index=names, columns=names),
-        ax=axes[0][0],
-        label_fmt_left="{label} ({rank:.1f}) ",
-        label_fmt_right=" {label} ({rank:.1f})",
-        text_h_margin=0.01,
-        color_palette={names[name]: found[str(name)].colour for name in names},
-        label_props={"fontsize": 6.5},
-        crossbar_props={"color": "black"},
-    )
-    for text in axes[0][0].texts:  # the numbers kept names apart that are alike once cut
-        text.set_text(re.sub(r"^( ?)\d+ (?=.)", r"\1", text.get_text()))
-    missing = [label for label in study.labels if label not in study.references and label not in test.ranks.index]
-    without = f" Left out for want of a value somewhere: {', '.join(missing)}." if missing else ""
-    caption = (
-        f"{scenario.upper()}: critical-difference diagram of ACC: average ranks over {test.blocks} benchmarks (1 is "
-        f"best); Friedman p = {test.p:.3g}; bars join methods that Nemenyi's test cannot tell apart at 5 %.{without}"
-    )
-    return Drawn(f"critical-difference-{scenario}", caption, figure)
 
 
 def loss_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 KEEPS = {"joint": 1.0, "hyperinterval": 0.985, "hnet": 0.97, "ewc": 0.8, "finetune": 0.5}
 
@@ -28,6 +30,7 @@ class Synthetic:
     reason: str | None = None
     label: str | None = None
     config: Mapping[str, Any] = field(default_factory=lambda: {"lr": 0.001})
+    chosen: Mapping[str, str] = field(default_factory=dict)
     budget: Mapping[str, Any] = field(default_factory=lambda: {"batch_size": 32, "steps": 200, "epochs": None})
     network: str = "mlp-400-400"
     source: str = "aa11"
@@ -73,6 +76,8 @@ class Synthetic:
             "label": self.label or self.method,
             "seed": self.seed,
             "config": dict(self.config),
+            "chosen": dict(self.chosen),
+            "definition": {"validation": 100},
             "budget": dict(self.budget),
             "network": self.network,
             "n_tasks": tasks,
@@ -112,9 +117,24 @@ class Synthetic:
                 certified[0] = np.nan
                 write_matrix(folder / "certified.csv", certified)
                 self._claims(folder / "claims.csv")
+            self._exhibits(folder)
             if self.scenario == "cil" and self.method in {"hnet", "hyperinterval"}:
                 write_matrix(folder / "inferred.csv", np.clip(r + 0.01, 0, 1))
         return folder
+
+    def _exhibits(self, folder: Path) -> None:
+        if self.method == "hyperinterval":
+            lines = ["task,dimension,lower,middle,upper"]
+            for task in range(self.n_tasks):
+                for k in range(20):
+                    middle = np.sin(3 * task + k + self.seed)
+                    lines.append(f"{task},{k},{middle - 0.3:.5f},{middle:.5f},{middle + 0.3:.5f}")
+            (folder / "exhibit-embeddings.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if self.method == "hypermask":
+            lines = ["task,other,overlap"]
+            for i in range(self.n_tasks):
+                lines += [f"{i},{j},{1 / (1 + abs(i - j)) + self.seed / 1000:.5f}" for j in range(self.n_tasks)]
+            (folder / "exhibit-mask-overlap.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def _steps(self, path: Path) -> None:
         lines = ["task,step,loss"]
@@ -132,6 +152,24 @@ class Synthetic:
                     f"{0.02 / (task + 1):.5f},{0.3 / (task + 1):.4f},0,{'the region has drifted' if void else ''}"
                 )
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_samples(results: Path, benchmark: str, n_tasks: int = 5, columns: int = 10, tile: int = 8) -> None:
+    """samples.png as the runners leave it beside the records of a benchmark."""
+    tasks = np.unique(np.linspace(0, n_tasks - 1, min(n_tasks, 10)).round().astype(int))
+    pixels = np.random.default_rng(0).integers(0, 256, (len(tasks) * tile, columns * tile), dtype=np.uint8)
+    info = PngInfo()
+    fields = {
+        "tasks": " ".join(map(str, tasks)),
+        "names": "\n".join(f"{2 * j} {2 * j + 1}" for j in tasks),
+        "tile": tile,
+        "columns": columns,
+        "seed": 0,
+    }
+    for key, value in fields.items():
+        info.add_itxt(key, str(value))
+    (results / benchmark).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(results / benchmark / "samples.png", pnginfo=info)
 
 
 def write_matrix(path: Path, r: np.ndarray) -> None:
@@ -163,6 +201,7 @@ def several(results: Path, seeds: int = 6) -> Path:
     """Three benchmarks, three scenarios, six methods, and one of every misfortune."""
     tasks = {"split-digits": (5, 2), "split-mnist": (5, 2), "permuted-mnist-10": (10, 10)}
     for benchmark, (n_tasks, classes) in tasks.items():
+        write_samples(results, benchmark, n_tasks)
         for scenario in ("til", "dil", "cil"):
             for method in (*KEEPS, "hypermask"):
                 for seed in range(seeds):
@@ -183,6 +222,7 @@ def several(results: Path, seeds: int = 6) -> Path:
                         status,
                         reason,
                         certifies=method == "hyperinterval",
+                        chosen={"lr": "chosen on validation data"} if method == "ewc" else {},
                     ).write(results)
     return results
 

@@ -1,0 +1,78 @@
+"""Average ranks over benchmarks: Friedman's and Nemenyi's tests, and the critical-difference diagram."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from reports import statistics
+from reports.metrics import ACC
+from reports.panels import Drawn
+from reports.study import Study
+from reports.style import COLUMN_WIDTH, FULL_WIDTH, Look, Margins, canvas, cut
+from reports.tables import scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def rank_test(study: Study, scenario: str) -> statistics.RankTest | str:
+    """Friedman and Nemenyi of ACC over the benchmarks of one scenario, or why there is none.
+
+    Over the methods that have a value on every benchmark; the upper bound is left out.
+    """
+    groups = [group for group in study.groups if group.scenario == scenario]
+    labels = [label for label in study.labels if label not in study.references]
+    table = scores(study, groups, labels, ACC)
+    return statistics.friedman(table.loc[:, table.notna().all()])
+
+
+def critical_difference(study: Study, found: dict[str, Look], scenarios: list[str]) -> Drawn:
+    """Average ranks with bars that join what Nemenyi's test cannot tell apart, a diagram a scenario.
+
+    Every scenario must have a test.
+    """
+    tests = {scenario: test for scenario in scenarios if not isinstance(test := rank_test(study, scenario), str)}
+    columns = min(2, len(tests))
+    rows = -(-len(tests) // columns)
+    room = Margins(left=0.95, right=0.95, top=0.42, bottom=0.12, across=1.9, down=0.5)
+    height = 0.3 + 0.13 * max(len(test.ranks) for test in tests.values())
+    whole = room.top + room.bottom + rows * height + (rows - 1) * room.down
+    figure, axes = canvas(FULL_WIDTH if columns > 1 else COLUMN_WIDTH, whole, rows, columns, room)
+    places = [ax for line in axes for ax in line]
+    for ax in places[len(tests) :]:
+        ax.set_axis_off()
+    for ax, (scenario, test) in zip(places, tests.items(), strict=False):
+        _diagram(ax, test, found)
+        ax.set_title(scenario.upper(), pad=9)
+    about = "; ".join(_words(study, scenario, test) for scenario, test in tests.items())
+    caption = (
+        "Critical-difference diagrams of ACC: average ranks over benchmarks (1 is best); bars join methods that "
+        f"Nemenyi's test cannot tell apart at 5 %. {about}."
+    )
+    return Drawn("critical-difference", caption, figure)
+
+
+def _diagram(ax: Axes, test: statistics.RankTest, found: dict[str, Look]) -> None:
+    from scikit_posthocs import critical_difference_diagram
+
+    names = {name: f"{i} {cut(str(name), 20)}" for i, name in enumerate(test.ranks.index)}
+    critical_difference_diagram(
+        test.ranks.rename(names),
+        test.pairwise.rename(index=names, columns=names),
+        ax=ax,
+        label_fmt_left="{label} ({rank:.1f}) ",
+        label_fmt_right=" {label} ({rank:.1f})",
+        text_h_margin=0.01,
+        color_palette={names[name]: found[str(name)].colour for name in names},
+        label_props={"fontsize": 6.5},
+        crossbar_props={"color": "black"},
+    )
+    for text in ax.texts:  # the numbers kept names apart that are alike once cut
+        text.set_text(re.sub(r"^( ?)\d+ (?=.)", r"\1", text.get_text()))
+
+
+def _words(study: Study, scenario: str, test: statistics.RankTest) -> str:
+    missing = [label for label in study.labels if label not in study.references and label not in test.ranks.index]
+    without = f", without {', '.join(missing)} for want of a value somewhere" if missing else ""
+    return f"{scenario.upper()}: {test.blocks} benchmarks, Friedman p = {test.p:.3g}{without}"

@@ -1,0 +1,87 @@
+"""The best against every other method, by hand; and where hyperparameters come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reports.comparisons import comparison_table
+from reports.load import load
+from reports.setting import commands, hyperparameters, setting_table
+from reports.study import study
+from reports.tables import split
+from tests.reports.synthetic import Synthetic
+
+
+def write(results: Path, method: str, values: list[float]) -> None:
+    for seed, value in enumerate(values):
+        Synthetic(method, seed=seed, n_tasks=2, accuracy=np.full((3, 2), value)).write(results)
+
+
+def test_differences_are_paired_tested_and_sized(tmp_path: Path) -> None:
+    write(tmp_path, "hnet", [0.90, 0.91, 0.92, 0.93, 0.94, 0.95])
+    write(tmp_path, "ewc", [0.80, 0.80, 0.83, 0.83, 0.85, 0.85])
+    write(tmp_path, "si", [0.90, 0.90, 0.92, 0.92])
+    table = comparison_table(study(load(tmp_path)))
+    assert table
+    rows = {row[2].text: [cell.text for cell in row] for row in table.rows}
+    assert list(rows) == ["si", "ewc"]
+    assert rows["si"][:5] == ["Split Digits, TIL", "hnet", "si", "4", "+0.50"]
+    assert rows["si"][6:8] == ["0.5", "0.5"]
+    differences = [0.10, 0.11, 0.09, 0.10, 0.09, 0.10]
+    assert rows["ewc"][3:5] == ["6", f"+{100 * np.mean(differences):.2f}"]
+    assert rows["ewc"][6:8] == ["0.0312", "0.0625"]
+    assert float(rows["ewc"][8]) == pytest.approx(np.mean(differences) / np.std(differences, ddof=1), abs=0.06)
+
+
+def test_one_seed_has_no_interval_and_no_effect(tmp_path: Path) -> None:
+    write(tmp_path, "hnet", [0.9])
+    write(tmp_path, "ewc", [0.8])
+    table = comparison_table(study(load(tmp_path)))
+    assert table and [cell.text for cell in table.rows[0]][5:] == ["–", "1", "1", "–"]
+
+
+def test_one_method_has_nobody_to_be_compared_with(tmp_path: Path) -> None:
+    write(tmp_path, "hnet", [0.9, 0.8])
+    assert comparison_table(study(load(tmp_path))) is None
+
+
+def test_where_hyperparameters_come_from(tmp_path: Path) -> None:
+    config = {"lr": 0.1, "strength": 5.0}
+    Synthetic("ewc", config=config, chosen={"strength": "chosen on validation data"}).write(tmp_path)
+    Synthetic("ewc", scenario="cil", config=config, chosen={"strength": "a paper"}).write(tmp_path)
+    Synthetic("si", config=config, chosen={"lr": "a, b", "strength": "a, b"}).write(tmp_path)
+    rows = [[cell.text for cell in row] for row in hyperparameters(study(load(tmp_path))).rows]
+    assert rows == [
+        ["ewc", "everywhere", "lr=0.1", "defaults"],
+        ["", "Split Digits, TIL", "strength=5", "strength: chosen on validation data"],
+        ["", "Split Digits, CIL", "strength=5", "strength: a paper"],
+        ["si", "Split Digits, TIL", "lr=0.1, strength=5", "lr, strength: a, b"],
+    ]
+
+
+def test_the_setting_says_what_is_held_out_for_selection(tmp_path: Path) -> None:
+    Synthetic("ewc").write(tmp_path)
+    table = setting_table(study(load(tmp_path)))
+    assert dict(zip(table.columns, (cell.text for cell in table.rows[0]), strict=True))["validation"] == "100"
+
+
+def test_a_command_says_what_it_gave(tmp_path: Path) -> None:
+    for scenario in ("til", "cil"):
+        Synthetic("ewc", scenario=scenario).write(tmp_path)
+    assert commands(study(load(tmp_path))) == [
+        ("python runners/compare.py --suite quick", "2 cells: Split Digits in TIL, CIL")
+    ]
+
+
+def test_a_split_table_repeats_the_names_that_rows_leave_out(tmp_path: Path) -> None:
+    for i in range(6):
+        write(tmp_path, f"m{i}", [0.9 - i / 100, 0.9])
+    table = comparison_table(study(load(tmp_path)))
+    assert table
+    first, second = split(table, 3)
+    assert [len(part.rows) for part in (first, second)] == [3, 2]
+    assert [cell.text for cell in second.rows[0]][:3] == ["Split Digits, TIL", "m0", "m4"]
+    assert second.caption.endswith("continued.")

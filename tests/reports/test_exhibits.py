@@ -1,0 +1,95 @@
+"""Embeddings with their intervals, overlap of masks and sample images: from the records into the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reports import figure_files
+from reports.build import Report, build_report
+from reports.exhibits import OVERLAP, exhibits, read_sheet
+from reports.load import load
+from reports.study import Group, study
+from tests.reports.synthetic import Synthetic, write_samples
+
+GROUP = Group("split-digits", "til")
+
+
+def stems(results: Path, out: Path) -> list[str]:
+    out.mkdir()
+    found = study(load(results))
+    artist = figure_files.Artist(found, out)
+    return [artist.draw(job)["stem"] for job in exhibits(found)]
+
+
+def test_the_report_shows_what_the_records_carry(several_report: Report) -> None:
+    drawn = {path.stem for path in several_report.figures}
+    assert {"samples", "embeddings-split-mnist", "masks-permuted-mnist-10"} <= drawn
+
+
+def test_nothing_is_drawn_where_nothing_is_recorded(tmp_path: Path) -> None:
+    Synthetic("ewc").write(tmp_path / "r")
+    assert stems(tmp_path / "r", tmp_path / "out") == []
+
+
+def test_the_overlap_is_that_of_the_table(tmp_path: Path) -> None:
+    Synthetic("hypermask", n_tasks=3).write(tmp_path)
+    (matrix,) = OVERLAP.of(study(load(tmp_path)), GROUP, "hypermask")
+    assert matrix == pytest.approx(np.array([[1, 1 / 2, 1 / 3], [1 / 2, 1, 1 / 2], [1 / 3, 1 / 2, 1]]), abs=1e-5)
+
+
+@pytest.mark.parametrize("text", ["", "task,dimension\n0,0\n", "task,dimension,lower,middle,upper\n0,0,a,b,c\n"])
+def test_a_table_that_cannot_be_read_is_not_drawn(tmp_path: Path, text: str) -> None:
+    folder = Synthetic("hyperinterval").write(tmp_path / "r")
+    (folder / "exhibit-embeddings.csv").write_text(text)
+    assert stems(tmp_path / "r", tmp_path / "out") == []
+
+
+def test_embeddings_without_intervals_are_not_drawn(tmp_path: Path) -> None:
+    folder = Synthetic("hyperinterval").write(tmp_path / "r")
+    (folder / "exhibit-embeddings.csv").write_text("task,dimension,lower,middle,upper\n0,0,1,1,1\n")
+    assert stems(tmp_path / "r", tmp_path / "out") == []
+
+
+def test_an_altered_table_is_noticed_by_its_checksum(tmp_path: Path) -> None:
+    import hashlib
+    import json
+
+    folder = Synthetic("hyperinterval").write(tmp_path)
+    path, table = folder / "cell.json", folder / "exhibit-embeddings.csv"
+    digest = hashlib.sha256(table.read_bytes()).hexdigest()
+    path.write_text(json.dumps({**json.loads(path.read_text()), "files": {table.name: digest}}))
+    assert load(tmp_path).problems == ()
+    Synthetic("ewc").write(tmp_path)
+    table.write_text(table.read_text() + "9,9,9,9,9\n")
+    (problem,) = load(tmp_path).problems
+    assert "exhibit-embeddings.csv" in problem.reason
+
+
+def test_a_sheet_of_samples_is_read_with_its_fields(tmp_path: Path) -> None:
+    write_samples(tmp_path, "split-digits", n_tasks=40)
+    sheet = read_sheet(tmp_path / "split-digits" / "samples.png", "Split Digits")
+    assert sheet and len(sheet.tasks) == 10 and sheet.tasks[-1] == 39 and sheet.names[-1] == "78 79"
+    assert sheet.pixels.shape == (80, 80)
+
+
+def test_other_pictures_are_no_sheets(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "plain.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    for name in ("plain.png", "broken.png", "missing.png"):
+        assert read_sheet(tmp_path / name, "x") is None
+
+
+def test_figures_are_the_same_drawn_in_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for method in ("hyperinterval", "ewc"):
+        Synthetic(method, certifies=method == "hyperinterval").write(tmp_path / "r")
+    one = build_report(tmp_path / "r", tmp_path / "one")
+    monkeypatch.setattr(figure_files, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(figure_files, "_cores", lambda: 2)
+    two = build_report(tmp_path / "r", tmp_path / "two")
+    assert [path.name for path in one.figures] == [path.name for path in two.figures]
+    for left, right in zip(one.figures, two.figures, strict=True):
+        assert left.suffix == ".pdf" or left.read_bytes() == right.read_bytes(), left.name
