@@ -16,14 +16,23 @@ settings.register_profile("suite", deadline=None, derandomize=True, max_examples
 settings.load_profile("suite")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--method path/to/file.py:Class` asks of a method what tests/methods/test_conformance.py asks of all."""
+    parser.addoption("--method", action="append", metavar="FILE.py:CLASS", help="test this method, and only it")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """One thread a process, also in the subprocesses of command-line tests: workers must not fight for cores."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `real_data` are skipped, with the reason, where no folder is given."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--method` only its conformance is tested; tests marked `real_data` need a folder."""
+    if config.getoption("--method"):
+        own = [item for item in items if item.path.name == "test_conformance.py" and item.path.parent.name == "methods"]
+        config.hook.pytest_deselected(items=[item for item in items if item not in own])
+        items[:] = own
     if os.environ.get(FOLDER_VARIABLE):
         return
     skip = pytest.mark.skip(reason=f"set {FOLDER_VARIABLE} to a folder with MNIST/raw/... to run this")

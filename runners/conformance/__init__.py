@@ -1,0 +1,12 @@
+"""What every method must hold to, as checks that say in plain sentences what is wrong and why it matters.
+
+    findings = conform(MyMethod)                 # all scenarios that it supports, on two tasks of the digits
+
+Used by `runners/check_method.py`, by `pytest --method path.py:Class`, and by the test suite over all methods.
+"""
+
+from runners.conformance.check import Check, Finding
+from runners.conformance.suite import CHECKS, FIELDS, conform, scenarios_of
+from runners.conformance.trial import Trial
+
+__all__ = ["CHECKS", "FIELDS", "Check", "Finding", "Trial", "conform", "scenarios_of"]

@@ -1,0 +1,33 @@
+"""A check and what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from runners.conformance.trial import Trial
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that holds for every method. `look` yields a sentence for each way in which it does not."""
+
+    name: str
+    holds: str
+    """What is checked, as a statement that a sound method makes true."""
+    why: str
+    """What goes wrong in a comparison where it is not true."""
+    look: Callable[[Trial], Iterator[str]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found in a scenario."""
+
+    check: str
+    scenario: str
+    sentence: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.check} ({self.scenario}): {self.sentence}. {self.why}"

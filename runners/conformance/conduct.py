@@ -1,0 +1,171 @@
+"""Checks of how a method behaves: data that is out of bounds, randomness, resuming, device, promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from benchmarks.types import TIL
+from methods.base import Certifying
+from runners.conformance import reach
+from runners.conformance.check import Check
+from runners.conformance.trial import BENCHMARK, Trial, equal, packed, unpacked
+
+DRAWS = 50
+"""Networks drawn from each certified region."""
+SLACK = 1e-5
+
+
+def _randomness(trial: Trial) -> Iterator[str]:
+    yield from dict.fromkeys(trial.run.watch.randomness)
+
+
+def _test_data(trial: Trial) -> Iterator[str]:
+    stream, size = trial.stream, BENCHMARK.stored_shape[1] * BENCHMARK.stored_shape[2]
+    yield from dict.fromkeys(trial.run.watch.test_data)
+    trained = set().union(
+        *(reach.rows_of(part.x) for j in (0, 1) for part in (stream.task(j).train, stream.task(j).validation))
+    )
+    tested = set().union(*(reach.rows_of(stream.test(j).x) for j in (0, 1))) - trained
+    for name, root in (
+        ("the task that learn is given", stream.task(1, previous=True)),
+        ("the method", trial.run.method),
+    ):
+        for path, tensor in reach.tensors(root):
+            found = reach.kept(tensor, tested, size)
+            if found:
+                yield f"{name} leads to {len(found)} test samples, by {path.lstrip('.')}"
+
+
+def _memory(trial: Trial) -> Iterator[str]:
+    method, stream = trial.run.method, trial.stream
+    if method.rehearses:
+        return
+    size = BENCHMARK.stored_shape[1] * BENCHMARK.stored_shape[2]
+    known = set().union(*(reach.rows_of(stream.task(j).x) for j in (0, 1)))
+    found: set[bytes] = set()
+    places: list[str] = []
+    views = {id(part.pixels): (path, part) for path, part in reach.samples(method)}
+    for path, part in views.values():
+        places.append(path)
+        found |= known & reach.rows_of(part.x)
+    for path, tensor in reach.tensors(method):
+        rows = set() if id(tensor) in views else reach.kept(tensor, known, size)
+        if rows:
+            places.append(path)
+            found |= rows
+    if len(found) > method.memory_samples:
+        where = ", ".join(place.lstrip(".") for place in places[:3])
+        yield f"after training it keeps {len(found)} training samples ({where}), but declares {method.memory_samples}"
+
+
+def _resuming(trial: Trial) -> Iterator[str]:
+    if not trial.cls.resumable:
+        return
+    stream = trial.short
+    whole = trial.learn(trial.made(stream), stream, [0])
+    saved = packed(whole)
+    trial.learn(whole, stream, [1])
+    resumed = trial.made(stream)
+    resumed.load_state_dict(unpacked(saved))
+    if not equal(unpacked(packed(resumed)), unpacked(saved)):
+        yield "the state read back from a checkpoint is not the state that was saved"
+    trial.learn(resumed, stream, [1])
+    for j in (0, 1):
+        if not equal(trial.answer(whole, stream.test(j).x, j), trial.answer(resumed, stream.test(j).x, j)):
+            yield f"a run resumed after task 0 answers task {j} otherwise than one that was not interrupted"
+
+
+def _device(trial: Trial) -> Iterator[str]:
+    method, wanted = trial.run.method, trial.device.type
+    for path, tensor in reach.tensors(method.state_dict()):
+        if tensor.device.type != wanted:
+            yield f"the tensor {path.lstrip('.')} lies on {tensor.device}, the method was to run on {trial.device}"
+    for row in trial.run.answers:
+        if row[0].device.type != wanted:
+            yield f"logits lie on {row[0].device}, the method was to run on {trial.device}"
+
+
+def _bounds(trial: Trial) -> Iterator[str]:
+    method = trial.run.method
+    if not isinstance(method, Certifying):
+        return
+    held = {claim.task: claim.contained for claim in method.audit()}
+    sampled = getattr(method, "sampled", None)
+    for j in (0, 1):
+        x = trial.stream.test(j).x[:40]
+        try:
+            with torch.no_grad():
+                lower, upper = method.bounds(x, j)
+        except NotImplementedError:
+            continue
+        if not bool((lower <= upper).all()):
+            yield f"for task {j} some lower bounds exceed their upper bounds"
+        if lower.shape != trial.answer(method, x, j).shape:
+            yield f"for task {j} the bounds have the shape {tuple(lower.shape)}, which is not that of the logits"
+            continue
+        outside = [trial.answer(method, x, j)] if held.get(j) and j == 1 else []
+        generator = torch.get_rng_state()
+        outside += [sampled(x, j) for _ in range(DRAWS)] if sampled is not None else []
+        torch.set_rng_state(generator)
+        worst = max((float(torch.maximum(lower - y, y - upper).max()) for y in outside), default=0.0)
+        if worst > SLACK * max(1.0, float(upper.abs().max())):
+            yield f"a network of the region certified for task {j} answers {worst:.3g} outside of the bounds"
+
+
+def _identity_of_order(trial: Trial) -> Iterator[str]:
+    """Whether an answer depends on what was asked before; in TIL asking for another task must not matter."""
+    method, x = trial.run.method, trial.stream.test(0).x
+    first = trial.answer(method, x, 0)
+    trial.answer(method, trial.stream.test(1).x, 1)
+    with torch.no_grad():
+        second = method.predict(x, 0 if trial.scenario is TIL else None)
+    if not equal(first, second):
+        yield "answers to task 0 change once task 1 has been asked about"
+
+
+CHECKS = (
+    Check(
+        "global state",
+        "learning leaves Python's and NumPy's generators and torch's settings as they were",
+        "Cells run one after the other in one process; what one leaves behind changes the next one's numbers.",
+        _randomness,
+    ),
+    Check(
+        "test data",
+        "nothing that learn is given leads to test samples, and it fetches none",
+        "A method that can see the test samples can be tuned or trained on them, even by mistake.",
+        _test_data,
+    ),
+    Check(
+        "memory",
+        "no training samples are kept unless memory_samples declares them (or rehearses is True)",
+        "Rehearsal is another class of methods; tables that mix the two without saying so mislead.",
+        _memory,
+    ),
+    Check(
+        "resuming",
+        "state_dict holds all that is needed to go on, bit for bit (or resumable is False)",
+        "Long runs are interrupted; a resumed run that differs is a wrong number without a sign of it.",
+        _resuming,
+    ),
+    Check(
+        "order of questions",
+        "answers do not depend on what was asked before",
+        "The runner asks about all tasks, one after the other, and in any order.",
+        _identity_of_order,
+    ),
+    Check(
+        "device",
+        "all tensors of the state, and the logits, lie on the device asked for",
+        "A tensor left behind is copied at every step, or stops the run on a GPU.",
+        _device,
+    ),
+    Check(
+        "bounds",
+        "networks drawn from a certified region answer within its bounds",
+        "One answer outside refutes the certificate, and with it every certified accuracy in the tables.",
+        _bounds,
+    ),
+)

@@ -1,0 +1,180 @@
+"""A method on two easy tasks: one run that all checks share, and short ones for those that need more."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from benchmarks.catalogue import Benchmark, find
+from benchmarks.samples import Samples
+from benchmarks.stream import Stream, open_stream
+from benchmarks.types import TIL, Budget, Scenario
+from methods.base import Method
+from runners import settings as configuration
+from runners.conformance.watch import Watch, watched
+
+BENCHMARK = replace(find("split-digits"), n_tasks=2, network="mlp-20")
+EASY, SHORT = Budget(32, steps=150), Budget(16, steps=12)
+"""Enough to learn zeros and ones, and twos and threes; and enough to change every number that can change."""
+
+
+class Broken(Exception):
+    """The method cannot be run at all; says where."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was seen while the two tasks were learnt."""
+
+    method: Method
+    early: Tensor
+    """Answers to task 0 before any training."""
+    accuracies: list[float]
+    """Test accuracy on each task when it had just been learnt."""
+    saved: bytes
+    """torch.save of the state after task 0."""
+    answers: list[list[Tensor]]
+    """answers[i][j]: logits for the test samples of task j after learning task i."""
+    stored: list[int]
+    updates: list[int]
+    """Optimiser steps that torch counted in each task."""
+    reported: list[int]
+    """Steps in each task by the loss curve."""
+    watch: Watch
+
+
+class Trial:
+    """A method's class in one scenario."""
+
+    def __init__(
+        self, cls: type, scenario: Scenario, *, device: str = "cpu", settings: dict[str, Any] | None = None
+    ) -> None:
+        self.cls: Any = cls
+        self.scenario, self.device, self.settings = scenario, torch.device(device), settings or {}
+
+    def skipped(self) -> str | None:
+        """The method's own reason for not running here."""
+        return self.cls.skip(self.stream.spec, self.config)
+
+    @cached_property
+    def config(self) -> Any:
+        try:
+            names = set(configuration.as_json(self.cls.Config()))
+            kept = {key: value for key, value in self.settings.items() if key in names}
+            return configuration.configure(self.cls.name, self.cls.Config, kept)
+        except Exception as error:
+            raise Broken(f"its Config cannot be made from defaults: {type(error).__name__}: {error}") from error
+
+    @cached_property
+    def stream(self) -> Stream:
+        return self.opened(EASY)
+
+    @cached_property
+    def short(self) -> Stream:
+        return self.opened(SHORT)
+
+    @cached_property
+    def other(self) -> Stream:
+        """A stream that begins with other digits."""
+        return self.opened(EASY, replace(BENCHMARK.shuffled(), n_tasks=1))
+
+    @cached_property
+    def three(self) -> Stream:
+        """Three tasks, the fewest on which some options differ."""
+        return self.opened(replace(SHORT, steps=6), replace(BENCHMARK, n_tasks=3))
+
+    def opened(self, budget: Budget, benchmark: Benchmark = BENCHMARK) -> Stream:
+        return open_stream(benchmark, self.scenario, 0, device=self.device, budget=budget)
+
+    def made(self, stream: Stream, config: Any = None, seed: int = 0) -> Method:
+        return self.cls(stream.spec, self.config if config is None else config, self.device, seed)
+
+    def learn(self, method: Method, stream: Stream, tasks: Iterable[int]) -> Method:
+        """The tasks, as the runner has them learnt."""
+        for j in tasks:
+            task = stream.task(j, previous=method.rehearses)
+            random.seed(method.seed + j)
+            np.random.seed(method.seed + j)
+            method.begin(task)
+            method.learn(task)
+        return method
+
+    @torch.no_grad()
+    def answer(self, method: Method, x: Tensor, j: int) -> Tensor:
+        """Logits for inputs of task j, whose number is told in TIL only."""
+        return method.predict(x, j if self.scenario is TIL else None)
+
+    @cached_property
+    def run(self) -> Run:
+        """The shared run. Raises Broken."""
+        stream = self.stream
+        try:
+            with watched() as watch:
+                method = self.made(stream)
+        except Exception as error:
+            raise Broken(f"build raises {type(error).__name__}: {error}") from error
+        early = self._tried("predict before the first task", lambda: self.answer(method, stream.test(0).x, 0))
+        accuracies, answers, stored, updates, reported = [], [], [], [], []
+        saved = b""
+        for j in range(len(stream)):
+            task = stream.task(j, previous=method.rehearses)
+            counted: list[int] = []
+            handle = register_optimizer_step_post_hook(lambda *_, counted=counted: counted.append(1))
+            try:
+                with watched(watch):
+                    self._tried(f"learn, on task {j}", lambda task=task: (method.begin(task), method.learn(task)))
+            finally:
+                handle.remove()
+            updates.append(len(counted))
+            reported.append(method.curve[-1].step if method.curve else 0)
+            answers.append([self._tried("predict", lambda i=i: self._answers(method, stream, i)) for i in range(j + 1)])
+            accuracies.append(accuracy_of(answers[j][j], stream.test(j)))
+            stored.append(method.parameters_stored())
+            saved = saved or self._tried("state_dict after a task", lambda: packed(method))
+        return Run(method, early, accuracies, saved, answers, stored, updates, reported, watch)
+
+    def _answers(self, method: Method, stream: Stream, j: int) -> Tensor:
+        return self.answer(method, stream.test(j).x, j)
+
+    def _tried(self, what: str, action: Any) -> Any:
+        try:
+            return action()
+        except Exception as error:
+            raise Broken(f"{what} raises {type(error).__name__}: {error}") from error
+
+
+def packed(method: Method) -> bytes:
+    """The method's state as it is written into checkpoints."""
+    buffer = io.BytesIO()
+    torch.save(method.state_dict(), buffer)
+    return buffer.getvalue()
+
+
+def unpacked(saved: bytes) -> dict[str, Any]:
+    return torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two states, or parts of them, are the same to the last bit."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.shape == b.shape and torch.equal(a.cpu(), b.cpu())
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(equal, a, b))
+    return bool(a == b)
+
+
+def accuracy_of(logits: Tensor, samples: Samples) -> float:
+    if logits.dim() != 2 or len(logits) != len(samples):
+        return 0.0
+    return float((logits.argmax(1) == samples.labels).float().mean())

@@ -1,0 +1,67 @@
+"""Write the file that a new method starts from: it runs as it is, and says where your idea goes.
+
+python runners/new_method.py my_method
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from benchmarks.types import UserError
+from runners import command_line
+
+TEMPLATE = Path(__file__).with_name("new_method.txt")
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def new_method(
+    name: Annotated[str, typer.Argument(help="Name in tables and suites: lower case, digits, '_' and '-'.")],
+    into: Annotated[Path, typer.Option("--into", help="Folder of the new file.")] = Path("."),
+) -> None:
+    """Write NAME.py, a method that runs as it is."""
+    file = write(name, into)
+    console = Console()
+    reference = f"{file}:{class_name(name)}"
+    console.print(f"{file} is written; next:", soft_wrap=True, highlight=False)
+    for line in (
+        f"  python runners/check_method.py {reference}",
+        f"  python runners/compare.py --suite quick --method {reference}",
+    ):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def write(name: str, into: Path) -> Path:
+    """The new file. Raises UserError for a name that cannot be one, one that is taken, and a file that exists."""
+    from methods import registry
+
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+        raise UserError(f"{name!r}: a method's name is lower case letters, digits, '_' and '-', a letter first")
+    if name in registry.available():
+        raise UserError(f"{name!r} is the name of a method that is here already; choose another one")
+    file = into / f"{name.replace('-', '_')}.py"
+    if file.exists():
+        raise UserError(f"{file} exists; it is left as it is")
+    if not into.is_dir():
+        raise UserError(f"--into {into}: there is no such folder")
+    text = TEMPLATE.read_text(encoding="utf-8")
+    file.write_text(text.replace("my_method", name).replace("MyMethod", class_name(name)), encoding="utf-8")
+    return file
+
+
+def class_name(name: str) -> str:
+    """`my_method` -> `MyMethod`."""
+    return "".join(part.capitalize() for part in re.split("[_-]", name))
+
+
+if __name__ == "__main__":
+    command_line.main(app)
