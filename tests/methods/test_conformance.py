@@ -14,7 +14,7 @@ from runners.conformance.fields import unused
 
 SMALL = {"chunk": 500, "select_every": 4}
 """Settings that suit a network of 1,500 weights, where a method has them."""
-AVALANCHE = ("avalanche:EWC", "avalanche:Replay")
+AVALANCHE = ("avalanche:EWC", "avalanche:GEM")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

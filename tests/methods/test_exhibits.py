@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.types import CIL, DIL, TIL
 from methods.nets.exhibits import embeddings, mask_overlap
-from tests.methods.test_every_method import _equal, learn, made, opened
+from tests.methods.helpers import assert_equal, learn, made, opened
 
 
 def test_the_overlap_of_masks_by_hand():
@@ -36,7 +36,7 @@ def test_giving_exhibits_changes_no_state(name, scenario):
     learn(method, stream, [0])
     before = {key: _copy(value) for key, value in method.state_dict().items()}
     assert method.exhibits()
-    _equal(method.state_dict(), before)
+    assert_equal(method.state_dict(), before)
 
 
 def _copy(value):

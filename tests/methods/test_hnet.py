@@ -6,7 +6,7 @@ import torch
 from benchmarks.catalogue import find
 from benchmarks.types import CIL, DIL, TIL, UserError
 from methods.hnet import HNET
-from tests.methods.test_every_method import learn, opened
+from tests.methods.helpers import learn, opened
 
 
 def learnt(scenario, tasks=(0, 1), **options):

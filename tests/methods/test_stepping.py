@@ -13,7 +13,7 @@ from benchmarks.types import TIL
 from methods import registry, stepping
 from methods.base import Method
 from methods.nets import blockwise, fused, masks
-from tests.methods.test_every_method import CASES, answers, learn, made, opened
+from tests.methods.helpers import CASES, answers, learn, made, opened
 
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2", "bincount"}
 """Operations whose result the host needs, or whose result's shape."""
