@@ -21,10 +21,10 @@ RELATIVE, ABSOLUTE = 1e-3, 1e-4
 
 
 def _configuration(trial: Trial) -> Iterator[str]:
-    config_class: Any = trial.cls.Config
-    if not dataclasses.is_dataclass(config_class):
+    if not dataclasses.is_dataclass(trial.cls.Config):
         yield "Config is not a dataclass"
         return
+    config_class: Any = trial.cls.Config
     if not config_class.__dataclass_params__.frozen:
         yield "Config is not frozen: write @dataclass(frozen=True)"
     config = config_class()

@@ -49,7 +49,7 @@ def assert_equal(a, b) -> None:
     elif isinstance(a, dict):
         assert a.keys() == b.keys()
         for key in a:
-            assertassert_equal(a[key], b[key])
+            assert_equal(a[key], b[key])
     elif isinstance(a, list | tuple):
         for left, right in zip(a, b, strict=True):
             assert_equal(left, right)
