@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import resource
 import statistics
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import catalogue
-from benchmarks.types import Budget, Scenario
-from runners import cpu
+from benchmarks.types import DIL, Budget, Scenario, Task, UserError
+from runners import cpu, environment
 from runners.settings import configure
 
 if TYPE_CHECKING:
+    import torch
+
+    from benchmarks.stream import Stream
     from methods.base import Method
 
-WARM_UP = 3
+WARM_UP = {"cpu": 2, "cuda": 5}
+"""Steps before the timed ones; on CUDA they include the capture of a graph."""
+ROUNDS = 5
+"""Timed rounds of steps at most; the median round counts, since other processes disturb single ones."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,10 @@ class Order:
     n_tasks: int | None
     data: Path | None
     settings: dict[str, Any] = field(default_factory=dict)
+    seen: tuple[int, ...] = ()
+    """Numbers of tasks seen before the timed one; empty: 0, half and all but one of the benchmark's tasks."""
+    official: Path | None = None
+    """Checkout of the authors' HyperInterval; then its step is timed instead of ours."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,8 @@ class Timing:
     task: int
     phase: int
     seconds: float
+    cpu_seconds: float
+    """Processor time of all threads; on a busy machine it says more than `seconds`."""
 
 
 @dataclass(frozen=True)
@@ -59,45 +71,100 @@ class Result:
     output_weights: int
     peak_bytes: int
     """Peak memory beyond Python, torch and the data."""
-    versions: dict[str, str]
+    conditions: dict[str, Any]
+    """Versions, device, commit."""
 
 
 def measure(order: Order) -> Result:
     """Run one order in this process."""
     import torch
 
-    from benchmarks.stream import open_stream
+    cpu.prepare(order.threads)
+    device = torch.device(order.device)
+    stream = opened(order)
+    plain = plain_loop(stream, order)  # also loads what torch loads late, which is not the method's memory
     from methods import registry
 
-    cpu.prepare(order.threads)
+    cls = registry.load(order.method)
+    config = configure(order.method, cls.Config, order.settings)
+    if order.official:
+        from runners import official
+
+        before = _memory(device)
+        timings, weights = official.train(order, stream, config)
+    else:
+        before = _memory(device)
+        method = cls(stream.spec, config, order.device, 0)
+        timings, weights = _train(method, stream, order), _output_weights(method)
+    peak = _memory(device) - before
+    bandwidth = copy_bandwidth(device)
+    conditions = {**environment.of_driver(), **environment.of_worker(device)}
+    return Result(order, timings, plain, 28 * weights / bandwidth or None, bandwidth, weights, peak, conditions)
+
+
+class _Lengthened:
+    """A stream with more tasks than the benchmark has, for timing only: they begin again from the first."""
+
+    def __init__(self, stream: Stream, n_tasks: int) -> None:
+        self.stream, self.spec = stream, replace(stream.spec, n_tasks=n_tasks)
+
+    def __len__(self) -> int:
+        return self.spec.n_tasks
+
+    def task(self, j: int, previous: bool = False) -> Task:
+        task = self.stream.task(j % len(self.stream))
+        samples = {name: replace(getattr(task, name), task=j) for name in ("train", "validation")}
+        earlier = tuple(self.task(i) for i in range(j)) if previous else ()
+        return replace(task, index=j, previous=earlier, **samples)
+
+
+def opened(order: Order) -> Any:
+    """The order's stream, as long as `seen` asks for."""
+    from benchmarks.stream import open_stream
+
     benchmark = catalogue.find(order.benchmark)
     if order.n_tasks:
         benchmark = replace(benchmark, n_tasks=order.n_tasks)
     stream = open_stream(
         benchmark, order.scenario, 0, data_dir=order.data, device=order.device,
-        budget=Budget(benchmark.budget.batch_size, steps=WARM_UP + order.steps),
+        budget=Budget(benchmark.budget.batch_size, steps=100 + order.steps),
     )  # fmt: skip
-    plain = plain_loop(stream, order)  # also loads what torch loads late, which is not the method's memory
-    before = _memory(torch.device(order.device))
-    cls = registry.load(order.method)
-    config = configure(order.method, cls.Config, order.settings)
-    method = cls(stream.spec, config, order.device, 0)
-    timings = _train(method, stream, order)
-    peak = _memory(torch.device(order.device)) - before
-    bandwidth = copy_bandwidth(torch.device(order.device))
-    weight = _output_weight(method)
-    weights = weight.numel() if weight is not None else 0
-    floor = 7 * weights * weight.element_size() / bandwidth if weight is not None else None
-    versions = {"torch": torch.__version__, "python": sys.version.split()[0]}
-    return Result(order, timings, plain, floor, bandwidth, weights, peak, versions)
+    needed = max(order.seen, default=0) + 1
+    if needed <= len(stream):
+        return stream
+    if benchmark.kind is not catalogue.Kind.SPLIT or order.scenario not in ("til", DIL):
+        raise UserError(
+            f"{benchmark.name} has {len(stream)} tasks in {order.scenario}; only split benchmarks in til and dil can "
+            f"be lengthened to {needed} for timing"
+        )
+    return _Lengthened(stream, needed)
+
+
+def tasks_to_time(order: Order, n_tasks: int) -> tuple[int, ...]:
+    """Indices of the timed tasks."""
+    return order.seen or tuple(sorted({0, n_tasks // 2, n_tasks - 1}))
+
+
+def rounds(run: Callable[[int, int], None], order: Order, device: torch.device) -> tuple[float, float]:
+    """Seconds and processor seconds per step; run(first step, steps) trains. Median of rounds, after a warm-up."""
+    warm_up = WARM_UP[device.type]
+    run(0, warm_up)
+    number = max(1, min(ROUNDS, order.steps))
+    each = max(1, order.steps // number)
+    found: list[tuple[float, float]] = []
+    for i in range(number):
+        begun, cpu_begun = _now(device), time.process_time()
+        run(warm_up + i * each, each)
+        found.append(((_now(device) - begun) / each, (time.process_time() - cpu_begun) / each))
+    wall, processor = zip(*found, strict=True)
+    return statistics.median(wall), statistics.median(processor)
 
 
 def _train(method: Method, stream: Any, order: Order) -> tuple[Timing, ...]:
-    """Learn all tasks, timing `fit` at the first, the middle and the last; one step for the others."""
+    """Learn all tasks up to the last timed one; those between are learnt without a step."""
     from methods.base import adam
 
-    last = len(stream) - 1
-    measured = {0, len(stream) // 2, last}
+    measured = tasks_to_time(order, len(stream))
     found: list[Timing] = []
     fit = method.fit
 
@@ -105,23 +172,21 @@ def _train(method: Method, stream: Any, order: Order) -> tuple[Timing, ...]:
         first, wanted = options.pop("first_step", 0), options.pop("steps", None)
         for name in ("check_every", "on_check"):
             options.pop(name, None)
-        if wanted == 0:
+        if wanted == 0 or task.index not in measured:
             return
         lr = options.pop("lr", 1e-3)
         if not hasattr(optimizer, "step"):
             optimizer = adam(optimizer, lr)
-        if task.index not in measured:
-            fit(task, loss, optimizer, first_step=first, steps=1, **options)
-            return
-        fit(task, loss, optimizer, first_step=first, steps=WARM_UP, check_every=WARM_UP, **options)
-        begun = _now(method.device)
-        fit(task, loss, optimizer, first_step=first + WARM_UP, steps=order.steps, check_every=order.steps, **options)
-        seconds = (_now(method.device) - begun) / order.steps
+
+        def run(start: int, steps: int) -> None:
+            fit(task, loss, optimizer, first_step=first + start, steps=steps, check_every=steps, **options)
+
+        timing = rounds(run, order, method.device)
         phase = sum(1 for timing in found if timing.task == task.index)
-        found.append(Timing(task.index, phase, seconds))
+        found.append(Timing(task.index, phase, *timing))
 
     method.fit = timed_fit  # type: ignore[method-assign]
-    for j in range(len(stream)):
+    for j in range(measured[-1] + 1):
         task = stream.task(j, previous=method.rehearses)
         method.begin(task)
         method.learn(task)
@@ -168,12 +233,13 @@ def copy_bandwidth(device: Any) -> float:
     return 2 * source.numel() * source.element_size() / statistics.median(seconds[1:])
 
 
-def _output_weight(method: Method) -> Any:
+def _output_weights(method: Method) -> int:
+    """Scalars of the hypernetwork's output matrix; 0 for a method without one."""
     from methods.nets.fused import OutputLayer
 
     modules = getattr(method, "hypernetwork", None)
     found = [m.weight for m in modules.modules() if isinstance(m, OutputLayer)] if modules is not None else []
-    return found[0] if found else None
+    return found[0].numel() if found else 0
 
 
 def _now(device: Any) -> float:
@@ -194,23 +260,24 @@ def _memory(device: Any) -> int:
 
 def rows(result: Result) -> list[dict[str, Any]]:
     """The result as rows of the table and the CSV, one a timing."""
-    order = result.order
+    order, at = result.order, result.conditions
     first = {timing.phase: timing.seconds for timing in result.timings if timing.task == 0}
+    weights = 4 * result.output_weights
     return [
         {
-            "benchmark": order.benchmark, "scenario": str(order.scenario), "method": order.method,
+            "benchmark": order.benchmark, "scenario": str(order.scenario),
+            "method": order.method + (" (official)" if order.official else ""),
             "task": timing.task, "phase": timing.phase, "ms_per_step": round(1000 * timing.seconds, 3),
-            "steps_per_s": round(1 / timing.seconds, 1),
+            "cpu_ms_per_step": round(1000 * timing.cpu_seconds, 3), "steps_per_s": round(1 / timing.seconds, 1),
             "growth": round(timing.seconds / first[timing.phase], 2) if timing.phase in first else None,
             "over_floor": round(timing.seconds / result.floor, 2) if result.floor else None,
             "over_plain_loop": round(timing.seconds / result.plain, 2),
             "floor_ms": round(1000 * result.floor, 3) if result.floor else None,
-            "plain_ms": round(1000 * result.plain, 3),
-            "copy_GB_per_s": round(result.bandwidth / 1e9, 2),
+            "plain_ms": round(1000 * result.plain, 3), "copy_GB_per_s": round(result.bandwidth / 1e9, 2),
             "output_weights": result.output_weights, "peak_MiB": round(result.peak_bytes / 2**20, 1),
-            "peak_over_weights": round(result.peak_bytes / (4 * result.output_weights), 2)
-            if result.output_weights else None,
-            "device": order.device, "threads": order.threads, **result.versions,
+            "peak_over_weights": round(result.peak_bytes / weights, 2) if weights else None,
+            "device": at["device_name"], "threads": order.threads, "torch": at["torch"], "python": at["python"],
+            "commit": at["commit"] and at["commit"][:12] + ("+" if at["dirty"] else ""),
         }
         for timing in result.timings
     ]  # fmt: skip
