@@ -57,7 +57,10 @@ def _accuracies(study: Study, found: dict[str, Look], page: Page) -> Drawn:
         f"{page.words}: measured accuracy (full line) and certified accuracy (dashed) on each task after the last one; "
         "dotted: certified when the task was learnt. Mean over seeds."
     )
-    return Drawn(f"certified{page.stem}", caption, panels(study, page, found, draw, "accuracy (%)", "task"))
+    figure = panels(
+        study, page, found, draw, "accuracy (%)", "task", likely=lambda g, name: bool(_certified(study, g, name))
+    )
+    return Drawn(f"certified{page.stem}", caption, figure)
 
 
 def _widths(study: Study, found: dict[str, Look], page: Page) -> Drawn:
@@ -81,7 +84,10 @@ def _widths(study: Study, found: dict[str, Look], page: Page) -> Drawn:
         f"{page.words}: median width of the weight intervals (full line) and of the logit intervals (dashed) of each "
         "task after the last one; mean over seeds."
     )
-    figure = panels(study, page, found, draw, "interval width", "task", share_y=False, left=0.54, across=0.44)
+    figure = panels(
+        study, page, found, draw, "interval width", "task", share_y=False, left=0.54, across=0.44,
+        likely=lambda g, name: bool(_claimed(study, g, name)),
+    )  # fmt: skip
     return Drawn(f"widths{page.stem}", caption, figure)
 
 

@@ -110,17 +110,20 @@ def panels(
     share_y: bool = True,
     bars: bool = False,
     keyed: bool = True,
+    likely: Callable[[Group, str], bool] | None = None,
     height: float = PANEL_HEIGHT,
     left: float = 0.44,
     across: float | None = None,
 ) -> Figure:
     """The figure of one page: `draw` in every panel, labels at the edges, a legend of what was drawn if `keyed`.
 
-    share_y: within a row. height (of one panel), left (margin) and across (between panels) in inches.
+    share_y: within a row. likely: what will be drawn, for the room of the legend (default: what has results).
+    height (of one panel), left (margin) and across (between panels) in inches.
     """
     rows, columns = len(page.rows), len(page.rows[0])
     width = FULL_WIDTH if columns > 1 else COLUMN_WIDTH
-    expected = [name for name in study.labels if any(study.done(g, name) for g in page.groups)] if keyed else []
+    drawn = likely or (lambda group, name: bool(study.done(group, name)))
+    expected = [name for name in study.labels if any(drawn(g, name) for g in page.groups)] if keyed else []
     room = Margins(
         left=left + (0.13 if page.by_scenario else 0),
         top=0.2 + legend_height(expected, width),

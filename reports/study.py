@@ -19,6 +19,8 @@ from reports.metrics import Matrix, Measure, Metric
 SCENARIOS = {"til": "task-incremental", "dil": "domain-incremental", "cil": "class-incremental"}
 LOWER_BOUND, UPPER_BOUND = "finetune", "joint"
 """The reference points: plain training on each task in turn, and training on all tasks so far."""
+WORDS = {"mnist": "MNIST", "emnist": "EMNIST", "cifar": "CIFAR", "imagenet": "ImageNet", "fecam": "(FeCAM order)"}
+"""Of benchmarks' names, those not written with one capital."""
 METRICS: tuple[Metric, ...] = (*metrics.TABLE_METRICS, metrics.CERTIFIED, metrics.INFERENCE)
 
 
@@ -148,8 +150,9 @@ def study(records: Records) -> Study:
 def pretty(benchmark: str) -> str:
     """`split-mnist (steps=200)` -> `Split MNIST (steps=200)`."""
     name, bracket, rest = benchmark.partition(" (")
-    words = [word.upper() if word in {"mnist", "cifar", "emnist"} else word.capitalize() for word in name.split("-")]
-    return re.sub(r"([A-Z]{3,}) (\d+)$", r"\1-\2", " ".join(words)) + bracket + rest
+    words = " ".join(WORDS.get(word, word.capitalize()) for word in name.split("-"))
+    words = re.sub(r"([A-Z]{3,}) (\d+)(?= |$)", r"\1-\2", words).replace("Fashion MNIST", "FashionMNIST")
+    return re.sub(r"(\d+)x(\d+)", r"\1 × \2", words) + bracket + rest
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:

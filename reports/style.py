@@ -17,7 +17,8 @@ FULL_WIDTH = 7.0
 COLUMN_WIDTH = 3.35
 """Inches of one column."""
 # Okabe & Ito (2008), safe for the colour blind, without its yellow, which is lost on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7F3C00")
+# Dark and light take turns, so that neighbours differ in grey too.
+COLOURS = ("#0072B2", "#E69F00", "#7F3C00", "#56B4E9", "#D55E00", "#CC79A7", "#009E73")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)))
 HATCHES = ("", "/////", ".....", "xxxxx", "-----")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">", "h")

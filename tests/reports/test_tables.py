@@ -252,3 +252,6 @@ def test_letters_go_on_after_z() -> None:
 def test_titles() -> None:
     assert pretty("permuted-mnist-100") == "Permuted MNIST-100"
     assert pretty("split-mnist (steps=20)") == "Split MNIST (steps=20)"
+    assert pretty("split-fashion-mnist") == "Split FashionMNIST"
+    assert pretty("split-cifar-100-5x20-fecam") == "Split CIFAR-100 5 × 20 (FeCAM order)"
+    assert pretty("split-tiny-imagenet") == "Split Tiny ImageNet"
