@@ -97,6 +97,8 @@ class Suite(_Part):
     benchmarks: list[BenchmarkEntry] = Field(min_length=1)
     settings: list[Settings] = []
     variants: list[Variant] = []
+    tuned: Text | None = None
+    """File of `runners/tune.py`, relative to this one, whose values follow those of `settings`."""
     in_all: bool = True
     """Whether `all` holds this suite; False for one that answers a question of its own, with many rows."""
 
@@ -148,19 +150,27 @@ def find(names: Iterable[str]) -> list[Suite]:
 
 def read(path: Path) -> Suite:
     """Read and validate a suite file. Raises UserError with file, key, value and what is permitted."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"there is no suite file {path}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the suite file {path} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"the suite file {path} is not TOML: {error}") from error
+    data = read_toml(path, "suite file")
+    if isinstance(data.get("tuned"), str):
+        found = read_toml(path.parent / data["tuned"], "file of tuned values")
+        data["settings"] = [*data.get("settings", []), *found.get("settings", [])]
     try:
         return Suite(**{"name": path.stem, **data})
     except ValidationError as error:
         lines = [f"{path}: {_explain(details)}" for details in error.errors()]
         raise UserError("\n".join(dict.fromkeys(lines))) from error
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The contents of a TOML file. Raises UserError."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {what} {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the {what} {path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"the {what} {path} is not TOML: {error}") from error
 
 
 def _explain(details: Any) -> str:

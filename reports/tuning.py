@@ -1,0 +1,125 @@
+"""How hyperparameters were chosen: the trials of runners/tune.py, a panel for each method and parameter."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+from reports.panels import Drawn, Job
+from reports.study import Study, pretty
+from reports.style import FULL_WIDTH, Look, Margins, canvas, cut
+
+TRIALS = Path("tuning") / "trials.csv"
+"""Below the results folder; one line for each trial and parameter."""
+PANELS_IN_A_ROW = 4
+DECADES_FOR_LOG = 10.0
+"""A parameter whose largest value is so many times its smallest is drawn on a logarithmic axis."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A trial as one parameter sees it; accuracy in percent."""
+
+    state: str
+    accuracy: float
+    value: str
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """All trials of a method on a benchmark in a scenario."""
+
+    suite: str
+    benchmark: str
+    scenario: str
+    method: str
+    points: dict[str, list[Point]]
+
+    @property
+    def trials(self) -> int:
+        return max(len(points) for points in self.points.values())
+
+    @property
+    def best(self) -> float:
+        return max(p.accuracy for points in self.points.values() for p in points if p.state == "complete")
+
+
+def read(root: Path) -> list[Tuned]:
+    """What runners/tune.py left below a results folder; nothing where there is no whole table."""
+    try:
+        with (root / TRIALS).open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["accuracy"]]
+        key = ("suite", "benchmark", "scenario", "method")
+        found = []
+        for identity, group in groupby(rows, lambda row: tuple(row[name] for name in key)):
+            points: dict[str, list[Point]] = {}
+            for row in group:
+                point = Point(row["state"], 100 * float(row["accuracy"]), row["value"])
+                points.setdefault(row["parameter"], []).append(point)
+            if any(point.state == "complete" for some in points.values() for point in some):
+                found.append(Tuned(*identity, points))
+        return found
+    except (OSError, KeyError, ValueError):
+        return []
+
+
+def tuning(study: Study) -> Iterator[Job]:
+    """A figure for each method that was tuned."""
+    for tuned in read(study.source.root):
+        yield partial(_sensitivity, tuned=tuned)
+
+
+def _sensitivity(study: Study, found: dict[str, Look], tuned: Tuned) -> Drawn:
+    names = list(tuned.points)
+    columns = min(PANELS_IN_A_ROW, len(names))
+    rows = math.ceil(len(names) / columns)
+    colour = found[tuned.method].colour if tuned.method in found else "#0072B2"
+    figure = canvas(FULL_WIDTH, 1.5 * rows + 0.35)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for ax, name in zip(axes.flat, names, strict=False):
+        _panel(ax, tuned.points[name], colour)
+        ax.set_xlabel(cut(name))
+    for ax in axes.flat[len(names) :]:
+        ax.set_visible(False)
+    for row in axes:
+        row[0].set_ylabel("validation accuracy (%)")
+    Margins(left=0.5, right=0.1, bottom=0.4, top=0.15).apply(figure)
+    pruned = sum(point.state == "pruned" for point in tuned.points[names[0]])
+    caption = (
+        f"{tuned.method}, {pretty(tuned.benchmark)} {tuned.scenario.upper()}: accuracy on validation data in "
+        f"{tuned.trials} trials of runners/tune.py (suite {tuned.suite}; streams of seeds that no comparison uses). "
+        f"Crosses: {pruned} trials ended early, with their accuracy then. Star: the chosen values, {tuned.best:.1f} %."
+    )
+    stem = f"tuning-{tuned.benchmark}-{tuned.scenario}-{tuned.method}".replace(":", "-")
+    return Drawn(stem, caption, figure, appendix=True)
+
+
+def _panel(ax: object, points: Sequence[Point], colour: str) -> None:
+    from matplotlib.axes import Axes
+
+    assert isinstance(ax, Axes)
+    numbers = [_number(point.value) for point in points]
+    if all(number is not None for number in numbers):
+        places = [number for number in numbers if number is not None]
+        if min(places) > 0 and max(places) / min(places) >= DECADES_FOR_LOG:
+            ax.set_xscale("log")
+    else:
+        values = sorted({point.value for point in points})
+        places = [float(values.index(point.value)) for point in points]
+        ax.set_xticks(range(len(values)), [cut(value) for value in values])
+    best = max((i for i, p in enumerate(points) if p.state == "complete"), key=lambda i: points[i].accuracy)
+    for i, (place, point) in enumerate(zip(places, points, strict=True)):
+        marker, size = ("*", 60) if i == best else ("o", 14) if point.state == "complete" else ("x", 14)
+        ax.scatter([place], [point.accuracy], s=size, marker=marker, color=colour, alpha=1.0 if i == best else 0.7)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

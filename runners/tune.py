@@ -1,0 +1,212 @@
+"""Choose hyperparameters on validation data, with the same number of trials for every method.
+
+python runners/tune.py --suite quick --method ewc --method hyperinterval --trials 16
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from benchmarks.types import UserError
+from runners import command_line
+from runners.comparison import Options, build_cells, make_engine
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+COLUMNS = ("suite", "benchmark", "scenario", "method", "trial", "state", "accuracy", "seconds", "parameter", "value")
+
+
+@app.command()
+def tune(
+    suite: Annotated[str, typer.Option(metavar="NAME|FILE", help="Suite whose benchmarks and budgets are used.")],
+    method: Annotated[list[str], typer.Option(metavar="NAME|FILE.py:CLASS", help="Method to tune; may be repeated.")],
+    trials: Annotated[int, typer.Option(help="Trials for each method, benchmark and scenario.")] = 16,
+    benchmarks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these benchmarks.")] = None,
+    scenarios: Annotated[str | None, typer.Option(metavar="til,dil,cil", help="Only these scenarios.")] = None,
+    seeds: Annotated[int, typer.Option(help="Streams for each trial, from seeds that no comparison has.")] = 1,
+    budget_scale: Annotated[float, typer.Option(help="Multiply the training length of every trial.")] = 1.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Worker processes.")] = None,
+    engine: Annotated[str, typer.Option(help="local, ray or inline.")] = "local",
+    data: Annotated[Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets.")] = None,
+    results: Annotated[
+        Path, typer.Option(help="Results folder; what belongs to tuning lies in RESULTS/tuning.")
+    ] = Path("results"),
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", show_default="RESULTS/tuning/SUITE.toml", help="Chosen values.")
+    ] = None,
+) -> None:
+    """Tune methods. The same command goes on where it stopped; a suite takes the values by `tuned = "FILE.toml"`."""
+    if trials < 1 or seeds < 1:
+        raise UserError("--trials and --seeds must be at least 1")
+    files = tuple(name for name in method if ".py" in name)
+    options = Options(
+        suites=(suite,),
+        methods=tuple(name for name in method if name not in files),
+        foreign=files,
+        benchmarks=command_line.names(benchmarks),
+        scenarios=command_line.scenarios(scenarios),
+        seeds=1,
+        budget_scale=budget_scale,
+        device=device,
+        workers=workers,
+        engine=engine,
+        data=data,
+        results=results,
+        command=shlex.join(["python", "runners/tune.py", *sys.argv[1:]]),
+    )
+    with command_line.interruptible():
+        _tune(options, trials, seeds, out, Console())
+
+
+def _tune(options: Options, trials: int, seeds: int, out: Path | None, console: Console) -> None:
+    from runners import devices, environment, folder, tuning
+    from runners.cells import Conditions
+    from runners.display import Display
+
+    cells = [cell for cell in build_cells(options) if cell.scenario in _supported(cell)]
+    studies = [tuning.study_of(cell, seeds) for cell in cells]
+    if not studies:
+        raise UserError("nothing to tune: no method is defined in a scenario of this suite")
+    folder.probe(options.results)
+    place = (options.results / "tuning").resolve()
+    assigned = devices.for_workers(options.device, options.workers)
+    engine = make_engine(options, assigned)
+    driver_environment = environment.of_driver()
+    conditions = Conditions(
+        device=assigned[0],
+        data_dir=str(options.data.resolve()) if options.data else None,
+        command=options.command,
+        environment=driver_environment,
+    )
+    chosen: list[dict[str, Any]] = []
+    try:
+        for study in studies:
+            with Display(console) as display:
+                found = tuning.run(study, trials, place, conditions, engine, display)
+            _write_trials(place / "trials.csv", study, found)
+            chosen.append(_chosen(study, found, driver_environment.get("commit"), options.command))
+            _write_chosen(out or place / f"{study.cell.suite}.toml", chosen[-1])
+            console.print(_in_words(study, found), highlight=False, soft_wrap=True)
+    finally:
+        engine.close()
+    console.print(f"chosen values: {out or place / f'{studies[0].cell.suite}.toml'}", highlight=False, soft_wrap=True)
+
+
+def _supported(cell: Any) -> Sequence[str]:
+    from methods import registry
+
+    cls: Any = registry.load(cell.reference)
+    return tuple(cls.supports)
+
+
+def _in_words(study: Any, trials: Sequence[Any]) -> str:
+    from runners import tuning
+
+    best = tuning.best(trials)
+    values = ", ".join(f"{key} = {_short(value)}" for key, value in best.values.items())
+    first = "" if trials[0].accuracy is None else f" (the suite's own values: {100 * trials[0].accuracy:.2f} %)"
+    ended = sum(trial.state == "pruned" for trial in trials)
+    cell = study.cell
+    return (
+        f"{cell.label}, {cell.benchmark} {cell.scenario}: {len(trials)} trials, {ended} ended early; best on validation "
+        f"{100 * (best.accuracy or 0):.2f} %{first}: {values}"
+    )
+
+
+def _chosen(study: Any, trials: Sequence[Any], commit: str | None, command: str) -> dict[str, Any]:
+    from runners import tuning
+
+    best, cell = tuning.best(trials), study.cell
+    return {
+        "method": cell.label,
+        "benchmark": cell.benchmark,
+        "scenario": str(cell.scenario),
+        "source": f"tuned on validation data: {len(trials)} trials, runners/tune.py",
+        "values": best.values,
+        "provenance": {
+            "accuracy": best.accuracy,
+            "accuracy_before": trials[0].accuracy or 0.0,
+            "trials": len(trials),
+            "complete": sum(trial.state == "complete" for trial in trials),
+            "pruned": sum(trial.state == "pruned" for trial in trials),
+            "failed": sum(trial.state == "failed" for trial in trials),
+            "seeds": [tuning.FIRST_SEED + k for k in range(study.seeds)],
+            "train_seconds": round(sum(trial.seconds for trial in trials), 1),
+            "study": study.name,
+            "command": command,
+            "commit": commit or "",
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    }
+
+
+def _write_chosen(file: Path, entry: dict[str, Any]) -> None:
+    """Put the values into the file, in place of earlier ones of the same method, benchmark and scenario."""
+    from runners.folder import share
+    from runners.suite import read_toml
+
+    identity = ("method", "benchmark", "scenario")
+    old = read_toml(file, "file of tuned values") if file.is_file() else {}
+    entries = [
+        {**part, "provenance": why}
+        for part, why in zip(old.get("settings", []), old.get("provenance", []), strict=True)
+        if any(part.get(key) != entry[key] for key in identity)
+    ]
+    parts = ['# Values chosen by runners/tune.py on validation data; a suite takes them by: tuned = "this file"']
+    for each in sorted([*entries, entry], key=lambda e: tuple(str(e[key]) for key in identity)):
+        plain = {key: value for key, value in each.items() if key not in ("values", "provenance")}
+        parts += ["\n[[settings]]", *(f"{key} = {_toml(value)}" for key, value in plain.items())]
+        inner = ", ".join(f"{key} = {_toml(value)}" for key, value in each["values"].items())
+        parts.append(f"values = {{ {inner} }}")
+        parts += ["[[provenance]]", *(f"{key} = {_toml(value)}" for key, value in each["provenance"].items())]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    share(file, ("\n".join(parts) + "\n").encode())
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _write_trials(file: Path, study: Any, trials: Sequence[Any]) -> None:
+    """All trials as a table, one line for each parameter; lines of the same study are replaced."""
+    from runners.folder import share
+
+    cell = study.cell
+    identity = [cell.suite, cell.benchmark, str(cell.scenario), cell.label]
+    rows = list(csv.reader(file.read_text(encoding="utf-8").splitlines()))[1:] if file.is_file() else []
+    rows = [row for row in rows if row[:4] != identity]
+    for trial in trials:
+        accuracy = "" if trial.accuracy is None else repr(trial.accuracy)
+        for key, value in trial.values.items():
+            rows.append([*identity, str(trial.number), trial.state, accuracy, f"{trial.seconds:.2f}", key, str(value)])
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(rows)
+    share(file, buffer.getvalue().encode())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    command_line.main(app)

@@ -1,0 +1,261 @@
+"""Choosing hyperparameters: studies of trials on validation data, on streams that no comparison uses.
+
+A trial is one cell for each tuning seed, judged on validation samples; the stream it runs on holds no test data
+(`benchmarks.stream.TuningStream`). The seeds begin at FIRST_SEED, far from those of comparisons. Trials are asked for
+in rounds of ROUND, whatever the number of workers, so that the same call gives the same trials on any machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.types import UserError, derived_seed
+from methods.search import Even, Log, OneOf, Range, space
+from runners import driver, settings
+from runners.cells import Cell, Conditions
+from runners.engine import Engine
+from runners.records import Status
+
+if TYPE_CHECKING:
+    import optuna
+
+FIRST_SEED = 1_000_000
+"""Seeds of tuning; comparisons count from 0."""
+ROUND = 4
+FIRST_PART = 0.4
+"""Share of the tasks after which hopeless trials end."""
+KEPT = 60.0
+"""Percent of the trials so far that a trial must be among to go on."""
+SPARED = 4
+"""Trials that all run to their end, before any is ended early."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Hyperparameters of one method on one benchmark in one scenario."""
+
+    cell: Cell
+    """The comparison's cell of seed 0, with the values that the suite has now."""
+    ranges: dict[str, Range]
+    seeds: int
+
+    @property
+    def name(self) -> str:
+        """Begins anew when the method's code, the budget or the suite's other values change."""
+        cell = self.cell
+        return "/".join((cell.suite, cell.benchmark, cell.scenario, cell.label, f"{self.seeds} seeds", cell.key[:12]))
+
+    def cells(self, values: dict[str, Any]) -> list[Cell]:
+        """The cells of a trial. Raises UserError for values that the method refuses."""
+        from methods import registry
+
+        cls: Any = registry.load(self.cell.reference)
+        config = settings.configure(self.cell.method, cls.Config, {**self.cell.config, **values}, "trial")
+        changed = replace(self.cell, config=settings.as_json(config), judged_on="validation", chosen={})
+        return [replace(changed, seed=FIRST_SEED + k) for k in range(self.seeds)]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial, finished: `accuracy` on validation data, a fraction; None where it could not be run."""
+
+    number: int
+    state: str
+    accuracy: float | None
+    values: dict[str, Any]
+    seconds: float
+
+
+def study_of(cell: Cell, seeds: int) -> Study:
+    """The study for a cell of a comparison. Raises UserError where its method has nothing to search."""
+    from methods import registry
+
+    cls: Any = registry.load(cell.reference)
+    return Study(cell, space(cell.label, cls.Config), seeds)
+
+
+def run(
+    study: Study, trials: int, folder: Path, conditions: Conditions, engine: Engine, watcher: driver.Watcher
+) -> list[Trial]:
+    """Run the study up to `trials` trials, from wherever an earlier call left it; every trial there is.
+
+    The first trial has the values that the suite has now, so that what is chosen is never worse on validation.
+    """
+    kept = _open(study, folder)
+    _take_up_again(kept)
+    while (done := len(_ended(kept))) < trials:
+        kept = _open(study, folder, derived_seed(study.name, done))
+        if not kept.trials:
+            kept.enqueue_trial(_present(study))
+        asked = [kept.ask(_distributions(study.ranges)) for _ in range(min(ROUND, trials - done))]
+        _run_round(study, kept, asked, folder / "cells", conditions, engine, watcher)
+    return [_trial(study, trial) for trial in _ended(kept)[:trials]]
+
+
+def best(trials: Sequence[Trial]) -> Trial:
+    """The trial with the highest accuracy, the earliest of equals. Raises UserError where none ended well."""
+    complete = [trial for trial in trials if trial.state == "complete" and trial.accuracy is not None]
+    if not complete:
+        raise UserError("no trial of this study ran to its end; see the records of its cells")
+    return max(complete, key=lambda trial: (trial.accuracy, -trial.number))
+
+
+def _run_round(
+    study: Study,
+    kept: optuna.Study,
+    asked: Sequence[optuna.trial.Trial],
+    results: Path,
+    conditions: Conditions,
+    engine: Engine,
+    watcher: driver.Watcher,
+) -> None:
+    """All trials up to the first look, then those that are not hopeless to their end."""
+    from optuna.trial import TrialState
+
+    cells = {trial: _cells(study, trial) for trial in asked}
+    tasks = study.cell.n_tasks
+    first = max(1, round(FIRST_PART * tasks))
+    alive = [trial for trial in asked if cells[trial]]
+    for stop in ([first] if first < tasks else []) + [None]:
+        jobs = [cell for trial in alive for cell in cells[trial]]
+        outcomes = driver.run_grid(jobs, results, replace(conditions, stop_after=stop), engine, watcher)
+        by_key = {outcome.cell.key: outcome for outcome in outcomes}
+        for trial in list(alive):
+            own = [by_key[cell.key] for cell in cells[trial]]
+            values = [_accuracy(outcome) for outcome in own]
+            trial.set_user_attr("seconds", sum(_seconds(outcome.folder) for outcome in own))
+            skipped = next((outcome for outcome in own if outcome.status is Status.SKIPPED), None)
+            if skipped is not None:
+                raise UserError(f"{study.name}: nothing to tune here: {skipped.reason}")
+            if any(value is None for value in values):
+                reason = next(outcome.reason for outcome, value in zip(own, values, strict=True) if value is None)
+                trial.set_user_attr("reason", reason)
+                kept.tell(trial, state=TrialState.FAIL)
+                alive.remove(trial)
+                continue
+            accuracy = mean(value for value in values if value is not None)
+            if stop is None:
+                kept.tell(trial, accuracy)
+                continue
+            trial.report(accuracy, stop)
+            if trial.should_prune():
+                kept.tell(trial, state=TrialState.PRUNED)
+                alive.remove(trial)
+    for trial in asked:
+        if not cells[trial]:
+            kept.tell(trial, state=TrialState.FAIL)
+
+
+def _cells(study: Study, trial: optuna.trial.Trial) -> list[Cell]:
+    """The cells of a trial; none where the method refuses the values."""
+    try:
+        return study.cells(_values(study.ranges, trial.params))
+    except UserError as error:
+        trial.set_user_attr("reason", str(error))
+        return []
+
+
+def _accuracy(outcome: driver.Outcome) -> float | None:
+    """Mean validation accuracy over the tasks learnt, 0 where training diverged, None where the cell failed."""
+    if outcome.status is Status.DIVERGED:
+        return 0.0
+    if outcome.status not in (Status.DONE, Status.RUNNING):
+        return None
+    rows = list(csv.reader((outcome.folder / "accuracy.csv").read_text(encoding="utf-8").splitlines()))[1:]
+    learnt = [[float(text) for text in row[1 : int(row[0]) + 1]] for row in rows if int(row[0]) and row[1]]
+    return mean(learnt[-1])
+
+
+def _seconds(folder: Path) -> float:
+    from runners.folder import CellFolder
+
+    record = CellFolder(folder).read()
+    return sum(record.seconds["train"]) if record is not None else 0.0
+
+
+# -- Optuna --------------------------------------------------------------------------------------------
+
+
+def _open(study: Study, folder: Path, seed: int = 0) -> optuna.Study:
+    """The study in folder/studies.db, made where it is not there yet."""
+    import optuna
+
+    folder.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # constant_liar is called experimental
+        return optuna.create_study(
+            storage=f"sqlite:///{folder / 'studies.db'}",
+            study_name=study.name,
+            load_if_exists=True,
+            direction="maximize",
+            sampler=optuna.samplers.TPESampler(seed=seed % 2**32, constant_liar=True, n_startup_trials=8),
+            pruner=optuna.pruners.PercentilePruner(KEPT, n_startup_trials=SPARED),
+        )
+
+
+def _take_up_again(kept: optuna.Study) -> None:
+    """Trials that an interrupted call left unfinished are asked for again; their cells go on from checkpoints."""
+    from optuna.trial import TrialState
+
+    for trial in kept.get_trials(states=[TrialState.RUNNING]):
+        kept.tell(trial.number, state=TrialState.FAIL)
+        kept.enqueue_trial(trial.params, user_attrs={"again": trial.number})
+
+
+def _ended(kept: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Trials that count: ended, and not taken up again under another number."""
+    from optuna.trial import TrialState
+
+    again = {trial.user_attrs.get("again") for trial in kept.trials}
+    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    return [trial for trial in kept.trials if trial.state in ended and trial.number not in again]
+
+
+def _distributions(ranges: dict[str, Range]) -> dict[str, Any]:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    found: dict[str, Any] = {}
+    for name, wanted in ranges.items():
+        if isinstance(wanted, OneOf):
+            found[name] = CategoricalDistribution([str(value) for value in wanted.values])
+        else:
+            found[name] = FloatDistribution(wanted.low, wanted.high, log=isinstance(wanted, Log))
+    return found
+
+
+def _values(ranges: dict[str, Range], drawn: dict[str, Any]) -> dict[str, Any]:
+    """What Optuna drew as values of the Config."""
+    found: dict[str, Any] = {}
+    for name, value in drawn.items():
+        wanted = ranges[name]
+        found[name] = {str(v): v for v in wanted.values}[value] if isinstance(wanted, OneOf) else float(value)
+    return found
+
+
+def _present(study: Study) -> dict[str, Any]:
+    """The suite's own values, as far as the ranges hold them."""
+    found: dict[str, Any] = {}
+    for name, wanted in study.ranges.items():
+        value = study.cell.config[name]
+        if isinstance(wanted, OneOf):
+            found |= {name: str(value)} if value in wanted.values else {}
+        elif isinstance(wanted, Log | Even) and isinstance(value, int | float) and wanted.low <= value <= wanted.high:
+            found[name] = float(value)
+    return found
+
+
+def _trial(study: Study, trial: optuna.trial.FrozenTrial) -> Trial:
+    return Trial(
+        trial.number,
+        trial.state.name.lower().replace("fail", "failed"),
+        trial.value if trial.value is not None else next(iter(trial.intermediate_values.values()), None),
+        _values(study.ranges, trial.params),
+        float(trial.user_attrs.get("seconds", 0.0)),
+    )
