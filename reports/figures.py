@@ -17,6 +17,7 @@ from reports.panels import THIN, Drawn, Job, Page, any_done, pages, panels, task
 from reports.study import Group, Study
 from reports.style import Look, cut
 from reports.trade_offs import loss_curves, trade_offs
+from reports.tuning import tuning
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,6 +41,7 @@ def plan(study: Study) -> list[Job]:
         *guarantee_figures(study),
         *heat_maps(study),
         *exhibits(study),
+        *tuning(study),
         *(partial(loss_curves, page=page) for page in done),
     ]
 

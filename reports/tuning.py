@@ -56,13 +56,13 @@ def read(root: Path) -> list[Tuned]:
             rows = [row for row in csv.DictReader(file) if row["accuracy"]]
         key = ("suite", "benchmark", "scenario", "method")
         found = []
-        for identity, group in groupby(rows, lambda row: tuple(row[name] for name in key)):
+        for (suite, benchmark, scenario, method), group in groupby(rows, lambda row: [row[name] for name in key]):
             points: dict[str, list[Point]] = {}
             for row in group:
                 point = Point(row["state"], 100 * float(row["accuracy"]), row["value"])
                 points.setdefault(row["parameter"], []).append(point)
             if any(point.state == "complete" for some in points.values() for point in some):
-                found.append(Tuned(*identity, points))
+                found.append(Tuned(suite, benchmark, scenario, method, points))
         return found
     except (OSError, KeyError, ValueError):
         return []
@@ -79,8 +79,9 @@ def _sensitivity(study: Study, found: dict[str, Look], tuned: Tuned) -> Drawn:
     columns = min(PANELS_IN_A_ROW, len(names))
     rows = math.ceil(len(names) / columns)
     colour = found[tuned.method].colour if tuned.method in found else "#0072B2"
-    figure = canvas(FULL_WIDTH, 1.5 * rows + 0.35)
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    room = Margins(left=0.5, bottom=0.4)
+    height = room.top + room.bottom + rows * 1.1 + (rows - 1) * room.down
+    figure, axes = canvas(FULL_WIDTH, height, rows, columns, room, sharey=True)
     for ax, name in zip(axes.flat, names, strict=False):
         _panel(ax, tuned.points[name], colour)
         ax.set_xlabel(cut(name))
@@ -88,7 +89,6 @@ def _sensitivity(study: Study, found: dict[str, Look], tuned: Tuned) -> Drawn:
         ax.set_visible(False)
     for row in axes:
         row[0].set_ylabel("validation accuracy (%)")
-    Margins(left=0.5, right=0.1, bottom=0.4, top=0.15).apply(figure)
     pruned = sum(point.state == "pruned" for point in tuned.points[names[0]])
     caption = (
         f"{tuned.method}, {pretty(tuned.benchmark)} {tuned.scenario.upper()}: accuracy on validation data in "
@@ -108,6 +108,7 @@ def _panel(ax: object, points: Sequence[Point], colour: str) -> None:
         places = [number for number in numbers if number is not None]
         if min(places) > 0 and max(places) / min(places) >= DECADES_FOR_LOG:
             ax.set_xscale("log")
+            ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     else:
         values = sorted({point.value for point in points})
         places = [float(values.index(point.value)) for point in points]

@@ -42,9 +42,7 @@ def tune(
     workers: Annotated[int | None, typer.Option(metavar="N", help="Worker processes.")] = None,
     engine: Annotated[str, typer.Option(help="local, ray or inline.")] = "local",
     data: Annotated[Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets.")] = None,
-    results: Annotated[
-        Path, typer.Option(help="Results folder; what belongs to tuning lies in RESULTS/tuning.")
-    ] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Results folder; tuning keeps to RESULTS/tuning.")] = Path("results"),
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", show_default="RESULTS/tuning/SUITE.toml", help="Chosen values.")
     ] = None,
@@ -122,8 +120,8 @@ def _in_words(study: Any, trials: Sequence[Any]) -> str:
     ended = sum(trial.state == "pruned" for trial in trials)
     cell = study.cell
     return (
-        f"{cell.label}, {cell.benchmark} {cell.scenario}: {len(trials)} trials, {ended} ended early; best on validation "
-        f"{100 * (best.accuracy or 0):.2f} %{first}: {values}"
+        f"{cell.label}, {cell.benchmark} {cell.scenario}: {len(trials)} trials, {ended} ended early; best on "
+        f"validation {100 * (best.accuracy or 0):.2f} %{first}: {values}"
     )
 
 

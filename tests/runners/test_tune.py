@@ -1,0 +1,120 @@
+"""Tuning: on validation data of other streams, resumable, the same trials for everyone, and back into a suite."""
+
+import csv
+import sqlite3
+import tomllib
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks import data
+from reports.tuning import read
+from runners import suite, tune, tuning
+from runners.cells import Conditions
+from runners.engine import InlineEngine
+from tests.runners.helpers import cells
+
+RUN = CliRunner()
+
+
+class Silent:
+    def planned(self, jobs, outcomes) -> None: ...
+
+    def heard(self, job, event) -> None: ...
+
+
+def tuned(results: Path, *arguments: str, trials: int = 5):
+    common = [
+        "--suite",
+        "quick",
+        "--budget-scale",
+        "0.02",
+        "--scenarios",
+        "til",
+        "--engine",
+        "inline",
+        "--device",
+        "cpu",
+    ]
+    options = [*common, "--trials", str(trials), "--results", str(results)]
+    done = RUN.invoke(tune.app, [*options, *arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def trials_of(results: Path) -> list[dict[str, str]]:
+    with (results / "tuning" / "trials.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_study_ends_in_values_that_a_suite_takes(tmp_path: Path) -> None:
+    output = tuned(tmp_path, "--method", "ewc", "--method", "finetune")
+    assert "5 trials" in output and "best on validation" in output
+    chosen = tomllib.loads((tmp_path / "tuning" / "quick.toml").read_text())
+    assert [entry["method"] for entry in chosen["settings"]] == ["ewc", "finetune"]
+    assert {entry["trials"] for entry in chosen["provenance"]} == {5}
+    assert all(min(entry["seeds"]) >= tuning.FIRST_SEED for entry in chosen["provenance"])
+    assert all(entry["accuracy"] >= entry["accuracy_before"] for entry in chosen["provenance"])
+    rows = trials_of(tmp_path)
+    assert {row["parameter"] for row in rows if row["method"] == "ewc"} == {"lr", "strength"}
+    first = {row["parameter"]: float(row["value"]) for row in rows if row["method"] == "ewc" and row["trial"] == "0"}
+    assert first == {"lr": 1e-3, "strength": 1e4}  # the suite's own values come first
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'description = "tuned"\nmethods = ["ewc"]\ntuned = "tuning/quick.toml"\n[[benchmarks]]\nname = "split-digits"\n'
+    )
+    settings = suite.read(file).settings
+    assert settings[0].values == chosen["settings"][0]["values"] and "5 trials" in str(settings[0].source)
+    assert [found.method for found in read(tmp_path)] == ["ewc", "finetune"]
+
+
+def test_the_same_call_gives_the_same_trials_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """A call that was killed in a trial, repeated, ends in the trials of one that was not."""
+    tuned(tmp_path / "whole", "--method", "finetune", trials=6)
+    tuned(tmp_path / "parts", "--method", "finetune", trials=4)
+    with sqlite3.connect(tmp_path / "parts" / "tuning" / "studies.db") as database:
+        before = database.execute("select count(*) from trials").fetchone()[0]
+    output = tuned(tmp_path / "parts", "--method", "finetune", trials=6)
+    assert before == 4 and "6 trials" in output
+
+    def values(results: Path) -> list[tuple[str, str]]:
+        return [(row["trial"], row["value"]) for row in trials_of(results)]
+
+    assert values(tmp_path / "whole") == values(tmp_path / "parts")
+
+
+def test_a_trial_that_was_killed_is_taken_up_again(tmp_path: Path) -> None:
+    (cell,) = cells("finetune", steps=6)
+    study = tuning.study_of(cell, 1)
+    kept = tuning._open(study, tmp_path)
+    kept.ask(tuning._distributions(study.ranges))  # and nobody ever tells what became of it
+    found = tuning.run(study, 2, tmp_path, Conditions(), InlineEngine(1), Silent())
+    assert len(found) == 2 and all(trial.state != "failed" for trial in found)
+
+
+def test_tuning_cannot_reach_test_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every test label wrong and every test picture black, the trials and the chosen values are the same."""
+    tuned(tmp_path / "plain", "--method", "finetune", trials=3)
+    whole = data.load("digits")
+    from dataclasses import replace
+
+    ruined = replace(whole, test_images=whole.test_images * 0, test_labels=(whole.test_labels + 1) % 10)
+    monkeypatch.setattr("benchmarks.stream.load", lambda *_args, **_options: ruined)
+    tuned(tmp_path / "ruined", "--method", "finetune", trials=3)
+    columns = ("trial", "state", "accuracy", "parameter", "value")
+    plain, again = (
+        [[row[name] for name in columns] for row in trials_of(tmp_path / kind)] for kind in ("plain", "ruined")
+    )
+    assert plain == again
+
+
+def test_values_that_a_method_refuses_and_hopeless_trials_end_early() -> None:
+    (cell,) = cells("finetune", steps=6)
+    study = tuning.study_of(cell, 2)
+    seeds = [each.seed for each in study.cells({"lr": 0.5})]
+    assert seeds == [tuning.FIRST_SEED, tuning.FIRST_SEED + 1]
+    assert all(each.judged_on == "validation" and each.config["lr"] == 0.5 for each in study.cells({"lr": 0.5}))
+    pruned = tuning.Trial(0, "pruned", 0.9, {}, 1.0)
+    complete = tuning.Trial(1, "complete", 0.8, {}, 1.0)
+    assert tuning.best([pruned, complete]) is complete
