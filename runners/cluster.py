@@ -30,6 +30,8 @@ CRASHES = 1
 """How often a cell whose process died is; a second death is the cell's own doing."""
 WRITERS = 4
 SECONDS_BETWEEN_COUNTS = 5.0
+SECONDS_TO_WRITE = 0.03
+"""How often to look whether records under way to the disk are there."""
 PROGRESS_A_SECOND = 100
 """Events of progress that the driver takes in a second from all cells together, about."""
 SHARED_FILES = ("samples.png",)
@@ -147,7 +149,9 @@ class RayEngine:
             return
         self.counted = now
         fit = fitting(self.need, self._nodes())
-        self.slots = self.workers or max(1, fit + 2 + fit // 8)
+        self.slots = max(1, fit + 2 + fit // 8)
+        if self.workers is not None and self.address != LOCAL:  # a local Ray has no more CPUs than that
+            self.slots = min(self.slots, self.workers)
 
     # -- cells -----------------------------------------------------------------------------------
 
@@ -170,11 +174,12 @@ class RayEngine:
                 checkpoint,
                 damaged=checkpoint is None and folder.has_checkpoint(),
                 shared=frozenset(name for name in SHARED_FILES if folder.has_shared(name)),
+                announce=self.cell_timeout is not None,
                 seconds_between_progress=max(0.5, self.slots / PROGRESS_A_SECOND),
             )
             device = "cuda:0" if self.device == "cuda" else self.device  # Ray shows a task its own GPUs only
             sent = replace(job, conditions=replace(job.conditions, device=device, threads=self.threads))
-            generator = self.begin_cell.remote(shipping.readdressed(sent, self.there).to_json(), handed)
+            generator = self.begin_cell.remote(shipping.readdressed(sent, self.there), handed)
             self.active[generator] = _Active(index, folder, generator, held.pop_all())
         except StorageError as error:
             emit(Event(Kind.STORAGE, job=index, reason=str(error)))
@@ -185,13 +190,13 @@ class RayEngine:
         idle = [active.generator for active in self.active.values() if active.writing is None]
         busy = len(idle) < len(self.active)
         if idle:
-            ready, rest = self.ray.wait(idle, num_returns=1, timeout=0.005 if busy else 0.5)
+            ready, rest = self.ray.wait(idle, num_returns=1, timeout=SECONDS_TO_WRITE if busy else 0.5)
             if ready and rest:
                 ready += self.ray.wait(rest, num_returns=len(rest), timeout=0)[0]
             for generator in ready:
                 self._receive(self.active[generator], jobs, waiting, emit)
         elif busy:
-            time.sleep(0.001)
+            time.sleep(SECONDS_TO_WRITE / 10)
         for active in list(self.active.values()):
             writing = active.writing
             if writing is None or not writing.done():

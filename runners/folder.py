@@ -85,21 +85,24 @@ class CellFolder:
         self.write_files(record, measured.tables() if measured else {})
 
     def write_files(self, record: Record, tables: Mapping[str, str]) -> None:
-        """Write the tables, then cell.json, each under a temporary name and renamed.
+        """Write a record and its tables; see `write_texts`."""
+        self.write_texts(record.to_json(), record.status, record.traceback, tables)
+
+    def write_texts(self, text: str, status: Status, trace: str | None, tables: Mapping[str, str]) -> None:
+        """Write the tables, then cell.json with `text`, each under a temporary name and renamed.
 
         cell.json comes last: a reader who sees `done` sees the tables that belong to it. The
-        checkpoint of a finished cell is removed.
+        checkpoint of a finished cell is removed. `trace` is what traceback.txt shall hold.
         """
         with _storage(self.path):
-            for name, text in tables.items():
-                write_atomically(self.path / name, text.encode())
-            if record.traceback:
-                write_atomically(self.path / TRACEBACK, record.traceback.encode(), durable=False)
+            for name, table in tables.items():
+                write_atomically(self.path / name, table.encode())
+            if trace:
+                write_atomically(self.path / TRACEBACK, trace.encode(), durable=False)
             else:
                 (self.path / TRACEBACK).unlink(missing_ok=True)
-            unfinished = record.status is Status.RUNNING
-            write_atomically(self.path / RECORD, record.to_json().encode(), durable=not unfinished)
-            if record.status.finished:
+            write_atomically(self.path / RECORD, text.encode(), durable=status is not Status.RUNNING)
+            if status.finished:
                 (self.path / CHECKPOINT).unlink(missing_ok=True)
 
     def set_aside(self) -> Path:

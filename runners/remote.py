@@ -5,15 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from runners import cpu, shipping
 from runners.cells import Job
 from runners.events import Event, Throttle
 from runners.folder import CellFolder
-from runners.records import Measurements, Record
+from runners.records import Measurements, Record, Status
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,8 @@ class Handed:
     """Whether there is a checkpoint that cannot be used."""
     shared: frozenset[str] = frozenset()
     """Files that lie beside the records of the benchmark."""
+    announce: bool = False
+    """Whether to say at once that the cell begins, which starts its time limit."""
     seconds_between_progress: float = 1.0
 
 
@@ -33,10 +34,13 @@ class Written:
     """A record and its tables, to be written in the cell's folder."""
 
     record: str
-    tables: dict[str, str] = field(default_factory=dict)
+    """The content of cell.json."""
+    status: Status
+    traceback: str | None
+    tables: dict[str, str]
 
     def put(self, folder: CellFolder) -> None:
-        folder.write_files(Record.from_json(self.record), self.tables)
+        folder.write_texts(self.record, self.status, self.traceback, self.tables)
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ class _Away:
         self.path, self.handed, self.outbox = path, handed, outbox
 
     def write(self, record: Record, measured: Measurements | None = None) -> None:
-        self.outbox.put(Written(record.to_json(), measured.tables() if measured else {}))
+        tables = measured.tables() if measured else {}
+        self.outbox.put(Written(record.to_json(), record.status, record.traceback, tables))
 
     def write_checkpoint(self, payload: bytes) -> None:
         self.outbox.put(Saved(payload))
@@ -89,14 +94,15 @@ class _Away:
         self.outbox.put(Shared(name, content))
 
 
-def tell(job: dict[str, Any], handed: Handed) -> Iterator[list[Message]]:
-    """Run a cell; yields what it has to say, in order, as soon as it is said; first an empty list.
+def tell(job: Job, handed: Handed) -> Iterator[list[Message]]:
+    """Run a cell; yields what it has to say, in order, as soon as it is said.
 
     The cell runs in a thread of its own, so that this generator is free to hand over its messages.
     """
     outbox: _Outbox = queue.SimpleQueue()
-    thread = threading.Thread(target=_run, args=(Job.from_json(job), handed, outbox), daemon=True)
-    yield []
+    thread = threading.Thread(target=_run, args=(job, handed, outbox), daemon=True)
+    if handed.announce:
+        yield []
     thread.start()
     while True:
         batch = [outbox.get()]

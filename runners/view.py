@@ -26,7 +26,10 @@ FAILURES_SHOWN, ROWS_SHOWN = 3, 24
 def view(
     snapshot: Snapshot, note: str = "", rows: int = ROWS_SHOWN, failures: int = FAILURES_SHOWN, waiting: bool = False
 ) -> RenderableType:
-    """Counts, a line for each cell under way, the latest failures and, if asked for, what waits."""
+    """Counts, a line for each cell under way, the latest failures and, if asked for, what waits.
+
+    What waits, and the folders of failures, are for who looks once; a live view is read from a distance.
+    """
     parts: list[RenderableType] = [_bar(snapshot), _counts(snapshot, note)]
     here = [row for row in snapshot.running if not row.elsewhere]
     if here:
@@ -36,8 +39,9 @@ def view(
     elsewhere = len(snapshot.running) - len(here)
     if elsewhere:
         parts.append(Text(f"{elsewhere} cells are running elsewhere, under another command", style="dim"))
-    parts += [failure_line(failure) for failure in snapshot.failures[len(snapshot.failures) - failures :]]
-    hidden = _failed(snapshot) - min(failures, len(snapshot.failures))
+    latest = snapshot.failures[-failures:] if failures else []
+    parts += [_failure(failure, place=waiting) for failure in latest]
+    hidden = _failed(snapshot) - len(latest) if failures else 0
     if hidden > 0:
         parts.append(Text(f"and {hidden} more without a result", style="red"))
     if waiting and snapshot.waiting:
@@ -45,16 +49,21 @@ def view(
     return Group(*parts)
 
 
-def failure_line(failure: Failure) -> Text:
-    """One failure with its reason and where its traceback lies."""
-    return Text(f"{failure.status} {failure.title}: {failure.reason} ({failure.folder})", style="red", overflow="fold")
+def _failure(failure: Failure, place: bool) -> Text:
+    """One failure with its reason and, if asked for, the folder of its record and traceback."""
+    where = f" ({failure.folder})" if place else ""
+    overflow = "fold" if place else "ellipsis"
+    text = f"{failure.status} {failure.title}: {failure.reason}{where}"
+    return Text(text, style="red", overflow=overflow, no_wrap=not place)
 
 
 def _bar(snapshot: Snapshot) -> RenderableType:
     share = sum(row.share for row in snapshot.running if not row.elsewhere)
     line = Table.grid(padding=(0, 1))
     line.add_row(
-        ProgressBar(total=max(1, snapshot.total), completed=snapshot.ended + share, width=BAR_WIDTH),
+        ProgressBar(
+            total=max(1, snapshot.total), completed=snapshot.ended + share, width=BAR_WIDTH, complete_style="cyan"
+        ),
         Text(f"{snapshot.ended}/{snapshot.total} cells", style="bold"),
         _clocks(snapshot),
     )
@@ -93,7 +102,7 @@ def _table(running: list[Running]) -> Table:
         table.add_row(
             row.title,
             f"{row.task}/{row.n_tasks}",
-            ProgressBar(total=1.0, completed=row.share, width=20),
+            ProgressBar(total=1.0, completed=row.share, width=20, complete_style="cyan"),
             "" if row.loss is None else f"{row.loss:.3g}",
             "" if row.accuracy is None else f"{100 * row.accuracy:.1f} %",
             in_words(row.seconds),

@@ -6,6 +6,7 @@ python -m tests.runners.faults NAME ...   only these
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import resource
@@ -13,11 +14,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
@@ -32,7 +33,7 @@ from runners.local import LocalEngine
 from runners.records import BrokenRecord, Record
 from tests.runners.helpers import ROOT, Watching, command, compare_here, decisive, environment, foreign, tables
 
-METHODS, SCENARIOS, STEPS = ("ewc", "si", foreign("Hungry")), (TIL, CIL), 60
+METHODS, SCENARIOS, STEPS = ("ewc", "si", foreign("Hungry")), (TIL, CIL), 30
 OPTIONS = {
     "methods": METHODS[:2],
     "foreign": METHODS[2:],
@@ -234,38 +235,40 @@ def begun(results: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def again(results: Path) -> None:
-    process = begun(results)
-    said, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, said
-
-
 def wait_for(results: Path, pattern: str, process: subprocess.Popen[str]) -> None:
     while process.poll() is None and not list(results.rglob(pattern)):
         time.sleep(0.005)
 
 
-def worker_killed(results: Path, rng: random.Random) -> None:
-    """SIGKILL of a worker that has a cell in hand, after a random time."""
+@cache
+def workers() -> LocalEngine:
+    """Two worker processes that serve all injections; one that is killed is replaced."""
     engine = LocalEngine(["cpu", "cpu"], threads=1)
-    armed = threading.Event()
+    atexit.register(engine.close)
+    return engine
 
-    def kill() -> None:
-        armed.wait(300)
-        time.sleep(rng.uniform(0.0, 3.0))
-        for worker in rng.sample(engine.workers, len(engine.workers)):
-            if worker.job is not None:
-                os.kill(worker.process.pid, signal.SIGKILL)
-                return
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        watcher = Watching(lambda *_: armed.set())
-        run_grid(the_grid(), results, Conditions(command="test"), engine, watcher)
-    finally:
-        killer.join()
-        engine.close()
+def again_by_workers(results: Path) -> None:
+    outcomes = run_grid(the_grid(), results, Conditions(command="test"), workers(), Watching())
+    assert all(outcome.status.finished for outcome in outcomes), outcomes
+
+
+def worker_killed(results: Path, rng: random.Random) -> None:
+    """SIGKILL of a worker that has a cell in hand, after a random number of events and a random time."""
+    engine, left = workers(), rng.randrange(1, 40)
+
+    def kill(_job: object, _event: Event) -> None:
+        nonlocal left
+        left -= 1
+        busy = [worker for worker in engine.workers if worker.job is not None]
+        if left <= 0 and busy and not killed:
+            time.sleep(rng.uniform(0.0, 0.1))
+            killed.append(rng.choice(busy).process.pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    killed: list[int] = []
+    outcomes = run_grid(the_grid(), results, Conditions(command="test"), engine, Watching(kill))
+    assert killed and any("signal 9" in str(outcome.reason) for outcome in outcomes), "the kill hit no cell"
 
 
 def driver_killed(results: Path, rng: random.Random) -> None:
@@ -331,24 +334,24 @@ def ray_node_killed(results: Path, rng: random.Random) -> None:
 
 
 HERE = (
-    Fault("full disk (RLIMIT_FSIZE)", 5, full_disk, again_here),
-    Fault("out of memory (RLIMIT_AS)", 3, out_of_memory, again_here),
-    Fault("checkpoint truncated", 5, damaged("checkpoint.pt", "truncated"), again_here),
-    Fault("checkpoint with a flipped bit", 5, damaged("checkpoint.pt", "flipped"), again_here),
-    Fault("record truncated", 5, damaged("cell.json", "truncated"), again_here),
-    Fault("record with a flipped bit", 5, damaged("cell.json", "flipped"), again_here),
-    Fault("table truncated", 5, damaged("accuracy.csv", "truncated"), again_here),
-    Fault("table with a flipped bit", 5, damaged("accuracy.csv", "flipped"), again_here),
-    Fault("clock set back by a day", 3, clock_set_back, again_here),
+    Fault("full disk (RLIMIT_FSIZE)", 3, full_disk, again_here),
+    Fault("out of memory (RLIMIT_AS)", 2, out_of_memory, again_here),
+    Fault("checkpoint truncated", 3, damaged("checkpoint.pt", "truncated"), again_here),
+    Fault("checkpoint with a flipped bit", 3, damaged("checkpoint.pt", "flipped"), again_here),
+    Fault("record truncated", 3, damaged("cell.json", "truncated"), again_here),
+    Fault("record with a flipped bit", 3, damaged("cell.json", "flipped"), again_here),
+    Fault("table truncated", 3, damaged("accuracy.csv", "truncated"), again_here),
+    Fault("table with a flipped bit", 3, damaged("accuracy.csv", "flipped"), again_here),
+    Fault("clock set back by a day", 2, clock_set_back, again_here),
 )
 """Quick ones: no worker processes."""
 AWAY = (
-    Fault("worker killed (SIGKILL)", 20, worker_killed, again),
-    Fault("driver killed (SIGKILL)", 5, driver_killed, again),
-    Fault("two commands at once", 3, two_at_once, again),
-    Fault("full disk (small file system)", 3, disk_of_its_own_full, again),
-    Fault("results read-only in mid-run", 3, read_only, again),
-    Fault("Ray node killed", 3, ray_node_killed, again),
+    Fault("worker killed (SIGKILL)", 20, worker_killed, again_by_workers),
+    Fault("driver killed (SIGKILL)", 3, driver_killed, again_by_workers),
+    Fault("two commands at once", 2, two_at_once, again_by_workers),
+    Fault("full disk (small file system)", 2, disk_of_its_own_full, again_by_workers),
+    Fault("results read-only in mid-run", 2, read_only, again_by_workers),
+    Fault("Ray node killed", 2, ray_node_killed, again_by_workers),
 )
 
 
