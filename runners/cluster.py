@@ -126,7 +126,7 @@ class RayEngine:
             with _own_signal_handlers():
                 self.ray.init(**options)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(f"--ray-address {self.address}: no Ray cluster answers there ({_line(error)})") from error
+            raise UserError(f"--ray-address {self.address}: {_refusal(error)}") from error
         nodes = self._nodes()
         if self.device == "auto":
             self.device = "cuda" if any(node.get("GPU", 0) > 0 for node in nodes) else "cpu"
@@ -275,6 +275,16 @@ def _write(folder: CellFolder, batch: Sequence[remote.Message]) -> list[Event]:
         if not isinstance(message, Event):
             message.put(folder)
     return [message for message in batch if isinstance(message, Event)]
+
+
+def _refusal(error: BaseException) -> str:
+    """Why there is no connection. Ray tells of a missing token in the text of the causes only."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if "InvalidAuthToken" in str(cause):
+            return "the cluster asks for a token; give this command the one of the cluster, as Ray's documentation says"
+        cause = cause.__cause__
+    return f"no Ray cluster answers there ({_line(error)})"
 
 
 def _line(error: BaseException) -> str:

@@ -108,3 +108,12 @@ def test_a_job_is_readdressed_to_the_code_that_travelled(tmp_path):
     sent = shipping.readdressed(at_home, {cell.reference: "foreign/0/foreign.py:Good"})
     assert shipping.is_foreign(at_home) and sent.cell.reference == "foreign/0/foreign.py:Good"
     assert replace(sent.cell, reference=cell.reference).to_json() == cell.to_json() and sent.cell.key == cell.key
+
+
+def test_a_cluster_that_wants_a_token_is_not_taken_for_an_absent_one():
+    from runners.cluster import _refusal
+
+    wanted = ConnectionError("Failed to connect")
+    wanted.__cause__ = RuntimeError("RPC error: InvalidAuthToken: missing")
+    assert "asks for a token" in _refusal(wanted)
+    assert _refusal(ConnectionError("refused\nmore")) == "no Ray cluster answers there (refused)"
