@@ -61,7 +61,7 @@ def test_100_steps_equal_torch_adam(monkeypatch):
 
     monkeypatch.setattr(fused, "passes_for", lambda weight, boxes: triton_passes)
     torch.manual_seed(1)
-    layer, other = OutputLayer(5, 40).to(DEVICE), OutputLayer(5, 40).to(DEVICE)
+    layer, other = OutputLayer(5, 30).to(DEVICE), OutputLayer(5, 30).to(DEVICE)
     other.load_state_dict(layer.state_dict())
     reference = torch.optim.Adam(other.parameters(), lr=0.01)
     with FusedAdam(layer, [], lr=0.01) as optimizer:
