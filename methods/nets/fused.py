@@ -80,7 +80,8 @@ class _IntervalLinear(torch.autograd.Function):
         images = ctx.passes.forward(centre, radius, weight, bias, held)
         k, m = len(centre) - (len(held.theta) if held else 0), len(radius) - (len(held.rho) if held else 0)
         # W changes inside backward, so these are no saved tensors with a version check
-        ctx.inputs, ctx.images = (centre, radius, weight), images
+        ctx.inputs = (centre, radius, weight)
+        ctx.images = images._replace(drift=images.drift.detach())  # an output in here would keep itself alive for ever
         ctx.radius_weight, ctx.update = held.radius_weight if held else 0.0, update
         return images.theta[:k], images.rho[:m], images.drift
 

@@ -54,6 +54,7 @@ class Selection:
         """Put the best tensors back."""
         for tensor, kept in zip(self.tensors, self.kept, strict=False):
             tensor.copy_(kept)
+        self.kept = []  # a copy of a hypernetwork is large, and whoever judges may hold this object
 
     def _lower_rate(self, optimizer: HasRate, accuracy: float) -> None:
         if accuracy > self.best_of_rate * (1 + 1e-4):

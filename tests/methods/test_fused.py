@@ -1,6 +1,8 @@
 """The fused output layer equals the plain formulas, and its Adam equals torch.optim.Adam."""
 
+import gc
 import hashlib
+import weakref
 
 import pytest
 import torch
@@ -108,6 +110,25 @@ def test_outside_the_context_the_layer_is_an_ordinary_one():
     layer(torch.ones(1, 3))[0].sum().backward()
     assert torch.equal(layer.weight, after)
     assert layer.weight.grad is not None
+
+
+@pytest.mark.parametrize("t", [0, 2])
+def test_nothing_of_a_step_outlives_it(t):
+    """What a step holds (moments, outputs of N scalars a box) is freed at once, not when Python looks for cycles."""
+    layer = OutputLayer(3, 11)
+    held = Targets(torch.zeros(t, 11), torch.zeros(0, 11)) if t else None
+    gc.collect()
+    gc.disable()
+    try:
+        with FusedAdam(layer, [], lr=0.1) as optimizer:
+            theta, rho, drift = layer(torch.ones(1 + t, 3, requires_grad=True), torch.ones(1, 3), held)
+            (theta.sum() + rho.sum() + drift).backward()
+            optimizer.step()
+        moment = weakref.ref(optimizer.output.moments[0])
+        del theta, rho, drift, optimizer
+        assert moment() is None
+    finally:
+        gc.enable()
 
 
 def test_machine_code_is_named_by_its_source():
