@@ -36,13 +36,16 @@ def setting_table(study: Study) -> Table:
             str(len({entry.label for entry in entries})),
         )
         rows.append(tuple(map(Cell, cells)))
+    columns = ("benchmark", "scenarios", "tasks", "network", "budget", "validation", "seeds", "methods")
+    held_out = any(entry.record.definition for entry in study.entries)  # records of before do not say
+    kept = [i for i, name in enumerate(columns) if name != "validation" or held_out]
     return Table(
         "setting",
         "What was compared: tasks × classes in each, target network, training budget per task (the same for all "
-        "methods), validation samples held out of each task's training data, seeds, number of methods.",
-        ("benchmark", "scenarios", "tasks", "network", "budget", "validation", "seeds", "methods"),
-        tuple(rows),
-        text_columns=frozenset(range(8)),
+        f"methods), {'validation samples held out of each task, ' if held_out else ''}seeds, number of methods.",
+        tuple(columns[i] for i in kept),
+        tuple(tuple(row[i] for i in kept) for row in rows),
+        text_columns=frozenset(range(len(kept))),
     )
 
 
