@@ -30,7 +30,7 @@ FIRST_SEED = 1_000_000
 ROUND = 4
 FIRST_PART = 0.4
 """Share of the tasks after which hopeless trials end."""
-KEPT = 60.0
+KEPT = 75.0
 """Percent of the trials so far that a trial must be among to go on."""
 SPARED = 4
 """Trials that all run to their end, before any is ended early."""

@@ -1,0 +1,114 @@
+"""Every code block of docs/ is executed: Python and suite files always, shell lines by `-m slow tests/test_docs.py`.
+
+Without `-m slow` the shell lines are held against the commands' own options. docs/cluster.md is shown, not run: its
+commands need a cluster or a GPU.
+"""
+
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from benchmarks.types import CIL
+from methods import registry
+from runners import grid, suite
+from runners.conformance import conform
+from tests.runners.helpers import ROOT, environment
+
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+IN_ORDER = ("adding-a-method", "suite-files", "tuning", "reading-the-report", "records", "faq")
+"""Pages whose commands build on each other, in one folder."""
+SHORTER = {
+    "compare.py": "--budget-scale 0.02 --workers 1 --device cpu",
+    "tune.py": "--budget-scale 0.02 --engine inline",
+}
+"""Added to commands, so that trying them all takes minutes."""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def lines(page: Path) -> list[str]:
+    return [line for block in blocks(page, "sh") for line in block.splitlines() if line.startswith("python runners/")]
+
+
+def write_files(page: Path, folder: Path) -> None:
+    """The blocks that begin with `# file: NAME`."""
+    for language in ("python", "toml"):
+        for block in blocks(page, language):
+            if block.startswith("# file: "):
+                (folder / block.splitlines()[0].removeprefix("# file: ")).write_text(block)
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page, "python"):
+        names: dict[str, object] = {"__name__": "docs_block"}
+        if not block.startswith("# file: "):
+            exec(compile(block, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
+def test_commands_and_links_exist(page: Path) -> None:
+    for line in lines(page):
+        words = shlex.split(line, comments=True)
+        script = ROOT / words[1]
+        assert script.is_file(), line
+        module = importlib.import_module(f"runners.{script.stem}")
+        known = {option for parameter in get_command(module.app).params for option in parameter.opts}
+        asked = {word for word in words[2:] if word.startswith("--")}
+        assert asked <= known, f"{page.name}: {line}"
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_suite_file_shown_is_valid(tmp_path: Path) -> None:
+    write_files(ROOT / "docs" / "suite-files.md", tmp_path)
+    cells = grid.build([suite.read(tmp_path / "mine.toml")], grid.Choices())
+    assert {cell.label for cell in cells} == {"finetune", "ewc", "avalanche:Replay", "ewc-batched"}
+    assert {cell.config["mem_size"] for cell in cells if cell.method == "avalanche:Replay"} == {100}
+
+
+def test_the_worked_example_is_sound_and_remembers(tmp_path: Path) -> None:
+    write_files(ROOT / "docs" / "adding-a-method.md", tmp_path)
+    cls = registry.load(f"{tmp_path / 'replay.py'}:Replay")
+    assert not conform(cls, [CIL])
+
+
+def test_the_benchmark_shown_gives_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.stream import open_stream
+
+    write_files(ROOT / "docs" / "adding-a-benchmark.md", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    stream = open_stream(importlib.import_module("stripes_package").STRIPES, CIL, 0)
+    assert stream.task_names == ["left or right", "top or bottom"]
+    for j in range(2):
+        x, y = stream.test(j).x, stream.test(j).labels - 2 * j
+        halves = (x[..., :2].mean((1, 2, 3)), x[..., 2:].mean((1, 2, 3)))
+        if j == 1:
+            halves = (x[..., :2, :].mean((1, 2, 3)), x[..., 2:, :].mean((1, 2, 3)))
+        assert ((halves[1] > halves[0]) == (y == 1)).all()
+
+
+@pytest.mark.slow
+def test_all_commands_run_in_order(tmp_path: Path) -> None:
+    """From an empty folder, as a reader would: a new file, the example, its check, tables, report, tuning."""
+    for stem in IN_ORDER:
+        page = ROOT / "docs" / f"{stem}.md"
+        write_files(page, tmp_path)
+        for line in lines(page):
+            words = shlex.split(line, comments=True)
+            script = Path(words[1]).name
+            more = [] if "--list" in words else shlex.split(SHORTER.get(script, ""))
+            more = [] if "--budget-scale" in words else more
+            command = [sys.executable, str(ROOT / words[1]), *words[2:], *more]
+            done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=900)
+            assert done.returncode == 0, f"{page.name}: {line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert (tmp_path / "results" / "report" / "report.pdf").stat().st_size > 10_000
