@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from benchmarks.types import CIL, DIL, TIL, StreamSpec, UserError
 from methods.hyperinterval import HyperInterval
 from methods.nets.intervals import Interval, contains
-from tests.methods.test_every_method import learn, opened
+from tests.methods.helpers import learn, opened
 
 seeds = st.integers(0, 10_000)
 perturbations = st.sampled_from([0.0, 1e-3, 0.3, 1.0, 10.0])
