@@ -7,6 +7,7 @@ python -m tests.runners.faults NAME ...   only these
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import random
 import resource
@@ -18,8 +19,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 from rich.console import Console
 from rich.table import Table
@@ -197,29 +200,24 @@ def damaged(pattern: str, how: str) -> Inject:
 
 
 def clock_set_back(results: Path, rng: random.Random) -> None:
-    """An hour back in the middle of the run, and the run that comes after is a day before it."""
+    """A run is interrupted; in the middle of the next one the clock goes back by a day, and later on again."""
     interrupted_here(results, rng)
-    code = f"{_set_back(3600 * 24)}\nfrom runners.compare import app\nsys.argv[0] = 'compare'\napp()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *ARGUMENTS, "--engine", "inline", "--results", str(results)],
-        env={**environment(), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    real, readings, day = time.time, itertools.count(), 86_400
 
+    def back() -> float:
+        return real() - (day if next(readings) > 2 else 0)
 
-def _set_back(seconds: int) -> str:
-    """Python that makes the clock run and, from its third reading on, show `seconds` less."""
-    return (
-        "import sys, time, datetime, itertools\n"
-        "real, readings, clock = time.time, itertools.count(), datetime.datetime\n"
-        f"time.time = lambda: real() - ({seconds} if next(readings) > 1 else 0)\n"
-        "class Back(clock):\n"
-        "    @classmethod\n"
-        "    def now(cls, tz=None): return clock.fromtimestamp(time.time(), tz)\n"
-        "datetime.datetime = Back"
-    )
+    def back_in_words() -> str:
+        return datetime.fromtimestamp(back(), UTC).isoformat(timespec="milliseconds")
+
+    with (
+        mock.patch("time.time", back),
+        mock.patch("runners.execution._now", back_in_words),
+        mock.patch("runners.status._now", back_in_words),
+    ):
+        code, said = compare_here(results, **OPTIONS)
+    assert code == 0, said
+    assert next(readings) > 3, "nobody read the clock after it was set back"
 
 
 # -- in processes of their own -------------------------------------------------------------------
