@@ -35,7 +35,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
         (("--workers", "0"), "--workers 0: must be at least 1"),
         (("--threads", "-1"), "--threads -1: must be at least 1"),
         (("--budget-scale", "0"), "--budget-scale 0: must be a positive number"),
-        (("--engine", "warp"), "--engine warp: permitted are local, inline"),
+        (("--engine", "warp"), "--engine warp: permitted are local, ray, inline"),
         (("--data", "nowhere"), "--data nowhere: there is no such folder"),
         (("--set", "ewc"), "--set ewc: write it as method.key=value"),
     ],
@@ -144,7 +144,7 @@ def test_one_failing_cell_is_summed_up_at_the_end_and_the_exit_code_says_so(tmp_
     assert done.returncode == 1
     assert done.stdout.splitlines()[-2] == "1 done, 1 failed"
     last = done.stdout.splitlines()[-1]
-    assert "RuntimeError: the third law does not hold" in last and last.endswith("cell.json)")
+    assert "RuntimeError: the third law does not hold" in last and last.endswith("traceback.txt)")
     assert Path(last.rpartition("(")[2].rstrip(")")).is_file()
 
 
