@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -223,9 +223,10 @@ def clock_set_back(results: Path, rng: random.Random) -> None:
 # -- in processes of their own -------------------------------------------------------------------
 
 
-def begun(results: Path, *more: str) -> subprocess.Popen[str]:
+def begun(results: Path, through: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """The command under way; `through`: another one that starts it."""
     return subprocess.Popen(
-        command(*ARGUMENTS, "--results", results, "--workers", "2", *more),
+        [*through, *command(*ARGUMENTS, "--results", results, "--workers", "2")],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -307,14 +308,25 @@ def disk_of_its_own_full(results: Path, rng: random.Random) -> None:
 
 
 def read_only(results: Path, rng: random.Random) -> None:
-    with small_disk(results, "50m"):
-        process = begun(results)
-        wait_for(results, "checkpoint.pt", process)
-        time.sleep(rng.uniform(0.0, 1.0))
-        while subprocess.run(["mount", "-o", "remount,ro", results], capture_output=True).returncode:
-            time.sleep(0.002)  # busy while a file is open for writing
+    """Every folder loses its write permission, which also binds root once that has lost its privilege to ignore it."""
+    unprivileged = ("setpriv", "--bounding-set", "-dac_override", "--inh-caps", "-dac_override")
+    process = begun(results, () if os.geteuid() else unprivileged)
+    wait_for(results, "checkpoint.pt", process)
+    time.sleep(rng.uniform(0.0, 0.3))
+    assert process.poll() is None, "the run ended before the fault"
+    try:
+        _set_permission(results, 0o555)
         said, _ = process.communicate(timeout=900)
-        assert process.returncode == 2 and "Read-only file system" in said, said
+    finally:
+        _set_permission(results, 0o755)
+    assert process.returncode == 2 and "Permission denied" in said, said
+
+
+def _set_permission(results: Path, mode: int) -> None:
+    """The outer folders first, so that no new one appears."""
+    results.chmod(mode)
+    for folder in sorted(path for path in results.rglob("*") if path.is_dir()):
+        folder.chmod(mode)
 
 
 def ray_node_killed(results: Path, rng: random.Random) -> None:
