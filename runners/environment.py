@@ -13,6 +13,8 @@ from runners.fingerprint import ROOT
 if TYPE_CHECKING:
     import torch
 
+    from methods.base import Method
+
 _DISTRIBUTIONS = ("torch", "numpy", "torchvision", "avalanche-lib")
 
 
@@ -43,6 +45,24 @@ def of_worker(device: torch.device) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if on_cuda else _processor(),
         "threads": torch.get_num_threads(),
     }
+
+
+def of_training(method: Method) -> dict[str, str]:
+    """How training ran, where it could run in several ways that differ by rounding.
+
+    steps: captured as a CUDA graph, or step by step and why. output_layer: who computes the passes over a
+    hypernetwork's output layer (`methods.nets.fused`).
+    """
+    from torch import nn
+
+    from methods.nets.fused import OutputLayer, passes_for
+
+    found = {"steps": method.stepped} if method.stepped else {}
+    networks = [value for value in vars(method).values() if isinstance(value, nn.Module)]
+    layers = [module for network in networks for module in network.modules() if isinstance(module, OutputLayer)]
+    if layers:
+        found["output_layer"] = passes_for(layers[0].weight, 1).__name__.rpartition(".")[2]
+    return found
 
 
 def _git(*arguments: str) -> str | None:

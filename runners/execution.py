@@ -253,6 +253,7 @@ class _CellRun:
         finally:
             self.measured.steps += [(entry.task, entry.step, entry.loss) for entry in method.curve]
         self.measured.train_seconds.append(self._clock() - begun)
+        self.record = replace(self.record, environment={**self.record.environment, **environment.of_training(method)})
 
     def _evaluate(self, evaluator: Evaluator, after: int) -> None:
         self.phase = Phase.EVALUATION
