@@ -6,64 +6,88 @@ import dataclasses
 import hashlib
 import time
 import typing
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from types import UnionType
-from typing import Any, Literal, Union
+from typing import Any, Literal, NamedTuple, Union
 
 import torch
 
+from benchmarks.stream import Stream
 from methods.base import Certifying, Method
 from methods.search import Even, Log, OneOf
 from runners.conformance.check import Check
 from runners.conformance.trial import Trial
 
 SECONDS = 30.0
-"""No further combinations are tried after this time; what is then still open is not reported."""
 
 
-def unused(trials: Sequence[Trial]) -> Iterator[str]:
-    """Fields whose other values change no number: alone, or beside another value of one other field."""
-    deadline = time.monotonic() + SECONDS
-    first = trials[0]
-    open_fields = {item.name for item in dataclasses.fields(first.config)}
-    for context in chain([{}], _contexts(first)):
-        for trial in trials:
-            open_fields -= set(_effective(trial, context, sorted(open_fields - set(context)), deadline))
-        if not open_fields or time.monotonic() > deadline:
+class _Run(NamedTuple):
+    """What a short run ended in, and which fields of the Config it looked at."""
+
+    digest: str
+    read: frozenset[str]
+
+
+def unused(trials: Sequence[Trial], seconds: float = SECONDS) -> Iterator[str]:
+    """Fields whose other values change no number: alone, or beside another value of one other field.
+
+    A field that a run did not look at cannot have changed it, so it is tried only where it is looked at; combinations
+    that make a run look at it come before those that do so anyhow. Fields that seem idle in short runs (of schedules,
+    of model selection) get longer ones, in which every step is an epoch. seconds: of processor time; no further
+    combinations are tried after it, and what is then still open is not reported.
+    """
+    deadline = time.process_time() + seconds
+    idle = {item.name for item in dataclasses.fields(trials[0].config)}
+    for streams in ([trial.three for trial in trials], [trial.three_longer for trial in trials]):
+        idle = _idle(list(zip(trials, streams, strict=True)), idle, deadline) if idle else idle
+    if time.process_time() <= deadline:
+        yield from (f"changing {name} changes no number in any scenario" for name in sorted(idle))
+
+
+def _idle(trials: Sequence[tuple[Trial, Stream]], names: Iterable[str], deadline: float) -> set[str]:
+    idle = set(names)
+    alone = [(trial, stream, run) for trial, stream in trials if (run := _run(trial, stream, {})) is not None]
+    for trial, stream, run in alone:
+        idle -= set(_effective(trial, stream, {}, run, idle & run.read, deadline))
+    beside = []
+    for (trial, stream, first), context in product(alone, _contexts(trials[0][0])):
+        if not idle or time.process_time() > deadline:
             break
-    if time.monotonic() <= deadline:
-        yield from (f"changing {name} changes no number in any scenario" for name in sorted(open_fields))
+        if (run := _run(trial, stream, context)) is not None:
+            beside.append((trial, stream, context, run, run.read & first.read))
+            idle -= set(_effective(trial, stream, context, run, idle & run.read - first.read, deadline))
+    for trial, stream, context, run, read in beside:
+        idle -= set(_effective(trial, stream, context, run, idle & read, deadline))
+    return idle
 
 
 def _contexts(trial: Trial) -> Iterator[dict[str, Any]]:
-    """Each other value of each field with few values: some fields matter only beside one of those."""
+    """Each other value of each field that has few values or is off: some fields matter only beside one of those."""
     for item in dataclasses.fields(trial.config):
         kind = _hints(trial)[item.name]
-        if kind is bool or typing.get_origin(kind) is Literal or getattr(trial.config, item.name) is None:
+        if kind is bool or typing.get_origin(kind) is Literal or not getattr(trial.config, item.name):
             for value in _others(trial, item.name):
                 yield {item.name: value}
 
 
-def _effective(trial: Trial, context: dict[str, Any], names: Sequence[str], deadline: float) -> Iterator[str]:
-    base = _digest(trial, context)
-    if base is None:
-        return
-    for name in names:
+def _effective(
+    trial: Trial, stream: Stream, context: dict[str, Any], base: _Run, names: Iterable[str], deadline: float
+) -> Iterator[str]:
+    for name in sorted(set(names) - set(context)):
         for value in _others(trial, name):
-            if time.monotonic() > deadline:
+            if time.process_time() > deadline:
                 return
-            changed = _digest(trial, {**context, name: value})
-            if changed is not None and changed != base:
+            changed = _run(trial, stream, {**context, name: value})
+            if changed is not None and changed.digest != base.digest:
                 yield name
                 break
 
 
-def _digest(trial: Trial, values: dict[str, Any]) -> str | None:
-    """Hash of what a short run ends in; None where the values are refused."""
+def _run(trial: Trial, stream: Stream, values: dict[str, Any]) -> _Run | None:
+    """A run through the three tasks of a stream; None where the values are refused."""
     try:
-        config = dataclasses.replace(trial.config, **values)
-        stream = trial.three
+        config, read = _watched(dataclasses.replace(trial.config, **values))
         if trial.cls.skip(stream.spec, config) is not None:
             return None
         method = trial.learn(trial.made(stream, config), stream, range(3))
@@ -74,7 +98,23 @@ def _digest(trial: Trial, values: dict[str, Any]) -> str | None:
     digest = hashlib.sha256()
     for tensor in found:
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return _Run(digest.hexdigest(), frozenset(read))
+
+
+def _watched(config: Any) -> tuple[Any, set[str]]:
+    """The config, of a class that notes which of its fields are looked at from now on; and the note."""
+    names, read = {item.name for item in dataclasses.fields(config)}, set[str]()
+
+    def look(self: Any, name: str) -> Any:
+        if name in names:
+            read.add(name)
+        return object.__getattribute__(self, name)
+
+    watching = type(type(config).__name__, (type(config),), {"__getattribute__": look})
+    copied = object.__new__(watching)
+    for name in names:
+        object.__setattr__(copied, name, getattr(config, name))
+    return copied, read
 
 
 @torch.no_grad()

@@ -92,6 +92,11 @@ class Trial:
         """Three tasks, the fewest on which some options differ."""
         return self.opened(replace(SHORT, steps=6), replace(BENCHMARK, n_tasks=3))
 
+    @cached_property
+    def three_longer(self) -> Stream:
+        """The same for schedules: each step is an epoch."""
+        return self.opened(Budget(400, steps=48), replace(BENCHMARK, n_tasks=3))
+
     def opened(self, budget: Budget, benchmark: Benchmark = BENCHMARK) -> Stream:
         return open_stream(benchmark, self.scenario, 0, device=self.device, budget=budget)
 
