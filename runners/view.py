@@ -97,12 +97,13 @@ def _table(running: list[Running]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), expand=False, header_style="dim")
     for heading in ("under way", "task", "", "loss", "accuracy", "since", "left"):
         left = heading in ("under way", "")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+        # in a narrow terminal the names fold and the numbers stay whole
+        table.add_column(heading, justify="left" if left else "right", no_wrap=heading != "under way")
     for row in running:
         table.add_row(
             row.title,
             f"{row.task}/{row.n_tasks}",
-            ProgressBar(total=1.0, completed=row.share, width=20, complete_style="cyan"),
+            ProgressBar(total=1.0, completed=row.share, width=10, complete_style="cyan"),
             "" if row.loss is None else f"{row.loss:.3g}",
             "" if row.accuracy is None else f"{100 * row.accuracy:.1f} %",
             in_words(row.seconds),
