@@ -10,6 +10,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -102,8 +103,13 @@ def load(name: str) -> type[Method]:
 
 def describe(file: Path, module: str = "") -> list[MethodInfo]:
     """The registered classes of a source file, read from its syntax tree."""
+    return list(_described(file, module, file.stat().st_mtime_ns))
+
+
+@cache
+def _described(file: Path, module: str, _modified: int) -> tuple[MethodInfo, ...]:
     classes = (node for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef))
-    return [info for node in classes if (info := _describe_class(node, file, module))]
+    return tuple(info for node in classes if (info := _describe_class(node, file, module)))
 
 
 def _describe_class(node: ast.ClassDef, file: Path, module: str) -> MethodInfo | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from benchmarks import catalogue, plugins
@@ -47,6 +48,7 @@ def build(suites: Sequence[Suite], choices: Choices) -> list[Cell]:
     suites = [_narrowed(suite, choices, first=suite is suites[0], all_suites=suites) for suite in suites]
     _check_benchmarks(suites)
     rows = {suite.name: _rows(suite, choices) for suite in suites}
+    _parts.cache_clear()
     _check_assignments(choices, [row for some in rows.values() for row in some])
     _check_settings(suites, rows)
     cells = [
@@ -160,6 +162,12 @@ def _foreign_data(dataset: str) -> dict[str, str]:
     return {"dataset": dataset, "source": source_hash(plugins.file_of(dataset))}
 
 
+@cache
+def _parts(benchmark: str, network: str) -> dict[str, str]:
+    """As `parts_of`; kept while one grid is built."""
+    return parts_of(catalogue.find(benchmark), network)
+
+
 def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, seed: int, choices: Choices) -> Cell:
     benchmark = catalogue.find(entry.name)
     values, chosen = _values(suite, row, entry, scenario, choices)
@@ -188,7 +196,7 @@ def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, se
         budget=entry.budget(benchmark.budget).scaled(choices.budget_scale),
         network=network,
         source=row.method.source,
-        parts=parts_of(benchmark, network),
+        parts=_parts(benchmark.name, network),
         suite=suite.name,
         chosen=chosen,
     )
