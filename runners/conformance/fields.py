@@ -35,10 +35,11 @@ def unused(trials: Sequence[Trial], seconds: float = SECONDS) -> Iterator[str]:
     A field that a run did not look at cannot have changed it, so it is tried only where it is looked at; combinations
     that make a run look at it come before those that do so anyhow. Fields that seem idle in short runs (of schedules,
     of model selection) get longer ones, in which every step is an epoch. seconds: of processor time; no further
-    combinations are tried after it, and what is then still open is not reported.
+    combinations are tried after it, and what is then still open is not reported; nor are fields for which no other
+    value is known (text that is no Literal).
     """
     deadline = time.process_time() + seconds
-    idle = {item.name for item in dataclasses.fields(trials[0].config)}
+    idle = {item.name for item in dataclasses.fields(trials[0].config) if _others(trials[0], item.name)}
     for streams in ([trial.three for trial in trials], [trial.three_longer for trial in trials]):
         idle = _idle(list(zip(trials, streams, strict=True)), idle, deadline) if idle else idle
     if time.process_time() <= deadline:
@@ -163,9 +164,8 @@ def _of_kind(kind: Any, value: Any) -> list[Any]:
             return [number + 1, 2 * number, max(1, number // 8), 3]
         return [float(number) * 0.3, 0.6, float(number) * 5] if kind is float else []
     if isinstance(value, tuple | list):
-        parts = list(value)
-        changed = [part + 3 if isinstance(part, int) else part * 0.5 for part in parts] or [0.5]
-        return [type(value)(changed)]
+        changed = [part + 3 if isinstance(part, int) else part * 0.5 for part in value]
+        return [type(value)(other) for other in ([changed] if value else ([0.25], [0.25, 0.5]))]
     return []
 
 
