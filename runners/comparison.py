@@ -128,14 +128,17 @@ def _devices(options: Options) -> list[str]:
 
 
 def _take_reference(cells: Sequence[Cell], options: Options, console: Console) -> None:
-    wanted = bool(options.foreign) if options.reference is None else options.reference
-    if not wanted:
+    if not _wants_reference(options):
         return
     from runners import reference_records
 
     taken = reference_records.take(cells, options.results.resolve())
     if taken:
         console.print(f"{taken} cells taken from the reference records", highlight=False)
+
+
+def _wants_reference(options: Options) -> bool:
+    return bool(options.foreign) if options.reference is None else options.reference
 
 
 def _run_cells(cells: Sequence[Cell], options: Options, assigned: Sequence[str], console: Console) -> list[Outcome]:
@@ -187,11 +190,15 @@ def make_engine(options: Options, assigned: Sequence[str]) -> Engine:
 
 
 def _show_plan(cells: Sequence[Cell], options: Options, assigned: Sequence[str], console: Console) -> None:
-    from runners import driver, footprint
+    from runners import driver, footprint, reference_records
     from runners.cells import Conditions
     from runners.estimate import estimate, in_words
 
     jobs, outcomes = driver.plan(cells, options.results.resolve(), Conditions())
+    shipped = reference_records.read()
+    to_take = [job for job in jobs if job.cell.key in shipped]
+    if _wants_reference(options):
+        jobs = [job for job in jobs if job.cell.key not in shipped]
     finished = {outcome.cell.key: outcome.status for outcome in outcomes}
     groups = Counter((cell.benchmark, cell.scenario, cell.label) for cell in cells)
     ready = Counter((cell.benchmark, cell.scenario, cell.label) for cell in cells if cell.key in finished)
@@ -205,6 +212,9 @@ def _show_plan(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
     expected = estimate([job.cell for job in jobs], options.results, len(assigned))
     known = f"about {in_words(expected.seconds)}" if expected.unknown < len(jobs) else "no estimate"
     rest = f" and {expected.unknown} cells of methods never run here" if expected.unknown and jobs else ""
+    if to_take:
+        how = "will be taken" if _wants_reference(options) else "could be taken, by --reference,"
+        console.print(f"{len(to_take)} cells {how} from the reference records", highlight=False, soft_wrap=True)
     console.print(
         f"{len(cells)} cells, {len(finished)} finished, {len(jobs)} to run: "
         f"{known + rest if jobs else 'nothing left'} on {len(assigned)} workers",
