@@ -1,10 +1,11 @@
-"""Every code block of docs/ is executed: Python and suite files always, shell lines by `-m slow tests/test_docs.py`.
+"""Every code block of docs/ and the README is executed: Python and suite files always, shell lines by `-m slow`.
 
-Without `-m slow` the shell lines are held against the commands' own options. docs/cluster.md is shown, not run: its
-commands need a cluster or a GPU.
+Without `-m slow` the shell lines are held against the commands' own options. What needs a cluster, a GPU or the net,
+and what would write into the repository, is not run; hours of training become a dry run.
 """
 
 import importlib
+import os
 import re
 import shlex
 import subprocess
@@ -23,9 +24,14 @@ from tests.runners.helpers import ROOT, environment
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 IN_ORDER = ("adding-a-method", "suite-files", "tuning", "reading-the-report", "records", "faq")
 """Pages whose commands build on each other, in one folder."""
+README, CLUSTER = ROOT / "README.md", ROOT / "docs" / "cluster.md"
+NOT_RUN = {"cuda", "ray", "--prepare", "--watch", "runners/reference.py"}
+HOURS = {"mnist", "all"}
+"""Suites that are only planned here."""
 SHORTER = {
     "compare.py": "--budget-scale 0.02 --workers 1 --device cpu",
     "tune.py": "--budget-scale 0.02 --engine inline",
+    "speed.py": "--steps 2",
 }
 """Added to commands, so that trying them all takes minutes."""
 
@@ -55,7 +61,7 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
             exec(compile(block, str(page), "exec"), names)
 
 
-@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*DOCS, README], ids=lambda page: page.stem)
 def test_commands_and_links_exist(page: Path) -> None:
     for line in lines(page):
         words = shlex.split(line, comments=True)
@@ -97,18 +103,44 @@ def test_the_benchmark_shown_gives_its_tasks(tmp_path: Path, monkeypatch: pytest
         assert ((halves[1] > halves[0]) == (y == 1)).all()
 
 
+def shortened(line: str) -> list[str] | None:
+    """A documented command as it is tried; None for one that is not."""
+    words = shlex.split(line, comments=True)[1:]
+    data = os.environ.get("CONTINUAL_DATA")
+    if NOT_RUN & set(words) or ("DIR" in words and data is None):
+        return None
+    script = Path(words[0]).name
+    if "--suite" in words and words[words.index("--suite") + 1] in HOURS:
+        more = "" if "--dry-run" in words else "--dry-run"
+    else:
+        whole = {"--list", "--budget-scale", "--reference", "--status"} & set(words)
+        more = "" if whole else SHORTER.get(script, "")
+    return [data if word == "DIR" and data else word for word in [*words, *shlex.split(more)]]
+
+
+def run_all(page: Path, folder: Path) -> None:
+    write_files(page, folder)
+    for line in lines(page):
+        words = shortened(line)
+        if words is None:
+            continue
+        command = [sys.executable, str(ROOT / words[0]), *words[1:]]
+        done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, f"{page.name}: {line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
 @pytest.mark.slow
 def test_all_commands_run_in_order(tmp_path: Path) -> None:
     """From an empty folder, as a reader would: a new file, the example, its check, tables, report, tuning."""
     for stem in IN_ORDER:
-        page = ROOT / "docs" / f"{stem}.md"
-        write_files(page, tmp_path)
-        for line in lines(page):
-            words = shlex.split(line, comments=True)
-            script = Path(words[1]).name
-            more = [] if "--list" in words else shlex.split(SHORTER.get(script, ""))
-            more = [] if "--budget-scale" in words else more
-            command = [sys.executable, str(ROOT / words[1]), *words[2:], *more]
-            done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=900)
-            assert done.returncode == 0, f"{page.name}: {line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        run_all(ROOT / "docs" / f"{stem}.md", tmp_path)
+    run_all(CLUSTER, tmp_path)
     assert (tmp_path / "results" / "report" / "report.pdf").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_readmes_commands_run(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n# my_method\.py\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    (tmp_path / "my_method.py").write_text(code)
+    run_all(README, tmp_path)
+    assert (tmp_path / "reference-report" / "report.pdf").stat().st_size > 10_000
