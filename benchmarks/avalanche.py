@@ -6,7 +6,7 @@ Nothing else in benchmarks/ imports Avalanche, which takes seconds.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ with warnings.catch_warnings():
     from avalanche.benchmarks import benchmark_from_datasets, with_classes_timeline, with_task_labels
     from avalanche.benchmarks.utils import AvalancheDataset, as_taskaware_classification_dataset
     from avalanche.benchmarks.utils.data_attribute import DataAttribute, TaskLabels
-    from avalanche.benchmarks.utils.flat_data import ConstantSequence
+    from avalanche.benchmarks.utils.flat_data import ConstantSequence, FlatData
 
 
 class LazySamples(Dataset):
@@ -41,15 +41,27 @@ class LazySamples(Dataset):
         return self.samples.batch(slice(index, index + 1)).x[0], self.targets[index]
 
 
-class _HeldSamples(LazySamples):
-    """The same with all inputs in memory, for training."""
+class _HeldSamples(Dataset):
+    """The same with all inputs in memory, for training; later those only that somebody keeps."""
 
     def __init__(self, samples: Samples) -> None:
-        super().__init__(samples)
+        self.targets = samples.labels.tolist()
         self.inputs = samples.x
+        self.place: dict[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.inputs[index], self.targets[index]
+        row = index if self.place is None else self.place[index]
+        return self.inputs[row], self.targets[index]
+
+    def keep(self, indices: set[int]) -> None:
+        """Let go of all other inputs; asking for one of them is an error from now on."""
+        wanted = sorted(indices)
+        rows = wanted if self.place is None else [self.place[index] for index in wanted]
+        self.inputs = self.inputs[rows]
+        self.place = {index: row for row, index in enumerate(wanted)}
 
 
 def dataset_of(samples: Samples, task_label: int, lazy: bool = False) -> AvalancheDataset:
@@ -61,6 +73,32 @@ def dataset_of(samples: Samples, task_label: int, lazy: bool = False) -> Avalanc
     ]
     made: Any = AvalancheDataset([plain], data_attributes=attributes)
     return as_taskaware_classification_dataset(made)
+
+
+def forget_the_rest(kept: Iterable[AvalancheDataset]) -> None:
+    """Let go of every training sample that no data set in `kept` holds.
+
+    Avalanche's subsets refer to the whole data sets that they were taken from.
+    """
+    used: dict[_HeldSamples, set[int]] = {}
+    for data in kept:
+        _note_used(data, range(len(data)), used)
+    for samples, indices in used.items():
+        samples.keep(indices)
+
+
+def _note_used(data: Any, indices: Iterable[int], used: dict[_HeldSamples, set[int]]) -> None:
+    if isinstance(data, _HeldSamples):
+        used.setdefault(data, set()).update(indices)
+    elif isinstance(data, AvalancheDataset):
+        _note_used(data._flat_data, indices, used)
+    elif isinstance(data, FlatData):
+        of_part: dict[int, list[int]] = {}
+        for index in indices:
+            part, within = data._get_idx(index)
+            of_part.setdefault(part, []).append(within)
+        for part, within_it in of_part.items():
+            _note_used(data._datasets[part], within_it, used)
 
 
 def to_avalanche(stream: Stream) -> Any:

@@ -36,13 +36,14 @@ from methods.search import LEARNING_RATE, Log, ranges
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # not ours, and nothing that a user of the suite can act on
     from avalanche.benchmarks import benchmark_from_datasets, with_classes_timeline, with_task_labels
+    from avalanche.benchmarks.utils import AvalancheDataset
     from avalanche.core import SupervisedPlugin
     from avalanche.models import MultiTaskModule
     from avalanche.training import supervised
     from avalanche.training.plugins import EvaluationPlugin
     from avalanche.training.templates import SupervisedTemplate
 
-from benchmarks.avalanche import dataset_of
+from benchmarks.avalanche import dataset_of, forget_the_rest
 
 PREFIX = "avalanche:"
 MASKED = -1000.0
@@ -90,6 +91,8 @@ _ONLY_IN: dict[str, tuple[frozenset[Scenario], str]] = {
 }
 _MEMORIES = {"mem_size": False, "patterns_per_exp": True}
 """Parameters that say how many samples are kept: in all, or for each task."""
+_OF_THE_LATEST = {"experience", "adapted_dataset", "dataloader", "mbatch"}
+"""What a strategy would hold of the latest task until the next one."""
 _UNMASKED = {"DER"}
 """Strategies that compare raw logits of one task with those of another, so that none may change by masking."""
 
@@ -209,6 +212,9 @@ class AvalancheMethod(Method):
                 self.strategy.plugins.remove(limit)
                 self.strategy._stop_training = False
             self.model = self.strategy.model  # some strategies put another one in its place
+            for name in _OF_THE_LATEST & set(vars(self.strategy)):
+                setattr(self.strategy, name, None)
+            forget_the_rest(part for part in self._kept() if not isinstance(part, Tensor))
 
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
         was, self.model.training = self.model.training, False
@@ -220,13 +226,18 @@ class AvalancheMethod(Method):
 
     def parameters_stored(self) -> int:
         """The network, and every tensor and sample that the strategy and its plugins keep."""
-        kept = sum(p.numel() for p in self.model.state_dict().values())
-        if self.strategy is None:
-            return kept
+        network = sum(p.numel() for p in self.model.state_dict().values())
         sample = torch.Size(self.spec.input_shape).numel() + 1
+        return network + sum(part.numel() if isinstance(part, Tensor) else len(part) * sample for part in self._kept())
+
+    def _kept(self) -> Iterator[Tensor | AvalancheDataset]:
+        """Tensors and data sets below the strategy and its plugins, without the network's."""
+        if self.strategy is None:
+            return
         network = (*self.model.modules(), *self.model.parameters(), *self.model.buffers())
         known = {id(self.strategy), id(self.strategy.optimizer), *map(id, network)}
-        return kept + sum(_numbers(plugin, sample, known) for plugin in (*self.strategy.plugins, vars(self.strategy)))
+        for root in (*self.strategy.plugins, vars(self.strategy)):
+            yield from _below(root, known)
 
     def state_dict(self) -> dict[str, Any]:
         """The network only, to look at; see `resumable`."""
@@ -339,17 +350,19 @@ def _own_randomness() -> Iterator[None]:
         torch.set_rng_state(before[2])
 
 
-def _numbers(value: Any, sample: int, known: set[int]) -> int:
-    """Numbers held by tensors below `value`; a data set counts its samples of `sample` numbers each."""
+def _below(value: Any, known: set[int]) -> Iterator[Tensor | AvalancheDataset]:
+    """Tensors and data sets that attributes and containers lead to, each once."""
     if id(value) in known or isinstance(value, AvalancheMethod | Task | str):
-        return 0
+        return
     known.add(id(value))
-    if isinstance(value, Tensor):
-        return value.numel()
-    if hasattr(value, "targets_task_labels"):
-        return len(value) * sample
+    if isinstance(value, Tensor | AvalancheDataset):
+        yield value
+        return
     if isinstance(value, dict):
-        return sum(_numbers(part, sample, known) for part in value.values())
-    if isinstance(value, list | tuple | set):
-        return sum(_numbers(part, sample, known) for part in value)
-    return _numbers(vars(value), sample, known) if hasattr(value, "__dict__") and not inspect.isclass(value) else 0
+        parts: Any = value.values()
+    elif isinstance(value, list | tuple | set):
+        parts = value
+    else:
+        parts = vars(value).values() if hasattr(value, "__dict__") and not inspect.isclass(value) else ()
+    for part in list(parts):
+        yield from _below(part, known)

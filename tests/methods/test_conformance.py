@@ -15,7 +15,7 @@ from runners.conformance.fields import unused
 
 SMALL = {"chunk": 500, "select_every": 4}
 """Settings that suit a network of 1,500 weights, where a method has them."""
-AVALANCHE = ("avalanche:EWC", "avalanche:GEM")
+AVALANCHE = ("avalanche:EWC", "avalanche:GEM", "avalanche:Replay", "avalanche:AGEM")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
