@@ -180,10 +180,18 @@ def decoding(
 
 def stamp(folder: Path) -> str:
     """SHA-256 over path, size and time of change of every file below a folder; reads no file."""
+    return _digest(folder, lambda status: f"{status.st_size}\0{status.st_mtime_ns}")
+
+
+def listing(folder: Path) -> str:
+    """SHA-256 over path and size of every file below a folder, the same for a copy of it; reads no file."""
+    return _digest(folder, lambda status: str(status.st_size))
+
+
+def _digest(folder: Path, of: Callable[[os.stat_result], str]) -> str:
     digest = hashlib.sha256()
     for name in _tree(folder):
-        status = (folder / name).stat()
-        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(f"{name}\0{of((folder / name).stat())}\n".encode())
     return digest.hexdigest()
 
 

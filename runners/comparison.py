@@ -111,6 +111,7 @@ def build_cells(options: Options) -> list[Cell]:
         seeds=options.seeds,
         assignments=tuple(map(settings.parse_assignment, options.assignments)),
         budget_scale=options.budget_scale,
+        data=options.data,
     )
     cells = grid.build(suite.find(options.suites), choices)
     if not cells:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from benchmarks import catalogue, plugins
+from benchmarks.data import FOLDER_PREFIX
+from benchmarks.files import locate
+from benchmarks.folders import listing
 from benchmarks.types import Scenario, UserError
 from methods import registry
 from runners import settings
@@ -30,6 +34,8 @@ class Choices:
     assignments: tuple[tuple[str, str, str], ...] = ()
     """(method, key, value as text) from --set; they win over the suites' settings."""
     budget_scale: float = 1.0
+    data: Path | None = None
+    """Where folders of images lie; see `benchmarks.files.locate`."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,8 @@ def build(suites: Sequence[Suite], choices: Choices) -> list[Cell]:
     suites = [_narrowed(suite, choices, first=suite is suites[0], all_suites=suites) for suite in suites]
     _check_benchmarks(suites)
     rows = {suite.name: _rows(suite, choices) for suite in suites}
-    _parts.cache_clear()
+    for remembered in (_parts, _data_definition):
+        remembered.cache_clear()  # files may have changed since the last grid
     _check_assignments(choices, [row for some in rows.values() for row in some])
     _check_settings(suites, rows)
     cells = [
@@ -155,11 +162,15 @@ def _values(
     return values, chosen
 
 
-def _foreign_data(dataset: str) -> dict[str, str]:
-    """Of a data set that a package makes: what makes it, and the hash of that code. Others have their checksums."""
-    if not plugins.is_reference(dataset):
-        return {}
-    return {"dataset": dataset, "source": source_hash(plugins.file_of(dataset))}
+@cache
+def _data_definition(dataset: str, data: Path | None) -> dict[str, str]:
+    """Of a data set without published checksums: the code of a package that makes it, or the files of a folder."""
+    if plugins.is_reference(dataset):
+        return {"dataset": dataset, "source": source_hash(plugins.file_of(dataset))}
+    if dataset.startswith(FOLDER_PREFIX):
+        folder = locate(data).folder / dataset.split("/")[1]
+        return {"files": listing(folder)} if folder.is_dir() else {}
+    return {}
 
 
 @cache
@@ -187,7 +198,7 @@ def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, se
             "validation": benchmark.validation,
             "padding": benchmark.padding,
             "class_order": str(benchmark.class_order),
-            **_foreign_data(benchmark.dataset),
+            **_data_definition(benchmark.dataset, choices.data),
             "augmentation": str(benchmark.augmentation),
             "normalisation": benchmark.normalisation and [list(part) for part in benchmark.normalisation],
         },

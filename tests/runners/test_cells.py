@@ -95,6 +95,23 @@ def test_the_grid_is_the_product_and_gives_every_method_the_same_budget():
     assert [cell.seed for cell in found] == sorted(cell.seed for cell in found)
 
 
+def test_the_key_of_an_image_folders_cell_changes_with_its_files_and_not_with_their_place(tmp_path):
+    def key(place):
+        suite = a_suite(methods=["finetune"], benchmarks=[BenchmarkEntry(name="images-birds-2x2")])
+        return grid.build([suite], grid.Choices(seeds=1, scenarios=(Scenario.TIL,), data=tmp_path / place))[0].key
+
+    for place in ("a", "b"):
+        folder = tmp_path / place / "birds" / "train" / "wren"
+        folder.mkdir(parents=True)
+        (folder / "1.png").write_bytes(b"one")
+    assert key("a") == key("b")
+    (folder / "1.png").write_bytes(b"other")
+    other = key("b")
+    assert other != key("a")
+    (folder / "2.png").write_bytes(b"one")
+    assert key("b") not in (other, key("a"))
+
+
 def test_choices_narrow_and_add():
     choices = grid.Choices(("ewc",), (foreign("Good"),), ("permuted-digits",), (Scenario.DIL,), 1)
     found = grid.build([a_suite(), a_suite(name="t")], choices)
