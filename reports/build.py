@@ -15,8 +15,8 @@ from importlib import resources
 from pathlib import Path
 
 from benchmarks.types import UserError
-from reports.figure_files import FORMATS, save_figures
-from reports.load import Problem, Records, load
+from reports.figure_files import FORMATS, Helpers, helpers, save_figures
+from reports.load import CELL_FOLDERS, Problem, Records, load
 from reports.page import page
 from reports.paper import Paper, paper
 from reports.render import to_csv, to_latex, to_markdown
@@ -56,15 +56,17 @@ def build_report(
     """
     results = Path(results)
     out = results / "report" if out is None else Path(out)
-    records = load(results, cells)
-    before = None if compare is None else study(load(Path(compare)))
-    with _replacing(out) as folder:
-        _write(study(records), folder, before)
+    number = len(cells) if cells is not None else sum(1 for _ in results.glob(CELL_FOLDERS))
+    with helpers(number) as drawing:
+        records = load(results, cells)
+        before = None if compare is None else study(load(Path(compare)))
+        with _replacing(out) as folder:
+            _write(study(records), folder, before, drawing)
     return _report(out, records)
 
 
-def _write(found: Study, folder: Path, before: Study | None) -> None:
-    figures = save_figures(found, folder / "figures")
+def _write(found: Study, folder: Path, before: Study | None, drawing: Helpers | None) -> None:
+    figures = save_figures(found, folder / "figures", drawing)
     document = paper(found, figures, before)
     found.frame.to_csv(folder / "cells.csv", index=False)
     summary(found).to_csv(folder / "summary.csv", index=False, float_format="%.6g")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import pickle
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,30 +51,65 @@ class Artist:
         }
 
 
-def save_figures(study: Study, folder: Path) -> list[dict[str, Any]]:
+def save_figures(study: Study, folder: Path, helpers: Helpers | None = None) -> list[dict[str, Any]]:
     """Every figure of the report, drawn into `folder`, in order."""
     from reports.figures import plan
 
     folder.mkdir(parents=True)
-    jobs = plan(study)
-    artist, processes = Artist(study, folder), min(_cores(), PROCESSES_AT_MOST, len(jobs))
-    if len(study.entries) < PARALLEL_FROM or processes < 2:
-        return [artist.draw(job) for job in jobs]
-    with ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), initializer=_receive, initargs=(pickle.dumps(artist),)
-    ) as pool:
-        return list(pool.map(_draw, jobs))
+    jobs, artist = plan(study), Artist(study, folder)
+    return [artist.draw(job) for job in jobs] if helpers is None else helpers.draw(artist, jobs)
+
+
+class Helpers:
+    """Processes that draw, started before there is anything to draw: what they import takes them seconds."""
+
+    def __init__(self, processes: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.processes, self.queue = processes, context.Queue()
+        self.pool = ProcessPoolExecutor(processes, context, initializer=_prepare, initargs=(self.queue,))
+        for _ in range(processes):
+            self.pool.submit(_prepared)
+
+    def draw(self, artist: Artist, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        pickled = pickle.dumps(artist)
+        for _ in range(self.processes):
+            self.queue.put(pickled)
+        return list(self.pool.map(_draw, jobs))
+
+
+@contextmanager
+def helpers(cells: int) -> Iterator[Helpers | None]:
+    """Helpers for a report of so many cells; None where it is drawn sooner without."""
+    processes = min(_cores(), PROCESSES_AT_MOST)
+    if cells < PARALLEL_FROM or processes < 2:
+        yield None
+        return
+    found = Helpers(processes)
+    try:
+        yield found
+    finally:
+        found.pool.shutdown(cancel_futures=True)
+        found.queue.cancel_join_thread()
 
 
 _received: list[Artist] = []
-"""In a worker process: what it draws with."""
+"""In a helper: what it draws with."""
+_inbox: list[Any] = []
 
 
-def _receive(pickled: bytes) -> None:
-    _received.append(pickle.loads(pickled))
+def _prepare(queue: Any) -> None:
+    for module in ("matplotlib.figure", "seaborn", "typst", "reports.figures"):
+        importlib.import_module(module)
+    _inbox.append(queue)
+
+
+def _prepared() -> None:
+    """Does nothing, but in a process of its own."""
 
 
 def _draw(job: Job) -> dict[str, Any]:
+    if not _received:
+        _received.append(pickle.loads(_inbox[0].get()))
     return _received[0].draw(job)
 
 

@@ -18,6 +18,8 @@ from benchmarks.types import UserError
 from reports.metrics import Matrix
 
 SCHEMA = 1
+CELL_FOLDERS = "*/*/*/seed*"
+"""Of the cells in a results folder: benchmark, scenario, method, seed with key."""
 
 
 class Status(StrEnum):
@@ -135,7 +137,7 @@ def load(root: Path, cells: Sequence[Path] | None = None) -> Records:
     if not root.is_dir():
         raise UserError(f"there is no results folder {root}")
     records, problems = [], []
-    folders = sorted(root.glob("*/*/*/seed*")) if cells is None else [Path(cell) for cell in cells]
+    folders = sorted(root.glob(CELL_FOLDERS)) if cells is None else [Path(cell) for cell in cells]
     for folder in folders:
         if not folder.is_dir():
             continue
