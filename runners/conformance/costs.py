@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from runners.conformance import reach
 from runners.conformance.check import Check
 from runners.conformance.trial import EASY, SHORT, Trial
 
@@ -83,20 +84,9 @@ def _parameters(trial: Trial) -> Iterator[str]:
     if stored[0] and stored[1] < stored[0]:
         yield f"parameters_stored falls from {stored[0]} to {stored[1]} as tasks are added"
     saved = {key: value for key, value in method.state_dict().items() if not key.startswith("audit")}
-    held = sum(part.numel() for part in _tensors(saved))
+    held = sum(part.numel() for _, part in reach.tensors(saved))
     if stored[-1] < min(held, trained):
         yield f"parameters_stored says {stored[-1]}, but the state holds {held} numbers and {trained} are trained"
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from _tensors(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _tensors(part)
 
 
 def _waits(trial: Trial) -> Iterator[str]:
