@@ -66,10 +66,11 @@ def build_report(
 
 
 def _write(found: Study, folder: Path, before: Study | None, drawing: Helpers | None) -> None:
-    figures = save_figures(found, folder / "figures", drawing)
-    document = paper(found, figures, before)
+    being_drawn = save_figures(found, folder / "figures", drawing)
     found.frame.to_csv(folder / "cells.csv", index=False)
     summary(found).to_csv(folder / "summary.csv", index=False, float_format="%.6g")
+    figures = list(being_drawn)
+    document = paper(found, figures, before)
     _write_tables(document, folder)
     source = folder / "source"
     source.mkdir()

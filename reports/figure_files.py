@@ -6,7 +6,7 @@ import importlib
 import multiprocessing
 import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,13 +51,13 @@ class Artist:
         }
 
 
-def save_figures(study: Study, folder: Path, helpers: Helpers | None = None) -> list[dict[str, Any]]:
-    """Every figure of the report, drawn into `folder`, in order."""
+def save_figures(study: Study, folder: Path, helpers: Helpers | None = None) -> Iterable[dict[str, Any]]:
+    """Every figure of the report, drawn into `folder`, in order. With helpers they are being drawn on return."""
     from reports.figures import plan
 
     folder.mkdir(parents=True)
     jobs, artist = plan(study), Artist(study, folder)
-    return [artist.draw(job) for job in jobs] if helpers is None else helpers.draw(artist, jobs)
+    return map(artist.draw, jobs) if helpers is None else helpers.draw(artist, jobs)
 
 
 class Helpers:
@@ -70,11 +70,11 @@ class Helpers:
         for _ in range(processes):
             self.pool.submit(_prepared)
 
-    def draw(self, artist: Artist, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    def draw(self, artist: Artist, jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
         pickled = pickle.dumps(artist)
         for _ in range(self.processes):
             self.queue.put(pickled)
-        return list(self.pool.map(_draw, jobs))
+        return self.pool.map(_draw, jobs)
 
 
 @contextmanager

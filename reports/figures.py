@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,22 +28,23 @@ MARKERS_AT_MOST = 12
 """Markers on one line."""
 
 
-def plan(study: Study) -> list[Job]:
-    """Every figure that the data carry, in the order of the report."""
+def plan(study: Study) -> Iterator[Job]:
+    """Every figure that the data carry, in the order of the report; each as soon as it is known."""
     several = pages(study, lambda group: any_done(study, group) and task_count(study, group) > 1)
     done = pages(study, lambda group: any_done(study, group))
-    return [
-        *(partial(accuracy_curves, page=page) for page in several),
-        *(partial(transfer_bars, page=page) for page in several),
-        *(partial(final_accuracy, page=page) for page in done),
-        *(partial(forgetting_curves, page=page) for page in several),
-        *trade_offs(study),
-        *guarantee_figures(study),
-        *heat_maps(study),
-        *exhibits(study),
-        *tuning(study),
-        *(partial(loss_curves, page=page) for page in done),
-    ]
+    for figure, where in (
+        (accuracy_curves, several),
+        (transfer_bars, several),
+        (final_accuracy, done),
+        (forgetting_curves, several),
+    ):
+        yield from (partial(figure, page=page) for page in where)
+    yield from trade_offs(study)
+    yield from guarantee_figures(study)
+    yield from heat_maps(study)
+    yield from exhibits(study)
+    yield from tuning(study)
+    yield from (partial(loss_curves, page=page) for page in done)
 
 
 def accuracy_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:

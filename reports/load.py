@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -97,20 +98,24 @@ class Record:
     @cached_property
     def claims(self) -> tuple[ClaimRow, ...]:
         """Rows of claims.csv; empty where the method promises nothing or the file cannot be read."""
-        return tuple(_claims(self.root / self.folder / "claims.csv"))
+        return tuple(_claims(self._file("claims.csv")))
 
     @cached_property
     def losses(self) -> tuple[tuple[int, int, float], ...]:
         """Rows (task, step, loss) of steps.csv."""
-        return tuple(_losses(self.root / self.folder / "steps.csv"))
+        return tuple(_losses(self._file("steps.csv")))
 
     def exhibit(self, name: str) -> dict[str, Matrix]:
         """Columns of a table that the method gave of itself; empty where there is none or it cannot be read."""
-        rows = _rows(self.root / self.folder / f"exhibit-{name}.csv")
+        rows = _rows(self._file(f"exhibit-{name}.csv"))
         try:
             return {key: np.array([float(row[key] or "nan") for row in rows]) for key in (rows[0] if rows else ())}
         except (KeyError, TypeError, ValueError):
             return {}
+
+    def _file(self, name: str) -> str:
+        """As text: pathlib takes longer to join names than such a file takes to read."""
+        return os.path.join(self.root, self.folder, name)
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,7 @@ def _relative(folder: Path, root: Path) -> Path:
 
 def _read(folder: Path, root: Path) -> Record:
     try:
-        raw = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+        raw = json.loads(_text(os.path.join(folder, "cell.json")))
     except FileNotFoundError:
         raise _Broken("no cell.json") from None
     except (OSError, ValueError) as error:
@@ -200,7 +205,7 @@ def _check(raw: Mapping[str, Any], folder: Path) -> None:
         raise _Broken("cell.json was altered: its checksum does not fit")
     for name, expected in (raw.get("files") or {}).items():
         try:
-            text = (folder / name).read_text(encoding="utf-8")
+            text = _text(os.path.join(folder, name))
         except (OSError, ValueError):
             raise _Broken(f"{name} is missing or not text") from None
         if _digest(text) != expected:
@@ -217,7 +222,7 @@ def _from_json(raw: Mapping[str, Any], folder: Path, root: Path) -> Record:
     status = Status(raw["status"])
 
     def matrix(name: str) -> Matrix | None:
-        return _matrix(root / folder / name, tasks)
+        return _matrix(os.path.join(root, folder, name), tasks)
 
     return Record(
         folder=folder,
@@ -265,28 +270,29 @@ def _whole(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-def _matrix(path: Path, tasks: int) -> Matrix | None:
+def _matrix(path: str, tasks: int) -> Matrix | None:
     """The (T+1, T) matrix of one CSV file, None where there is no file; raises _Broken for anything else."""
+    name = os.path.basename(path)
     try:
-        lines = path.read_text(encoding="utf-8").split()
+        lines = _text(path).split()
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise _Broken(f"{path.name} cannot be read ({type(error).__name__})") from None
+        raise _Broken(f"{name} cannot be read ({type(error).__name__})") from None
     try:
         rows = [line.split(",") for line in lines[1:]]
         values = np.array([[float(value or "nan") for value in row] for row in rows])
     except ValueError:
-        raise _Broken(f"{path.name} is not a matrix of numbers") from None
+        raise _Broken(f"{name} is not a matrix of numbers") from None
     if values.shape != (tasks + 1, tasks + 1) or not np.array_equal(values[:, 0], np.arange(tasks + 1)):
-        raise _Broken(f"{path.name} is cut short or has another shape than {tasks + 1} rows for {tasks} tasks")
+        raise _Broken(f"{name} is cut short or has another shape than {tasks + 1} rows for {tasks} tasks")
     matrix = values[:, 1:]
     if ((matrix < 0) | (matrix > 1)).any():
-        raise _Broken(f"{path.name} holds values outside 0..1")
+        raise _Broken(f"{name} holds values outside 0..1")
     return matrix
 
 
-def _claims(path: Path) -> Iterator[ClaimRow]:
+def _claims(path: str) -> Iterator[ClaimRow]:
     for row in _rows(path):
         try:
             yield ClaimRow(
@@ -305,7 +311,7 @@ def _claims(path: Path) -> Iterator[ClaimRow]:
             continue
 
 
-def _losses(path: Path) -> Iterator[tuple[int, int, float]]:
+def _losses(path: str) -> Iterator[tuple[int, int, float]]:
     for row in _rows(path):
         try:
             yield int(row["task"]), int(row["step"]), float(row["loss"])
@@ -313,12 +319,17 @@ def _losses(path: Path) -> Iterator[tuple[int, int, float]]:
             continue
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _rows(path: str) -> list[dict[str, str]]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
     except (OSError, ValueError):
         return []
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 def _truth(text: str) -> bool:

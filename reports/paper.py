@@ -30,6 +30,8 @@ from reports.tables import Table, longest, main_tables, split
 
 CHARACTERS_IN_A_LINE = 118
 """Of the whole page; a table with longer rows has its text columns wrapped."""
+CELLS_PRINTED_AT_MOST = 3_000
+"""The values of single seeds are printed for so many cells, about ten pages."""
 LEARNT_AT_MOST = 4
 """More figures of embeddings and masks than this stand in the appendix."""
 TITLE = "Continual learning, compared"
@@ -184,9 +186,14 @@ def _appendix(study: Study, figures: Sequence[dict[str, Any]]) -> _Blocks:
     blocks.heading("Environment")
     blocks.table(environment(study))
     blocks.heading("Single seeds")
-    for benchmark in study.benchmarks:
-        for table in seed_tables(study, benchmark):
-            blocks.table(table)
+    if len(study.entries) > CELLS_PRINTED_AT_MOST:
+        blocks.paragraph(
+            f"The values of {len(study.entries)} single cells would fill many pages: cells.csv has them, a line each."
+        )
+    else:
+        for benchmark in study.benchmarks:
+            for table in seed_tables(study, benchmark):
+                blocks.table(table)
     for title, table in (("Cells without results", unfinished_table(study)), ("Left out", left_out(study))):
         if table:
             blocks.heading(title)

@@ -108,7 +108,7 @@ class Study:
 
     def seeds(self, group: Group) -> list[int]:
         """Seeds that any method was run with in the group."""
-        return sorted({e.seed for label in self.rows(group) for e in self.at(group, label)})
+        return sorted({e.record.seed for label in self.rows(group) for e in self.at(group, label)})
 
     def values(self, group: Group, label: str, metric: Metric) -> dict[int, float]:
         """The metric by seed, where it is defined."""
