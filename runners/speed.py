@@ -6,7 +6,7 @@ Every (method, benchmark, scenario) runs in a process of its own. Steps are time
 `fit`, after a warm-up, at the first, the middle and the last task, or after `--tasks-seen`. The floor of
 a hypernetwork method is the traffic of its output layer, W read forward, W and both Adam moments read and
 written backward, at the copy bandwidth measured in the same process. The plain loop is finetuning written
-by hand.
+by hand; EWC has a loop of its own kind too, with a penalty for each old task and parameter.
 
 `--official DIR` times the authors' HyperInterval step too: same shapes, same data, same number of old
 tasks. DIR is a checkout of github.com/gmum/HyperInterval; hypnettorch must be importable (PYTHONPATH).
@@ -35,7 +35,7 @@ from runners.timing import Order, Result, measure, rows
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 SHOWN = ("benchmark", "scenario", "method", "task", "phase", "ms_per_step", "cpu_ms_per_step", "growth", "over_floor",
-         "over_plain_loop", "peak_MiB", "peak_over_weights", "times_faster")  # fmt: skip
+         "over_plain_loop", "over_same_by_hand", "peak_MiB", "peak_over_weights", "times_faster")  # fmt: skip
 
 
 @app.command()

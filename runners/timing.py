@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import catalogue
 from benchmarks.types import DIL, Budget, Scenario, Task, UserError
-from runners import cpu, environment
+from runners import by_hand, cpu, environment
 from runners.settings import configure
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class Result:
     timings: tuple[Timing, ...]
     plain: float
     """Seconds per step of a hand-written loop on the same network, batches and optimiser."""
+    by_hand: dict[int, float | None]
+    """Task -> seconds per step of the same method written by hand, where there is such a loop."""
     floor: float | None
     bandwidth: float
     """Bytes per second, read plus written, of a large copy."""
@@ -85,7 +87,7 @@ def measure(order: Order) -> Result:
         cpu.prepare(order.threads)
     device = torch.device(order.device)
     stream = opened(order)
-    plain = plain_loop(stream, order)  # also loads what torch loads late, which is not the method's memory
+    plain = by_hand.finetune(stream, order.device, order.steps)  # loads what torch loads late: not the method's memory
     from methods import registry
 
     cls = registry.load(order.method)
@@ -101,8 +103,13 @@ def measure(order: Order) -> Result:
         timings, weights = _train(method, stream, order), _output_weights(method)
     peak = _memory(device) - before
     bandwidth = copy_bandwidth(device)
+    loops = {timing.task: _same_by_hand(stream, order, timing.task) for timing in timings}
     conditions = {**environment.of_driver(), **environment.of_worker(device)}
-    return Result(order, timings, plain, 28 * weights / bandwidth or None, bandwidth, weights, peak, conditions)
+    return Result(order, timings, plain, loops, 28 * weights / bandwidth or None, bandwidth, weights, peak, conditions)
+
+
+def _same_by_hand(stream: Any, order: Order, task: int) -> float | None:
+    return by_hand.ewc(stream, order.device, order.steps, task) if order.method == "ewc" else None
 
 
 class _Lengthened:
@@ -156,9 +163,9 @@ def rounds(run: Callable[[int, int], None], order: Order, device: torch.device) 
     each = max(1, order.steps // number)
     found: list[tuple[float, float]] = []
     for i in range(number):
-        begun, cpu_begun = _now(device), time.process_time()
+        begun, cpu_begun = by_hand.now(device), time.process_time()
         run(warm_up + i * each, each)
-        found.append(((_now(device) - begun) / each, (time.process_time() - cpu_begun) / each))
+        found.append(((by_hand.now(device) - begun) / each, (time.process_time() - cpu_begun) / each))
     wall, processor = zip(*found, strict=True)
     return statistics.median(wall), statistics.median(processor)
 
@@ -196,32 +203,6 @@ def _train(method: Method, stream: Any, order: Order) -> tuple[Timing, ...]:
     return tuple(found)
 
 
-def plain_loop(stream: Any, order: Order) -> float:
-    """Seconds per step of finetuning on the first task, as one would write it without this suite (median of 3)."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    from methods.nets import targets
-
-    task = stream.task(0)
-    x, y, size = task.x, task.y, task.budget.batch_size
-    net = targets.build(stream.spec.network, stream.spec.input_shape, stream.spec.classes_per_task).to(order.device)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
-    n = max(order.steps, 50)
-    rows = torch.stack([torch.randperm(len(y), device=order.device)[:size] for _ in range(n)])
-
-    def loop() -> float:
-        begun = _now(torch.device(order.device))
-        for i in range(n):
-            optimizer.zero_grad()
-            cross_entropy(net(x[rows[i]]), y[rows[i]]).backward()
-            optimizer.step()
-        return (_now(torch.device(order.device)) - begun) / n
-
-    loop()
-    return statistics.median(loop() for _ in range(3))
-
-
 def copy_bandwidth(device: Any) -> float:
     """Bytes per second, read plus written, of copying a tensor far larger than the caches (median of 5)."""
     import torch
@@ -230,9 +211,9 @@ def copy_bandwidth(device: Any) -> float:
     target = torch.zeros_like(source)
     seconds = []
     for _ in range(6):
-        begun = _now(device)
+        begun = by_hand.now(device)
         target.copy_(source)
-        seconds.append(_now(device) - begun)
+        seconds.append(by_hand.now(device) - begun)
     return 2 * source.numel() * source.element_size() / statistics.median(seconds[1:])
 
 
@@ -243,14 +224,6 @@ def _output_weights(method: Method) -> int:
     modules = getattr(method, "hypernetwork", None)
     found = [m.weight for m in modules.modules() if isinstance(m, OutputLayer)] if modules is not None else []
     return found[0].numel() if found else 0
-
-
-def _now(device: Any) -> float:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _memory(device: Any) -> int:
@@ -275,6 +248,7 @@ def rows(result: Result) -> list[dict[str, Any]]:
             "growth": round(timing.seconds / first[timing.phase], 2) if timing.phase in first else None,
             "over_floor": round(timing.seconds / result.floor, 2) if result.floor else None,
             "over_plain_loop": round(timing.seconds / result.plain, 2),
+            "over_same_by_hand": round(timing.seconds / same, 2) if (same := result.by_hand[timing.task]) else None,
             "floor_ms": round(1000 * result.floor, 3) if result.floor else None,
             "plain_ms": round(1000 * result.plain, 3), "copy_GB_per_s": round(result.bandwidth / 1e9, 2),
             "output_weights": result.output_weights, "peak_MiB": round(result.peak_bytes / 2**20, 1),

@@ -16,8 +16,16 @@ def test_rows(method, phases, has_floor):
     for row in found:
         assert row["ms_per_step"] > 0 and row["over_plain_loop"] > 0
         assert (row["over_floor"] is not None) == has_floor
+        assert row["over_same_by_hand"] is None
     if has_floor:  # W has a row of 10 weights and no bias for each of the target's 64-100-100-2 weights
         assert found[0]["output_weights"] == 10 * (64 * 100 + 100 + 100 * 100 + 100 + 2 * 100 + 2)
+
+
+def test_ewc_has_a_loop_of_its_own_kind_to_be_compared_with():
+    """It has a penalty for each old task and each parameter, so it costs more than finetuning's loop."""
+    found = rows(measure(Order("ewc", "split-digits", TIL, "cpu", 1, 1, None, None, seen=(0, 9))))
+    first, last = (row["over_same_by_hand"] / row["over_plain_loop"] for row in found)
+    assert 0 < last < first
 
 
 def test_a_split_benchmark_is_lengthened_for_timing():
