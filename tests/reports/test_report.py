@@ -14,6 +14,7 @@ import pytest
 from pypdf import PdfReader
 
 from benchmarks.types import UserError
+from reports import paper
 from reports.build import Report, build_report
 from reports.findings import findings
 from reports.load import load
@@ -54,6 +55,19 @@ def test_numbers_in_the_pdf_are_those_of_the_csv(several_report: Report, several
                     assert shown in several_text, (line["method"], shown)
                     checked += 1
     assert checked == 17
+
+
+def test_single_values_of_thousands_of_cells_are_left_to_cells_csv(
+    quick_results: Path, quick_report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the limit below the number of cells: no table of seeds, a sentence that says where the values are."""
+    monkeypatch.setattr(paper, "CELLS_PRINTED_AT_MOST", 1)
+    found = paper.paper(study(load(quick_results)), [])
+    stems = {path.stem for path in quick_report.csv}
+    left_out = {stem for stem in stems if stem.startswith("seeds-")}
+    assert left_out and {table.stem for table in found.tables} == stems - left_out
+    texts = [block["text"] for block in found.data["appendix"] if block["kind"] == "paragraph"]
+    assert any("single cells would fill many pages: cells.csv has them" in text for text in texts)
 
 
 def test_the_pdf_says_what_was_done_and_what_failed(several_text: str) -> None:
