@@ -1,13 +1,15 @@
-"""Measure what running many cells costs: the driver's time and memory, the scan of finished cells, two workers.
+"""Measure what many cells cost: the driver's time and memory, the scan of finished cells, the report, two workers.
 
 python runners/scale.py cells --engine ray
 python runners/scale.py resume
+python runners/scale.py report
 python runners/scale.py workers
 """
 
 from __future__ import annotations
 
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -42,6 +44,8 @@ class NoOp(Method):
 """
 """A method that is defined nowhere: its cells are recorded as skipped, which is all that a cell can do at least."""
 MIB = 1 << 20
+BENCHMARKS = 8
+"""Names that the records of `report` have."""
 Count = Annotated[int, typer.Option("--cells", help="How many cells.")]
 
 
@@ -109,6 +113,24 @@ def resume(n: Count = 10_000) -> None:
         raise UserError(f"{len(jobs)} of {n} cells were not taken for finished")
     table = _table("CPU", "wall")
     table.add_row(f"scan of {n} finished cells", f"{busy:.2f} s", f"{wall:.2f} s")
+    Console().print(table)
+
+
+@app.command()
+def report(n: Count = 10_080) -> None:
+    """Make the report of so many records: those of Split Digits that ship with the suite, again and again.
+
+    Each time they have other seeds, or the name of another of eight benchmarks.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        results = Path(scratch)
+        _multiply(results, n)
+        wall, spent = time.monotonic(), _children()
+        command = [sys.executable, str(Path(__file__).with_name("report.py")), str(results)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        wall, spent = time.monotonic() - wall, _children() - spent
+    table = _table("CPU", "wall")
+    table.add_row(f"report of {n} records", f"{spent:.1f} s", f"{wall:.1f} s")
     Console().print(table)
 
 
@@ -183,6 +205,32 @@ def _finish(grid: Sequence[Cell], results: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "cell.json").write_text(replace(record, key=cell.key, seed=cell.seed).to_json(), encoding="utf-8")
         for name, text in tables.items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+
+def _multiply(results: Path, n: int) -> None:
+    """Write `n` records into `results`, made of the reference records of Split Digits."""
+    from runners import reference_records
+    from runners.records import digest
+
+    shipped = [cell for cell in reference_records.read().values() if cell.record.benchmark == "split-digits"]
+    if not shipped:
+        raise UserError(f"{reference_records.FOLDER} has no records of split-digits to multiply")
+    seeds = 1 + max(cell.record.seed for cell in shipped)
+    for i in range(n):
+        again, cell = i // len(shipped), shipped[i % len(shipped)]
+        record = replace(
+            cell.record,
+            key=digest(f"{cell.record.key} {again}"),
+            benchmark=f"copy-{again % BENCHMARKS + 1}",
+            seed=cell.record.seed + again // BENCHMARKS * seeds,
+        )
+        folder = results.joinpath(
+            record.benchmark, record.scenario, record.label, f"seed{record.seed}-{record.key[:12]}"
+        )
+        folder.mkdir(parents=True)
+        (folder / "cell.json").write_text(record.to_json(), encoding="utf-8")
+        for name, text in cell.tables.items():
             (folder / name).write_text(text, encoding="utf-8")
 
 
