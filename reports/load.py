@@ -87,6 +87,8 @@ class Record:
     parameters_trained: int | None
     parameters_stored: int | None
     stored_per_task: tuple[int, ...]
+    tables: frozenset[str] | None = field(repr=False, default=None)
+    """Names of the files that belong to the record; None: it does not say."""
     accuracy: Matrix | None = field(repr=False, default=None)
     certified: Matrix | None = field(repr=False, default=None)
     inferred: Matrix | None = field(repr=False, default=None)
@@ -107,7 +109,8 @@ class Record:
 
     def exhibit(self, name: str) -> dict[str, Matrix]:
         """Columns of a table that the method gave of itself; empty where there is none or it cannot be read."""
-        rows = _rows(self._file(f"exhibit-{name}.csv"))
+        file = f"exhibit-{name}.csv"
+        rows = _rows(self._file(file)) if self.tables is None or file in self.tables else []
         try:
             return {key: np.array([float(row[key] or "nan") for row in rows]) for key in (rows[0] if rows else ())}
         except (KeyError, TypeError, ValueError):
@@ -184,11 +187,11 @@ def _read(folder: Path, root: Path) -> Record:
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
         raise _Broken(f"layout {found!r}; this report reads layout {SCHEMA}")
-    _check(raw, folder)
+    tables = _checked(raw, folder)
     if raw.get("judged_on", "test") != "test":
         raise _Broken(f"a record of tuning, judged on {raw['judged_on']} data")
     try:
-        record = _from_json(raw, _relative(folder, root), root)
+        record = _from_json(raw, _relative(folder, root), root, tables)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _Broken(f"cell.json is not of this layout ({type(error).__name__}: {error})") from None
     if folder.name != f"seed{record.seed}-{record.key[:12]}":
@@ -198,31 +201,35 @@ def _read(folder: Path, root: Path) -> Record:
     return record
 
 
-def _check(raw: Mapping[str, Any], folder: Path) -> None:
-    """Compare the checksums that the record carries, where it carries any."""
+def _checked(raw: Mapping[str, Any], folder: Path) -> dict[str, str] | None:
+    """The tables of the record by file name, each as its checksum says; None for a record that lists none."""
     body = {key: value for key, value in raw.items() if key != "checksum"}
     if "checksum" in raw and raw["checksum"] != _digest(json.dumps(body, sort_keys=True, separators=(",", ":"))):
         raise _Broken("cell.json was altered: its checksum does not fit")
+    tables = {}
     for name, expected in (raw.get("files") or {}).items():
         try:
-            text = _text(os.path.join(folder, name))
+            tables[name] = _text(os.path.join(folder, name))
         except (OSError, ValueError):
             raise _Broken(f"{name} is missing or not text") from None
-        if _digest(text) != expected:
+        if _digest(tables[name]) != expected:
             raise _Broken(f"{name} is cut short or was altered: its checksum does not fit")
+    return tables or None
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _from_json(raw: Mapping[str, Any], folder: Path, root: Path) -> Record:
+def _from_json(raw: Mapping[str, Any], folder: Path, root: Path, tables: Mapping[str, str] | None) -> Record:
     tasks = int(raw["n_tasks"])
     seconds, memory, parameters = (raw.get(name) or {} for name in ("seconds", "memory_bytes", "parameters"))
     status = Status(raw["status"])
 
     def matrix(name: str) -> Matrix | None:
-        return _matrix(os.path.join(root, folder, name), tasks)
+        return _matrix(
+            name, _read_table(os.path.join(root, folder, name)) if tables is None else tables.get(name), tasks
+        )
 
     return Record(
         folder=folder,
@@ -256,6 +263,7 @@ def _from_json(raw: Mapping[str, Any], folder: Path, root: Path) -> Record:
         parameters_trained=_whole(parameters.get("trained")),
         parameters_stored=_whole(parameters.get("stored")),
         stored_per_task=tuple(map(int, raw.get("stored_per_task") or ())),
+        tables=None if tables is None else frozenset(tables),
         accuracy=matrix("accuracy.csv"),
         certified=matrix("certified.csv"),
         inferred=matrix("inferred.csv"),
@@ -270,15 +278,21 @@ def _whole(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-def _matrix(path: str, tasks: int) -> Matrix | None:
-    """The (T+1, T) matrix of one CSV file, None where there is no file; raises _Broken for anything else."""
-    name = os.path.basename(path)
+def _read_table(path: str) -> str | None:
+    """The text of a table, None where there is no such file."""
     try:
-        lines = _text(path).split()
+        return _text(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise _Broken(f"{name} cannot be read ({type(error).__name__})") from None
+        raise _Broken(f"{os.path.basename(path)} cannot be read ({type(error).__name__})") from None
+
+
+def _matrix(name: str, text: str | None, tasks: int) -> Matrix | None:
+    """The (T+1, T) matrix of one CSV file's text, None where there is none; raises _Broken for anything else."""
+    if text is None:
+        return None
+    lines = text.split()
     try:
         rows = [line.split(",") for line in lines[1:]]
         values = np.array([[float(value or "nan") for value in row] for row in rows])
