@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 PANELS_IN_A_ROW = 4
 PANEL_HEIGHT = 0.95
 """Inches."""
+TICKS_OF_A_DECADE = ((5.0, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)), (30.0, (1.0, 2.0, 5.0)))
+"""On a log axis whose ends differ by less than a factor. With fewer than two ticks matplotlib sets many linear ones."""
 THIN = {"elinewidth": 0.5, "ecolor": "#333333"}
 """Whiskers."""
 Draw = Callable[["Axes", Group], list[str]]
@@ -177,7 +179,8 @@ def logarithmic(axis: Any) -> None:
     (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("log")
     low, high = axis.get_view_interval()
     ratio = high / low if low > 0 else 1.0
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio < 30 else (1.0,), numticks=6))
+    subs = next((steps for most, steps in TICKS_OF_A_DECADE if ratio < most), (1.0,))
+    axis.set_major_locator(LogLocator(subs=subs, numticks=6))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
     axis.set_minor_formatter(NullFormatter())
 
