@@ -32,6 +32,8 @@ CHARACTERS_IN_A_LINE = 118
 """Of the whole page; a table with longer rows has its text columns wrapped."""
 CELLS_PRINTED_AT_MOST = 3_000
 """The values of single seeds are printed for so many cells, about ten pages."""
+ROWS_TOGETHER = 25
+"""A table of the appendix with more rows than this, or with wrapped text, may be broken over pages."""
 LEARNT_AT_MOST = 4
 """More figures of embeddings and masks than this stand in the appendix."""
 TITLE = "Continual learning, compared"
@@ -242,7 +244,8 @@ class _Blocks:
             flexible = {i for i in part.text_columns if crowded and longest(part, i) > 26}
             widths = [round(longest(part, i) ** 0.5, 1) if i in flexible else 0 for i in range(len(part.columns))]
             label = f"tab:{table.stem}" + (f":{i + 1}" if i else "")
-            placed = {"label": label, "widths": widths, "long": self.single}
+            long = self.single and (len(part.rows) > ROWS_TOGETHER or bool(flexible))
+            placed = {"label": label, "widths": widths, "long": long}
             self.items.append({"kind": "table", **to_data(part), **placed})
 
     def figures(self, figures: Any) -> None:
