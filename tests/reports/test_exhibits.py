@@ -60,13 +60,27 @@ def test_an_altered_table_is_noticed_by_its_checksum(tmp_path: Path) -> None:
 
     folder = Synthetic("hyperinterval").write(tmp_path)
     path, table = folder / "cell.json", folder / "exhibit-embeddings.csv"
-    digest = hashlib.sha256(table.read_bytes()).hexdigest()
-    path.write_text(json.dumps({**json.loads(path.read_text()), "files": {table.name: digest}}))
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.glob("*.csv")}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "files": files}))
     assert load(tmp_path).problems == ()
     Synthetic("ewc").write(tmp_path)
     table.write_text(table.read_text() + "9,9,9,9,9\n")
     (problem,) = load(tmp_path).problems
     assert "exhibit-embeddings.csv" in problem.reason
+
+
+def test_a_table_that_the_record_does_not_list_is_not_read(tmp_path: Path) -> None:
+    """What another run left in the folder is no part of this record."""
+    import hashlib
+    import json
+
+    folder = Synthetic("hyperinterval").write(tmp_path)
+    path, table = folder / "cell.json", folder / "exhibit-embeddings.csv"
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.glob("*.csv")}
+    for listed in (files, {name: digest for name, digest in files.items() if name != table.name}):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "files": listed}))
+        (record,) = load(tmp_path).records
+        assert bool(record.exhibit("embeddings")) == (table.name in listed)
 
 
 def test_a_sheet_of_samples_is_read_with_its_fields(tmp_path: Path) -> None:
