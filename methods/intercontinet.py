@@ -34,7 +34,7 @@ Deviations from the official code, and the option that brings its behaviour back
   their own radius, and batch norm (no shipped model has it) uses fixed statistics with torch's variance (there: errors,
   constants, or the weight's radius; statistics that drift and so void the claim).
 - Rates apply to all parameter groups; evaluation does not run inside training; the last task is contracted too.
-- normalize_scale and an expansion phase, neither ever used, are left out. Their settings: `intercontinet-released`.
+- normalize_scale and an expansion phase, never used there, are left out. Authors' settings: `intercontinet-released`.
 """
 
 from __future__ import annotations

@@ -100,25 +100,30 @@ class Record:
     @cached_property
     def claims(self) -> tuple[ClaimRow, ...]:
         """Rows of claims.csv; empty where the method promises nothing or the file cannot be read."""
-        return tuple(_claims(self._file("claims.csv")))
+        return tuple(_claims(self._rows("claims.csv")))
 
     @cached_property
     def losses(self) -> tuple[tuple[int, int, float], ...]:
         """Rows (task, step, loss) of steps.csv."""
-        return tuple(_losses(self._file("steps.csv")))
+        return tuple(_losses(self._rows("steps.csv")))
 
     def exhibit(self, name: str) -> dict[str, Matrix]:
         """Columns of a table that the method gave of itself; empty where there is none or it cannot be read."""
-        file = f"exhibit-{name}.csv"
-        rows = _rows(self._file(file)) if self.tables is None or file in self.tables else []
+        rows = self._rows(f"exhibit-{name}.csv")
         try:
             return {key: np.array([float(row[key] or "nan") for row in rows]) for key in (rows[0] if rows else ())}
         except (KeyError, TypeError, ValueError):
             return {}
 
-    def _file(self, name: str) -> str:
-        """As text: pathlib takes longer to join names than such a file takes to read."""
-        return os.path.join(self.root, self.folder, name)
+    def _rows(self, name: str) -> list[dict[str, str]]:
+        """Rows of a file by column; none where it is no table of this record, or cannot be read."""
+        if self.tables is not None and name not in self.tables:
+            return []
+        try:
+            with open(os.path.join(self.root, self.folder, name), encoding="utf-8", newline="") as file:
+                return list(csv.DictReader(file))
+        except (OSError, ValueError):
+            return []
 
 
 @dataclass(frozen=True)
@@ -227,9 +232,8 @@ def _from_json(raw: Mapping[str, Any], folder: Path, root: Path, tables: Mapping
     status = Status(raw["status"])
 
     def matrix(name: str) -> Matrix | None:
-        return _matrix(
-            name, _read_table(os.path.join(root, folder, name)) if tables is None else tables.get(name), tasks
-        )
+        text = _read_table(os.path.join(root, folder, name)) if tables is None else tables.get(name)
+        return _matrix(name, text, tasks)
 
     return Record(
         folder=folder,
@@ -306,8 +310,8 @@ def _matrix(name: str, text: str | None, tasks: int) -> Matrix | None:
     return matrix
 
 
-def _claims(path: str) -> Iterator[ClaimRow]:
-    for row in _rows(path):
+def _claims(rows: list[dict[str, str]]) -> Iterator[ClaimRow]:
+    for row in rows:
         try:
             yield ClaimRow(
                 after=int(row["after"]),
@@ -325,23 +329,16 @@ def _claims(path: str) -> Iterator[ClaimRow]:
             continue
 
 
-def _losses(path: str) -> Iterator[tuple[int, int, float]]:
-    for row in _rows(path):
+def _losses(rows: list[dict[str, str]]) -> Iterator[tuple[int, int, float]]:
+    for row in rows:
         try:
             yield int(row["task"]), int(row["step"]), float(row["loss"])
         except (KeyError, TypeError, ValueError):
             continue
 
 
-def _rows(path: str) -> list[dict[str, str]]:
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except (OSError, ValueError):
-        return []
-
-
 def _text(path: str) -> str:
+    """Paths are text here: pathlib takes longer to join names than such a file takes to read."""
     with open(path, encoding="utf-8") as file:
         return file.read()
 

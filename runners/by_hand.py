@@ -20,9 +20,9 @@ def finetune(stream: Any, device: str, steps: int) -> float:
 
 
 def ewc(stream: Any, device: str, steps: int, old_tasks: int) -> float:
-    """Seconds per step of EWC with so many old tasks, one anchor each and a term for each of its parameters (median of
+    """Seconds per step of EWC with so many old tasks (median of REPEATS): a term for each of them and each parameter.
 
-    REPEATS). How the importances came about takes no time here: they are numbers of their size.
+    Importances are random numbers here; estimating them is no part of a step.
     """
     return _loop(stream, device, steps, old_tasks)
 

@@ -205,7 +205,7 @@ def _show_plan(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
     ready = Counter((cell.benchmark, cell.scenario, cell.label) for cell in cells if cell.key in finished)
     memory = {(cell.benchmark, cell.scenario, cell.label): footprint.of_cell(cell) for cell in cells}
     for group, count in groups.items():
-        needed = f", memory about {memory[group]}" if memory[group] else ""
+        needed = f", memory at least about {memory[group]}" if memory[group] else ""
         line = f"{' '.join(group)}: {count} seeds, {ready[group]} finished{needed}"
         console.print(line, highlight=False, soft_wrap=True)
     for sentence in dict.fromkeys(footprint.refusals(cells, assigned[0]).values()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -54,14 +56,16 @@ def test_embeddings_without_intervals_are_not_drawn(tmp_path: Path) -> None:
     assert stems(tmp_path / "r", tmp_path / "out") == []
 
 
-def test_an_altered_table_is_noticed_by_its_checksum(tmp_path: Path) -> None:
-    import hashlib
-    import json
-
-    folder = Synthetic("hyperinterval").write(tmp_path)
-    path, table = folder / "cell.json", folder / "exhibit-embeddings.csv"
-    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.glob("*.csv")}
+def listing(folder: Path, *left_out: str) -> Path:
+    """The folder, its record now listing its tables by checksum, but those left out."""
+    path = folder / "cell.json"
+    files = {f.name: sha256(f.read_bytes()).hexdigest() for f in folder.glob("*.csv") if f.name not in left_out}
     path.write_text(json.dumps({**json.loads(path.read_text()), "files": files}))
+    return folder
+
+
+def test_an_altered_table_is_noticed_by_its_checksum(tmp_path: Path) -> None:
+    table = listing(Synthetic("hyperinterval").write(tmp_path)) / "exhibit-embeddings.csv"
     assert load(tmp_path).problems == ()
     Synthetic("ewc").write(tmp_path)
     table.write_text(table.read_text() + "9,9,9,9,9\n")
@@ -71,16 +75,13 @@ def test_an_altered_table_is_noticed_by_its_checksum(tmp_path: Path) -> None:
 
 def test_a_table_that_the_record_does_not_list_is_not_read(tmp_path: Path) -> None:
     """What another run left in the folder is no part of this record."""
-    import hashlib
-    import json
-
-    folder = Synthetic("hyperinterval").write(tmp_path)
-    path, table = folder / "cell.json", folder / "exhibit-embeddings.csv"
-    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.glob("*.csv")}
-    for listed in (files, {name: digest for name, digest in files.items() if name != table.name}):
-        path.write_text(json.dumps({**json.loads(path.read_text()), "files": listed}))
+    folder = Synthetic("hyperinterval", certifies=True).write(tmp_path)
+    names = ("exhibit-embeddings.csv", "claims.csv", "steps.csv", "certified.csv")
+    for left_out in ((), names):
+        listing(folder, *left_out)
         (record,) = load(tmp_path).records
-        assert bool(record.exhibit("embeddings")) == (table.name in listed)
+        found = record.exhibit("embeddings"), record.claims, record.losses, record.certified is not None
+        assert [bool(part) for part in found] == [not left_out] * 4
 
 
 def test_a_sheet_of_samples_is_read_with_its_fields(tmp_path: Path) -> None:
