@@ -2,9 +2,9 @@
 
 The method is built on torch's `meta` device, which knows shapes and allocates nothing. Counted are its state, the
 gradients and Adam's two moments of what it trains, what it keeps for each task, the activations of one training batch
-and of one evaluation batch, and a fixed share for torch itself. An estimate of the least that the cell needs: evaluation
-takes larger batches where there is room, so the peak on record can be several times as much (ResNet-8 on a CPU: two to
-six times).
+and of one evaluation batch, and a fixed share for torch itself. An estimate of the least that the cell needs: where
+there is room, evaluation takes larger batches, so the peak on record can be several times as much (ResNet-8 on a CPU:
+two to six times).
 """
 
 from __future__ import annotations
