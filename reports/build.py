@@ -15,10 +15,10 @@ from importlib import resources
 from pathlib import Path
 
 from benchmarks.types import UserError
-from reports.figure_files import FORMATS, Helpers, helpers, save_figures
+from reports.figure_files import FORMATS, Studio, save_figures, studio
 from reports.load import CELL_FOLDERS, Problem, Records, load
 from reports.page import page
-from reports.paper import Paper, paper
+from reports.paper import Paper, contents, paper
 from reports.render import to_csv, to_latex, to_markdown
 from reports.study import Study, study
 from reports.summary import summary
@@ -57,7 +57,7 @@ def build_report(
     results = Path(results)
     out = results / "report" if out is None else Path(out)
     number = len(cells) if cells is not None else sum(1 for _ in results.glob(CELL_FOLDERS))
-    with helpers(number) as drawing:
+    with studio(number) as drawing:
         records = load(results, cells)
         before = None if compare is None else study(load(Path(compare)))
         with _replacing(out) as folder:
@@ -65,12 +65,13 @@ def build_report(
     return _report(out, records)
 
 
-def _write(found: Study, folder: Path, before: Study | None, drawing: Helpers | None) -> None:
-    being_drawn = save_figures(found, folder / "figures", drawing)
+def _write(found: Study, folder: Path, before: Study | None, drawing: Studio | None) -> None:
+    drawn = save_figures(found, folder / "figures", drawing)
     found.frame.to_csv(folder / "cells.csv", index=False)
     summary(found).to_csv(folder / "summary.csv", index=False, float_format="%.6g")
-    figures = list(being_drawn)
-    document = paper(found, figures, before)
+    content = contents(found, before)
+    figures = drawn()
+    document = paper(content, figures)
     _write_tables(document, folder)
     source = folder / "source"
     source.mkdir()

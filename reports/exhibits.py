@@ -90,7 +90,7 @@ def _embeddings(study: Study, _: dict[str, Look], *, stem: str, words: str, rows
         tasks, dimensions = _intervals(ax, columns)
         seeds.add(entry.seed)
         width = float(np.median(columns["upper"] - columns["lower"]))
-        ax.set_title(f"{group.scenario.upper()}, {cut(label)} (median width {width:.2g})", pad=3)
+        ax.set_title(f"{group.scenario.upper()}, {cut(label)} (median width {width:.2g})", pad=3, y=1.0)
         ax.set_ylabel("value")
     axes[-1][0].set_xlabel("dimension of the embedding (bars: one for each task)")
     shown = f"the first {DIMENSIONS_AT_MOST} of {dimensions} dimensions" if dimensions > DIMENSIONS_AT_MOST else "all"
@@ -105,6 +105,7 @@ def _embeddings(study: Study, _: dict[str, Look], *, stem: str, words: str, rows
 def _intervals(ax: Axes, columns: dict[str, Matrix]) -> tuple[int, int]:
     """Draw the boxes of one embedding table; numbers of tasks and dimensions there are."""
     import seaborn
+    from matplotlib.lines import Line2D
     from matplotlib.ticker import FixedLocator
 
     tasks, dimensions = int(columns["task"].max()) + 1, int(columns["dimension"].max()) + 1
@@ -112,18 +113,25 @@ def _intervals(ax: Axes, columns: dict[str, Matrix]) -> tuple[int, int]:
     shown = np.unique(np.linspace(0, tasks - 1, min(tasks, TASKS_AT_MOST)).round().astype(int))
     colours = seaborn.color_palette("viridis", len(shown))
     x, step = np.arange(min(dimensions, DIMENSIONS_AT_MOST)), 0.8 / len(shown)
-    for i, task in enumerate(shown):
-        at = x + (i - (len(shown) - 1) / 2) * step
-        ax.vlines(at, lower[task, x], upper[task, x], color=colours[i], linewidth=1.6, label=f"task {task + 1}")
-        ax.plot(at, middle[task, x], linestyle="", marker="o", markersize=2.2, mfc="white", mec=colours[i], mew=0.6)
-    for edge in x[1:] - 0.5:
-        ax.axvline(edge, color="#DDDDDD", linewidth=0.4, zorder=0)
+    at = (x + (np.arange(len(shown))[:, None] - (len(shown) - 1) / 2) * step).ravel()
+    edges = [colour for colour in colours for _ in x]
+    boxes, centres = (lower[shown][:, x].ravel(), upper[shown][:, x].ravel()), middle[shown][:, x].ravel()
+    ax.vlines(at, *boxes, colors=edges, linewidth=1.6)
+    ax.scatter(at, centres, s=2.2**2, facecolors="white", edgecolors=edges, linewidths=0.6, zorder=2)
+    ax.vlines(x[1:] - 0.5, 0, 1, color="#DDDDDD", linewidth=0.4, zorder=0, transform=ax.get_xaxis_transform())
     ax.axhline(0, color="#999999", linewidth=0.4, zorder=0)
     ax.xaxis.set_major_locator(FixedLocator(x.tolist()))
     ax.set_xticklabels([str(i + 1) for i in x])
     ax.set_xlim(-0.5, len(x) - 0.5)
     ax.legend(
-        loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=0.8, fontsize=6, labelspacing=0.2
+        [Line2D([], [], color=colour, linewidth=1.6) for colour in colours],
+        [f"task {task + 1}" for task in shown],
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        frameon=False,
+        handlelength=0.8,
+        fontsize=6,
+        labelspacing=0.2,
     )
     seaborn.despine(ax=ax)
     return tasks, dimensions

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 import os
 import pickle
-from collections.abc import Iterable, Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +28,7 @@ PIXELS_PER_INCH = 160.0
 PARALLEL_FROM = 1_000
 """Cells from which on processes are started; below, they take longer to start than the figures to draw."""
 PROCESSES_AT_MOST = 8
+DRAWS_WITH = ("reports.figures", "matplotlib.figure", "matplotlib.backends.backend_svg", "scikit_posthocs", "typst")
 
 
 class Artist:
@@ -51,66 +57,108 @@ class Artist:
         }
 
 
-def save_figures(study: Study, folder: Path, helpers: Helpers | None = None) -> Iterable[dict[str, Any]]:
-    """Every figure of the report, drawn into `folder`, in order. With helpers they are being drawn on return."""
+def save_figures(study: Study, folder: Path, studio: Studio | None = None) -> Callable[[], list[dict[str, Any]]]:
+    """Draw every figure of the report into `folder`; the result waits for them, and has what `Artist.draw` returns.
+
+    With a studio they are being drawn on return, else when the result is called.
+    """
+    folder.mkdir(parents=True)
+    return partial(_draw_here, study, folder) if studio is None else studio.draw(study, folder)
+
+
+def _draw_here(study: Study, folder: Path) -> list[dict[str, Any]]:
     from reports.figures import plan
 
-    folder.mkdir(parents=True)
-    jobs, artist = plan(study), Artist(study, folder)
-    return map(artist.draw, jobs) if helpers is None else helpers.draw(artist, jobs)
+    artist = Artist(study, folder)
+    return [artist.draw(job) for job in plan(study)]
 
 
-class Helpers:
-    """Processes that draw, started before there is anything to draw: what they import takes them seconds."""
+class Studio:
+    """A process that draws, in as many of its own as there are cores.
+
+    It is started before there is anything to draw: what it imports takes seconds. It gets the study once and then
+    forks, so that neither the imports nor the study are there twice; where a process cannot fork, it draws alone.
+    """
 
     def __init__(self, processes: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self.processes, self.queue = processes, context.Queue()
-        self.pool = ProcessPoolExecutor(processes, context, initializer=_prepare, initargs=(self.queue,))
-        for _ in range(processes):
-            self.pool.submit(_prepared)
+        self.processes, self.closed = processes, context.Event()
+        self.pool = ProcessPoolExecutor(1, context, initializer=_prepare, initargs=(self.closed,))
+        self.pool.submit(_prepared)
 
-    def draw(self, artist: Artist, jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
-        pickled = pickle.dumps(artist)
-        for _ in range(self.processes):
-            self.queue.put(pickled)
-        return self.pool.map(_draw, jobs)
+    def draw(self, study: Study, folder: Path) -> Callable[[], list[dict[str, Any]]]:
+        pickled = pickle.dumps(study)  # here, for the pool's thread would do it while the study goes on changing
+        return self.pool.submit(_draw_all, pickled, folder, self.processes).result
+
+    def close(self) -> None:
+        """Ends it soon, if need be in the middle of its work."""
+        self.closed.set()
+        self.pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
-def helpers(cells: int) -> Iterator[Helpers | None]:
-    """Helpers for a report of so many cells; None where it is drawn sooner without."""
+def studio(cells: int) -> Iterator[Studio | None]:
+    """A studio for a report of so many cells; None where it is drawn sooner without."""
     processes = min(_cores(), PROCESSES_AT_MOST)
     if cells < PARALLEL_FROM or processes < 2:
         yield None
         return
-    found = Helpers(processes)
+    found = Studio(processes)
     try:
         yield found
     finally:
-        found.pool.shutdown(cancel_futures=True)
-        found.queue.cancel_join_thread()
+        found.close()
 
 
-_received: list[Artist] = []
-"""In a helper: what it draws with."""
-_inbox: list[Any] = []
+# -- in the studio's process, and in those that it forks -----------------------------------------------
+
+_closed: list[Any] = []
+"""The event that the studio is closed."""
+_work: list[tuple[Artist, list[Job]]] = []
 
 
-def _prepare(queue: Any) -> None:
-    for module in ("matplotlib.figure", "seaborn", "typst", "reports.figures"):
+def _prepare(closed: Any) -> None:
+    _end_with_parent()
+    for module in DRAWS_WITH:
         importlib.import_module(module)
-    _inbox.append(queue)
+    _closed.append(closed)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent does, however that ends: a worker of a pool would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _prepared() -> None:
     """Does nothing, but in a process of its own."""
 
 
-def _draw(job: Job) -> dict[str, Any]:
-    if not _received:
-        _received.append(pickle.loads(_inbox[0].get()))
-    return _received[0].draw(job)
+def _draw_all(pickled: bytes, folder: Path, processes: int) -> list[dict[str, Any]]:
+    from reports.figures import plan
+
+    study = pickle.loads(pickled)
+    artist, jobs = Artist(study, folder), list(plan(study))
+    gc.freeze()  # or each collection goes through all records again
+    _work.append((artist, jobs))
+    if sys.platform != "linux":
+        return [_draw(i) for i in range(len(jobs))]
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
+        return list(pool.map(_draw, range(len(jobs))))
+
+
+def _draw(index: int) -> dict[str, Any]:
+    if _closed[0].is_set():
+        return {}
+    artist, jobs = _work[0]
+    return artist.draw(jobs[index])
 
 
 def _cores() -> int:
@@ -118,12 +166,15 @@ def _cores() -> int:
 
 
 def _convert(svg: Path) -> None:
-    """An SVG figure as PDF and PNG too; typst is many times faster at it than drawing again."""
+    """An SVG figure as PDF and PNG too; typst is many times faster at it than drawing again.
+
+    The text in our figures is outlines: to look through the system's fonts would take most of the time.
+    """
     import typst
 
     page = svg.with_suffix(".typ")
     page.write_text(f'#set page(width: auto, height: auto, margin: 0pt)\n#image("{svg.name}")\n', encoding="utf-8")
+    compiler = typst.Compiler(str(page), root=str(svg.parent), ignore_system_fonts=True)
     for kind in FORMATS[1:]:
-        output = str(svg.with_suffix(f".{kind}"))
-        typst.compile(str(page), output=output, root=str(svg.parent), format=kind, ppi=PIXELS_PER_INCH)
+        compiler.compile(output=str(svg.with_suffix(f".{kind}")), format=kind, ppi=PIXELS_PER_INCH)
     page.unlink()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from reports.exhibits import exhibits
 from reports.guarantee_figures import guarantee_figures
 from reports.matrices import heat_maps
 from reports.metrics import BWT, Matrix
-from reports.panels import THIN, Drawn, Job, Page, any_done, pages, panels, task_count, whole_numbers
+from reports.panels import THIN, Band, Drawn, Job, Page, any_done, bands, pages, panels, task_count, whole_numbers
 from reports.study import Group, Study
 from reports.style import Look, cut
 from reports.trade_offs import loss_curves, trade_offs
@@ -84,7 +84,7 @@ def forgetting_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn
 def _curves(
     ax: Axes, study: Study, group: Group, found: dict[str, Look], curve: Callable[[Matrix], Matrix], first: int
 ) -> list[str]:
-    shown = []
+    shown, spread = [], []
     for label in study.rows(group):
         runs = [100 * curve(r) for r in study.matrices(group, label)]
         if not runs:
@@ -96,8 +96,9 @@ def _curves(
         ax.plot(x, mean, color=look.colour, linestyle=look.line, marker=look.marker, markevery=every)
         if len(runs) > 1:
             band = stack.std(axis=0, ddof=1)
-            ax.fill_between(x, mean - band, mean + band, color=look.colour, alpha=0.15, linewidth=0)
+            spread.append(Band(x, mean - band, mean + band, look.colour))
         shown.append(label)
+    bands(ax, spread, 0.15)
     whole_numbers(ax)
     return shown
 
@@ -129,28 +130,26 @@ def _per_task(ax: Axes, study: Study, group: Group, found: dict[str, Look], bars
     rows = [(label, runs) for label, runs in rows if runs]
     tasks = task_count(study, group)
     x, width = np.arange(1, tasks + 1), 0.84 / max(1, len(rows))
-    for i, (label, runs) in enumerate(rows):
-        stack, look = np.stack(runs), found[label]
-        mean = stack.mean(axis=0)
-        if bars:
-            spread = stack.std(axis=0, ddof=1) if len(runs) > 1 else None
-            ax.bar(
-                x + (i - (len(rows) - 1) / 2) * width,
-                mean,
-                width,
-                color=look.colour,
-                hatch=look.hatch,
-                edgecolor="white",
-                linewidth=0,
-                yerr=spread,
-                error_kw=THIN,
-            )
-        else:
-            every = max(1, tasks // MARKERS_AT_MOST)
+    means, every = [np.mean(runs, axis=0) for _, runs in rows], max(1, tasks // MARKERS_AT_MOST)
+    if bars:
+        at = np.concatenate([x + (i - (len(rows) - 1) / 2) * width for i in range(len(rows))])
+        each = [found[label] for label, _ in rows for _ in x]
+        heights, colours, hatches = np.concatenate(means), [look.colour for look in each], [look.hatch for look in each]
+        ax.bar(at, heights, width, color=colours, hatch=hatches, edgecolor="white", linewidth=0)
+        spread = [_spread([run[task] for run in runs]) for _, runs in rows for task in range(tasks)]
+        ax.errorbar(at, heights, yerr=spread, fmt="none", **THIN)
+    else:
+        for mean, (label, _) in zip(means, rows, strict=True):
+            look = found[label]
             ax.plot(x, mean, color=look.colour, linestyle=look.line, marker=look.marker, markevery=every, linewidth=0.9)
     whole_numbers(ax)
     ax.set_ylim(0, 102)
     return [label for label, _ in rows]
+
+
+def _spread(values: Sequence[float]) -> float:
+    """The sample standard deviation; NaN, which draws no whisker, for a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
 
 
 def transfer_bars(study: Study, found: dict[str, Look], page: Page) -> Drawn:
@@ -159,13 +158,13 @@ def transfer_bars(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     names = [cut(label, 22) for label in shown]
 
     def draw(ax: Axes, group: Group) -> list[str]:
-        for i, label in enumerate(shown):
-            values = [100 * value for value in study.values(group, label, BWT).values()]
-            if values:
-                spread = np.std(values, ddof=1) if len(values) > 1 else None
-                ax.barh(i, np.mean(values), 0.72, color=found[label].colour, linewidth=0, xerr=spread, error_kw=THIN)
-            else:
-                ax.text(0, i, "no value ", va="center", ha="right", fontsize=5.5, color="#666666")
+        values = [[100 * value for value in study.values(group, label, BWT).values()] for label in shown]
+        there = [i for i, found_here in enumerate(values) if found_here]
+        means = [float(np.mean(values[i])) for i in there]
+        ax.barh(there, means, 0.72, color=[found[shown[i]].colour for i in there], linewidth=0)
+        ax.errorbar(means, there, xerr=[_spread(values[i]) for i in there], fmt="none", **THIN)
+        for i in sorted({*range(len(shown))} - {*there}):
+            ax.text(0, i, "no value ", va="center", ha="right", fontsize=5.5, color="#666666")
         ax.axvline(0, color="#333333", linewidth=0.6)
         ax.set_yticks(range(len(shown)), names)
         ax.set_ylim(len(shown) - 0.4, -0.6)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reports.panels import Drawn, Job, Page, logarithmic, pages, panels, whole_numbers
+from reports.panels import Band, Drawn, Job, Page, bands, logarithmic, pages, panels, whole_numbers
 from reports.study import Entry, Group, Study
 from reports.style import Look
 
@@ -39,7 +39,7 @@ def _claims_at_all(study: Study, group: Group) -> bool:
 
 def _accuracies(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     def draw(ax: Axes, group: Group) -> list[str]:
-        shown = []
+        shown, gaps = [], []
         for label in study.rows(group):
             entries = _certified(study, group, label)
             if not entries:
@@ -53,7 +53,8 @@ def _accuracies(study: Study, found: dict[str, Look], page: Page) -> Drawn:
             ax.plot(x, measured, color=look.colour, marker=look.marker, linestyle="-", markevery=every)
             ax.plot(x, certified, color=look.colour, marker=look.marker, linestyle="--", mfc="white", markevery=every)
             ax.plot(x, learnt, color=look.colour, linestyle=":", linewidth=0.9)
-            ax.fill_between(x, certified, measured, color=look.colour, alpha=0.1, linewidth=0)
+            gaps.append(Band(x, certified, measured, look.colour))
+        bands(ax, gaps, 0.1)
         whole_numbers(ax)
         ax.set_ylim(0, 102)
         return shown

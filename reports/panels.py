@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from reports.study import Group, Study, pretty
 from reports.style import COLUMN_WIDTH, FULL_WIDTH, Look, Margins, canvas, legend, legend_height
@@ -138,7 +140,7 @@ def panels(
     for i, j, group in _places(page):
         ax = axes[i][j]
         shown.update(draw(ax, group))
-        ax.set_title(page.title(i, group), pad=3)
+        ax.set_title(page.title(i, group), pad=3, y=1.0)
         if i == rows - 1 or page.rows[i + 1][j] is None:
             ax.set_xlabel(x_label)
         if j == 0 or page.rows[i][j - 1] is None:
@@ -165,6 +167,28 @@ def _finish(figure: Figure, axes: Any, page: Page) -> None:
     seaborn.despine(figure)
 
 
+class Band(NamedTuple):
+    """A coloured area between two lines over x; three arrays (n,)."""
+
+    x: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    colour: str
+
+
+def bands(ax: Axes, found: Sequence[Band], alpha: float) -> None:
+    """All bands of a panel at once: one by one they take longer than everything else in it."""
+    from matplotlib.collections import PolyCollection
+
+    shapes = []
+    for band in found:
+        there = np.isfinite(band.low) & np.isfinite(band.high)
+        x, low, high = band.x[there], band.low[there], band.high[there]
+        shapes.append(np.column_stack([np.concatenate([x, x[::-1]]), np.concatenate([low, high[::-1]])]))
+    ax.add_collection(PolyCollection(shapes, facecolors=[band.colour for band in found], alpha=alpha, linewidths=0))
+    ax.autoscale_view()
+
+
 def whole_numbers(ax: Axes) -> None:
     """At most six ticks on x, at whole numbers."""
     from matplotlib.ticker import MaxNLocator
@@ -173,8 +197,11 @@ def whole_numbers(ax: Axes) -> None:
 
 
 def logarithmic(axis: Any) -> None:
-    """A log scale with plain numbers at few ticks (matplotlib's own labels need mathematics)."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    """A log scale with plain numbers at few ticks (matplotlib's own labels need mathematics, its minor ticks half of
+
+    the drawing time).
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("log")
     low, high = axis.get_view_interval()
@@ -182,7 +209,7 @@ def logarithmic(axis: Any) -> None:
     subs = next((steps for most, steps in TICKS_OF_A_DECADE if ratio < most), (1.0,))
     axis.set_major_locator(LogLocator(subs=subs, numticks=6))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
 
 
 def _plain(value: float) -> str:

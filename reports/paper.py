@@ -13,7 +13,7 @@ from reports.findings import count, findings, join
 from reports.guarantees import guarantee_table
 from reports.metrics import AIA, FORGETTING, FWT, LA
 from reports.published import published_table
-from reports.ranks import rank_test
+from reports.ranks import ranked
 from reports.render import to_data
 from reports.setting import (
     commands,
@@ -47,12 +47,52 @@ class Paper:
     tables: tuple[Table, ...]
 
 
-def paper(study: Study, figures: Sequence[dict[str, Any]], before: Study | None = None) -> Paper:
-    """`figures`: what the template needs of each figure (stem, path, caption, width, appendix).
+@dataclass(frozen=True)
+class Contents:
+    """All that the report says, but for its figures; they take longer and are drawn meanwhile."""
 
-    before: another study to set beside this one.
-    """
-    body = _Blocks()
+    study: Study
+    setting: Table
+    before: Table | None
+    main: list[Table]
+    untested: list[str]
+    guarantee: Table | None
+    cost: Table | None
+    published: Table | None
+    compared: Table | None
+    hyperparameters: Table
+    environment: Table
+    seeds: list[Table]
+    unfinished: Table | None
+    left_out: Table | None
+    findings: list[str]
+
+
+def contents(study: Study, before: Study | None = None) -> Contents:
+    """Every table and sentence of the report. before: another study to set beside this one."""
+    printed = len(study.entries) <= CELLS_PRINTED_AT_MOST
+    return Contents(
+        study=study,
+        setting=setting_table(study),
+        before=change_table(before, study, before.source.root.name) if before else None,
+        main=main_tables(study),
+        untested=_untested_ranks(study),
+        guarantee=guarantee_table(study),
+        cost=cost_table(study),
+        published=published_table(study),
+        compared=comparison_table(study),
+        hyperparameters=hyperparameters(study),
+        environment=environment(study),
+        seeds=[table for name in study.benchmarks for table in seed_tables(study, name)] if printed else [],
+        unfinished=unfinished_table(study),
+        left_out=left_out(study),
+        findings=findings(study),
+    )
+
+
+def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
+    """`figures`: what the template needs of each figure (stem, path, caption, width, appendix)."""
+    study, body = content.study, _Blocks()
     drawn = [figure["stem"] for figure in figures]
 
     def figure(prefix: str) -> str:
@@ -61,24 +101,23 @@ def paper(study: Study, figures: Sequence[dict[str, Any]], before: Study | None 
     body.heading("Setting")
     for sentence in _setting(study):
         body.paragraph(sentence)
-    body.table(setting_table(study))
+    body.table(content.setting)
     body.figures(f for f in figures if _section(f) == "setting")
-    if before:
+    if content.before:
         body.heading("Before and after")
-        table = change_table(before, study, before.source.root.name)
-        body.paragraph(f"{_range('tab', [table.stem])} compares these results with those of another folder.")
-        body.table(table)
+        body.paragraph(f"{_range('tab', [content.before.stem])} compares these results with those of another folder.")
+        body.table(content.before)
     body.heading("Results")
-    tables = main_tables(study)
-    body.paragraph(f"{_how_to_read(study)} The numbers are in {_range('tab', [table.stem for table in tables])}.")
-    for table in tables:
+    stems = [table.stem for table in content.main]
+    body.paragraph(f"{_how_to_read(study)} The numbers are in {_range('tab', stems)}.")
+    for table in content.main:
         body.table(table)
     body.figures(f for f in figures if _section(f) == "results")
     curves = [f"{words} ({figure(prefix)})" for prefix, words in FIGURE_WORDS.items() if figure(prefix)]
     body.paragraph(f"The figures show {join(curves)}." if curves else "Nothing finished, so nothing can be drawn.")
-    for sentence in _untested_ranks(study):
+    for sentence in content.untested:
         body.paragraph(sentence)
-    guarantee = guarantee_table(study)
+    guarantee = content.guarantee
     if guarantee:
         body.heading("Guarantees")
         shown = [name for name in (_range("tab", [guarantee.stem]), figure("certified"), figure("widths")) if name]
@@ -93,18 +132,18 @@ def paper(study: Study, figures: Sequence[dict[str, Any]], before: Study | None 
         body.heading("What was learnt")
         body.paragraph(f"The records also hold {join(parts)}{'' if in_body else ', drawn in the appendix'}.")
         body.figures(learnt if in_body else ())
-    cost = cost_table(study)
-    if cost:
+    if content.cost:
         body.heading("Cost")
-        body.paragraph(f"Training and evaluation run on separate clocks; {_range('tab', [cost.stem])} has both.")
-        body.table(cost)
-    appendix = _appendix(study, [f for f in figures if f["appendix"] or (f in learnt and not in_body)])
+        words = _range("tab", [content.cost.stem])
+        body.paragraph(f"Training and evaluation run on separate clocks; {words} has both.")
+        body.table(content.cost)
+    appendix = _appendix(content, [f for f in figures if f["appendix"] or (f in learnt and not in_body)])
     if any(table.stem == "published" for table in appendix.tables):
         body.paragraph(f"{_range('tab', ['published'])} in the appendix sets values from the literature beside ours.")
     data = {
         "title": TITLE,
         "subtitle": _subtitle(study),
-        "summary": findings(study),
+        "summary": content.findings,
         "body": body.items,
         "appendix": appendix.items,
     }
@@ -143,9 +182,9 @@ def _section(figure: dict[str, Any]) -> str:
     return "appendix" if figure["appendix"] else sections.get(figure["stem"].split("-")[0], "results")
 
 
-def _appendix(study: Study, figures: Sequence[dict[str, Any]]) -> _Blocks:
+def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> _Blocks:
     """figures: those that stand in the appendix."""
-    blocks = _Blocks(single=True)
+    study, blocks = content.study, _Blocks(single=True)
     blocks.heading("How to reproduce every number")
     blocks.paragraph(
         "Each table is written as CSV, Markdown and LaTeX beside this file; cells.csv has one line a cell with the "
@@ -174,29 +213,25 @@ def _appendix(study: Study, figures: Sequence[dict[str, Any]]) -> _Blocks:
         "0. Libraries differ on forgetting; this is the definition of Chaudhry et al. with the maximum over the rows "
         "before the last."
     )
-    known = published_table(study)
-    if known:
+    if content.published:
         blocks.heading("Published against ours")
         blocks.paragraph(PUBLISHED_WORDS)
-        blocks.table(known)
-    compared = comparison_table(study)
-    if compared:
+        blocks.table(content.published)
+    if content.compared:
         blocks.heading("The best against every other method")
-        blocks.table(compared)
+        blocks.table(content.compared)
     blocks.heading("Hyperparameters")
-    blocks.table(hyperparameters(study))
+    blocks.table(content.hyperparameters)
     blocks.heading("Environment")
-    blocks.table(environment(study))
+    blocks.table(content.environment)
     blocks.heading("Single seeds")
     if len(study.entries) > CELLS_PRINTED_AT_MOST:
         blocks.paragraph(
             f"The values of {len(study.entries)} single cells would fill many pages: cells.csv has them, a line each."
         )
-    else:
-        for benchmark in study.benchmarks:
-            for table in seed_tables(study, benchmark):
-                blocks.table(table)
-    for title, table in (("Cells without results", unfinished_table(study)), ("Left out", left_out(study))):
+    for table in content.seeds:
+        blocks.table(table)
+    for title, table in (("Cells without results", content.unfinished), ("Left out", content.left_out)):
         if table:
             blocks.heading(title)
             blocks.table(table)
@@ -212,9 +247,9 @@ def _untested_ranks(study: Study) -> list[str]:
         return []
     reasons: dict[str, list[str]] = {}
     for scenario in study.scenarios:
-        test = rank_test(study, scenario)
-        if isinstance(test, str):
-            reasons.setdefault(test, []).append(scenario.upper())
+        reason = statistics.untestable(ranked(study, scenario))
+        if reason:
+            reasons.setdefault(reason, []).append(scenario.upper())
     return [f"Average ranks in {join(where)} are not tested: {reason}." for reason, where in reasons.items()]
 
 

@@ -13,18 +13,19 @@ from reports.style import COLUMN_WIDTH, FULL_WIDTH, Look, Margins, canvas, cut
 from reports.tables import scores
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 
-def rank_test(study: Study, scenario: str) -> statistics.RankTest | str:
-    """Friedman and Nemenyi of ACC over the benchmarks of one scenario, or why there is none.
+def ranked(study: Study, scenario: str) -> pd.DataFrame:
+    """ACC on the benchmarks (rows) of one scenario of the methods that have a value on each of them.
 
-    Over the methods that have a value on every benchmark; the upper bound is left out.
+    The upper bound is left out.
     """
     groups = [group for group in study.groups if group.scenario == scenario]
     labels = [label for label in study.labels if label not in study.references]
     table = scores(study, groups, labels, ACC)
-    return statistics.friedman(table.loc[:, table.notna().all()])
+    return table.loc[:, table.notna().all()]
 
 
 def critical_difference(study: Study, found: dict[str, Look], scenarios: list[str]) -> Drawn:
@@ -32,7 +33,7 @@ def critical_difference(study: Study, found: dict[str, Look], scenarios: list[st
 
     Every scenario must have a test.
     """
-    tests = {scenario: test for scenario in scenarios if not isinstance(test := rank_test(study, scenario), str)}
+    tests = {scenario: statistics.friedman(ranked(study, scenario)) for scenario in scenarios}
     columns = min(2, len(tests))
     rows = -(-len(tests) // columns)
     room = Margins(left=0.95, right=0.95, top=0.42, bottom=0.12, across=1.9, down=0.5)

@@ -136,19 +136,25 @@ class RankTest:
 MIN_BLOCKS, MIN_METHODS = 3, 3
 
 
-def friedman(scores: pd.DataFrame) -> RankTest | str:
-    """Friedman with Nemenyi over complete blocks (rows: benchmarks, columns: methods), or why not."""
+def untestable(scores: pd.DataFrame) -> str | None:
+    """Why there is no `friedman` of these blocks (rows: benchmarks, columns: methods); None where there is one."""
     blocks, methods = scores.shape
     if scores.isna().any(axis=None):
         raise ValueError("the blocks must be complete")
     if methods < MIN_METHODS or blocks < MIN_BLOCKS:
         return f"a test needs {MIN_BLOCKS} benchmarks and {MIN_METHODS} methods that have a value on all of them"
+    return "all methods are level on every benchmark" if (scores.nunique(axis=1) == 1).all() else None
+
+
+def friedman(scores: pd.DataFrame) -> RankTest:
+    """Friedman with Nemenyi over complete blocks; ValueError where they are `untestable`."""
+    reason = untestable(scores)
+    if reason:
+        raise ValueError(reason)
     from scikit_posthocs import posthoc_nemenyi_friedman
     from scipy.stats import friedmanchisquare
 
-    if (scores.nunique(axis=1) == 1).all():
-        return "all methods are level on every benchmark"
     p = float(friedmanchisquare(*(scores[name] for name in scores)).pvalue)
     pairwise = posthoc_nemenyi_friedman(scores.to_numpy())
     pairwise.index = pairwise.columns = scores.columns
-    return RankTest(mean_ranks(scores), p, blocks, pairwise)
+    return RankTest(mean_ranks(scores), p, len(scores), pairwise)

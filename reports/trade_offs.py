@@ -10,7 +10,8 @@ import numpy as np
 
 from reports.metrics import ACC, BWT
 from reports.panels import Drawn, Job, Page, logarithmic, pages, panels
-from reports.ranks import critical_difference, rank_test
+from reports.ranks import critical_difference, ranked
+from reports.statistics import untestable
 from reports.study import Group, Study
 from reports.style import Look
 
@@ -31,7 +32,7 @@ def trade_offs(study: Study) -> Iterator[Job]:
         yield partial(_transfer, page=page)
     for page in pages(study, lambda group: any(_seconds(study, group, label) for label in study.rows(group))):
         yield partial(_cost, page=page)
-    tested = [scenario for scenario in study.scenarios if not isinstance(rank_test(study, scenario), str)]
+    tested = [scenario for scenario in study.scenarios if not untestable(ranked(study, scenario))]
     if tested:
         yield partial(critical_difference, scenarios=tested)
 

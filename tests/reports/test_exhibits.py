@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from reports import figure_files
-from reports.build import Report, build_report
+from reports.build import Report
 from reports.exhibits import OVERLAP, exhibits, read_sheet
 from reports.load import load
 from reports.study import Group, study
@@ -96,15 +96,3 @@ def test_other_pictures_are_no_sheets(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     for name in ("plain.png", "broken.png", "missing.png"):
         assert read_sheet(tmp_path / name, "x") is None
-
-
-def test_figures_are_the_same_drawn_in_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for method in ("hyperinterval", "ewc"):
-        Synthetic(method, certifies=method == "hyperinterval").write(tmp_path / "r")
-    one = build_report(tmp_path / "r", tmp_path / "one")
-    monkeypatch.setattr(figure_files, "PARALLEL_FROM", 1)
-    monkeypatch.setattr(figure_files, "_cores", lambda: 2)
-    two = build_report(tmp_path / "r", tmp_path / "two")
-    assert [path.name for path in one.figures] == [path.name for path in two.figures]
-    for left, right in zip(one.figures, two.figures, strict=True):
-        assert left.suffix == ".pdf" or left.read_bytes() == right.read_bytes(), left.name

@@ -62,7 +62,7 @@ def test_single_values_of_thousands_of_cells_are_left_to_cells_csv(
 ) -> None:
     """With the limit below the number of cells: no table of seeds, a sentence that says where the values are."""
     monkeypatch.setattr(paper, "CELLS_PRINTED_AT_MOST", 1)
-    found = paper.paper(study(load(quick_results)), [])
+    found = paper.paper(paper.contents(study(load(quick_results))), [])
     stems = {path.stem for path in quick_report.csv}
     left_out = {stem for stem in stems if stem.startswith("seeds-")}
     assert left_out and {table.stem for table in found.tables} == stems - left_out
