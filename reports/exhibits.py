@@ -114,10 +114,10 @@ def _intervals(ax: Axes, columns: dict[str, Matrix]) -> tuple[int, int]:
     colours = seaborn.color_palette("viridis", len(shown))
     x, step = np.arange(min(dimensions, DIMENSIONS_AT_MOST)), 0.8 / len(shown)
     at = (x + (np.arange(len(shown))[:, None] - (len(shown) - 1) / 2) * step).ravel()
-    edges = [colour for colour in colours for _ in x]
+    each = [colour for colour in colours for _ in x]
     boxes, centres = (lower[shown][:, x].ravel(), upper[shown][:, x].ravel()), middle[shown][:, x].ravel()
-    ax.vlines(at, *boxes, colors=edges, linewidth=1.6)
-    ax.scatter(at, centres, s=2.2**2, facecolors="white", edgecolors=edges, linewidths=0.6, zorder=2)
+    ax.vlines(at, *boxes, colors=each, linewidth=1.6)
+    ax.scatter(at, centres, s=2.2**2, facecolors="white", edgecolors=each, linewidths=0.6, zorder=2)
     ax.vlines(x[1:] - 0.5, 0, 1, color="#DDDDDD", linewidth=0.4, zorder=0, transform=ax.get_xaxis_transform())
     ax.axhline(0, color="#999999", linewidth=0.4, zorder=0)
     ax.xaxis.set_major_locator(FixedLocator(x.tolist()))

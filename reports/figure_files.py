@@ -29,6 +29,7 @@ PARALLEL_FROM = 1_000
 """Cells from which on processes are started; below, they take longer to start than the figures to draw."""
 PROCESSES_AT_MOST = 8
 DRAWS_WITH = ("reports.figures", "matplotlib.figure", "matplotlib.backends.backend_svg", "scikit_posthocs", "typst")
+"""Modules that a studio imports before it has anything to draw."""
 
 
 class Artist:
@@ -115,6 +116,7 @@ def studio(cells: int) -> Iterator[Studio | None]:
 _closed: list[Any] = []
 """The event that the studio is closed."""
 _work: list[tuple[Artist, list[Job]]] = []
+"""What is to be drawn; forked processes have it from the studio."""
 
 
 def _prepare(closed: Any) -> None:

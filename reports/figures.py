@@ -159,11 +159,11 @@ def transfer_bars(study: Study, found: dict[str, Look], page: Page) -> Drawn:
 
     def draw(ax: Axes, group: Group) -> list[str]:
         values = [[100 * value for value in study.values(group, label, BWT).values()] for label in shown]
-        there = [i for i, found_here in enumerate(values) if found_here]
+        there, empty = [i for i, runs in enumerate(values) if runs], [i for i, runs in enumerate(values) if not runs]
         means = [float(np.mean(values[i])) for i in there]
         ax.barh(there, means, 0.72, color=[found[shown[i]].colour for i in there], linewidth=0)
         ax.errorbar(means, there, xerr=[_spread(values[i]) for i in there], fmt="none", **THIN)
-        for i in sorted({*range(len(shown))} - {*there}):
+        for i in empty:
             ax.text(0, i, "no value ", va="center", ha="right", fontsize=5.5, color="#666666")
         ax.axvline(0, color="#333333", linewidth=0.6)
         ax.set_yticks(range(len(shown)), names)

@@ -38,7 +38,7 @@ class Drawn:
 
 
 Job = Callable[[Study, dict[str, Look]], Drawn]
-"""Draws one figure; can be pickled, so that figures may be drawn in other processes."""
+"""Draws one figure."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,7 @@ def panels(
             ax.set_xlabel(x_label)
         if j == 0 or page.rows[i][j - 1] is None:
             ax.set_ylabel(f"{group.scenario.upper()}\n{y_label}".rstrip() if page.by_scenario else y_label)
+            ax.tick_params(labelleft=True)  # matplotlib leaves them to the first column, which may be empty here
     _finish(figure, axes, page)
     legend(figure, [name for name in expected if name in shown], found, width, bars=bars)
     return figure
@@ -177,7 +178,7 @@ class Band(NamedTuple):
 
 
 def bands(ax: Axes, found: Sequence[Band], alpha: float) -> None:
-    """All bands of a panel at once: one by one they take longer than everything else in it."""
+    """All bands of a panel as one shape, which is many times faster; points that are not finite are left out."""
     from matplotlib.collections import PolyCollection
 
     shapes = []
@@ -197,9 +198,9 @@ def whole_numbers(ax: Axes) -> None:
 
 
 def logarithmic(axis: Any) -> None:
-    """A log scale with plain numbers at few ticks (matplotlib's own labels need mathematics, its minor ticks half of
+    """A log scale with plain numbers at few ticks.
 
-    the drawing time).
+    Matplotlib's own labels need mathematics, and its minor ticks take half of the drawing time.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 

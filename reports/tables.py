@@ -240,10 +240,10 @@ def _why_fewer(study: Study, group: Group, label: str, metric: Metric) -> str:
     parts: dict[str, list[str]] = {}
     for seed in study.seeds(group):
         entry = present.get(seed)
-        reason = "was not run" if entry is None else entry.measures[metric.key].reason
+        reason = "not run" if entry is None else entry.measures[metric.key].reason
         if reason:
             parts.setdefault(reason, []).append(str(seed))
-    return shorten("; ".join(f"seed {', '.join(seeds)} {reason}" for reason, seeds in parts.items()))
+    return shorten("; ".join(f"seed{'s'[: len(s) > 1]} {', '.join(s)}: {reason}" for reason, s in parts.items()))
 
 
 def shorten(text: str, limit: int = 220) -> str:

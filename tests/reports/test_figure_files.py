@@ -49,8 +49,8 @@ def test_a_killed_report_leaves_no_process(tmp_path: Path) -> None:
     root = str(Path(__file__).resolve().parents[2])
     command = [sys.executable, str(script), str(tmp_path / "r")]
     report = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": root}, start_new_session=True)
-    drawing = 4  # the report, its studio and the two that draw, and a tracker of multiprocessing's own
-    _until(lambda: len(_group(report.pid)) > drawing or report.poll() is not None)
+    drawing = 5  # the report, its studio, the two that draw, and a tracker of multiprocessing's own
+    _until(lambda: len(_group(report.pid)) >= drawing or report.poll() is not None)
     assert report.poll() is None, "ended before it was killed"
     report.send_signal(signal.SIGKILL)
     report.wait()
