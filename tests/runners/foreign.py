@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,18 +185,22 @@ class Forgetful(_Small):
 
 @register("killed-once")
 class KilledOnce(_Small):
-    """Is killed in task 1, unless the file `flag` says that this has happened."""
+    """Is killed in task 1, once its checkpoint has arrived, unless the file `flag` says that this has happened."""
 
     @dataclass(frozen=True)
     class Config(_Small.Config):
         flag: str = ""
-        """Path of the file."""
+        """Path of the file; the checkpoint arrives in a folder beside it."""
 
     def spoil(self) -> None:
         flag = Path(self.config.flag)
-        if not flag.exists():
-            flag.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if flag.exists():
+            return
+        flag.touch()
+        given_up = time.monotonic() + 60.0
+        while not any(flag.parent.rglob("checkpoint.pt")) and time.monotonic() < given_up:
+            time.sleep(0.01)  # a checkpoint under way is lost with the process that sends it
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @register("greedy")
