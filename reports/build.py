@@ -58,7 +58,7 @@ def build_report(
     out = results / "report" if out is None else Path(out)
     number = len(cells) if cells is not None else sum(1 for _ in results.glob(CELL_FOLDERS))
     with studio(number) as drawing:
-        records = load(results, cells)
+        records = load(results, cells, drawing.read if drawing else None)
         before = None if compare is None else study(load(Path(compare)))
         with _replacing(out) as folder:
             _write(study(records), folder, before, drawing)

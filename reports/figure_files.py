@@ -11,12 +11,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.types import UserError
+from reports.load import Found, read
 from reports.study import Study
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ PARALLEL_FROM = 1_000
 """Cells from which on processes are started; below, they take longer to start than the figures to draw."""
 PROCESSES_AT_MOST = 8
 DRAWS_WITH = ("reports.figures", "matplotlib.figure", "matplotlib.backends.backend_svg", "scikit_posthocs", "typst")
-"""Modules that a studio imports before it has anything to draw."""
+"""Modules that a studio imports before it gets what to draw."""
 
 
 class Artist:
@@ -75,17 +78,22 @@ def _draw_here(study: Study, folder: Path) -> list[dict[str, Any]]:
 
 
 class Studio:
-    """A process that draws, in as many of its own as there are cores.
+    """A process that reads half of the records and then draws, in as many processes of its own as there are cores.
 
-    It is started before there is anything to draw: what it imports takes seconds. It gets the study once and then
-    forks, so that neither the imports nor the study are there twice; where a process cannot fork, it draws alone.
+    It gets the study once and then forks, so that neither its imports, which take seconds, nor the study are there
+    twice; where a process cannot fork, it draws alone.
     """
 
     def __init__(self, processes: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.processes, self.closed = processes, context.Event()
-        self.pool = ProcessPoolExecutor(1, context, initializer=_prepare, initargs=(self.closed,))
-        self.pool.submit(_prepared)
+        self.pool = ProcessPoolExecutor(1, context, initializer=_begin, initargs=(self.closed,))
+
+    def read(self, folders: list[Path], root: Path) -> Callable[[], Found]:
+        """A helper for `reports.load.load`; then gets ready to draw."""
+        pickled = self.pool.submit(_read_all, folders, root)
+        self.pool.submit(_prepare)
+        return lambda: _unpickled(pickled.result())
 
     def draw(self, study: Study, folder: Path) -> Callable[[], list[dict[str, Any]]]:
         pickled = pickle.dumps(study)  # here, for the pool's thread would do it while the study goes on changing
@@ -99,7 +107,10 @@ class Studio:
 
 @contextmanager
 def studio(cells: int) -> Iterator[Studio | None]:
-    """A studio for a report of so many cells; None where it is drawn sooner without."""
+    """A studio for a report of so many cells; None where it is sooner done without.
+
+    Raises UserError where one of its processes is killed.
+    """
     processes = min(_cores(), PROCESSES_AT_MOST)
     if cells < PARALLEL_FROM or processes < 2:
         yield None
@@ -107,6 +118,8 @@ def studio(cells: int) -> Iterator[Studio | None]:
     found = Studio(processes)
     try:
         yield found
+    except BrokenProcessPool:
+        raise UserError("a process of the report was ended from outside; for want of memory, perhaps") from None
     finally:
         found.close()
 
@@ -119,11 +132,27 @@ _work: list[tuple[Artist, list[Job]]] = []
 """What is to be drawn; forked processes have it from the studio."""
 
 
-def _prepare(closed: Any) -> None:
+def _begin(closed: Any) -> None:
     _end_with_parent()
+    _closed.append(closed)
+
+
+def _read_all(folders: list[Path], root: Path) -> bytes:
+    return pickle.dumps(read(folders, root))
+
+
+def _prepare() -> None:
     for module in DRAWS_WITH:
         importlib.import_module(module)
-    _closed.append(closed)
+
+
+def _unpickled(content: bytes) -> Any:
+    """Without the garbage collector, which would go through the records again and again while they come."""
+    gc.disable()
+    try:
+        return pickle.loads(content)
+    finally:
+        gc.enable()
 
 
 def _end_with_parent() -> None:
@@ -138,14 +167,10 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _prepared() -> None:
-    """Does nothing, but in a process of its own."""
-
-
 def _draw_all(pickled: bytes, folder: Path, processes: int) -> list[dict[str, Any]]:
     from reports.figures import plan
 
-    study = pickle.loads(pickled)
+    study = _unpickled(pickled)
     artist, jobs = Artist(study, folder), list(plan(study))
     gc.freeze()  # or each collection goes through all records again
     _work.append((artist, jobs))

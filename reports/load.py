@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -142,27 +142,42 @@ class Records:
     superseded: tuple[Record, ...] = ()
 
 
-def load(root: Path, cells: Sequence[Path] | None = None) -> Records:
+Found = tuple[list[Record], list[Problem]]
+"""What some folders hold, and those that were left out."""
+Helper = Callable[[list[Path], Path], Callable[[], Found]]
+"""Reads folders of a results folder in another process; the answer waits for them."""
+
+
+def load(root: Path, cells: Sequence[Path] | None = None, helper: Helper | None = None) -> Records:
     """All records below `root`, or those of the folders `cells` only.
 
-    Raises UserError where `root` is no folder or holds no record at all.
+    helper: reads half of them at the same time. Raises UserError where `root` is no folder or holds no record at all.
     """
     if not root.is_dir():
         raise UserError(f"there is no results folder {root}")
-    records, problems = [], []
     folders = sorted(root.glob(CELL_FOLDERS)) if cells is None else [Path(cell) for cell in cells]
-    for folder in folders:
-        if not folder.is_dir():
-            continue
-        try:
-            records.append(_read(folder, root))
-        except _Broken as error:
-            problems.append(Problem(_relative(folder, root).as_posix(), str(error)))
+    here = len(folders) if helper is None else len(folders) // 2
+    others = helper(folders[here:], root) if helper else lambda: ([], [])
+    records, problems = (one + other for one, other in zip(read(folders[:here], root), others(), strict=True))
     if not records:
         listed = "; ".join(f"{p.folder}: {p.reason}" for p in problems[:3])
         raise UserError(f"{root} holds no readable record (<benchmark>/<scenario>/<method>/seed...)" + _after(listed))
     kept, superseded = _newest(records)
     return Records(root, tuple(kept), tuple(problems), tuple(superseded))
+
+
+def read(folders: Sequence[Path], root: Path) -> Found:
+    """The records in `folders` below `root`, in order. What is equal in many of them is kept once."""
+    records, problems = [], []
+    once: dict[str, Any] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            continue
+        try:
+            records.append(_read(folder, root, once))
+        except _Broken as error:
+            problems.append(Problem(_relative(folder, root).as_posix(), str(error)))
+    return records, problems
 
 
 class _Broken(Exception):
@@ -182,7 +197,7 @@ def _relative(folder: Path, root: Path) -> Path:
         return folder
 
 
-def _read(folder: Path, root: Path) -> Record:
+def _read(folder: Path, root: Path, once: dict[str, Any]) -> Record:
     try:
         raw = json.loads(_text(os.path.join(folder, "cell.json")))
     except FileNotFoundError:
@@ -196,7 +211,7 @@ def _read(folder: Path, root: Path) -> Record:
     if raw.get("judged_on", "test") != "test":
         raise _Broken(f"a record of tuning, judged on {raw['judged_on']} data")
     try:
-        record = _from_json(raw, _relative(folder, root), root, tables)
+        record = _from_json(raw, _relative(folder, root), root, tables, once)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _Broken(f"cell.json is not of this layout ({type(error).__name__}: {error})") from None
     if folder.name != f"seed{record.seed}-{record.key[:12]}":
@@ -226,7 +241,9 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _from_json(raw: Mapping[str, Any], folder: Path, root: Path, tables: Mapping[str, str] | None) -> Record:
+def _from_json(
+    raw: Mapping[str, Any], folder: Path, root: Path, tables: Mapping[str, str] | None, once: dict[str, Any]
+) -> Record:
     tasks = int(raw["n_tasks"])
     seconds, memory, parameters = (raw.get(name) or {} for name in ("seconds", "memory_bytes", "parameters"))
     status = Status(raw["status"])
@@ -234,6 +251,9 @@ def _from_json(raw: Mapping[str, Any], folder: Path, root: Path, tables: Mapping
     def matrix(name: str) -> Matrix | None:
         text = _read_table(os.path.join(root, folder, name)) if tables is None else tables.get(name)
         return _matrix(name, text, tasks)
+
+    def kept(value: Any) -> Any:
+        return once.setdefault(repr(value), value)
 
     return Record(
         folder=folder,
@@ -246,18 +266,18 @@ def _from_json(raw: Mapping[str, Any], folder: Path, root: Path, tables: Mapping
         method=str(raw["method"]),
         label=str(raw.get("label") or raw["method"]),
         seed=int(raw["seed"]),
-        config=dict(raw.get("config") or {}),
-        definition=dict(raw.get("definition") or {}),
-        chosen={str(key): str(text) for key, text in (raw.get("chosen") or {}).items()},
-        budget=dict(raw.get("budget") or {}),
-        network=str(raw.get("network") or ""),
+        config=kept(dict(raw.get("config") or {})),
+        definition=kept(dict(raw.get("definition") or {})),
+        chosen=kept({str(key): str(text) for key, text in (raw.get("chosen") or {}).items()}),
+        budget=kept(dict(raw.get("budget") or {})),
+        network=kept(str(raw.get("network") or "")),
         n_tasks=tasks,
         classes_per_task=int(raw.get("classes_per_task") or 0),
-        task_names=tuple(map(str, raw.get("task_names") or ())),
-        source=str(raw.get("source") or ""),
+        task_names=kept(tuple(map(str, raw.get("task_names") or ()))),
+        source=kept(str(raw.get("source") or "")),
         suite=str(raw.get("suite") or ""),
-        command=str(raw.get("command") or ""),
-        environment=dict(raw.get("environment") or {}),
+        command=kept(str(raw.get("command") or "")),
+        environment=kept(dict(raw.get("environment") or {})),
         started=str(raw.get("started") or ""),
         finished=str(raw.get("finished") or ""),
         train_seconds=tuple(map(float, seconds.get("train") or ())),
@@ -267,7 +287,7 @@ def _from_json(raw: Mapping[str, Any], folder: Path, root: Path, tables: Mapping
         parameters_trained=_whole(parameters.get("trained")),
         parameters_stored=_whole(parameters.get("stored")),
         stored_per_task=tuple(map(int, raw.get("stored_per_task") or ())),
-        tables=None if tables is None else frozenset(tables),
+        tables=None if tables is None else kept(frozenset(tables)),
         accuracy=matrix("accuracy.csv"),
         certified=matrix("certified.csv"),
         inferred=matrix("inferred.csv"),

@@ -1,4 +1,4 @@
-"""Figures drawn in processes of their own: the same figures, and no process that stays."""
+"""Reports read and drawn in several processes: the same report, and no process that stays."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.types import UserError
 from reports import figure_files
 from reports.build import build_report
 from tests.reports.synthetic import Synthetic
@@ -28,22 +29,52 @@ if __name__ == "__main__":
 """
 
 
-def test_figures_are_the_same_drawn_in_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for method in ("hyperinterval", "ewc"):
-        Synthetic(method, certifies=method == "hyperinterval").write(tmp_path / "r")
-    one = build_report(tmp_path / "r", tmp_path / "one")
+@pytest.fixture
+def in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figure_files, "PARALLEL_FROM", 1)
     monkeypatch.setattr(figure_files, "_cores", lambda: 2)
-    two = build_report(tmp_path / "r", tmp_path / "two")
-    assert [path.name for path in one.figures] == [path.name for path in two.figures]
-    for left, right in zip(one.figures, two.figures, strict=True):
-        assert left.suffix == ".pdf" or left.read_bytes() == right.read_bytes(), left.name
+
+
+def results(folder: Path) -> Path:
+    for method in ("hyperinterval", "ewc"):
+        Synthetic(method, certifies=method == "hyperinterval").write(folder)
+    return folder
+
+
+def test_a_report_by_several_processes_is_the_same(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    cells = results(tmp_path / "r")
+    for method in ("a", "z"):  # the first and the last folder, which different processes read
+        (Synthetic(method).write(cells) / "cell.json").write_text("{")
+    one = build_report(cells, tmp_path / "one")
+    request.getfixturevalue("in_processes")
+    two = build_report(cells, tmp_path / "two")
+    assert len(one.problems) == 2 and one.problems == two.problems
+    files = [path.relative_to(one.folder) for path in sorted(one.folder.rglob("*")) if path.is_file()]
+    assert files == [path.relative_to(two.folder) for path in sorted(two.folder.rglob("*")) if path.is_file()]
+    for file in files:
+        if file.suffix != ".pdf":  # which says when it was made
+            assert (one.folder / file).read_bytes() == (two.folder / file).read_bytes(), file
+
+
+def killed(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("step", ["_read_all", "_draw_all"])
+def test_a_killed_process_of_a_report_is_told(tmp_path: Path, request: pytest.FixtureRequest, step: str) -> None:
+    cells = results(tmp_path / "r")
+    build_report(cells)
+    before = (cells / "report" / "cells.csv").read_bytes()
+    request.getfixturevalue("in_processes")
+    request.getfixturevalue("monkeypatch").setattr(figure_files, step, killed)
+    with pytest.raises(UserError, match="ended from outside"):
+        build_report(cells)
+    assert (cells / "report" / "cells.csv").read_bytes() == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_killed_report_leaves_no_process(tmp_path: Path) -> None:
-    for method in ("hyperinterval", "ewc"):
-        Synthetic(method, certifies=method == "hyperinterval").write(tmp_path / "r")
+    results(tmp_path / "r")
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     root = str(Path(__file__).resolve().parents[2])
