@@ -96,7 +96,7 @@ def _tune(options: Options, trials: int, seeds: int, out: Path | None, console: 
             with Display(console) as display:
                 found = tuning.run(study, trials, place, conditions, engine, display)
             _write_trials(place / "trials.csv", study, found)
-            chosen.append(_chosen(study, found, driver_environment.get("commit"), options.command))
+            chosen.append(_chosen(study, found, driver_environment.get("commit"), options))
             _write_chosen(out or place / f"{study.cell.suite}.toml", chosen[-1])
             console.print(_in_words(study, found), highlight=False, soft_wrap=True)
     finally:
@@ -125,15 +125,16 @@ def _in_words(study: Any, trials: Sequence[Any]) -> str:
     )
 
 
-def _chosen(study: Any, trials: Sequence[Any], commit: str | None, command: str) -> dict[str, Any]:
+def _chosen(study: Any, trials: Sequence[Any], commit: str | None, options: Options) -> dict[str, Any]:
     from runners import tuning
 
     best, cell = tuning.best(trials), study.cell
+    length = f" at {options.budget_scale:g} of the training length" if options.budget_scale != 1 else ""
     return {
         "method": cell.label,
         "benchmark": cell.benchmark,
         "scenario": str(cell.scenario),
-        "source": f"tuned on validation data: {len(trials)} trials, runners/tune.py",
+        "source": f"tuned on validation data: {len(trials)} trials{length}, runners/tune.py",
         "values": best.values,
         "provenance": {
             "accuracy": best.accuracy,
@@ -145,7 +146,7 @@ def _chosen(study: Any, trials: Sequence[Any], commit: str | None, command: str)
             "seeds": [tuning.FIRST_SEED + k for k in range(study.seeds)],
             "train_seconds": round(sum(trial.seconds for trial in trials), 1),
             "study": study.name,
-            "command": command,
+            "command": options.command,
             "commit": commit or "",
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         },

@@ -65,7 +65,7 @@ def test_a_study_ends_in_values_that_a_suite_takes(tmp_path: Path) -> None:
         'description = "tuned"\nmethods = ["ewc"]\ntuned = "tuning/quick.toml"\n[[benchmarks]]\nname = "split-digits"\n'
     )
     settings = suite.read(file).settings
-    assert settings[0].values == chosen["settings"][0]["values"] and "5 trials" in str(settings[0].source)
+    assert settings[0].values == chosen["settings"][0]["values"] and "5 trials at 0.02 of" in str(settings[0].source)
     assert [found.method for found in read(tmp_path)] == ["ewc", "finetune"]
 
 
