@@ -1,7 +1,7 @@
-"""The records that ship with the repository: compact, one file a benchmark, taken instead of running a cell again.
+"""The records that ship with the repository: compact, a file a scenario, taken instead of running a cell again.
 
-reports/reference/<benchmark>.jsonl holds a line for each finished cell: its cell.json and its tables, with the
-loss curve thinned out and exhibits of seed 0 only. The environment (versions, device, commit), the same for many
+reports/reference/<benchmark>-<scenario>.jsonl holds a line for each finished cell: its cell.json and its tables, with
+the loss curve thinned out and exhibits of seed 0 only. The environment (versions, device, commit), the same for many
 cells, lies once in environments.json; <benchmark>.png shows samples of its tasks. A cell's key decides whether it
 may be taken: code, configuration, budget and seed must agree.
 """
@@ -79,7 +79,7 @@ def write(cells: Iterable[ReferenceCell], folder: Path | None = None) -> None:
     environments: dict[str, dict[str, Any]] = {}
     lines: dict[str, list[str]] = {}
     for cell in sorted(cells, key=lambda cell: (*cell.place, cell.record.key)):
-        lines.setdefault(cell.record.benchmark, []).append(_to_line(cell, environments))
+        lines.setdefault(f"{cell.record.benchmark}-{cell.record.scenario}", []).append(_to_line(cell, environments))
     for name, texts in lines.items():
         write_atomically(folder / f"{name}.jsonl", ("\n".join(texts) + "\n").encode())
     for file in folder.glob("*.jsonl"):

@@ -82,11 +82,11 @@ def test_damage_is_named_and_nothing_is_taken(recorded, tmp_path, damage):
     _, folder, grid = recorded
     for file in folder.glob("*.json*"):
         (tmp_path / file.name).write_text(file.read_text())
-    file = tmp_path / "split-digits.jsonl"
+    file = tmp_path / "split-digits-til.jsonl"
     first, rest = file.read_text().split("\n", 1)
     assert damage(first) != first
     file.write_text(damage(first) + "\n" + rest)
-    with pytest.raises(UserError, match=r"split-digits\.jsonl, line 1"):
+    with pytest.raises(UserError, match=r"split-digits-til\.jsonl, line 1"):
         reference_records.take(grid, tmp_path / "results", tmp_path)
     assert not (tmp_path / "results").exists()
 
@@ -128,3 +128,8 @@ def test_no_reference_at_all(tmp_path):
     assert reference_records.read(tmp_path / "absent") == {}
     with pytest.raises(UserError, match="no reference records"):
         reference_records.unpack(tmp_path / "results", tmp_path / "absent")
+
+
+def test_the_shipped_files_stay_small():
+    for file in reference_records.FOLDER.iterdir():
+        assert file.stat().st_size < 2 << 20, file.name
