@@ -28,9 +28,10 @@ TILE_AT_MOST = 0.26
 def exhibits(study: Study) -> Iterator[Job]:
     """Nothing where the records carry nothing of the kind."""
     sheets = [sheet for benchmark in study.benchmarks if (sheet := _sheet(study, benchmark))]
-    for i in range(0, len(sheets), SHEETS_IN_A_ROW):
-        part = sheets[i : i + SHEETS_IN_A_ROW]
-        yield partial(_samples, sheets=part, stem="samples" + (f"-{i // SHEETS_IN_A_ROW + 1}" if i else ""))
+    rows = -(-len(sheets) // SHEETS_IN_A_ROW)
+    for i in range(rows):
+        part = sheets[i * len(sheets) // rows : (i + 1) * len(sheets) // rows]
+        yield partial(_samples, sheets=part, stem=f"samples-{i + 1}" if i else "samples")
     for benchmark in study.benchmarks:
         rows = [(g, label) for g in study.groups if g.benchmark == benchmark for label in study.rows(g)]
         rows = [place for place in rows if _boxes(study, *place)]

@@ -243,7 +243,8 @@ def _why_fewer(study: Study, group: Group, label: str, metric: Metric) -> str:
         reason = "not run" if entry is None else entry.measures[metric.key].reason
         if reason:
             parts.setdefault(reason, []).append(str(seed))
-    return shorten("; ".join(f"seed{'s'[: len(s) > 1]} {', '.join(s)} {reason}" for reason, s in parts.items()))
+    which = {reason: f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(seeds)}" for reason, seeds in parts.items()}
+    return shorten("; ".join(f"{seeds} {reason}" for reason, seeds in which.items()))
 
 
 def shorten(text: str, limit: int = 220) -> str:
