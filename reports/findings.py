@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from reports import statistics
 from reports.guarantees import Promise, promises
@@ -63,27 +64,52 @@ def means(study: Study, group: Group) -> list[tuple[str, float]]:
 
 def _winners(study: Study) -> Iterator[str]:
     for scenario in study.scenarios:
-        first: dict[str, list[tuple[Group, float, float, str]]] = {}
+        first: dict[str, list[_Lead]] = {}
         for group in study.groups:
             ranked = means(study, group)
             if group.scenario == scenario and len(ranked) > 1:
                 (best, top), (second, next_best) = ranked[:2]
-                first.setdefault(best, []).append((group, top, top - next_best, second))
+                first.setdefault(best, []).append(_Lead(group, top, top - next_best, second, _of_few(study, group)))
         if first:
             parts = [f"{best} is best on {_leads(leads)}" for best, leads in first.items()]
             yield f"In {scenario.upper()}, {'; '.join(parts)}."
 
 
-def _leads(leads: Sequence[tuple[Group, float, float, str]]) -> str:
+class _Lead(NamedTuple):
+    group: Group
+    top: float
+    gap: float
+    second: str
+    of_few: str
+    """Says that only some methods were run there, which makes the lead worth less."""
+
+
+def _of_few(study: Study, group: Group) -> str:
+    def methods(place: Group) -> set[str]:
+        return {entry.record.method for label in study.run(place) for entry in study.at(place, label)}
+
+    here = methods(group)
+    elsewhere = set().union(*(methods(other) for other in study.groups if other.scenario == group.scenario))
+    return f"of the {len(here)} methods run there" if here < elsewhere else ""
+
+
+def _leads(leads: Sequence[_Lead]) -> str:
     if len(leads) <= 2:
         return join(
             [
-                f"{pretty(group.benchmark)} ({percent(top)} %, {100 * gap:.2f} points before {second})"
-                for group, top, gap, second in leads
+                f"{pretty(lead.group.benchmark)} ({percent(lead.top)} %, {100 * lead.gap:.2f} points before "
+                f"{lead.second}{', ' * bool(lead.of_few)}{lead.of_few})"
+                for lead in leads
             ]
         )
-    gaps, seconds = [100 * gap for _, _, gap, _ in leads], dict.fromkeys(second for _, _, _, second in leads)
-    names = join([pretty(group.benchmark) for group, *_ in leads]) if len(leads) <= 4 else f"{len(leads)} benchmarks"
+    gaps, seconds = [100 * lead.gap for lead in leads], dict.fromkeys(lead.second for lead in leads)
+    few = sum(bool(lead.of_few) for lead in leads)
+    named = [pretty(lead.group.benchmark) + f" ({lead.of_few})" * bool(lead.of_few) for lead in leads]
+    names = (
+        join(named)
+        if len(leads) <= 4
+        else f"{len(leads)} benchmarks" + f" ({few} of them with some methods only)" * bool(few)
+    )
     return f"{names} (by {min(gaps):.2f} to {max(gaps):.2f} points before {' or '.join(seconds)})"
 
 

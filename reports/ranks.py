@@ -6,9 +6,10 @@ import re
 from typing import TYPE_CHECKING
 
 from reports import statistics
+from reports.findings import join
 from reports.metrics import ACC
 from reports.panels import Drawn
-from reports.study import Study
+from reports.study import Study, pretty
 from reports.style import COLUMN_WIDTH, FULL_WIDTH, Look, Margins, canvas, cut
 from reports.tables import scores
 
@@ -18,12 +19,11 @@ if TYPE_CHECKING:
 
 
 def ranked(study: Study, scenario: str) -> pd.DataFrame:
-    """ACC on the benchmarks (rows) of one scenario of the methods that have a value on each of them.
+    """ACC on the benchmarks (rows) of one scenario that may be ranked, of the methods with a value on each of them.
 
     The upper bound is left out.
     """
-    groups = [group for group in study.groups if group.scenario == scenario]
-    labels = [label for label in study.labels if label not in study.references]
+    groups, labels = study.comparable(scenario)
     table = scores(study, groups, labels, ACC)
     return table.loc[:, table.notna().all()]
 
@@ -46,7 +46,7 @@ def critical_difference(study: Study, found: dict[str, Look], scenarios: list[st
     for ax, (scenario, test) in zip(places, tests.items(), strict=False):
         _diagram(ax, test, found)
         ax.set_title(scenario.upper(), pad=9)
-    about = "; ".join(_words(study, scenario, test) for scenario, test in tests.items())
+    about = ". ".join(_words(study, scenario, test) for scenario, test in tests.items())
     caption = (
         "Critical-difference diagrams of ACC: average ranks over benchmarks (1 is best); bars join methods that "
         f"Nemenyi's test cannot tell apart at 5 %. {about}."
@@ -74,6 +74,13 @@ def _diagram(ax: Axes, test: statistics.RankTest, found: dict[str, Look]) -> Non
 
 
 def _words(study: Study, scenario: str, test: statistics.RankTest) -> str:
-    missing = [label for label in study.labels if label not in study.references and label not in test.ranks.index]
-    without = f", without {', '.join(missing)} for want of a value somewhere" if missing else ""
+    all_groups = [group for group in study.groups if group.scenario == scenario]
+    groups, labels = study.comparable(scenario)
+    ever = frozenset().union(*(study.run(group) for group in all_groups))
+    absent = {
+        "where not all of them were run": [pretty(group.benchmark) for group in all_groups if group not in groups],
+        "not run on all of these": [label for label in study.labels if label in ever and label not in labels],
+        "without a value on one of these": [label for label in labels if label not in test.ranks.index],
+    }
+    without = "".join(f"; left out: {join(names)} ({why})" for why, names in absent.items() if names)
     return f"{scenario.upper()}: {test.blocks} benchmarks, Friedman p = {test.p:.3g}{without}"

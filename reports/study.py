@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import metrics
+from reports import metrics, statistics
 from reports.load import Record, Records, Status
 from reports.metrics import Matrix, Measure, Metric
 
@@ -109,6 +109,31 @@ class Study:
     def seeds(self, group: Group) -> list[int]:
         """Seeds that any method was run with in the group."""
         return sorted({e.record.seed for label in self.rows(group) for e in self.at(group, label)})
+
+    def run(self, group: Group) -> frozenset[str]:
+        """Labels that were run in the group to an end, with results or without; the upper bound is left out."""
+        ended = {
+            label
+            for label in self.rows(group)
+            if any(e.record.status is not Status.RUNNING for e in self.at(group, label))
+        }
+        return frozenset(ended) - self.references
+
+    def comparable(self, scenario: str) -> tuple[list[Group], list[str]]:
+        """Benchmarks and methods of one scenario that may be ranked together: each method was run on each benchmark.
+
+        It is the largest such table that a test over benchmarks could use (of all benchmarks where they are too few
+        for one). A benchmark on which a few methods were run would flatter them in an average rank, and cut all others
+        from a test. A method that was run and failed is not missing.
+        """
+        run = {group: self.run(group) for group in self.groups if group.scenario == scenario}
+        common: set[frozenset[str]] = set()
+        for labels in run.values():
+            common |= {labels, *(labels & others for others in common)}
+        tables = [([group for group in run if labels <= run[group]], labels) for labels in common]
+        enough = [table for table in tables if len(table[0]) >= min(statistics.MIN_BLOCKS, len(run))]
+        groups, labels = max(enough, key=lambda t: (len(t[0]) * len(t[1]), len(t[0]), sorted(t[1])))
+        return groups, [label for label in self.labels if label in labels]
 
     def values(self, group: Group, label: str, metric: Metric) -> dict[int, float]:
         """The metric by seed, where it is defined."""

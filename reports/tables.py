@@ -109,7 +109,7 @@ def overview(study: Study, scenario: str, metric: Metric) -> list[Table]:
     """Methods x benchmarks for one metric in one scenario, with the average rank; split where too wide."""
     groups = [group for group in study.groups if group.scenario == scenario]
     labels = [label for label in study.labels if any(study.at(group, label) for group in groups)]
-    ranks = _ranks(study, groups, labels, metric)
+    ranks = _ranks(study, scenario, metric)
     parts = _chunks(groups, COLUMNS_AT_MOST)
     return [_overview(study, scenario, metric, part, labels, ranks, (i, len(parts))) for i, part in enumerate(parts)]
 
@@ -130,9 +130,7 @@ def _overview(
     if last and ranks:
         header.append("rank")
         rows = [(*row, Cell(ranks.get(row[0].text, MISSING))) for row in rows]
-    ranked = (
-        " Rank: average over benchmarks (1 is best; in brackets over how many, where not over all)." if ranks else ""
-    )
+    ranked = _rank_words(study, scenario) if ranks else ""
     return Table(
         f"overview-{metric.key}-{scenario}" + (f"-{part[0] + 1}" if part[1] > 1 else ""),
         f"{scenario.upper()}: {metric.title} ({metric.short}) in percent, {spread_words(study, groups)}. "
@@ -143,11 +141,12 @@ def _overview(
     )
 
 
-def _ranks(study: Study, groups: Sequence[Group], labels: Sequence[str], metric: Metric) -> dict[str, str]:
-    """Average rank by label, references left out; nothing for a single benchmark."""
+def _ranks(study: Study, scenario: str, metric: Metric) -> dict[str, str]:
+    """Average rank by label over what may be ranked together (`Study.comparable`); nothing for a single benchmark."""
+    groups, labels = study.comparable(scenario)
     if len(groups) < 2:
         return {}
-    frame = scores(study, groups, [label for label in labels if label not in study.references], metric)
+    frame = scores(study, groups, labels, metric)
     ranked = frame if metric.higher_is_better else -frame
     ranks: dict[str, float] = statistics.mean_ranks(ranked).to_dict()
     counts: dict[str, int] = frame.notna().sum().to_dict()
@@ -156,6 +155,16 @@ def _ranks(study: Study, groups: Sequence[Group], labels: Sequence[str], metric:
         for name, rank in ranks.items()
         if counts[name]
     }
+
+
+def _rank_words(study: Study, scenario: str) -> str:
+    groups, _ = study.comparable(scenario)
+    left_out = [pretty(g.benchmark) for g in study.groups if g.scenario == scenario and g not in groups]
+    without = f" (without {' and '.join(left_out)}, where only some were run)" if left_out else ""
+    return (
+        f" Rank: average over benchmarks{without} of methods that were run on all of them; 1 is best; in brackets over "
+        "how many, where not over all."
+    )
 
 
 def scores(study: Study, groups: Sequence[Group], labels: Sequence[str], metric: Metric) -> pd.DataFrame:

@@ -1,0 +1,87 @@
+"""What may be ranked together: benchmarks on which only some methods were run neither flatter these nor cut others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reports.findings import findings
+from reports.load import load
+from reports.metrics import ACC
+from reports.ranks import critical_difference, ranked
+from reports.statistics import untestable
+from reports.study import Study, study
+from reports.style import looks
+from reports.tables import overview
+from tests.reports.synthetic import Synthetic
+
+FULL = {"finetune": 0.5, "ewc": 0.6, "hnet": 0.8, "hypermask": 0.7, "joint": 0.9}
+
+
+def written(
+    results: Path, benchmarks: Mapping[str, Sequence[str]], status: Mapping[tuple[str, str], str] | None = None
+) -> Study:
+    """One seed of every method on its benchmarks; `status` of those cells that are not done."""
+    for benchmark, methods in benchmarks.items():
+        for method in methods:
+            r = np.full((3, 2), FULL[method])
+            state = (status or {}).get((benchmark, method), "done")
+            Synthetic(method, benchmark, n_tasks=2, accuracy=r, status=state).write(results)
+    return study(load(results))
+
+
+def rank_column(found: Study) -> dict[str, str]:
+    (table,) = overview(found, "til", ACC)
+    return {row[0].text: row[-1].text for row in table.rows}
+
+
+def test_a_benchmark_with_some_methods_only_is_left_out_of_the_ranks(tmp_path: Path) -> None:
+    found = written(tmp_path, {**dict.fromkeys(("a", "b", "c"), FULL), "few": ["finetune", "joint"]})
+    groups, labels = found.comparable("til")
+    assert [group.benchmark for group in groups] == ["a", "b", "c"]
+    assert set(labels) == set(FULL) - {"joint"}
+    assert rank_column(found) == {"finetune": "4.0", "ewc": "3.0", "hypermask": "2.0", "hnet": "1.0", "joint": "–"}
+    (table,) = overview(found, "til", ACC)
+    assert "without Few, where only some were run" in table.caption
+    drawn = critical_difference(found, looks(found), ["til"])
+    assert "3 benchmarks" in drawn.caption and "left out: Few (where not all of them were run)" in drawn.caption
+
+
+def test_methods_are_cut_where_otherwise_too_few_benchmarks_were_left(tmp_path: Path) -> None:
+    found = written(tmp_path, {"a": FULL, "b": FULL, "few": ["finetune", "ewc", "hnet"]})
+    assert list(ranked(found, "til").columns) == ["finetune", "ewc", "hnet"]
+    assert len(ranked(found, "til")) == 3
+    assert "left out: hypermask (not run on all of these)" in critical_difference(found, looks(found), ["til"]).caption
+
+
+def test_a_method_that_failed_does_not_take_its_benchmark_out(tmp_path: Path) -> None:
+    found = written(tmp_path, dict.fromkeys(("a", "b", "c", "d"), FULL), {("d", "hypermask"): "failed"})
+    assert len(found.comparable("til")[0]) == 4
+    assert list(ranked(found, "til").columns) == ["finetune", "ewc", "hnet"]
+    assert rank_column(found)["hypermask"] == "2.0 (3)"
+    caption = critical_difference(found, looks(found), ["til"]).caption
+    assert "left out: hypermask (without a value on one of these)" in caption
+
+
+def test_a_cell_still_running_is_not_run_yet(tmp_path: Path) -> None:
+    found = written(tmp_path, dict.fromkeys(("a", "b", "c", "d", "e"), FULL), {("e", "hypermask"): "running"})
+    groups, labels = found.comparable("til")
+    assert [group.benchmark for group in groups] == ["a", "b", "c", "d"]
+    assert "hypermask" in labels and not untestable(ranked(found, "til"))
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_the_summary_says_where_the_best_is_the_best_of_a_few(tmp_path: Path, complete: bool) -> None:
+    found = written(tmp_path, {"a": FULL, "few": FULL if complete else ["finetune", "ewc", "joint"]})
+    words = " ".join(findings(found))
+    assert ("Few (60.00 %, 10.00 points before finetune, of the 2 methods run there)" in words) is not complete
+    assert "A (80.00 %, 10.00 points before hypermask)" in words
+
+
+def test_methods_that_share_no_benchmark_are_not_ranked(tmp_path: Path) -> None:
+    found = written(tmp_path, {"a": ["ewc"], "b": ["hnet"]})
+    assert found.comparable("til")[1] == []
+    assert set(rank_column(found)) == {"ewc", "hnet"}
