@@ -184,7 +184,7 @@ def read_sheet(path: Path, title: str) -> Sheet | None:
 def _samples(study: Study, _: dict[str, Look], *, sheets: list[Sheet], stem: str) -> Drawn:
     from matplotlib.figure import Figure
 
-    left, gap, top = 0.72, 0.12, 0.2
+    left, gap, top = 0.8, 0.1, 0.2
     free = FULL_WIDTH - len(sheets) * (left + gap)
     tile = min(TILE_AT_MOST, free / sum(sheet.columns for sheet in sheets))
     width = len(sheets) * (left + gap) + tile * sum(sheet.columns for sheet in sheets)
@@ -207,4 +207,4 @@ def _samples(study: Study, _: dict[str, Look], *, sheets: list[Sheet], stem: str
 
 
 def _task_names(sheet: Sheet) -> list[str]:
-    return [f"{task + 1}: {cut(name, 12)}" for task, name in zip(sheet.tasks, sheet.names, strict=True)]
+    return [f"{task + 1}: {cut(name, 14)}" for task, name in zip(sheet.tasks, sheet.names, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from reports.tables import Cell, Notes, Table, percent, shorten
 
 COLUMNS_AT_MOST = 12
 """Of a table of single seeds."""
+SEEDS_OPTION = re.compile(r"(?<= --seeds)[ =](\d+)(?= |$)")
 
 
 def setting_table(study: Study) -> Table:
@@ -244,13 +246,18 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def commands(study: Study) -> list[tuple[str, str]]:
-    """The command lines that gave the records, and what each gave: number of cells, benchmarks, scenarios."""
-    by_command: dict[str, list[Entry]] = {}
+    """The command lines that gave the records, and what each gave: number of cells, benchmarks, scenarios.
+
+    `--seeds N` stands for the seeds 0 to N-1: of lines that differ in N only, the one with the most gives all.
+    """
+    alike: dict[str, dict[str, list[Entry]]] = {}
     for entry in study.entries:
         if entry.record.command:
-            by_command.setdefault(entry.record.command, []).append(entry)
+            apart = SEEDS_OPTION.sub(" N", entry.record.command)
+            alike.setdefault(apart, {}).setdefault(entry.record.command, []).append(entry)
+    lines = [(max(runs, key=_seeds_asked), [e for run in runs.values() for e in run]) for runs in alike.values()]
     found = []
-    for command, entries in sorted(by_command.items(), key=lambda pair: -len(pair[1])):
+    for command, entries in sorted(lines, key=lambda pair: -len(pair[1])):
         groups = [group for group in study.groups if any(entry.group == group for entry in entries)]
         scenarios: dict[str, list[str]] = {}
         for group in groups:
@@ -258,6 +265,11 @@ def commands(study: Study) -> list[tuple[str, str]]:
         where = "; ".join(f"{name} in {', '.join(some)}" for name, some in scenarios.items())
         found.append((command, f"{len(entries)} {'cell' if len(entries) == 1 else 'cells'}: {shorten(where, 400)}"))
     return found
+
+
+def _seeds_asked(command: str) -> int:
+    option = SEEDS_OPTION.search(command)
+    return int(option[1]) if option else 0
 
 
 def left_out(study: Study) -> Table | None:

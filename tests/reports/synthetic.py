@@ -34,6 +34,7 @@ class Synthetic:
     budget: Mapping[str, Any] = field(default_factory=lambda: {"batch_size": 32, "steps": 200, "epochs": None})
     network: str = "mlp-400-400"
     source: str = "aa11"
+    command: str = "python runners/compare.py --suite quick"
     finished: str = "2026-01-02T03:04:05+00:00"
     certifies: bool = False
     accuracy: np.ndarray | None = None
@@ -85,7 +86,7 @@ class Synthetic:
             "task_names": [f"{2 * j} {2 * j + 1}" for j in range(tasks)],
             "source": self.source,
             "suite": "quick",
-            "command": "python runners/compare.py --suite quick",
+            "command": self.command,
             "environment": {
                 "python": "3.11.7",
                 "torch": "2.12.0",

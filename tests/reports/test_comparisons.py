@@ -76,6 +76,18 @@ def test_a_command_says_what_it_gave(tmp_path: Path) -> None:
     ]
 
 
+def test_of_commands_that_differ_in_their_seeds_the_one_that_gives_all_is_printed(tmp_path: Path) -> None:
+    for seed in range(12):
+        Synthetic("ewc", seed=seed, command=f"compare.py --seeds {seed + 1} --no-report").write(tmp_path)
+    Synthetic("hnet", command="compare.py --no-report").write(tmp_path)
+    Synthetic("si", command="compare.py --no-report --seeds=3").write(tmp_path)
+    assert [command for command, _ in commands(study(load(tmp_path)))] == [
+        "compare.py --seeds 12 --no-report",
+        "compare.py --no-report",
+        "compare.py --no-report --seeds=3",
+    ]
+
+
 def test_a_split_table_repeats_the_names_that_rows_leave_out(tmp_path: Path) -> None:
     for i in range(6):
         write(tmp_path, f"m{i}", [0.9 - i / 100, 0.9])
