@@ -66,7 +66,11 @@ class _HeldSamples(Dataset):
 
 def dataset_of(samples: Samples, task_label: int, lazy: bool = False) -> AvalancheDataset:
     """Samples as a data set of Avalanche with targets and task labels."""
-    plain: Any = LazySamples(samples) if lazy else _HeldSamples(samples)
+    return labelled(LazySamples(samples) if lazy else _HeldSamples(samples), task_label)
+
+
+def labelled(plain: Any, task_label: int) -> AvalancheDataset:
+    """A data set with `targets`, as Avalanche's kind with task labels."""
     attributes = [
         DataAttribute(plain.targets, "targets"),
         TaskLabels(ConstantSequence(task_label, len(plain))),

@@ -18,7 +18,7 @@ import inspect
 import random
 import typing
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import field, make_dataclass
 from functools import cache
@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.samples import Samples
 from benchmarks.types import StreamSpec, UserError
 from methods.base import CIL, DIL, TIL, Method, Scenario, Task
 from methods.nets import optimizers
@@ -169,6 +170,8 @@ class AvalancheMethod(Method):
     """Runs a strategy; made by `method(name)`."""
 
     strategy_class: type
+    data_set: Callable[[Samples, int], AvalancheDataset] = staticmethod(dataset_of)
+    """Makes the data set that a strategy trains on from samples and their task label."""
     resumable = False
 
     @classmethod
@@ -265,7 +268,7 @@ class AvalancheMethod(Method):
     def _experience(self, task: Task) -> Any:
         """The task as Avalanche wants it; task labels are told in TIL only."""
         label = task.index if self.spec.scenario is TIL else 0
-        alone = benchmark_from_datasets(train=[dataset_of(task.train, label)])
+        alone = benchmark_from_datasets(train=[self.data_set(task.train, label)])
         stream: Any = with_classes_timeline(with_task_labels(alone))
         experience: Any = next(iter(stream.train_stream))
         experience.current_experience = task.index

@@ -24,13 +24,13 @@ def train(order: Order, stream: Any, config: Any) -> tuple[tuple[Timing, ...], i
 
     config: our HyperInterval's; embedding, hidden widths, eps and beta are taken from it. MLP targets only.
     """
-    from runners.timing import Timing, rounds, tasks_to_time
+    from runners.timing import rounds, tasks_to_time
 
     step = _Step(_imported(order), stream, config, order)
     found = []
     for t in tasks_to_time(order, len(stream)):
         step.begin(t, stream.task(t))
-        found.append(Timing(t, 0, *rounds(step.run, order, step.device)))
+        found.append(rounds(step.run, order, t, 0, step.device))
     return tuple(found), config.hidden[-1] * step.n_weights
 
 

@@ -8,6 +8,9 @@ a hypernetwork method is the traffic of its output layer, W read forward, W and 
 written backward, at the copy bandwidth measured in the same process. The plain loop is finetuning written
 by hand; EWC has a loop of its own kind too, with a penalty for each old task and parameter.
 
+`--epochs` times whole tasks of one epoch, EWC's Fisher pass included. With `--methods ewc,avalanche:EWC` that is
+Avalanche's EWC beside ours, on the same network and images, from tensors and from PIL images.
+
 `--official DIR` times the authors' HyperInterval step too: same shapes, same data, same number of old
 tasks. DIR is a checkout of github.com/gmum/HyperInterval; hypnettorch must be importable (PYTHONPATH).
 """
@@ -28,14 +31,18 @@ from rich.table import Table
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks.types import Scenario
+from benchmarks.types import Scenario, UserError
+from methods.registry import AVALANCHE_PREFIX
 from runners import command_line
+from runners.settings import parse_assignment
 from runners.suite import find as find_suites
-from runners.timing import Order, Result, measure, rows
+from runners.timing import Order, Result, measure, rows, title
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 SHOWN = ("benchmark", "scenario", "method", "task", "phase", "ms_per_step", "cpu_ms_per_step", "growth", "over_floor",
-         "over_plain_loop", "over_same_by_hand", "peak_MiB", "peak_over_weights", "times_faster")  # fmt: skip
+         "over_plain_loop", "over_same_by_hand", "peak_MiB", "peak_over_weights", "seconds_per_epoch",
+         "ours_faster")  # fmt: skip
+"""Columns printed where any row has a value; the CSV has them all."""
 
 
 @app.command()
@@ -49,45 +56,93 @@ def speed(
     official: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Time HyperInterval's official step too.")
     ] = None,
+    epochs: Annotated[
+        bool,
+        typer.Option(
+            "--epochs", help="Time whole tasks of one epoch instead of steps; avalanche:X also from PIL images."
+        ),
+    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="METHOD.KEY=VALUE", help="A hyperparameter instead of the suite's."),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Timed steps per phase and task.")] = 20,
     threads: Annotated[int, typer.Option(help="Threads of the process.")] = 2,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     data: Annotated[Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as CSV.")] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the longest operations of the last task's step, as Markdown."),
+    ] = None,
 ) -> None:
     """Measure seconds per training step, peak memory, and their ratio to the floor and to a plain loop."""
     import pandas as pd
 
+    if epochs and profile is not None:
+        raise UserError("--profile shows what a step does; leave --epochs out")
     seen = tuple(sorted(int(number) for number in tasks_seen.split(","))) if tasks_seen else ()
-    found: list[dict[str, Any]] = []
+    orders: list[Order] = []
     for benchmark in command_line.names(benchmarks) or ():
         for scenario in command_line.scenarios(scenarios) or ():
             for method in command_line.names(methods) or ():
-                settings = _settings(suite, method, benchmark, scenario)
-                order = Order(method, benchmark, scenario, device, threads, steps, tasks, data, settings, seen)
-                found += rows(_apart(order))
+                settings = _settings(suite, method, benchmark, scenario) | _given(set_ or [], method)
+                order = Order(
+                    method, benchmark, scenario, device, threads, steps, tasks, data, settings, seen, None, epochs
+                )
+                orders.append(order)
+                if epochs and method.startswith(AVALANCHE_PREFIX):
+                    orders.append(replace(order, pictures=True))
                 if official is not None and method == "hyperinterval":
-                    found += rows(_apart(replace(order, official=official)))
+                    orders.append(replace(order, official=official))
+    results = [_apart(order) for order in orders]
+    found = [row for result in results for row in rows(result)]
     _compare(found)
-    table = Table(*SHOWN)
+    shown = [name for name in SHOWN if any(row[name] is not None for row in found)]
+    table = Table(*shown)
     for row in found:
-        table.add_row(*("" if row[name] is None else str(row[name]) for name in SHOWN))
+        table.add_row(*("" if row[name] is None else str(row[name]) for name in shown))
     console = Console()
     Console(width=max(console.width, 175)).print(table)
     if csv is not None:
         pd.DataFrame(found).to_csv(csv, index=False)
+    if profile is not None:
+        profile.write_text("\n".join(map(_profiled, results)), encoding="utf-8")
+
+
+def _profiled(result: Result) -> str:
+    """The last task's step, operation by operation, from a process of its own: a profiler takes memory and time."""
+    last = result.timings[-1].task
+    again = _apart(replace(result.order, seen=(last,), steps=1, profile=True))
+    lines = [
+        f"## {title(result.order)}, task {last}",
+        "",
+        "| operation | calls a step | ms a step | share |",
+        "| --- | --- | --- | --- |",
+    ]
+    for timing in again.timings:
+        lines += [
+            f"| {part.name} | {part.calls:g} | {1000 * part.seconds:.2f} | {100 * part.share:.0f} % |"
+            for part in timing.profile
+        ]
+    return "\n".join([*lines, ""])
 
 
 def _compare(found: list[dict[str, Any]]) -> None:
-    """Add `times_faster` to our rows that have an official one beside them."""
-    official = {_place(row): row["ms_per_step"] for row in found if row["method"].endswith("(official)")}
+    """Add `ours_faster` to the rows of other programs: how many times as long they take as our method of that name."""
+    ours = {_place(row, row["method"]): row["ms_per_step"] for row in found}
     for row in found:
-        theirs = official.get((*_place(row)[:2], f"{row['method']} (official)", row["task"]))
-        row["times_faster"] = round(theirs / row["ms_per_step"], 1) if theirs else None
+        name = row["method"].partition(" (")[0].removeprefix(AVALANCHE_PREFIX).lower()
+        step = ours.get(_place(row, name)) if name != row["method"] else None
+        row["ours_faster"] = round(row["ms_per_step"] / step, 1) if step else None
 
 
-def _place(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["benchmark"], row["scenario"], row["method"], row["task"]
+def _place(row: dict[str, Any], method: str) -> tuple[Any, ...]:
+    return row["benchmark"], row["scenario"], method, row["task"], row["phase"]
+
+
+def _given(assignments: list[str], method: str) -> dict[str, Any]:
+    return {key: value for name, key, value in map(parse_assignment, assignments) if name == method}
 
 
 def _settings(suite: str, method: str, benchmark: str, scenario: Scenario) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from benchmarks import catalogue
 from benchmarks.types import DIL, Budget, Scenario, Task, UserError
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 WARM_UP = {"cpu": 2, "cuda": 5}
 """Steps before the timed ones; on CUDA they include the capture of a graph."""
+PROFILED_STEPS = 3
+OPERATIONS = 12
+"""Of a profile, the longest ones that are listed."""
 ROUNDS = 5
 """Timed rounds of steps at most; the median round counts, since other processes disturb single ones."""
 
@@ -44,17 +48,37 @@ class Order:
     """Numbers of tasks seen before the timed one; empty: 0, half and all but one of the benchmark's tasks."""
     official: Path | None = None
     """Checkout of the authors' HyperInterval; then its step is timed instead of ours."""
+    epochs: bool = False
+    """Whole tasks of one epoch are timed, with what a method does before and after its steps, instead of steps."""
+    profile: bool = False
+    """After the last task's steps a few more are profiled, operation by operation."""
+    pictures: bool = False
+    """A method of Avalanche gets its samples as PIL images, which it turns into tensors one by one."""
+
+
+class Operation(NamedTuple):
+    """What the steps of a profile spent in one operation, without those that it called itself."""
+
+    name: str
+    calls: float
+    """Per step."""
+    seconds: float
+    """Per step; on CUDA of the device."""
+    share: float
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per step of one phase (call of `fit`) of one task."""
+    """Seconds per step of one phase (call of `fit`) of one task, or of all of a task."""
 
     task: int
-    phase: int
+    phase: int | Literal["epoch"]
     seconds: float
     cpu_seconds: float
     """Processor time of all threads; on a busy machine it says more than `seconds`."""
+    steps: int = 1
+    """Steps that `seconds` is the mean of, where they are a whole task's."""
+    profile: tuple[Operation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,8 +123,13 @@ def measure(order: Order) -> Result:
         timings, weights = official.train(order, stream, config)
     else:
         before = _memory(device)
+        cls = from_pictures(cls) if order.pictures else cls
+        if order.epochs:
+            _whole_tasks(cls(stream.spec, config, order.device, 0), stream, (0,))  # what happens once in a process
         method = cls(stream.spec, config, order.device, 0)
-        timings, weights = _train(method, stream, order), _output_weights(method)
+        tasks = tasks_to_time(order, len(stream))
+        timings = _whole_tasks(method, stream, tasks) if order.epochs else _train(method, stream, order)
+        weights = _output_weights(method)
     peak = _memory(device) - before
     bandwidth = copy_bandwidth(device)
     loops = {timing.task: _same_by_hand(stream, order, timing.task) for timing in timings}
@@ -135,9 +164,10 @@ def opened(order: Order) -> Any:
     benchmark = catalogue.find(order.benchmark)
     if order.n_tasks:
         benchmark = replace(benchmark, n_tasks=order.n_tasks)
+    size = benchmark.budget.batch_size
+    budget = Budget(size, epochs=1) if order.epochs else Budget(size, steps=100 + order.steps)
     stream = open_stream(
-        benchmark, order.scenario, 0, data_dir=order.data, device=order.device,
-        budget=Budget(benchmark.budget.batch_size, steps=100 + order.steps),
+        benchmark, order.scenario, 0, data_dir=order.data, device=order.device, budget=budget
     )  # fmt: skip
     needed = max(order.seen, default=0) + 1
     if needed <= len(stream):
@@ -155,8 +185,8 @@ def tasks_to_time(order: Order, n_tasks: int) -> tuple[int, ...]:
     return order.seen or tuple(sorted({0, n_tasks // 2, n_tasks - 1}))
 
 
-def rounds(run: Callable[[int, int], None], order: Order, device: torch.device) -> tuple[float, float]:
-    """Seconds and processor seconds per step; run(first step, steps) trains. Median of rounds, after a warm-up."""
+def rounds(run: Callable[[int, int], None], order: Order, task: int, phase: int, device: torch.device) -> Timing:
+    """Time the steps of a task; run(first step, steps) trains. Median of rounds, after a warm-up."""
     warm_up = WARM_UP[device.type]
     run(0, warm_up)
     number = max(1, min(ROUNDS, order.steps))
@@ -167,7 +197,26 @@ def rounds(run: Callable[[int, int], None], order: Order, device: torch.device) 
         run(warm_up + i * each, each)
         found.append(((by_hand.now(device) - begun) / each, (time.process_time() - cpu_begun) / each))
     wall, processor = zip(*found, strict=True)
-    return statistics.median(wall), statistics.median(processor)
+    profile = profiled(lambda: run(warm_up + number * each, PROFILED_STEPS), device) if order.profile else ()
+    return Timing(task, phase, statistics.median(wall), statistics.median(processor), profile=profile)
+
+
+def profiled(run: Callable[[], None], device: torch.device) -> tuple[Operation, ...]:
+    """The operations of PROFILED_STEPS steps, the longest first."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # it would print that it starts and stops
+    from torch.profiler import ProfilerActivity, profile
+
+    on_cuda = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if on_cuda else ProfilerActivity.CPU]) as profiler:
+        run()
+    found = {event.key: event for event in profiler.key_averages()}
+    own = {name: e.self_device_time_total if on_cuda else e.self_cpu_time_total for name, e in found.items()}
+    total = sum(own.values()) or 1.0
+    longest = sorted(own, key=lambda name: -own[name])[:OPERATIONS]
+    return tuple(
+        Operation(name, found[name].count / PROFILED_STEPS, own[name] / 1e6 / PROFILED_STEPS, own[name] / total)
+        for name in longest
+    )
 
 
 def _train(method: Method, stream: Any, order: Order) -> tuple[Timing, ...]:
@@ -191,9 +240,8 @@ def _train(method: Method, stream: Any, order: Order) -> tuple[Timing, ...]:
         def run(start: int, steps: int) -> None:
             fit(task, loss, optimizer, first_step=first + start, steps=steps, check_every=steps, **options)
 
-        timing = rounds(run, order, method.device)
         phase = sum(1 for timing in found if timing.task == task.index)
-        found.append(Timing(task.index, phase, *timing))
+        found.append(rounds(run, order, task.index, phase, method.device))
 
     method.fit = timed_fit  # type: ignore[method-assign]
     for j in range(measured[-1] + 1):
@@ -201,6 +249,33 @@ def _train(method: Method, stream: Any, order: Order) -> tuple[Timing, ...]:
         method.begin(task)
         method.learn(task)
     return tuple(found)
+
+
+def _whole_tasks(method: Method, stream: Any, timed: tuple[int, ...]) -> tuple[Timing, ...]:
+    """Learn every task up to the last timed one, by the stream's budget."""
+    found: list[Timing] = []
+    for j in range(timed[-1] + 1):
+        task = stream.task(j, previous=method.rehearses)
+        steps = task.budget.steps_for(len(task.train))
+        begun, cpu_begun = by_hand.now(method.device), time.process_time()
+        method.begin(task)
+        method.learn(task)
+        seconds, processor = by_hand.now(method.device) - begun, time.process_time() - cpu_begun
+        if j in timed:
+            found.append(Timing(j, "epoch", seconds / steps, processor / steps, steps))
+    return tuple(found)
+
+
+def from_pictures(cls: type) -> type:
+    """A method of Avalanche that takes its samples as PIL images, as torchvision's data sets give them.
+
+    Raises UserError for another method, and for samples that are not stored as 8-bit images.
+    """
+    if not hasattr(cls, "data_set"):
+        raise UserError(f"only methods of Avalanche take PIL images, {cls.name} does not")  # type: ignore[attr-defined]
+    from runners.pictures import data_set
+
+    return type(cls.__name__, (cls,), {"data_set": staticmethod(data_set), "__module__": cls.__module__})
 
 
 def copy_bandwidth(device: Any) -> float:
@@ -234,6 +309,16 @@ def _memory(device: Any) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def called(order: Order) -> str:
+    """The method's name, with what was timed instead of ours."""
+    return order.method + (" (official)" if order.official else " (PIL)" if order.pictures else "")
+
+
+def title(order: Order) -> str:
+    """What was timed, for a heading."""
+    return f"{called(order)} on {order.benchmark}, {order.scenario}"
+
+
 def rows(result: Result) -> list[dict[str, Any]]:
     """The result as rows of the table and the CSV, one a timing."""
     order, at = result.order, result.conditions
@@ -242,7 +327,7 @@ def rows(result: Result) -> list[dict[str, Any]]:
     return [
         {
             "benchmark": order.benchmark, "scenario": str(order.scenario),
-            "method": order.method + (" (official)" if order.official else ""),
+            "method": called(order),
             "task": timing.task, "phase": timing.phase, "ms_per_step": round(1000 * timing.seconds, 3),
             "cpu_ms_per_step": round(1000 * timing.cpu_seconds, 3), "steps_per_s": round(1 / timing.seconds, 1),
             "growth": round(timing.seconds / first[timing.phase], 2) if timing.phase in first else None,
@@ -254,6 +339,7 @@ def rows(result: Result) -> list[dict[str, Any]]:
             "output_weights": result.output_weights, "peak_MiB": round(result.peak_bytes / 2**20, 1),
             "peak_over_weights": round(result.peak_bytes / weights, 2) if weights else None,
             "device": at["device_name"], "threads": order.threads, "torch": at["torch"], "python": at["python"],
+            "seconds_per_epoch": round(timing.seconds * timing.steps, 3) if timing.phase == "epoch" else None,
             "commit": at["commit"] and at["commit"][:12] + ("+" if at["dirty"] else ""),
         }
         for timing in result.timings

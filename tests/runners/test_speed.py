@@ -1,8 +1,12 @@
 """The measurement of speed measures every phase of the first, middle and last task."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from typer import testing
 
+from benchmarks.samples import Samples
 from benchmarks.types import CIL, TIL, UserError
 from runners import official, speed
 from runners.timing import Order, measure, opened, rows
@@ -46,13 +50,59 @@ def test_steps_after_a_chosen_number_of_tasks():
     assert all(row["cpu_ms_per_step"] > 0 and row["growth"] is None for row in found)
 
 
-def test_ours_is_compared_with_the_official_step_of_the_same_task():
-    def row(method, task, ms):
-        return {"benchmark": "b", "scenario": "til", "method": method, "task": task, "ms_per_step": ms}
+def test_other_programs_are_compared_with_our_row_of_the_same_task_and_phase():
+    def row(method, task, ms, phase=0):
+        return {"benchmark": "b", "scenario": "til", "method": method, "task": task, "phase": phase, "ms_per_step": ms}
 
-    found = [row("hyperinterval", 0, 10.0), row("hyperinterval", 4, 20.0), row("hyperinterval (official)", 4, 300.0)]
+    found = [
+        row("hyperinterval", 0, 10.0), row("hyperinterval", 4, 20.0), row("hyperinterval (official)", 4, 300.0),
+        row("hyperinterval (official)", 9, 400.0), row("ewc", 4, 2.0, "epoch"), row("avalanche:EWC", 4, 6.0, "epoch"),
+        row("avalanche:EWC (PIL)", 4, 9.0, "epoch"), row("avalanche:EWC", 4, 9.0),
+    ]  # fmt: skip
     speed._compare(found)
-    assert [entry["times_faster"] for entry in found] == [None, 15.0, None]
+    assert [entry["ours_faster"] for entry in found] == [None, None, 15.0, None, None, 3.0, 4.5, None]
+
+
+def test_an_epoch_has_the_fisher_pass_in_it_and_avalanches_beside_it():
+    pytest.importorskip("avalanche")
+    order = Order("ewc", "split-digits", TIL, "cpu", 1, 1, None, None, {"fisher_samples": None}, (0, 1), epochs=True)
+    theirs = replace(order, method="avalanche:EWC", settings={})
+    found = [row for one in (order, theirs) for row in rows(measure(one))]
+    assert [(row["method"], row["task"], row["phase"]) for row in found] == [
+        (method, task, "epoch") for method in ("ewc", "avalanche:EWC") for task in (0, 1)
+    ]
+    for row in found:
+        assert row["seconds_per_epoch"] == pytest.approx(8 * row["ms_per_step"] / 1000, abs=1e-3)  # 256 images of 32
+
+
+def test_avalanche_sees_the_same_samples_as_pil_images_and_as_tensors():
+    pytest.importorskip("avalanche")
+    from benchmarks.avalanche import dataset_of
+    from runners.pictures import data_set
+
+    rng = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (6, 1, 4, 4), dtype=torch.uint8, generator=rng)
+    samples = Samples(pixels, torch.tensor([5, 0, 3]), torch.tensor([1, 0, 1]), 2, transform=None)
+    for (x, y, t), (x_, y_, t_) in zip(data_set(samples, 2), dataset_of(samples, 2), strict=True):
+        assert torch.equal(x, x_) and (y, t) == (y_, t_)
+    with pytest.raises(UserError, match="plain 8-bit images"):
+        data_set(replace(samples, transform=lambda x, task: x), 2)
+    with pytest.raises(UserError, match="only methods of Avalanche"):
+        measure(Order("finetune", "split-digits", TIL, "cpu", 1, 1, None, None, pictures=True))
+
+
+def test_a_profile_names_the_operations_of_a_step():
+    order = Order("finetune", "split-digits", TIL, "cpu", 1, 1, None, None, seen=(0,), profile=True)
+    (timing,) = measure(order).timings
+    products = [part for part in timing.profile if part.name in ("aten::mm", "aten::addmm")]
+    assert {part.name for part in products} == {"aten::mm", "aten::addmm"}
+    assert products[0].calls >= 3 and 0 < sum(part.share for part in timing.profile) <= 1 + 1e-9
+
+
+def test_whole_tasks_are_not_profiled():
+    assert (
+        testing.CliRunner().invoke(speed.app, ["--epochs", "--profile", "p.md"]).exception.args[0].startswith("--pro")
+    )
 
 
 def test_a_folder_that_is_no_checkout_is_named(tmp_path):
