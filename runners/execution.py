@@ -18,7 +18,7 @@ from benchmarks import catalogue
 from benchmarks.stream import Stream, TuningStream, open_stream
 from benchmarks.types import UserError, derived_seed
 from methods.base import Diverged, Method, Progress
-from runners import checkpoint, environment, exhibits, samples, settings
+from runners import checkpoint, cpu, environment, exhibits, samples, settings
 from runners.cells import Conditions, Job
 from runners.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.events import Emit, Event, Kind, Phase
@@ -246,6 +246,7 @@ class _CellRun:
         task = stream.task(j, previous=method.rehearses)
         _seed_others(self.cell.seed, "learn", j)
         self.phase = Phase.TRAINING
+        cpu.give_back_freed_memory()
         begun = self._clock()
         try:
             method.begin(task)

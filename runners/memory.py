@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from runners import cpu
 from runners.records import Measurements
 
 _RESET_PEAK = "5"
@@ -20,6 +21,7 @@ class MemoryPeak:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        cpu.give_back_freed_memory()  # an earlier cell's
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
         if device.type == "cuda":

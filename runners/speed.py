@@ -18,6 +18,7 @@ tasks. DIR is a checkout of github.com/gmum/HyperInterval; hypnettorch must be i
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -112,6 +113,7 @@ def speed(
 
 def _profiled(result: Result) -> str:
     """The last task's step, operation by operation, from a process of its own: a profiler takes memory and time."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler prints that it starts and stops
     last = result.timings[-1].task
     again = _apart(replace(result.order, seen=(last,), steps=1, profile=True))
     lines = [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -14,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from benchmarks import catalogue
 from benchmarks.types import DIL, Budget, Scenario, Task, UserError
 from runners import by_hand, cpu, environment
+from runners.memory import MemoryPeak
+from runners.records import Measurements
 from runners.settings import configure
 
 if TYPE_CHECKING:
@@ -119,10 +119,10 @@ def measure(order: Order) -> Result:
     if order.official:
         from runners import official
 
-        before = _memory(device)
+        memory = _Beyond(device)
         timings, weights = official.train(order, stream, config)
     else:
-        before = _memory(device)
+        memory = _Beyond(device)
         cls = from_pictures(cls) if order.pictures else cls
         if order.epochs:
             _whole_tasks(cls(stream.spec, config, order.device, 0), stream, (0,))  # what happens once in a process
@@ -130,7 +130,7 @@ def measure(order: Order) -> Result:
         tasks = tasks_to_time(order, len(stream))
         timings = _whole_tasks(method, stream, tasks) if order.epochs else _train(method, stream, order)
         weights = _output_weights(method)
-    peak = _memory(device) - before
+    peak = memory.bytes()
     bandwidth = copy_bandwidth(device)
     loops = {timing.task: _same_by_hand(stream, order, timing.task) for timing in timings}
     conditions = {**environment.of_driver(), **environment.of_worker(device)}
@@ -203,7 +203,6 @@ def rounds(run: Callable[[int, int], None], order: Order, task: int, phase: int,
 
 def profiled(run: Callable[[], None], device: torch.device) -> tuple[Operation, ...]:
     """The operations of PROFILED_STEPS steps, the longest first."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # it would print that it starts and stops
     from torch.profiler import ProfilerActivity, profile
 
     on_cuda = device.type == "cuda"
@@ -246,6 +245,7 @@ def _train(method: Method, stream: Any, order: Order) -> tuple[Timing, ...]:
     method.fit = timed_fit  # type: ignore[method-assign]
     for j in range(measured[-1] + 1):
         task = stream.task(j, previous=method.rehearses)
+        cpu.give_back_freed_memory()  # as in a run
         method.begin(task)
         method.learn(task)
     return tuple(found)
@@ -278,6 +278,21 @@ def from_pictures(cls: type) -> type:
     return type(cls.__name__, (cls,), {"data_set": staticmethod(data_set), "__module__": cls.__module__})
 
 
+class _Beyond:
+    """Peak memory, of the device or else of the process, beyond what is in use when this is made."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.peak = MemoryPeak(device)
+        self.before = self._peak()
+
+    def bytes(self) -> int:
+        return self._peak() - self.before
+
+    def _peak(self) -> int:
+        host, on_device = self.peak.peaks(Measurements.empty(0))
+        return on_device or host
+
+
 def copy_bandwidth(device: Any) -> float:
     """Bytes per second, read plus written, of copying a tensor far larger than the caches (median of 5)."""
     import torch
@@ -299,14 +314,6 @@ def _output_weights(method: Method) -> int:
     modules = getattr(method, "hypernetwork", None)
     found = [m.weight for m in modules.modules() if isinstance(m, OutputLayer)] if modules is not None else []
     return found[0].numel() if found else 0
-
-
-def _memory(device: Any) -> int:
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def called(order: Order) -> str:
