@@ -82,12 +82,18 @@ def speed(
 
     if epochs and profile is not None:
         raise UserError("--profile shows what a step does; leave --epochs out")
+    given = [parse_assignment(text) for text in set_ or []]
+    named = command_line.names(methods) or ()
+    for name, key, _ in given:
+        if name not in named:
+            raise UserError(f"--set {name}.{key}: {name} is not among the methods to time, {', '.join(named)}")
     seen = tuple(sorted(int(number) for number in tasks_seen.split(","))) if tasks_seen else ()
     orders: list[Order] = []
     for benchmark in command_line.names(benchmarks) or ():
         for scenario in command_line.scenarios(scenarios) or ():
-            for method in command_line.names(methods) or ():
-                settings = _settings(suite, method, benchmark, scenario) | _given(set_ or [], method)
+            for method in named:
+                settings = _settings(suite, method, benchmark, scenario)
+                settings |= {key: value for name, key, value in given if name == method}
                 order = Order(
                     method, benchmark, scenario, device, threads, steps, tasks, data, settings, seen, None, epochs
                 )
@@ -141,10 +147,6 @@ def _compare(found: list[dict[str, Any]]) -> None:
 
 def _place(row: dict[str, Any], method: str) -> tuple[Any, ...]:
     return row["benchmark"], row["scenario"], method, row["task"], row["phase"]
-
-
-def _given(assignments: list[str], method: str) -> dict[str, Any]:
-    return {key: value for name, key, value in map(parse_assignment, assignments) if name == method}
 
 
 def _settings(suite: str, method: str, benchmark: str, scenario: Scenario) -> dict[str, Any]:

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from benchmarks import catalogue
 from benchmarks.types import DIL, Budget, Scenario, Task, UserError
 from runners import by_hand, cpu, environment
-from runners.memory import MemoryPeak
-from runners.records import Measurements
 from runners.settings import configure
 
 if TYPE_CHECKING:
@@ -282,6 +280,8 @@ class _Beyond:
     """Peak memory, of the device or else of the process, beyond what is in use when this is made."""
 
     def __init__(self, device: torch.device) -> None:
+        from runners.memory import MemoryPeak
+
         self.peak = MemoryPeak(device)
         self.before = self._peak()
 
@@ -289,6 +289,8 @@ class _Beyond:
         return self._peak() - self.before
 
     def _peak(self) -> int:
+        from runners.records import Measurements
+
         host, on_device = self.peak.peaks(Measurements.empty(0))
         return on_device or host
 

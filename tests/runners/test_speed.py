@@ -99,10 +99,15 @@ def test_a_profile_names_the_operations_of_a_step():
     assert products[0].calls >= 3 and 0 < sum(part.share for part in timing.profile) <= 1 + 1e-9
 
 
-def test_whole_tasks_are_not_profiled():
-    assert (
-        testing.CliRunner().invoke(speed.app, ["--epochs", "--profile", "p.md"]).exception.args[0].startswith("--pro")
-    )
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--epochs", "--profile", "p.md"], "--profile shows what a step does; leave --epochs out"),
+        (["--methods", "ewc", "--set", "ewcc.lr=1"], "--set ewcc.lr: ewcc is not among the methods to time, ewc"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_is(arguments, sentence):
+    assert str(testing.CliRunner().invoke(speed.app, arguments).exception) == sentence
 
 
 def test_a_folder_that_is_no_checkout_is_named(tmp_path):
