@@ -81,6 +81,11 @@ def test_the_summary_says_where_the_best_is_the_best_of_a_few(tmp_path: Path, co
     assert "A (80.00 %, 10.00 points before hypermask)" in words
 
 
+def test_a_method_that_was_run_on_one_benchmark_only_makes_the_others_no_few(tmp_path: Path) -> None:
+    found = written(tmp_path, {"a": FULL, "b": [m for m in FULL if m != "hnet"], "c": [m for m in FULL if m != "hnet"]})
+    assert "methods run there" not in " ".join(findings(found))
+
+
 def test_methods_that_share_no_benchmark_are_not_ranked(tmp_path: Path) -> None:
     found = written(tmp_path, {"a": ["ewc"], "b": ["hnet"]})
     assert found.comparable("til")[1] == []
