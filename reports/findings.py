@@ -228,7 +228,8 @@ def _guarantees(study: Study) -> Iterator[str]:
         parts.append(fell if violations else "no certificate was broken")
         yield f"What the guarantee of {label} was worth: {join(parts)}."
     if len(by_label) > MOST_GUARANTEES:
-        yield f"The guarantees of {len(by_label) - MOST_GUARANTEES} more methods are in the table of guarantees."
+        more = count(len(by_label) - MOST_GUARANTEES, "more method")
+        yield f"For the guarantees of {more} see the table of guarantees."
 
 
 def _failures(study: Study) -> Iterator[str]:
