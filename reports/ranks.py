@@ -9,7 +9,7 @@ from reports import statistics
 from reports.findings import join
 from reports.metrics import ACC
 from reports.panels import Drawn
-from reports.study import Study, pretty
+from reports.study import Study
 from reports.style import COLUMN_WIDTH, FULL_WIDTH, Look, Margins, canvas, cut
 from reports.tables import scores
 
@@ -74,11 +74,10 @@ def _diagram(ax: Axes, test: statistics.RankTest, found: dict[str, Look]) -> Non
 
 
 def _words(study: Study, scenario: str, test: statistics.RankTest) -> str:
-    all_groups = [group for group in study.groups if group.scenario == scenario]
-    groups, labels = study.comparable(scenario)
-    ever = frozenset().union(*(study.run(group) for group in all_groups))
+    _, labels = study.comparable(scenario)
+    ever = frozenset().union(*(study.run(group) for group in study.groups if group.scenario == scenario))
     absent = {
-        "where not all of them were run": [pretty(group.benchmark) for group in all_groups if group not in groups],
+        "where not all of them were run": study.left_out(scenario),
         "not run on all of these": [label for label in study.labels if label in ever and label not in labels],
         "without a value on one of these": [label for label in labels if label not in test.ranks.index],
     }

@@ -135,6 +135,11 @@ class Study:
         groups, labels = max(enough, key=lambda t: (len(t[0]) * len(t[1]), len(t[0]), sorted(t[1])))
         return groups, [label for label in self.labels if label in labels]
 
+    def left_out(self, scenario: str) -> list[str]:
+        """Benchmarks of a scenario, in words, that are not `comparable`."""
+        kept, _ = self.comparable(scenario)
+        return [pretty(g.benchmark) for g in self.groups if g.scenario == scenario and g not in kept]
+
     def values(self, group: Group, label: str, metric: Metric) -> dict[int, float]:
         """The metric by seed, where it is defined."""
         key = (group, label, metric.key)

@@ -158,8 +158,7 @@ def _ranks(study: Study, scenario: str, metric: Metric) -> dict[str, str]:
 
 
 def _rank_words(study: Study, scenario: str) -> str:
-    groups, _ = study.comparable(scenario)
-    left_out = [pretty(g.benchmark) for g in study.groups if g.scenario == scenario and g not in groups]
+    left_out = study.left_out(scenario)
     without = f" (without {' and '.join(left_out)}, where only some were run)" if left_out else ""
     return (
         f" Rank: average over benchmarks{without} of methods that were run on all of them; 1 is best; in brackets over "
