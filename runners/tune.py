@@ -1,6 +1,7 @@
 """Choose hyperparameters on validation data, with the same number of trials for every method.
 
 python runners/tune.py --suite quick --method ewc --method hyperinterval --trials 16
+python runners/tune.py --suite quick --method ewc --grid strength=100,1000,1e4
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -33,7 +35,17 @@ COLUMNS = ("suite", "benchmark", "scenario", "method", "trial", "state", "accura
 def tune(
     suite: Annotated[str, typer.Option(metavar="NAME|FILE", help="Suite whose benchmarks and budgets are used.")],
     method: Annotated[list[str], typer.Option(metavar="NAME|FILE.py:CLASS", help="Method to tune; may be repeated.")],
-    trials: Annotated[int, typer.Option(help="Trials for each method, benchmark and scenario.")] = 16,
+    trials: Annotated[
+        int | None, typer.Option(show_default="16", help="Trials for each method, benchmark and scenario.")
+    ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=A,B,...",
+            help="Try these values and the suite's own, and no others; repeated: every combination. "
+            "A list is written with brackets: hidden=[100],[50,50].",
+        ),
+    ] = None,
     benchmarks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these benchmarks.")] = None,
     scenarios: Annotated[str | None, typer.Option(metavar="til,dil,cil", help="Only these scenarios.")] = None,
     seeds: Annotated[int, typer.Option(help="Streams for each trial, from seeds that no comparison has.")] = 1,
@@ -48,8 +60,10 @@ def tune(
     ] = None,
 ) -> None:
     """Tune methods. The same command goes on where it stopped; a suite takes the values by `tuned = "FILE.toml"`."""
-    if trials < 1 or seeds < 1:
+    if (trials is not None and trials < 1) or seeds < 1:
         raise UserError("--trials and --seeds must be at least 1")
+    if grid and trials is not None:
+        raise UserError("--trials and --grid: a grid has as many trials as combinations; leave --trials out")
     files = tuple(name for name in method if ".py" in name)
     options = Options(
         suites=(suite,),
@@ -67,16 +81,30 @@ def tune(
         command=shlex.join(["python", "runners/tune.py", *sys.argv[1:]]),
     )
     with command_line.interruptible():
-        _tune(options, trials, seeds, out, Console())
+        _tune(options, 16 if trials is None else trials, _grid(grid or ()), seeds, out, Console())
 
 
-def _tune(options: Options, trials: int, seeds: int, out: Path | None, console: Console) -> None:
+def _grid(texts: Sequence[str]) -> dict[str, list[str]]:
+    """`lr=1,0.3` as {"lr": ["1", "0.3"]}; commas within brackets belong to a value."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        key, _, values = text.partition("=")
+        parts = [part.strip() for part in re.findall(r"(?:\[[^\]]*\]|[^,\[])+", values)]
+        if not key.strip() or not all(parts) or not parts or key.strip() in found:
+            raise UserError(f"--grid {text}: write it as key=value,value, each key once, e.g. --grid lr=0.1,0.01")
+        found[key.strip()] = parts
+    return found
+
+
+def _tune(
+    options: Options, trials: int, grid: dict[str, list[str]], seeds: int, out: Path | None, console: Console
+) -> None:
     from runners import devices, environment, folder, tuning
     from runners.cells import Conditions
     from runners.display import Display
 
     cells = [cell for cell in build_cells(options) if cell.scenario in _supported(cell)]
-    studies = [tuning.study_of(cell, seeds) for cell in cells]
+    studies = [tuning.grid_of(cell, grid, seeds) if grid else tuning.study_of(cell, seeds) for cell in cells]
     if not studies:
         raise UserError("nothing to tune: no method is defined in a scenario of this suite")
     folder.probe(options.results)
@@ -115,14 +143,25 @@ def _in_words(study: Any, trials: Sequence[Any]) -> str:
     from runners import tuning
 
     best = tuning.best(trials)
-    values = ", ".join(f"{key} = {_short(value)}" for key, value in best.values.items())
+    values = _listed(best)
     first = "" if trials[0].accuracy is None else f" (the suite's own values: {100 * trials[0].accuracy:.2f} %)"
     ended = sum(trial.state == "pruned" for trial in trials)
     cell = study.cell
-    return (
+    text = (
         f"{cell.label}, {cell.benchmark} {cell.scenario}: {len(trials)} trials, {ended} ended early; best on "
         f"validation {100 * (best.accuracy or 0):.2f} %{first}: {values}"
     )
+    if not study.points:
+        return text
+    return "\n".join([text, *(f"  {_listed(trial)}: {_percent(trial.accuracy)}" for trial in trials)])
+
+
+def _listed(trial: Any) -> str:
+    return ", ".join(f"{key} = {_short(value)}" for key, value in trial.values.items())
+
+
+def _percent(accuracy: float | None) -> str:
+    return "failed" if accuracy is None else f"{100 * accuracy:.2f} %"
 
 
 def _chosen(study: Any, trials: Sequence[Any], commit: str | None, options: Options) -> dict[str, Any]:
@@ -130,11 +169,12 @@ def _chosen(study: Any, trials: Sequence[Any], commit: str | None, options: Opti
 
     best, cell = tuning.best(trials), study.cell
     length = f" at {options.budget_scale:g} of the training length" if options.budget_scale != 1 else ""
+    grid = f" of a grid ({'; '.join(map(_listed, trials))})" if study.points else ""
     return {
         "method": cell.label,
         "benchmark": cell.benchmark,
         "scenario": str(cell.scenario),
-        "source": f"tuned on validation data: {len(trials)} trials{length}, runners/tune.py",
+        "source": f"tuned on validation data: {len(trials)} trials{grid}{length}, runners/tune.py",
         "values": best.values,
         "provenance": {
             "accuracy": best.accuracy,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -44,12 +45,16 @@ class Study:
     """The comparison's cell of seed 0, with the values that the suite has now."""
     ranges: dict[str, Range]
     seeds: int
+    points: tuple[dict[str, Any], ...] = ()
+    """A grid: exactly these values are tried, all to the end. Empty: the ranges are searched."""
 
     @property
     def name(self) -> str:
-        """Begins anew when the method's code, the budget or the suite's other values change."""
+        """Begins anew when the method's code, the budget, the suite's other values or the grid change."""
         cell = self.cell
-        return "/".join((cell.suite, cell.benchmark, cell.scenario, cell.label, f"{self.seeds} seeds", cell.key[:12]))
+        parts = [cell.suite, cell.benchmark, cell.scenario, cell.label, f"{self.seeds} seeds", cell.key[:12]]
+        grid = [f"grid {derived_seed(str(self.points), 0):08x}"] if self.points else []
+        return "/".join([*parts, *grid])
 
     def cells(self, values: dict[str, Any]) -> list[Cell]:
         """The cells of a trial. Raises UserError for values that the method refuses."""
@@ -80,19 +85,47 @@ def study_of(cell: Cell, seeds: int) -> Study:
     return Study(cell, space(cell.label, cls.Config), seeds)
 
 
+def grid_of(cell: Cell, given: Mapping[str, Sequence[str]], seeds: int) -> Study:
+    """The study of every combination of the values `given` for each setting, and of the suite's own before them.
+
+    Raises UserError for a setting or value that the method does not have.
+    """
+    from methods import registry
+
+    cls: Any = registry.load(cell.reference)
+
+    def value_of(name: str, value: object) -> Any:
+        return getattr(settings.configure(cell.method, cls.Config, {**cell.config, name: value}, "--grid"), name)
+
+    own = {name: value_of(name, cell.config.get(name, "")) for name in given}
+    values = {name: list(dict.fromkeys(value_of(name, text) for text in texts)) for name, texts in given.items()}
+    combined = [dict(zip(values, each, strict=True)) for each in product(*values.values())]
+    points = [own, *(point for point in combined if point != own)]
+    ranges: dict[str, Range] = {}
+    for name in given:
+        among = tuple(dict.fromkeys(point[name] for point in points))
+        if len(among) < 2:
+            raise UserError(f"--grid {name}: {cell.label} has {own[name]} anyway; name another value")
+        ranges[name] = OneOf(among)
+    return Study(cell, ranges, seeds, tuple(points))
+
+
 def run(
     study: Study, trials: int, folder: Path, conditions: Conditions, engine: Engine, watcher: driver.Watcher
 ) -> list[Trial]:
     """Run the study up to `trials` trials, from wherever an earlier call left it; every trial there is.
 
-    The first trial has the values that the suite has now, so that what is chosen is never worse on validation.
+    The first trial has the values that the suite has now, so that what is chosen is never worse on validation. A grid
+    has as many trials as points.
     """
+    trials = len(study.points) or trials
     kept = _open(study, folder)
     _take_up_again(kept)
     while (done := len(_ended(kept))) < trials:
         kept = _open(study, folder, derived_seed(study.name, done))
         if not kept.trials:
-            kept.enqueue_trial(_present(study))
+            for point in study.points or [_present(study)]:
+                kept.enqueue_trial(_drawn(study, point))
         asked = [kept.ask(_distributions(study.ranges)) for _ in range(min(ROUND, trials - done))]
         _run_round(study, kept, asked, folder / "cells", conditions, engine, watcher)
     return [_trial(study, trial) for trial in _ended(kept)[:trials]]
@@ -115,14 +148,14 @@ def _run_round(
     engine: Engine,
     watcher: driver.Watcher,
 ) -> None:
-    """All trials up to the first look, then those that are not hopeless to their end."""
+    """All trials up to the first look, then those that are not hopeless to their end; those of a grid at once."""
     from optuna.trial import TrialState
 
     cells = {trial: _cells(study, trial) for trial in asked}
     tasks = study.cell.n_tasks
     first = max(1, round(FIRST_PART * tasks))
     alive = [trial for trial in asked if cells[trial]]
-    for stop in ([first] if first < tasks else []) + [None]:
+    for stop in ([first] if first < tasks and not study.points else []) + [None]:
         jobs = [cell for trial in alive for cell in cells[trial]]
         outcomes = driver.run_grid(jobs, results, replace(conditions, stop_after=stop), engine, watcher)
         by_key = {outcome.cell.key: outcome for outcome in outcomes}
@@ -196,7 +229,9 @@ def _open(study: Study, folder: Path, seed: int = 0) -> optuna.Study:
             load_if_exists=True,
             direction="maximize",
             sampler=optuna.samplers.TPESampler(seed=seed % 2**32, constant_liar=True, n_startup_trials=8),
-            pruner=optuna.pruners.PercentilePruner(KEPT, n_startup_trials=SPARED),
+            pruner=optuna.pruners.NopPruner()
+            if study.points
+            else optuna.pruners.PercentilePruner(KEPT, n_startup_trials=SPARED),
         )
 
 
@@ -240,10 +275,15 @@ def _values(ranges: dict[str, Range], drawn: dict[str, Any]) -> dict[str, Any]:
 
 
 def _present(study: Study) -> dict[str, Any]:
-    """The suite's own values, as far as the ranges hold them."""
+    """The suite's own values."""
+    return {name: study.cell.config[name] for name in study.ranges}
+
+
+def _drawn(study: Study, values: dict[str, Any]) -> dict[str, Any]:
+    """Values as Optuna has them, as far as the ranges hold them."""
     found: dict[str, Any] = {}
     for name, wanted in study.ranges.items():
-        value = study.cell.config[name]
+        value = values[name]
         if isinstance(wanted, OneOf):
             found |= {name: str(value)} if value in wanted.values else {}
         elif isinstance(wanted, Log | Even) and isinstance(value, int | float) and wanted.low <= value <= wanted.high:

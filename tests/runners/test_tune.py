@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import data
+from benchmarks.types import UserError
 from reports.tuning import read
 from runners import suite, tune, tuning
 from runners.cells import Conditions
@@ -37,7 +38,8 @@ def tuned(results: Path, *arguments: str, trials: int = 5):
         "--device",
         "cpu",
     ]
-    options = [*common, "--trials", str(trials), "--results", str(results)]
+    number = () if "--grid" in arguments else ("--trials", str(trials))
+    options = [*common, *number, "--results", str(results)]
     done = RUN.invoke(tune.app, [*options, *arguments], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
@@ -118,3 +120,36 @@ def test_values_that_a_method_refuses_and_hopeless_trials_end_early() -> None:
     pruned = tuning.Trial(0, "pruned", 0.9, {}, 1.0)
     complete = tuning.Trial(1, "complete", 0.8, {}, 1.0)
     assert tuning.best([pruned, complete]) is complete
+
+
+def test_a_grid_tries_the_given_values_and_the_suites_own_all_to_their_end(tmp_path: Path) -> None:
+    grid = ("--grid", "strength=100,1e3", "--grid", "lr=0.001,1e-8")
+    output = tuned(tmp_path, "--method", "ewc", *grid)
+    rows = trials_of(tmp_path)
+    tried = [
+        tuple(float(row["value"]) for row in rows if row["trial"] == str(number)) for number in range(len(rows) // 2)
+    ]
+    assert tried == [(1e4, 1e-3), (100.0, 1e-3), (100.0, 1e-8), (1e3, 1e-3), (1e3, 1e-8)]
+    assert {row["state"] for row in rows} == {"complete"}  # also those that cannot learn
+    assert all(f"strength = {text}, lr = 1e-08: " in output for text in ("100", "1e+03"))
+    (chosen,) = tomllib.loads((tmp_path / "tuning" / "quick.toml").read_text())["settings"]
+    best = max(rows, key=lambda row: (float(row["accuracy"]), -int(row["trial"])))["trial"]
+    assert [chosen["values"][key] for key in ("strength", "lr")] == list(tried[int(best)])
+    assert "grid" in chosen["source"]
+    assert "0 finished before" not in tuned(tmp_path, "--method", "ewc", *grid)  # nothing is run twice
+
+
+def test_lists_in_a_grid_and_what_is_no_grid() -> None:
+    assert tune._grid(["hidden=[100],[50, 50]", "lr=1, 0.3"]) == {"hidden": ["[100]", "[50, 50]"], "lr": ["1", "0.3"]}
+    for wrong in (["lr"], ["lr="], ["=1"], ["lr=1", "lr=2"]):
+        with pytest.raises(UserError, match="write it as key=value"):
+            tune._grid(wrong)
+    (cell,) = cells("ewc", steps=6)
+    assert [point["lr"] for point in tuning.grid_of(cell, {"lr": ["0.5", "0.001", "0.5"]}, 1).points] == [1e-3, 0.5]
+    for name, value, said in (
+        ("strength", "a", "permitted is a number"),
+        ("foo", "1", "has no setting"),
+        ("lr", "0.001", "name another value"),
+    ):
+        with pytest.raises(UserError, match=said):
+            tuning.grid_of(cell, {name: [value]}, 1)
