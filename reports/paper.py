@@ -313,7 +313,7 @@ def _setting(study: Study) -> list[str]:
     scenarios = "; ".join(words.get(scenario, scenario) for scenario in study.scenarios)
     names = join([pretty(benchmark) for benchmark in study.benchmarks])
     first = (
-        f"{names_or_count(study.labels)} learn the tasks of {names} one after the other. "
+        f"{_methods(study)} learn the tasks of {names} one after the other. "
         f"{scenarios[:1].upper()}{scenarios[1:]} (van de Ven, Tuytelaars & Tolias 2022)."
     )
     second = (
@@ -325,9 +325,13 @@ def _setting(study: Study) -> list[str]:
     return [first, second]
 
 
-def names_or_count(labels: Sequence[str], limit: int = 10) -> str:
-    """The names, or how many where they would fill the page."""
-    return join(labels) if len(labels) <= limit else f"{len(labels)} methods"
+def _methods(study: Study, limit: int = 10) -> str:
+    """Their names, or how many there are where the names would fill the page."""
+    if len(study.labels) <= limit:
+        return join(study.labels)
+    methods = {entry.record.method for entry in study.entries}
+    further = len(study.labels) - len(methods)
+    return f"{len(methods)} methods" + (f" ({len(study.labels)} rows: some with other settings too)" if further else "")
 
 
 def _how_to_read(study: Study) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks import catalogue
 from reports import metrics, statistics
 from reports.load import Record, Records, Status
 from reports.metrics import Matrix, Measure, Metric
@@ -167,8 +168,12 @@ class Study:
 
 def study(records: Records) -> Study:
     """Name, group and measure the records."""
-    benchmark = _distinct(records.records, lambda r: (r.benchmark, r.scenario), lambda r: r.benchmark, _setting)
-    label = _distinct(records.records, lambda r: (benchmark[r.folder], r.scenario), lambda r: r.label, _config)
+    benchmark = _distinct(
+        records.records, lambda r: (r.benchmark, r.scenario), lambda r: r.benchmark, _setting, _departures
+    )
+    label = _distinct(
+        records.records, lambda r: (benchmark[r.folder], r.scenario), lambda r: r.label, _config, lambda _: ()
+    )
     named = [
         (record, Group(benchmark[record.folder], record.scenario), label[record.folder]) for record in records.records
     ]
@@ -233,8 +238,9 @@ def _distinct(
     where: Callable[[Record], tuple[str, str]],
     name: Callable[[Record], str],
     settings: Callable[[Record], Mapping[str, Any]],
+    unusual: Callable[[Record], Iterable[str]],
 ) -> dict[Any, str]:
-    """Folder -> name, with the settings added that tell apart records of one name in one place.
+    """Folder -> name, with the settings added that tell apart records of one name in one place, and its `unusual` ones.
 
     A setting that differs between places only (a benchmark's own tuning) adds nothing.
     """
@@ -247,7 +253,12 @@ def _distinct(
             values = {repr(one[key]) for one in found if key in one}  # absent: older code, which had no such choice
             if len(values) > 1 and key not in differing[called]:
                 differing[called].append(key)
-    return {record.folder: _with(name(record), settings(record), differing[name(record)]) for record in records}
+    return {
+        record.folder: _with(
+            name(record), settings(record), dict.fromkeys([*differing[name(record)], *unusual(record)])
+        )
+        for record in records
+    }
 
 
 def _with(name: str, settings: Mapping[str, Any], keys: Iterable[str]) -> str:
@@ -257,6 +268,15 @@ def _with(name: str, settings: Mapping[str, Any], keys: Iterable[str]) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def _departures(record: Record) -> list[str]:
+    """Settings in which a record departs from its benchmark in the catalogue, so that no name hides them."""
+    own = catalogue.BENCHMARKS.get(record.benchmark.removesuffix(catalogue.SHUFFLED_SUFFIX))
+    if own is None:
+        return []
+    usual = {**vars(own.budget), "network": own.network}
+    return [key for key, value in _setting(record).items() if key in usual and value != usual[key]]
 
 
 def _line(entry: Entry) -> dict[str, Any]:

@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from benchmarks import catalogue
+
 KEEPS = {"joint": 1.0, "hyperinterval": 0.985, "hnet": 0.97, "ewc": 0.8, "finetune": 0.5}
 
 
@@ -31,13 +33,19 @@ class Synthetic:
     label: str | None = None
     config: Mapping[str, Any] = field(default_factory=lambda: {"lr": 0.001})
     chosen: Mapping[str, str] = field(default_factory=dict)
-    budget: Mapping[str, Any] = field(default_factory=lambda: {"batch_size": 32, "steps": 200, "epochs": None})
-    network: str = "mlp-400-400"
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    """Empty: the benchmark's own, as `network`."""
+    network: str = ""
     source: str = "aa11"
     command: str = "python runners/compare.py --suite quick"
     finished: str = "2026-01-02T03:04:05+00:00"
     certifies: bool = False
     accuracy: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        own = catalogue.BENCHMARKS.get(self.benchmark, catalogue.BENCHMARKS["split-digits"])
+        object.__setattr__(self, "budget", self.budget or vars(own.budget))
+        object.__setattr__(self, "network", self.network or own.network)
 
     @property
     def key(self) -> str:

@@ -172,6 +172,21 @@ def test_budgets_are_never_averaged_together(tmp_path: Path) -> None:
     assert found.labels == ["ewc"]
 
 
+def test_a_benchmark_with_another_network_or_length_than_its_own_says_so_in_its_name(tmp_path: Path) -> None:
+    Synthetic("ewc", "permuted-mnist-10", network="mlp-100-100").write(tmp_path)
+    Synthetic("ewc", "split-cifar-100", budget={"batch_size": 32, "steps": None, "epochs": 10}).write(tmp_path)
+    Synthetic("ewc", "split-digits-shuffled", network="mlp-40-40").write(tmp_path)
+    Synthetic("ewc", "split-mnist").write(tmp_path)
+    Synthetic("ewc", "of-a-stranger", network="mlp-7").write(tmp_path)
+    assert study(load(tmp_path)).benchmarks == [
+        "of-a-stranger",
+        "permuted-mnist-10 (network=mlp-100-100)",
+        "split-cifar-100 (epochs=10)",
+        "split-digits-shuffled (network=mlp-40-40)",
+        "split-mnist",
+    ]
+
+
 def test_a_changed_cell_file_is_refused(tmp_path: Path) -> None:
     path = Synthetic().write(tmp_path) / "cell.json"
     raw = json.loads(path.read_text())

@@ -77,7 +77,7 @@ def test_the_pdf_says_what_was_done_and_what_failed(several_text: str) -> None:
         "the machine said no",
         "hypermask is not defined in dil",
         "mlp-400-400",
-        "200 steps, batch 32",
+        "300 steps, batch 32",
         "lr=0.001",
         "2.12.0",
         "the region has drifted",
