@@ -22,6 +22,15 @@ LOWER_BOUND, UPPER_BOUND = "finetune", "joint"
 """The reference points: plain training on each task in turn, and training on all tasks so far."""
 WORDS = {"mnist": "MNIST", "emnist": "EMNIST", "cifar": "CIFAR", "imagenet": "ImageNet", "fecam": "(FeCAM order)"}
 """Of benchmarks' names, those not written with one capital."""
+IN_WORDS = {
+    "network": "{}",
+    "steps": "{} steps",
+    "epochs": "{} epochs",
+    "batch_size": "batch {}",
+    "tasks": "{} tasks",
+    "classes": "{} classes",
+}
+"""How a benchmark's name says with which settings it was run, where not with its own."""
 METRICS: tuple[Metric, ...] = (*metrics.TABLE_METRICS, metrics.CERTIFIED, metrics.INFERENCE)
 
 
@@ -183,7 +192,7 @@ def study(records: Records) -> Study:
 
 
 def pretty(benchmark: str) -> str:
-    """`split-mnist (steps=200)` -> `Split MNIST (steps=200)`."""
+    """`split-mnist (200 steps)` -> `Split MNIST (200 steps)`."""
     name, bracket, rest = benchmark.partition(" (")
     words = " ".join(WORDS.get(word, word.capitalize()) for word in name.split("-"))
     words = re.sub(r"([A-Z]{3,}) (\d+)(?= |$)", r"\1-\2", words).replace("Fashion MNIST", "FashionMNIST")
@@ -262,8 +271,13 @@ def _distinct(
 
 
 def _with(name: str, settings: Mapping[str, Any], keys: Iterable[str]) -> str:
-    parts = ", ".join(f"{key}={_short(settings.get(key))}" for key in keys)
-    return f"{name} ({parts})" if parts else name
+    found = [(key, settings.get(key)) for key in keys]
+    parts = [
+        IN_WORDS[key].format(value) if key in IN_WORDS else f"{key}={_short(value)}"
+        for key, value in found
+        if value is not None or key not in IN_WORDS
+    ]
+    return f"{name} ({', '.join(parts)})" if parts else name
 
 
 def _short(value: Any) -> str:

@@ -166,8 +166,8 @@ def test_budgets_are_never_averaged_together(tmp_path: Path) -> None:
         Synthetic("ewc", budget={"batch_size": 32, "steps": steps, "epochs": None}).write(tmp_path)
     found = study(load(tmp_path))
     assert [group.title for group in found.groups] == [
-        "Split Digits (steps=200), TIL",
-        "Split Digits (steps=2000), TIL",
+        "Split Digits (200 steps), TIL",
+        "Split Digits (2000 steps), TIL",
     ]
     assert found.labels == ["ewc"]
 
@@ -180,9 +180,9 @@ def test_a_benchmark_with_another_network_or_length_than_its_own_says_so_in_its_
     Synthetic("ewc", "of-a-stranger", network="mlp-7").write(tmp_path)
     assert study(load(tmp_path)).benchmarks == [
         "of-a-stranger",
-        "permuted-mnist-10 (network=mlp-100-100)",
-        "split-cifar-100 (epochs=10)",
-        "split-digits-shuffled (network=mlp-40-40)",
+        "permuted-mnist-10 (mlp-100-100)",
+        "split-cifar-100 (10 epochs)",
+        "split-digits-shuffled (mlp-40-40)",
         "split-mnist",
     ]
 

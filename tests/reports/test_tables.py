@@ -251,7 +251,7 @@ def test_letters_go_on_after_z() -> None:
 
 def test_titles() -> None:
     assert pretty("permuted-mnist-100") == "Permuted MNIST-100"
-    assert pretty("split-mnist (steps=20)") == "Split MNIST (steps=20)"
+    assert pretty("split-mnist (20 steps)") == "Split MNIST (20 steps)"
     assert pretty("split-fashion-mnist") == "Split FashionMNIST"
     assert pretty("split-cifar-100-5x20-fecam") == "Split CIFAR-100 5 × 20 (FeCAM order)"
     assert pretty("split-tiny-imagenet") == "Split Tiny ImageNet"
