@@ -1,6 +1,7 @@
 """Put the finished cells of results folders among the records that ship with the repository.
 
 python runners/reference.py results
+python runners/reference.py results --check
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # run as a script: the rooms, not this folder
 
 from benchmarks.types import UserError
-from runners import command_line, reference_records
+from runners import command_line, reference_records, reproduction
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -25,19 +26,29 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def reference(
     results: Annotated[list[Path], typer.Argument(help="Folders of records; of equal cells the last one stays.")],
     out: Annotated[Path, typer.Option(help="Folder of the reference records.")] = reference_records.FOLDER,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing: say how far your cells' accuracies agree with theirs.")
+    ] = False,
 ) -> None:
     """Add finished cells to the reference records; a cell run with newer code replaces the older one."""
-    cells = list(reference_records.read(out).values())
-    before = len(cells)
+    console = Console()
     for folder in results:
         if not folder.is_dir():
             raise UserError(f"there is no results folder {folder}")
+    if check:
+        known = reference_records.read(out)
+        own = (cell for folder in results for cell in reference_records.collect(folder))
+        for line in reproduction.check(own, known).in_words():
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+        return
+    cells = list(reference_records.read(out).values())
+    before = len(cells)
+    for folder in results:
         cells = reference_records.merged(cells, reference_records.collect(folder))
     reference_records.write(cells, out)
     for folder in results:
         reference_records.copy_sheets(folder, out)
     sizes = {file.name: file.stat().st_size for file in sorted(out.iterdir())}
-    console = Console()
     for name, size in sizes.items():
         console.print(f"{out / name}: {size / 1e6:.2f} MB", soft_wrap=True, highlight=False, markup=False)
     console.print(f"{len(cells)} reference records, {len(cells) - before} more than before", highlight=False)
