@@ -27,7 +27,7 @@ TILE_AT_MOST = 0.26
 
 def exhibits(study: Study) -> Iterator[Job]:
     """Nothing where the records carry nothing of the kind."""
-    sheets = [sheet for benchmark in study.benchmarks if (sheet := _sheet(study, benchmark))]
+    sheets = [sheet for benchmark in _benchmarks(study) if (sheet := _sheet(study, benchmark))]
     rows = -(-len(sheets) // SHEETS_IN_A_ROW)
     for i in range(rows):
         part = sheets[i * len(sheets) // rows : (i + 1) * len(sheets) // rows]
@@ -159,10 +159,15 @@ class Sheet(NamedTuple):
     seed: int
 
 
+def _benchmarks(study: Study) -> list[str]:
+    """Names in the catalogue: the samples are the same with another network or length."""
+    named = {entry.group.benchmark: entry.record.benchmark for entry in study.entries}
+    return list(dict.fromkeys(named[benchmark] for benchmark in study.benchmarks))
+
+
 def _sheet(study: Study, benchmark: str) -> Sheet | None:
     """None where there is none, or it cannot be read."""
-    record = next(entry.record for entry in study.entries if entry.group.benchmark == benchmark)
-    return read_sheet(study.source.root / record.benchmark / "samples.png", pretty(benchmark))
+    return read_sheet(study.source.root / benchmark / "samples.png", pretty(benchmark))
 
 
 def read_sheet(path: Path, title: str) -> Sheet | None:

@@ -47,9 +47,15 @@ def _what(study: Study) -> Iterator[str]:
     names = join([pretty(benchmark) for benchmark in study.benchmarks])
     scenarios = join([scenario.upper() for scenario in study.scenarios])
     yield (
-        f"{count(len(study.labels), 'method')} on {names} in {scenarios}, {often} each: {done} of "
+        f"{methods(study)} on {names} in {scenarios}, {often} each: {done} of "
         f"{count(len(study.entries), 'cell')} ended with results."
     )
+
+
+def methods(study: Study) -> str:
+    """How many there are, and how many rows of a table where some have several."""
+    number, rows = len(study.methods), len(study.labels)
+    return count(number, "method") + (f" ({rows} rows: some with other settings too)" if rows > number else "")
 
 
 def means(study: Study, group: Group) -> list[tuple[str, float]]:
@@ -87,12 +93,12 @@ class _Lead(NamedTuple):
 def _of_few(study: Study, group: Group) -> str:
     """Whether a method is missing that was run on half of the scenario's benchmarks or more."""
 
-    def methods(place: Group) -> set[str]:
+    def run(place: Group) -> set[str]:
         return {entry.record.method for label in study.run(place) for entry in study.at(place, label)}
 
     places = [other for other in study.groups if other.scenario == group.scenario]
-    often = Counter(method for place in places for method in methods(place))
-    here = methods(group)
+    often = Counter(method for place in places for method in run(place))
+    here = run(group)
     missing = any(2 * times >= len(places) for method, times in often.items() if method not in here)
     return f"of the {len(here)} methods run there" if missing else ""
 

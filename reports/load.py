@@ -158,7 +158,8 @@ def load(root: Path, cells: Sequence[Path] | None = None, helper: Helper | None 
     folders = sorted(root.glob(CELL_FOLDERS)) if cells is None else [Path(cell) for cell in cells]
     here = len(folders) if helper is None else len(folders) // 2
     others = helper(folders[here:], root) if helper else lambda: ([], [])
-    records, problems = (one + other for one, other in zip(read(folders[:here], root), others(), strict=True))
+    (records, problems), (more_records, more_problems) = read(folders[:here], root), others()
+    records, problems = records + more_records, problems + more_problems
     if not records:
         listed = "; ".join(f"{p.folder}: {p.reason}" for p in problems[:3])
         raise UserError(f"{root} holds no readable record (<benchmark>/<scenario>/<method>/seed...)" + _after(listed))

@@ -9,7 +9,7 @@ from typing import Any
 from reports import metrics, statistics
 from reports.before_after import change_table
 from reports.comparisons import comparison_table
-from reports.findings import count, findings, join
+from reports.findings import count, findings, join, methods
 from reports.guarantees import guarantee_table
 from reports.metrics import AIA, FORGETTING, FWT, LA
 from reports.published import published_table
@@ -88,6 +88,10 @@ def contents(study: Study, before: Study | None = None) -> Contents:
         left_out=left_out(study),
         findings=findings(study),
     )
+
+
+NAMES_AT_MOST = 10
+"""Methods that the setting names; of more it says how many."""
 
 
 def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
@@ -295,7 +299,7 @@ def _width(table: Table) -> int:
 def _subtitle(study: Study) -> str:
     suites = sorted({entry.record.suite for entry in study.entries if entry.record.suite})
     ends = sorted(entry.record.finished[:10] for entry in study.entries if entry.record.finished)
-    parts = [count(len(study.entries), "cell"), count(len(study.labels), "method")]
+    parts = [count(len(study.entries), "cell"), count(len(study.methods), "method")]
     if suites:
         parts.append(("suite " if len(suites) == 1 else "suites ") + join(suites))
     if ends:
@@ -312,8 +316,9 @@ def _setting(study: Study) -> list[str]:
     }
     scenarios = "; ".join(words.get(scenario, scenario) for scenario in study.scenarios)
     names = join([pretty(benchmark) for benchmark in study.benchmarks])
+    learners = join(study.labels) if len(study.labels) <= NAMES_AT_MOST else methods(study)
     first = (
-        f"{_methods(study)} learn the tasks of {names} one after the other. "
+        f"{learners} learn the tasks of {names} one after the other. "
         f"{scenarios[:1].upper()}{scenarios[1:]} (van de Ven, Tuytelaars & Tolias 2022)."
     )
     second = (
@@ -323,15 +328,6 @@ def _setting(study: Study) -> list[str]:
         "the training data; how each hyperparameter was chosen is in @[tab:hyperparameters]."
     )
     return [first, second]
-
-
-def _methods(study: Study, limit: int = 10) -> str:
-    """Their names, or how many there are where the names would fill the page."""
-    if len(study.labels) <= limit:
-        return join(study.labels)
-    methods = {entry.record.method for entry in study.entries}
-    further = len(study.labels) - len(methods)
-    return f"{len(methods)} methods" + (f" ({len(study.labels)} rows: some with other settings too)" if further else "")
 
 
 def _how_to_read(study: Study) -> str:

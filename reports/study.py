@@ -94,6 +94,11 @@ class Study:
         return sorted(methods, key=lambda label: (place.get(methods[label], 1), natural(label)))
 
     @cached_property
+    def methods(self) -> frozenset[str]:
+        """What the labels stand for: one method with two settings has two."""
+        return frozenset(entry.record.method for entry in self.entries)
+
+    @cached_property
     def references(self) -> frozenset[str]:
         """Labels of the upper bound, which no method can be blamed for missing."""
         return frozenset(entry.label for entry in self.entries if entry.record.method == UPPER_BOUND)

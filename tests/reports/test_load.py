@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.types import Budget, Scenario, UserError
+from reports.findings import methods
 from reports.load import load
 from reports.study import study
 from runners.folder import CellFolder
@@ -159,6 +160,14 @@ def test_tuning_by_benchmark_does_not_split_a_method(tmp_path: Path) -> None:
     for benchmark, strength in (("split-mnist", 10), ("split-digits", 1000)):
         Synthetic("ewc", benchmark, config={"lambda": strength}).write(tmp_path)
     assert study(load(tmp_path)).labels == ["ewc"]
+
+
+def test_rows_of_one_method_are_not_counted_as_methods(tmp_path: Path) -> None:
+    for label, strength in (("ewc", 1.0), ("ewc-strong", 10.0)):
+        Synthetic("ewc", label=label, config={"strength": strength}).write(tmp_path)
+    Synthetic("joint").write(tmp_path)
+    found = study(load(tmp_path))
+    assert methods(found) == "2 methods (3 rows: some with other settings too)"
 
 
 def test_budgets_are_never_averaged_together(tmp_path: Path) -> None:
