@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 PANELS_IN_A_ROW = 4
 PANEL_HEIGHT = 0.95
 """Inches."""
+TITLE_AT_MOST = 22
+"""Characters of a panel's title on one line, with four panels in a row."""
 TICKS_OF_A_DECADE = ((5.0, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)), (30.0, (1.0, 2.0, 5.0)))
 """On a log axis whose ends differ by less than a factor. With fewer than two ticks matplotlib sets many linear ones."""
 THIN = {"elinewidth": 0.5, "ecolor": "#333333"}
@@ -128,11 +131,13 @@ def panels(
     width = FULL_WIDTH if columns > 1 else COLUMN_WIDTH
     drawn = likely or (lambda group, name: bool(study.done(group, name)))
     expected = [name for name in study.labels if any(drawn(g, name) for g in page.groups)] if keyed else []
+    titles = {(i, j): _broken(page.title(i, group)) for i, j, group in _places(page)}
+    more_lines = 0.13 * max((title.count("\n") for title in titles.values()), default=0)
     room = Margins(
         left=left + (0.13 if page.by_scenario else 0),
-        top=0.2 + legend_height(expected, width),
+        top=0.2 + more_lines + legend_height(expected, width),
         across=across or (0.14 if share_y else 0.36),
-        down=0.28 if page.by_scenario else 0.44,
+        down=(0.28 if page.by_scenario else 0.44) + more_lines,
     )
     whole = rows * height + (rows - 1) * room.down + room.top + room.bottom
     figure, axes = canvas(width, whole, rows, columns, room, sharey="row" if share_y else False)
@@ -140,7 +145,7 @@ def panels(
     for i, j, group in _places(page):
         ax = axes[i][j]
         shown.update(draw(ax, group))
-        ax.set_title(page.title(i, group), pad=3, y=1.0)
+        ax.set_title(titles[i, j], pad=3, y=1.0)
         if i == rows - 1 or page.rows[i + 1][j] is None:
             ax.set_xlabel(x_label)
         if j == 0 or page.rows[i][j - 1] is None:
@@ -149,6 +154,14 @@ def panels(
     _finish(figure, axes, page)
     legend(figure, [name for name in expected if name in shown], found, width, bars=bars)
     return figure
+
+
+def _broken(title: str) -> str:
+    """What a long title has in brackets, on further lines."""
+    name, bracket, rest = title.partition(" (")
+    if len(title) <= TITLE_AT_MOST or not bracket:
+        return title
+    return "\n".join([name, *textwrap.wrap("(" + rest, TITLE_AT_MOST, break_long_words=False)])
 
 
 def _places(page: Page) -> Iterator[tuple[int, int, Group]]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from reports.figures import accuracy_curves, transfer_bars
 from reports.load import load
-from reports.panels import any_done, pages
+from reports.panels import any_done, pages, panels
 from reports.study import study
-from reports.style import looks
+from reports.style import drawing, looks
 from tests.reports.synthetic import Synthetic
 
 
@@ -25,3 +25,21 @@ def test_the_first_panel_of_every_row_is_labelled(tmp_path: Path) -> None:
         axes = draw(found, looks(found), page).figure.axes
         shown = [any(label.get_visible() for label in ax.get_yticklabels()) for ax in axes if ax.axison]
         assert shown == [True, False, True], draw.__name__
+
+
+def test_long_titles_are_broken_and_do_not_run_into_each_other(tmp_path: Path) -> None:
+    for benchmark, network in (("permuted-mnist-10", "mlp-100-100"), ("split-cifar-100", "resnet-8")):
+        budget = {"batch_size": 32, "steps": None, "epochs": 10}
+        for scenario in ("til", "dil", "cil"):
+            Synthetic("ewc", benchmark, scenario, network=network, budget=budget).write(tmp_path)
+    for benchmark in ("split-digits", "split-mnist"):
+        Synthetic("ewc", benchmark).write(tmp_path)
+    found = study(load(tmp_path))
+    for page in pages(found, lambda group: any_done(found, group)):
+        with drawing():
+            figure = panels(found, page, looks(found), lambda ax, group: [], "y", "x")
+            figure.draw_without_rendering()
+        boxes = [ax.title.get_window_extent() for ax in figure.axes if ax.get_title()]
+        assert any("\n(" in ax.get_title() for ax in figure.axes)
+        assert all(not one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 for box in boxes)
