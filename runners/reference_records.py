@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ CURVE, CURVE_POINTS = "steps.csv", 20
 """The loss curve keeps so many points of each task."""
 EXHIBIT, EXHIBIT_SEED = "exhibit-", 0
 SHEET = "samples.png"
+ABSOLUTE_FOLDER = re.compile(r"(--(?:results|data|out)[ =])/\S*/(?=[^/\s]+)")
+"""Of a folder in a command only the last part ships: where it lay on somebody's machine is nobody's business."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,8 @@ def _compact(record: Record, tables: Mapping[str, str]) -> ReferenceCell:
     if CURVE in tables:
         tables[CURVE] = _thinned(tables[CURVE])
     files = {name: digest(text) for name, text in tables.items()}
-    return ReferenceCell(replace(record, files=files), tables)
+    command = ABSOLUTE_FOLDER.sub(r"\1", record.command)
+    return ReferenceCell(replace(record, files=files, command=command), tables)
 
 
 def _thinned(text: str) -> str:

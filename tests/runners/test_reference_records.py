@@ -1,6 +1,8 @@
 """Reference records: the same numbers after the way through the repository, and no run where they serve."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 
@@ -128,6 +130,17 @@ def test_no_reference_at_all(tmp_path):
     assert reference_records.read(tmp_path / "absent") == {}
     with pytest.raises(UserError, match="no reference records"):
         reference_records.unpack(tmp_path / "results", tmp_path / "absent")
+
+
+def test_no_machine_paths_ship():
+    found = reference_records.read().values()
+    assert not [cell.record.command for cell in found if re.search(r"[ =]/", cell.record.command)]
+    for before, after in (
+        ("compare.py --results /home/me/r1 --seeds 2", "compare.py --results r1 --seeds 2"),
+        ("compare.py --data=/data/sets --results results", "compare.py --data=sets --results results"),
+    ):
+        record = replace(next(iter(found)).record, command=before)
+        assert reference_records._compact(record, {}).record.command == after
 
 
 def test_the_shipped_files_stay_small():
