@@ -36,6 +36,8 @@ ROWS_TOGETHER = 25
 """A table of the appendix with more rows than this, or with wrapped text, may be broken over pages."""
 LEARNT_AT_MOST = 4
 """More figures of embeddings and masks than this stand in the appendix."""
+NAMES_AT_MOST = 10
+"""Methods that the setting names; of more it says how many."""
 TITLE = "Continual learning, compared"
 
 
@@ -88,10 +90,6 @@ def contents(study: Study, before: Study | None = None) -> Contents:
         left_out=left_out(study),
         findings=findings(study),
     )
-
-
-NAMES_AT_MOST = 10
-"""Methods that the setting names; of more it says how many."""
 
 
 def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:

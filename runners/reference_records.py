@@ -29,8 +29,8 @@ CURVE, CURVE_POINTS = "steps.csv", 20
 """The loss curve keeps so many points of each task."""
 EXHIBIT, EXHIBIT_SEED = "exhibit-", 0
 SHEET = "samples.png"
-ABSOLUTE_FOLDER = re.compile(r"(--(?:results|data|out)[ =])/\S*/(?=[^/\s]+)")
-"""Of a folder in a command only the last part ships: where it lay on somebody's machine is nobody's business."""
+ABSOLUTE_PATH = re.compile(r"(?<=[ =])/\S*/(?=[^/\s])")
+"""What goes from a command before it ships: of a path on somebody's machine only the last part is of use."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _compact(record: Record, tables: Mapping[str, str]) -> ReferenceCell:
     if CURVE in tables:
         tables[CURVE] = _thinned(tables[CURVE])
     files = {name: digest(text) for name, text in tables.items()}
-    command = ABSOLUTE_FOLDER.sub(r"\1", record.command)
+    command = ABSOLUTE_PATH.sub("", record.command)
     return ReferenceCell(replace(record, files=files, command=command), tables)
 
 

@@ -53,7 +53,7 @@ class Study:
         """Begins anew when the method's code, the budget, the suite's other values or the grid change."""
         cell = self.cell
         parts = [cell.suite, cell.benchmark, cell.scenario, cell.label, f"{self.seeds} seeds", cell.key[:12]]
-        grid = [f"grid {derived_seed(str(self.points), 0):08x}"] if self.points else []
+        grid = [f"grid {derived_seed(str(self.points)):x}"] if self.points else []
         return "/".join([*parts, *grid])
 
     def cells(self, values: dict[str, Any]) -> list[Cell]:
@@ -229,9 +229,7 @@ def _open(study: Study, folder: Path, seed: int = 0) -> optuna.Study:
             load_if_exists=True,
             direction="maximize",
             sampler=optuna.samplers.TPESampler(seed=seed % 2**32, constant_liar=True, n_startup_trials=8),
-            pruner=optuna.pruners.NopPruner()
-            if study.points
-            else optuna.pruners.PercentilePruner(KEPT, n_startup_trials=SPARED),
+            pruner=optuna.pruners.PercentilePruner(KEPT, n_startup_trials=SPARED),
         )
 
 

@@ -138,6 +138,8 @@ def test_no_machine_paths_ship():
     for before, after in (
         ("compare.py --results /home/me/r1 --seeds 2", "compare.py --results r1 --seeds 2"),
         ("compare.py --data=/data/sets --results results", "compare.py --data=sets --results results"),
+        ("compare.py --method /home/me/mine.py:Mine --seeds 2", "compare.py --method mine.py:Mine --seeds 2"),
+        ("compare.py --results out/r1 --benchmarks a,b", "compare.py --results out/r1 --benchmarks a,b"),
     ):
         record = replace(next(iter(found)).record, command=before)
         assert reference_records._compact(record, {}).record.command == after

@@ -29,6 +29,14 @@ def known_of(results):
     return {cell.record.key: cell for cell in reference_records.collect(results)}
 
 
+def _said(results, folder):
+    before = {file.name: file.read_bytes() for file in folder.glob("*.json*")}
+    done = RUN.invoke(reference.app, [str(results), "--check", "--out", str(folder)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert before == {file.name: file.read_bytes() for file in folder.glob("*.json*")}  # nothing was written
+    return done.output.splitlines()
+
+
 def test_cells_run_again_are_identical_and_taken_ones_do_not_count(run_twice, tmp_path):
     shipped, here = run_twice
     reference_records.write(reference_records.collect(shipped), tmp_path)
@@ -38,14 +46,6 @@ def test_cells_run_again_are_identical_and_taken_ones_do_not_count(run_twice, tm
     assert _said(tmp_path / "unpacked", tmp_path) == [
         "taken from the reference records, not run, so that they show nothing: 2"
     ]
-
-
-def _said(results, folder):
-    before = {file.name: file.read_bytes() for file in folder.glob("*.json*")}
-    done = RUN.invoke(reference.app, [str(results), "--check", "--out", str(folder)], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    assert before == {file.name: file.read_bytes() for file in folder.glob("*.json*")}  # nothing was written
-    return done.output.splitlines()
 
 
 def test_a_change_is_measured_in_points_of_acc_and_named(run_twice):
@@ -59,7 +59,7 @@ def test_a_change_is_measured_in_points_of_acc_and_named(run_twice):
     changed = {**ewc.tables, "accuracy.csv": "\n".join([header, *rows, ",".join([label, *values])])}
     own[own.index(ewc)] = replace(ewc, tables=changed)
     found = reproduction.check(own, known)
-    ((group,),) = (list(found.groups.values()),)
+    (group,) = found.groups.values()
     change, name, seed = group.largest
     assert (name, seed) == ("ewc", 0) and change == pytest.approx(-0.1 / len(values))
     (line,) = found.in_words()
