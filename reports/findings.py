@@ -70,14 +70,21 @@ def means(study: Study, group: Group) -> list[tuple[str, float]]:
 
 def _winners(study: Study) -> Iterator[str]:
     for scenario in study.scenarios:
-        first: dict[str, list[_Lead]] = {}
+        first: dict[tuple[str, ...], list[_Lead]] = {}
         for group in study.groups:
             ranked = means(study, group)
             if group.scenario == scenario and len(ranked) > 1:
-                (best, top), (second, next_best) = ranked[:2]
-                first.setdefault(best, []).append(_Lead(group, top, top - next_best, second, _of_few(study, group)))
+                top = ranked[0][1]
+                level = tuple(label for label, mean in ranked if percent(mean) == percent(top))
+                second, gap = "", 0.0
+                if len(level) < len(ranked):
+                    second, gap = ranked[len(level)][0], top - ranked[len(level)][1]
+                first.setdefault(level, []).append(_Lead(group, top, gap, second, _of_few(study, group)))
         if first:
-            parts = [f"{best} is best on {_leads(leads)}" for best, leads in first.items()]
+            parts = [
+                f"{join(level)} {'is best' if len(level) == 1 else 'are level and best'} on {_leads(leads)}"
+                for level, leads in first.items()
+            ]
             yield f"In {scenario.upper()}, {'; '.join(parts)}."
 
 
@@ -85,7 +92,9 @@ class _Lead(NamedTuple):
     group: Group
     top: float
     gap: float
+    """To the first mean that is lower as it is printed."""
     second: str
+    """Whose it is; empty where all are level."""
     of_few: str
     """Says that only some methods were run there, which makes the lead worth less."""
 
@@ -107,12 +116,13 @@ def _leads(leads: Sequence[_Lead]) -> str:
     if len(leads) <= 2:
         return join(
             [
-                f"{pretty(lead.group.benchmark)} ({percent(lead.top)} %, {100 * lead.gap:.2f} points before "
-                f"{lead.second}{', ' * bool(lead.of_few)}{lead.of_few})"
+                f"{pretty(lead.group.benchmark)} "
+                f"({', '.join(filter(None, (f'{percent(lead.top)} %', _before(lead), lead.of_few)))})"
                 for lead in leads
             ]
         )
-    gaps, seconds = [100 * lead.gap for lead in leads], dict.fromkeys(lead.second for lead in leads)
+    gaps = [100 * lead.gap for lead in leads if lead.second]
+    seconds = dict.fromkeys(lead.second for lead in leads if lead.second)
     few = sum(bool(lead.of_few) for lead in leads)
     named = [pretty(lead.group.benchmark) + f" ({lead.of_few})" * bool(lead.of_few) for lead in leads]
     names = (
@@ -120,7 +130,11 @@ def _leads(leads: Sequence[_Lead]) -> str:
         if len(leads) <= 4
         else f"{len(leads)} benchmarks" + f" ({few} of them with some methods only)" * bool(few)
     )
-    return f"{names} (by {min(gaps):.2f} to {max(gaps):.2f} points before {' or '.join(seconds)})"
+    return f"{names} (by {min(gaps):.2f} to {max(gaps):.2f} points before {' or '.join(seconds)})" if gaps else names
+
+
+def _before(lead: _Lead) -> str:
+    return f"{100 * lead.gap:.2f} points before {lead.second}" if lead.second else ""
 
 
 def _significance(study: Study) -> Iterator[str]:

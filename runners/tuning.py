@@ -123,9 +123,8 @@ def run(
     _take_up_again(kept)
     while (done := len(_ended(kept))) < trials:
         kept = _open(study, folder, derived_seed(study.name, done))
-        if not kept.trials:
-            for point in study.points or [_present(study)]:
-                kept.enqueue_trial(_drawn(study, point))
+        for point in study.points or [_present(study)]:
+            kept.enqueue_trial(_drawn(study, point), skip_if_exists=True)
         asked = [kept.ask(_distributions(study.ranges)) for _ in range(min(ROUND, trials - done))]
         _run_round(study, kept, asked, folder / "cells", conditions, engine, watcher)
     return [_trial(study, trial) for trial in _ended(kept)[:trials]]

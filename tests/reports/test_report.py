@@ -195,6 +195,16 @@ def test_findings_name_the_winner_of_the_data(tmp_path: Path) -> None:
     assert "claim" not in words and "inferred" not in words and "Plain fine-tuning" not in words
 
 
+def test_methods_that_are_printed_alike_are_called_level(tmp_path: Path) -> None:
+    for method, value in (("ewc", 0.9), ("hnet", 0.90001), ("mas", 0.8)):
+        Synthetic(method, n_tasks=2, accuracy=np.full((3, 2), value)).write(tmp_path)
+        same = np.full((3, 2), 0.7)
+        Synthetic(method, n_tasks=2, accuracy=same, benchmark="permuted-digits").write(tmp_path)
+    words = " ".join(findings(study(load(tmp_path))))
+    assert "hnet and ewc are level and best on Split Digits (90.00 %, 10.00 points before mas)" in words
+    assert "ewc, hnet and mas are level and best on Permuted Digits (70.00 %)" in words
+
+
 def test_reports_import_neither_torch_nor_methods() -> None:
     code = (
         "import sys, reports.build, reports.figures, reports.paper; "

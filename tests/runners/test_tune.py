@@ -95,6 +95,15 @@ def test_a_trial_that_was_killed_is_taken_up_again(tmp_path: Path) -> None:
     assert len(found) == 2 and all(trial.state != "failed" for trial in found)
 
 
+def test_a_call_killed_before_all_of_a_grid_was_queued_still_tries_all_of_it(tmp_path: Path) -> None:
+    (cell,) = cells("finetune", steps=6)
+    study = tuning.grid_of(cell, {"lr": ["0.1", "0.01"]}, 1)
+    kept = tuning._open(study, tmp_path)
+    kept.enqueue_trial(tuning._drawn(study, study.points[0]))
+    found = tuning.run(study, 1, tmp_path, Conditions(), InlineEngine(1), Silent())
+    assert [trial.values["lr"] for trial in found] == [1e-3, 0.1, 0.01]
+
+
 def test_tuning_cannot_reach_test_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With every test label wrong and every test picture black, the trials and the chosen values are the same."""
     tuned(tmp_path / "plain", "--method", "finetune", trials=3)
