@@ -29,6 +29,7 @@ def comparison_table(study: Study) -> Table | None:
         ("benchmark", "best", "other", "seeds", "difference", "95 % interval", "p", "p (Holm)", "d"),
         tuple(rows),
         text_columns=frozenset({0, 1, 2}),
+        named_once=2,
     )
 
 
@@ -44,11 +45,11 @@ def _against(study: Study, group: Group, best: str, others: list[str]) -> list[t
             found.append((other, differences, tested))
     adjusted = statistics.holm([tested.p for _, _, tested in found])
     rows = []
-    for i, ((other, differences, tested), p) in enumerate(zip(found, adjusted, strict=True)):
-        names = (group.title, best) if i == 0 else ("", "")
+    for (other, differences, tested), p in zip(found, adjusted, strict=True):
         interval = statistics.bootstrap_mean(differences)
         cells = (
-            *names,
+            group.title,
+            best,
             other,
             str(tested.n),
             percent(fmean(differences), signed=True),

@@ -9,7 +9,7 @@ import numpy as np
 
 from reports.load import ClaimRow
 from reports.metrics import ACC, CERTIFIED
-from reports.study import Entry, Group, Study
+from reports.study import Entry, Group, Study, pretty
 from reports.tables import Cell, Notes, Table, measured, percent, shorten, spread_words
 
 
@@ -96,7 +96,8 @@ def guarantee_table(study: Study) -> Table | None:
         void = "" if promise.holding == promise.claims or not promise.reasons else "; ".join(promise.reasons)
         rows.append(
             (
-                Cell(promise.group.title),
+                Cell(promise.group.scenario.upper()),
+                Cell(pretty(promise.group.benchmark)),
                 Cell(promise.label),
                 measured(study, promise.group, promise.label, ACC, notes),
                 measured(study, promise.group, promise.label, CERTIFIED, notes),
@@ -121,6 +122,7 @@ def guarantee_table(study: Study) -> Table | None:
         "while the claim held)."
     )
     columns = (
+        "scenario",
         "benchmark",
         "method",
         "ACC",
@@ -133,7 +135,16 @@ def guarantee_table(study: Study) -> Table | None:
         "logit width",
         "violations",
     )
-    return Table("guarantees", caption, columns, tuple(rows), notes.lines(), text_columns=frozenset({0, 1}))
+    return Table(
+        "guarantees",
+        caption,
+        columns,
+        tuple(rows),
+        notes.lines(),
+        small=True,
+        text_columns=frozenset({0, 1, 2}),
+        named_once=2,
+    )
 
 
 def number(value: float | None) -> str:

@@ -92,8 +92,7 @@ def published_table(study: Study) -> Table | None:
     found = list(_matches(study))
     if not found:
         return None
-    before = [None, *(group for _, group, _, _ in found)]
-    rows = [_line(study, *match, named=match[1] != last) for match, last in zip(found, before, strict=False)]
+    rows = [_line(study, *match) for match in found]
     marks = sorted({match[0].trust for match in found} & {key for key, words in TRUSTED.items() if words})
     notes = tuple(f"({_MARKS[trust]}) {TRUSTED[trust]}" for trust in marks)
     return Table(
@@ -101,10 +100,11 @@ def published_table(study: Study) -> Table | None:
         "Published values against ours (percent; BWT in points): mean ± standard deviation (SEM: standard error) and "
         "number of runs, difference, and whether it lies within the combined standard deviations. The last column "
         "names every known difference in protocol; values without one are rare, so read the differences first.",
-        ("benchmark", "method", "", "published", "n", "ours", "n", "diff.", "within", "source", "their protocol"),
+        ("benchmark", "method", "metric", "published", "n", "ours", "n", "diff.", "within", "source", "their protocol"),
         tuple(rows),
         notes,
         small=True,
+        named_once=1,
         text_columns=frozenset({0, 1, 2, 9, 10}),
     )
 
@@ -125,7 +125,7 @@ def _matches(study: Study) -> Iterator[tuple[Published, Group, str, Record]]:
                     yield one, group, label, record
 
 
-def _line(study: Study, one: Published, group: Group, label: str, record: Record, named: bool) -> tuple[Cell, ...]:
+def _line(study: Study, one: Published, group: Group, label: str, record: Record) -> tuple[Cell, ...]:
     metric = _METRICS[one.metric]
     values = list(study.values(group, label, metric).values())
     mean, deviation = fmean(values), statistics.spread(values)
@@ -133,7 +133,7 @@ def _line(study: Study, one: Published, group: Group, label: str, record: Record
     signed = metric is BWT
     ours = percent(mean, signed) + ("" if deviation is None else f" ± {percent(deviation)}")
     return (
-        Cell(group.title if named else ""),
+        Cell(group.title),
         Cell(label),
         Cell(metric.short),
         Cell(percent(one.value / 100, signed) + one.spread_text, mark=_MARKS.get(one.trust, "")),

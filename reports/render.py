@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from reports.tables import Cell, Table, longest, split
+from reports.tables import Cell, Table, longest, split, without_repeats
 
 LATEX_ROWS_AT_MOST, LATEX_PARAGRAPH_ROWS_AT_MOST = 40, 10
 LATEX_CHARACTERS_IN_A_LINE, LATEX_CHARACTERS_IN_A_CELL = 95, 34
@@ -73,7 +73,7 @@ def to_markdown(table: Table) -> str:
 
     rule = [":--" if i in table.text_columns else "--:" for i in range(len(table.columns))]
     lines = [table.caption, "", _pipes(table.columns), _pipes(rule)]
-    lines += [_pipes([show(cell) for cell in row]) for row in table.rows]
+    lines += [_pipes([show(cell) for cell in row]) for row in without_repeats(table)]
     if table.notes:
         lines += ["", *(f"{note}  " for note in table.notes)]
     return "\n".join(lines) + "\n"
@@ -117,7 +117,7 @@ def _latex_part(table: Table, label: str) -> str:
         r"    \toprule",
         "    " + " & ".join(map(latex_text, table.columns)) + r" \\",
         r"    \midrule",
-        *("    " + " & ".join(map(show, row)) + r" \\" for row in table.rows),
+        *("    " + " & ".join(map(show, row)) + r" \\" for row in without_repeats(table)),
         r"    \bottomrule",
         r"  \end{tabular}}",
     ]
@@ -153,7 +153,7 @@ def to_data(table: Table) -> dict[str, Any]:
         "caption": table.caption,
         "columns": list(table.columns),
         "left": sorted(table.text_columns),
-        "rows": [[_cell(cell) for cell in row] for row in table.rows],
+        "rows": [[_cell(cell) for cell in row] for row in without_repeats(table)],
         "notes": list(table.notes),
         "wide": table.wide,
         "small": table.small,

@@ -124,13 +124,10 @@ def cost_table(study: Study) -> Table | None:
     """Training and evaluation seconds, memory, parameters; None where nothing finished."""
     rows = []
     for group in study.groups:
-        first = True
         for label in study.rows(group):
             entries = study.done(group, label)
             if entries:
-                costs = (Cell(text) for text in _costs(entries))
-                rows.append((Cell(group.title if first else ""), Cell(label), *costs))
-                first = False
+                rows.append((Cell(group.title), Cell(label), *map(Cell, _costs(entries))))
     if not rows:
         return None
     columns = ("benchmark", "method", *COSTS)
@@ -143,6 +140,7 @@ def cost_table(study: Study) -> Table | None:
         tuple(columns[i] for i in kept),
         tuple(tuple(row[i] for i in kept) for row in rows),
         text_columns=frozenset({0, 1}),
+        named_once=1,
     )
 
 

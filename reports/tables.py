@@ -50,6 +50,8 @@ class Table:
     small: bool = False
     text_columns: frozenset[int] = frozenset({0})
     """Columns set flush left."""
+    named_once: int = 0
+    """Leading columns whose text is not repeated where the row above has the same (but in the CSV it is)."""
 
 
 @dataclass
@@ -303,20 +305,18 @@ def split(table: Table, rows_at_most: int = ROWS_AT_MOST) -> list[Table]:
     for i in range(pieces):
         caption = table.caption if i == 0 else f"{table.caption.split(':')[0].rstrip('.')}, continued."
         rows = table.rows[i * length : (i + 1) * length]
-        if i:
-            rows = (_with_names(table, i * length), *rows[1:])
         parts.append(replace(table, caption=caption, rows=rows, notes=table.notes if i == pieces - 1 else ()))
     return parts
 
 
-def _with_names(table: Table, row: int) -> tuple[Cell, ...]:
-    """A row with the names that it leaves out because a row above has them."""
-    found = list(table.rows[row])
-    for column in range(2):
-        if found[column].text or column not in table.text_columns:
-            break
-        above = (other[column] for other in reversed(table.rows[:row]) if other[column].text)
-        found[column] = next(above, found[column])
+def without_repeats(table: Table) -> tuple[tuple[Cell, ...], ...]:
+    """The rows as people read them: what `named_once` says is left out where the row above has it."""
+    found = []
+    for above, row in zip((None, *table.rows), table.rows, strict=False):
+        same = 0
+        while above and same < table.named_once and row[same].text == above[same].text:
+            same += 1
+        found.append((*(replace(cell, text="", mark="") for cell in row[:same]), *row[same:]))
     return tuple(found)
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from reports.comparisons import comparison_table
 from reports.load import load
+from reports.render import to_csv, to_data, to_latex, to_markdown
 from reports.setting import commands, hyperparameters, setting_table
 from reports.study import study
-from reports.tables import split
+from reports.tables import Cell, Table, split, without_repeats
 from tests.reports.synthetic import Synthetic
 
 
@@ -88,12 +89,27 @@ def test_of_commands_that_differ_in_their_seeds_the_one_that_gives_all_is_printe
     ]
 
 
-def test_a_split_table_repeats_the_names_that_rows_leave_out(tmp_path: Path) -> None:
+def test_names_are_written_once_for_readers_and_in_every_line_for_machines(tmp_path: Path) -> None:
     for i in range(6):
         write(tmp_path, f"m{i}", [0.9 - i / 100, 0.9])
     table = comparison_table(study(load(tmp_path)))
     assert table
     first, second = split(table, 3)
     assert [len(part.rows) for part in (first, second)] == [3, 2]
-    assert [cell.text for cell in second.rows[0]][:3] == ["Split Digits, TIL", "m0", "m4"]
     assert second.caption.endswith("continued.")
+
+    def shown(part: Table) -> list[list[str]]:
+        return [[cell["text"] for cell in row[:3]] for row in to_data(part)["rows"]]
+
+    assert shown(first) == [["Split Digits, TIL", "m0", "m1"], ["", "", "m2"], ["", "", "m3"]]
+    assert shown(second) == [["Split Digits, TIL", "m0", "m4"], ["", "", "m5"]]
+    assert [line.startswith('"Split Digits, TIL",m0,') for line in to_csv(table).splitlines()[1:]] == [True] * 5
+    assert sum("Split Digits, TIL" in line for line in to_markdown(table).splitlines()) == 1
+    assert to_latex(table).count("Split Digits, TIL") == 1
+
+
+def test_a_name_below_another_one_of_a_higher_column_is_written_again() -> None:
+    rows = [("TIL", "a", "x"), ("TIL", "a", "y"), ("DIL", "a", "y"), ("DIL", "b", "y")]
+    table = Table("t", "", ("scenario", "benchmark", "method"), tuple(tuple(map(Cell, r)) for r in rows), named_once=2)
+    texts = [[cell.text for cell in row] for row in without_repeats(table)]
+    assert texts == [["TIL", "a", "x"], ["", "", "y"], ["DIL", "a", "y"], ["", "b", "y"]]
