@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MISSING = "–"
-ROWS_AT_MOST = 45
-"""Rows of a table that shall stand on one page; longer ones are split."""
+ROWS_AT_MOST = 36
+"""Longer tables are split: two such parts fill a page, of which one leaves room for its notes."""
 COLUMNS_AT_MOST = 7
 """Wider tables are split, not cut off."""
 
