@@ -204,7 +204,9 @@ def profiled(run: Callable[[], None], device: torch.device) -> tuple[Operation, 
     from torch.profiler import ProfilerActivity, profile
 
     on_cuda = device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CUDA if on_cuda else ProfilerActivity.CPU]) as profiler:
+    # acc_events: some versions warn that a second cycle, which there is not, would lose the events of the first
+    activity = ProfilerActivity.CUDA if on_cuda else ProfilerActivity.CPU
+    with profile(activities=[activity], acc_events=True) as profiler:
         run()
     found = {event.key: event for event in profiler.key_averages()}
     own = {name: e.self_device_time_total if on_cuda else e.self_cpu_time_total for name, e in found.items()}

@@ -37,6 +37,11 @@ class Layer:
     def radius(self, which: str) -> Tensor:
         return effective_radius(self.state[f"{which}_radius_raw"], self.multiplier, self.cap)
 
+    def at_a_limit(self, which: str) -> Tensor:
+        """Where the radius is what it is clamped to: clamp has a gradient there in PyTorch 2.11, none in 2.15."""
+        raw = self.state[f"{which}_radius_raw"] * self.multiplier
+        return (raw == 0) | (raw == self.cap)
+
     def box(self, which: str, phase: str) -> tuple[Tensor, Interval]:
         """Middle and bounds of weight or bias; the official linear bias is contracted in every phase."""
         centre, radius = self.state[f"{which}_center"], self.radius(which)
@@ -76,6 +81,9 @@ def test_layers(name: str) -> None:
             expected = layer.a.get(f"{phase}/grad/{key}")
             if expected is not None:
                 assert grad is not None, f"{phase} {key}: no gradient"
+                if key.endswith("radius_raw"):
+                    smooth = ~layer.at_a_limit(key.removesuffix("_radius_raw"))
+                    grad, expected = grad[smooth], expected[smooth]
                 assert_close(grad, expected, 1e-7 if layer.normalised else 1e-9, f"{phase} {key}")
 
 

@@ -18,7 +18,8 @@ from tests.methods.helpers import CASES, answers, learn, made, opened
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2", "bincount"}
 """Operations whose result the host needs, or whose result's shape."""
 FROM_HOST = {"lift_fresh", "lift_fresh_copy"}
-"""torch.tensor(number): on a GPU a copy from the host."""
+"""torch.tensor(number): on a GPU a copy from the host, unless all that it serves is to fill a tensor, as in `x[3:] = 0`
+(so in PyTorch 2.11): a fill takes the number itself."""
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
 
@@ -36,7 +37,19 @@ class Recording(TorchDispatchMode):
         return result
 
     def waits(self) -> set[str]:
-        return {func.overloadpacket.__name__ for func, *_ in self.operations} & (WAITS | FROM_HOST)
+        return {self._name(at) for at in range(len(self.operations))} & (WAITS | FROM_HOST)
+
+    def _name(self, at: int) -> str:
+        func, _, _, result = self.operations[at]
+        name = func.overloadpacket.__name__
+        if name not in FROM_HOST:
+            return name
+        users = {
+            later.overloadpacket.__name__
+            for later, args, kwargs, _ in self.operations[at + 1 :]
+            if any(given is result for given in tree_flatten((args, kwargs))[0])
+        }
+        return "fill_" if users == {"fill_"} else name
 
     @torch.no_grad()
     def replay(self) -> None:
