@@ -61,7 +61,7 @@ def test_a_study_ends_in_values_that_a_suite_takes(tmp_path: Path) -> None:
     rows = trials_of(tmp_path)
     assert {row["parameter"] for row in rows if row["method"] == "ewc"} == {"lr", "strength"}
     first = {row["parameter"]: float(row["value"]) for row in rows if row["method"] == "ewc" and row["trial"] == "0"}
-    assert first == {"lr": 1e-3, "strength": 1e4}  # the suite's own values come first
+    assert first == {"lr": 1e-3, "strength": 1e3}  # the suite's own values come first
     file = tmp_path / "mine.toml"
     file.write_text(
         'description = "tuned"\nmethods = ["ewc"]\ntuned = "tuning/quick.toml"\n[[benchmarks]]\nname = "split-digits"\n'
@@ -132,15 +132,15 @@ def test_values_that_a_method_refuses_and_hopeless_trials_end_early() -> None:
 
 
 def test_a_grid_tries_the_given_values_and_the_suites_own_all_to_their_end(tmp_path: Path) -> None:
-    grid = ("--grid", "strength=100,1e3", "--grid", "lr=0.001,1e-8")
+    grid = ("--grid", "strength=100,1e4", "--grid", "lr=0.001,1e-8")
     output = tuned(tmp_path, "--method", "ewc", *grid)
     rows = trials_of(tmp_path)
     tried = [
         tuple(float(row["value"]) for row in rows if row["trial"] == str(number)) for number in range(len(rows) // 2)
     ]
-    assert tried == [(1e4, 1e-3), (100.0, 1e-3), (100.0, 1e-8), (1e3, 1e-3), (1e3, 1e-8)]
+    assert tried == [(1e3, 1e-3), (100.0, 1e-3), (100.0, 1e-8), (1e4, 1e-3), (1e4, 1e-8)]
     assert {row["state"] for row in rows} == {"complete"}  # also those that cannot learn
-    assert all(f"strength = {text}, lr = 1e-08: " in output for text in ("100", "1e+03"))
+    assert all(f"strength = {text}, lr = 1e-08: " in output for text in ("100", "1e+04"))
     (chosen,) = tomllib.loads((tmp_path / "tuning" / "quick.toml").read_text())["settings"]
     best = max(rows, key=lambda row: (float(row["accuracy"]), -int(row["trial"])))["trial"]
     assert [chosen["values"][key] for key in ("strength", "lr")] == list(tried[int(best)])
