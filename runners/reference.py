@@ -2,6 +2,7 @@
 
 python runners/reference.py results
 python runners/reference.py results --check
+python runners/reference.py results --replace-rows
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ def reference(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing: say how far your cells' accuracies agree with theirs.")
     ] = False,
+    replace_rows: Annotated[
+        bool,
+        typer.Option("--replace-rows", help="Where yours have a row with other values, drop its shipped cells first."),
+    ] = False,
 ) -> None:
     """Add finished cells to the reference records; a cell run with newer code replaces the older one."""
     console = Console()
@@ -43,8 +48,12 @@ def reference(
         return
     cells = list(reference_records.read(out).values())
     before = len(cells)
-    for folder in results:
-        cells = reference_records.merged(cells, reference_records.collect(folder))
+    added = [cell for folder in results for cell in reference_records.collect(folder)]
+    if replace_rows:
+        kept = reference_records.without_rows_of(cells, added)
+        console.print(f"{len(cells) - len(kept)} reference records dropped for rows with other values", highlight=False)
+        cells = kept
+    cells = reference_records.merged(cells, added)
     reference_records.write(cells, out)
     for folder in results:
         reference_records.copy_sheets(folder, out)

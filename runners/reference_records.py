@@ -118,10 +118,21 @@ def merged(known: Iterable[ReferenceCell], added: Iterable[ReferenceCell]) -> li
     return list(cells.values())
 
 
+def without_rows_of(known: Iterable[ReferenceCell], added: Iterable[ReferenceCell]) -> list[ReferenceCell]:
+    """The known cells but those of all seeds that `added` has under the same label with other values."""
+    values: dict[str, list[Mapping[str, Any]]] = {}
+    for cell in added:
+        values.setdefault(_row(cell.record), []).append(cell.record.config)
+    return [
+        cell for cell in known if _row(cell.record) not in values or cell.record.config in values[_row(cell.record)]
+    ]
+
+
 def take(cells: Sequence[Cell], results: Path, folder: Path | None = None) -> int:
     """Write the reference records of those cells that `results` lacks; how many there were.
 
-    They keep their own command, environment and clocks; only label and suite become the grid's.
+    They keep their own command, environment and clocks; label, suite and the words on how values were chosen become
+    the grid's.
     """
     reference = read(folder)
     taken = 0
@@ -130,7 +141,7 @@ def take(cells: Sequence[Cell], results: Path, folder: Path | None = None) -> in
         place = CellFolder(cell.folder(results))
         if known is None or _finished(place, cell.key):
             continue
-        record = replace(known.record, label=cell.label, suite=cell.suite)
+        record = replace(known.record, label=cell.label, suite=cell.suite, chosen=dict(cell.chosen))
         ReferenceCell(record, known.tables).write(place)
         _put_sheet(record.benchmark, results, folder)
         taken += 1
@@ -169,6 +180,12 @@ def _identity(record: Record) -> str:
     parts = [record.benchmark, record.scenario, record.method, record.label, record.seed, record.network]
     parts += [record.n_tasks, record.classes_per_task, record.config, vars(record.budget)]
     return json.dumps(parts, sort_keys=True)
+
+
+def _row(record: Record) -> str:
+    """A row of a table, whatever its seed and its values."""
+    parts = [record.benchmark, record.scenario, record.method, record.label, record.network]
+    return json.dumps([*parts, record.n_tasks, record.classes_per_task, vars(record.budget)], sort_keys=True)
 
 
 def _compact(record: Record, tables: Mapping[str, str]) -> ReferenceCell:

@@ -71,6 +71,24 @@ def test_a_cell_run_anew_with_other_code_replaces_the_old_one(recorded):
     assert known[0].record.key not in {cell.record.key for cell in merged}
 
 
+def test_a_row_with_other_values_takes_the_place_of_all_its_seeds(recorded):
+    _, folder, _ = recorded
+    known = list(reference_records.read(folder).values())
+    first = known[0].record
+    more = [replace(known[0], record=replace(first, key=str(seed) * 64, seed=seed)) for seed in (1, 2)]
+    new = replace(known[0], record=replace(first, key="9" * 64, config={**first.config, "lr": 7.0}))
+    another = replace(new, record=replace(new.record, label="a variant"))
+    assert reference_records.without_rows_of([*known, *more], [new]) == known[1:]
+    assert reference_records.without_rows_of([*known, *more], [another, more[0]]) == [*known, *more]
+
+
+def test_a_taken_record_has_the_suites_words_on_how_its_values_were_chosen(recorded, tmp_path):
+    _, folder, grid = recorded
+    cell = replace(grid[0], chosen={"lr": "chosen anew"})
+    assert reference_records.take([cell], tmp_path, folder) == 1
+    assert CellFolder(cell.folder(tmp_path)).read().chosen == {"lr": "chosen anew"}
+
+
 @pytest.mark.parametrize(
     "damage",
     [
