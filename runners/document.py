@@ -30,9 +30,9 @@ DEVIATIONS = """## What the deviations cost
 Test accuracy in percent after the last task, mean (standard deviation; number of seeds), and for interval methods the
 share certified then, of `reports/deviations.csv`: from the `summary.csv` of the report of `python runners/compare.py
 --suite deviations`. A row is the method as it is by default, or with one option changed; the suite file says which and
-why. An empty field: the row is not run there. With one or two seeds a few points of accuracy say nothing. What stands
-out: bounds that the training did not use ("endpoints") certify nothing, and the official selection of HyperInterval in
-TIL, which takes networks from before the boxes have grown, loses most of the certificate.
+why. An empty field: the row is not run there. With three seeds a few points of accuracy say nothing. What stands out:
+bounds that the training did not use ("endpoints") certify nothing in TIL, and the official selection of HyperInterval
+in TIL, which takes networks from before the boxes have grown, loses most of the certificate.
 
 | row | til | dil | cil |
 |---|---|---|---|"""
