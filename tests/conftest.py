@@ -45,3 +45,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def real_data() -> Path:
     """The folder with real image data, laid out as torchvision does (for tests marked `real_data`)."""
     return Path(os.environ[FOLDER_VARIABLE])
+
+
+@pytest.fixture(autouse=True)
+def tiny_numbers_again():
+    """An engine in the test's own process flushes tiny numbers to zero; the next test shall not find it so."""
+    yield
+    torch.set_flush_denormal(False)
