@@ -16,9 +16,10 @@ from pathlib import Path
 
 from benchmarks.types import UserError
 from reports.figure_files import FORMATS, Studio, save_figures, studio
-from reports.load import CELL_FOLDERS, Problem, Records, load
+from reports.load import CELL_FOLDERS, load
 from reports.page import page
 from reports.paper import Paper, contents, paper
+from reports.record import Problem, Records
 from reports.render import to_csv, to_latex, to_markdown
 from reports.study import Study, study
 from reports.summary import summary

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from reports import statistics
 from reports.guarantees import Promise, promises
-from reports.load import Status
 from reports.metrics import ACC, BWT, FORGETTING, INFERENCE
+from reports.record import Status
 from reports.study import LOWER_BOUND, Group, Study, pretty
 from reports.tables import percent
 

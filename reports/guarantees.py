@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.load import ClaimRow
 from reports.metrics import ACC, CERTIFIED
+from reports.record import ClaimRow
 from reports.study import Entry, Group, Study, pretty
 from reports.tables import Cell, Notes, Table, measured, percent, shorten, spread_words
 

@@ -11,8 +11,8 @@ from math import sqrt
 from statistics import fmean
 
 from reports import statistics
-from reports.load import Record
 from reports.metrics import ACC, BWT
+from reports.record import Record
 from reports.study import Group, Study
 from reports.tables import Cell, Table, percent
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from reports.load import Record
 from reports.metrics import ACC, BWT, Metric
+from reports.record import Record
 from reports.study import Entry, Group, Study, pretty
 from reports.tables import Cell, Notes, Table, percent, shorten
 

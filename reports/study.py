@@ -14,8 +14,8 @@ import pandas as pd
 
 from benchmarks import catalogue
 from reports import metrics, statistics
-from reports.load import Record, Records, Status
 from reports.metrics import Matrix, Measure, Metric
+from reports.record import Record, Records, Status
 
 SCENARIOS = {"til": "task-incremental", "dil": "domain-incremental", "cil": "class-incremental"}
 LOWER_BOUND, UPPER_BOUND = "finetune", "joint"

@@ -1,0 +1,200 @@
+"""What a report knows of a cell, and which of several records of one cell counts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reports.metrics import Matrix
+
+
+class Status(StrEnum):
+    DONE = "done"
+    SKIPPED = "skipped"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    RUNNING = "running"
+    OOM = "oom"
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """One line of claims.csv: what was left of the promise for `task` after learning `after` tasks."""
+
+    after: int
+    task: int
+    contained: bool
+    outside: int
+    drift: float
+    median_width: float
+    median_logit_width: float
+    violation: bool
+    reason: str
+    certified_train: float = float("nan")
+    """Certified share of the task's training samples, when it was learnt."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished or unfinished cell. Matrices are (T+1, T) fractions, NaN where not measured."""
+
+    folder: Path
+    """Relative to the results folder."""
+    root: Path
+    key: str
+    status: Status
+    reason: str
+    benchmark: str
+    scenario: str
+    method: str
+    label: str
+    seed: int
+    config: Mapping[str, Any]
+    chosen: Mapping[str, str]
+    """Hyperparameter -> where its value comes from; the others have the method's default."""
+    definition: Mapping[str, Any]
+    """Of the benchmark: validation samples held out of each task, ...; empty in older records."""
+    budget: Mapping[str, Any]
+    network: str
+    n_tasks: int
+    classes_per_task: int
+    task_names: tuple[str, ...]
+    source: str
+    suite: str
+    command: str
+    environment: Mapping[str, Any]
+    started: str
+    finished: str
+    train_seconds: tuple[float, ...]
+    evaluate_seconds: tuple[float, ...]
+    peak_rss: float | None
+    peak_device: float | None
+    parameters_trained: int | None
+    parameters_stored: int | None
+    stored_per_task: tuple[int, ...]
+    tables: frozenset[str] | None = field(repr=False, default=None)
+    """Names of the files that belong to the record; None: it does not say."""
+    accuracy: Matrix | None = field(repr=False, default=None)
+    certified: Matrix | None = field(repr=False, default=None)
+    inferred: Matrix | None = field(repr=False, default=None)
+
+    @property
+    def done(self) -> bool:
+        return self.status is Status.DONE
+
+    @cached_property
+    def claims(self) -> tuple[ClaimRow, ...]:
+        """Rows of claims.csv; empty where the method promises nothing or the file cannot be read."""
+        return tuple(_claims(self._rows("claims.csv")))
+
+    @cached_property
+    def losses(self) -> tuple[tuple[int, int, float], ...]:
+        """Rows (task, step, loss) of steps.csv."""
+        return tuple(_losses(self._rows("steps.csv")))
+
+    def exhibit(self, name: str) -> dict[str, Matrix]:
+        """Columns of a table that the method gave of itself; empty where there is none or it cannot be read."""
+        rows = self._rows(f"exhibit-{name}.csv")
+        try:
+            return {key: np.array([float(row[key] or "nan") for row in rows]) for key in (rows[0] if rows else ())}
+        except (KeyError, TypeError, ValueError):
+            return {}
+
+    def _rows(self, name: str) -> list[dict[str, str]]:
+        """Rows of a file by column; none where it is no table of this record, or cannot be read."""
+        if self.tables is not None and name not in self.tables:
+            return []
+        try:
+            with open(os.path.join(self.root, self.folder, name), encoding="utf-8", newline="") as file:
+                return list(csv.DictReader(file))
+        except (OSError, ValueError):
+            return []
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A folder that was left out, and why."""
+
+    folder: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Records:
+    root: Path
+    records: tuple[Record, ...]
+    problems: tuple[Problem, ...] = ()
+    superseded: tuple[Record, ...] = ()
+
+
+def newest(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Of records that differ in their source only, the newest; one still running gives way to an older finished one.
+
+    A setting that only one of two sources knows is no difference: the other had no such choice yet.
+    """
+    by_cell: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        by_cell.setdefault(_cell(record), []).append(record)
+    kept, superseded = [], []
+    for group in by_cell.values():
+        current: list[Record] = []
+        for record in sorted(group, key=_age, reverse=True):
+            (superseded if any(_replaces(newer, record) for newer in current) else current).append(record)
+        kept.extend(current)
+    return kept, superseded
+
+
+def _age(record: Record) -> tuple[bool, str, str]:
+    return record.status is not Status.RUNNING, record.finished or record.started, record.key
+
+
+def _replaces(newer: Record, older: Record) -> bool:
+    if newer.source == older.source:
+        return dict(newer.config) == dict(older.config)
+    return all(older.config[key] == value for key, value in newer.config.items() if key in older.config)
+
+
+def _cell(record: Record) -> tuple[str, ...]:
+    names = (record.benchmark, record.scenario, record.method, record.label, str(record.seed), record.network)
+    budget = json.dumps(record.budget, sort_keys=True, default=str)
+    return (*names, str(record.n_tasks), str(record.classes_per_task), budget)
+
+
+def _claims(rows: list[dict[str, str]]) -> Iterator[ClaimRow]:
+    for row in rows:
+        try:
+            yield ClaimRow(
+                after=int(row["after"]),
+                task=int(row["task"]),
+                contained=_truth(row["contained"]),
+                outside=int(row.get("outside") or 0),
+                drift=float(row.get("drift") or "nan"),
+                median_width=float(row.get("median_width") or "nan"),
+                median_logit_width=float(row.get("median_logit_width") or "nan"),
+                violation=_truth(row.get("violation") or ""),
+                reason=row.get("reason") or "",
+                certified_train=float(row.get("certified_train") or "nan"),
+            )
+        except (KeyError, TypeError, ValueError):
+            continue
+
+
+def _losses(rows: list[dict[str, str]]) -> Iterator[tuple[int, int, float]]:
+    for row in rows:
+        try:
+            yield int(row["task"]), int(row["step"]), float(row["loss"])
+        except (KeyError, TypeError, ValueError):
+            continue
+
+
+def _truth(text: str) -> bool:
+    return text.strip().lower() in {"1", "true", "yes", "1.0"}
