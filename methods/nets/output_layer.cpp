@@ -3,76 +3,135 @@
 // Compiled and called by methods/nets/compiled.py, which says what the arguments are. A call handles rows
 // [first, last); calls for disjoint rows may run at the same time. All arrays are float32 and row-major.
 // W (N, h) is read once forward; backward W and both moments are read and written once. Everything else of a
-// tile of rows stays in the first caches. GCC and Clang; vectors are eight floats, whatever the processor has.
+// tile of rows stays in the first caches, into which a tile's memory is fetched while the one before is worked on.
+// GCC and Clang. Which bits come out does not depend on the width of the processor's vectors: sums along a row are
+// kept in eight parts, and what is longer than eight works on columns that do not touch each other.
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 namespace {
 
-typedef float Vec __attribute__((vector_size(32)));
-typedef int32_t Bits __attribute__((vector_size(32)));
+#ifdef __AVX512F__
+constexpr int LANES = 16;
+#else
 constexpr int LANES = 8;
+#endif
+constexpr int PARTS = 8;  // of a sum along a row
+constexpr int ABREAST = LANES / PARTS;  // inputs whose sums share a vector
+constexpr int LINE = 16;  // floats that come from memory together
 constexpr long TILE = 48;  // rows whose W, gradient and outputs fit the first two caches
 constexpr int TILES_A_SUM = 16;  // sums over rows are kept in float32 for so many tiles, then in float64
 
-inline Vec load(const float* p) { Vec v; std::memcpy(&v, p, sizeof v); return v; }
-inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
+typedef float Four __attribute__((vector_size(16)));
+typedef float Eight __attribute__((vector_size(32)));
+typedef float Vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t Bits __attribute__((vector_size(4 * LANES)));
+
+template <typename V> inline V load_as(const float* p) { V v; std::memcpy(&v, p, sizeof v); return v; }
+inline Vec load(const float* p) { return load_as<Vec>(p); }
+template <typename V> inline void store(float* p, V v) { std::memcpy(p, &v, sizeof v); }
+inline int padded(int n, int to) { return (n + to - 1) / to * to; }
+
+// Begin to fetch R rows' columns from i on; p may be null.
+template <int R> [[gnu::always_inline]] inline void fetch(const float* p, int h, int i) {
+    if (p && i % LINE == 0) for (int r = 0; r < R; ++r) __builtin_prefetch(p + (long)r * h + i, 0, 3);
+}
+
+#ifdef __AVX512F__
+inline Vec splat(float x) { return Vec{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+inline Vec copies(Eight v) { return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7); }
+inline Eight part(Vec v, int i) {
+    return i ? __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15)
+             : __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+inline Vec pairs(Vec a, Vec b) {  // of every four lanes: two sums of neighbours in a, two in b
+    return __builtin_shufflevector(a, b, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30) +
+           __builtin_shufflevector(a, b, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31);
+}
+#else
 inline Vec splat(float x) { return Vec{x, x, x, x, x, x, x, x}; }
+inline Vec copies(Eight v) { return v; }
+inline Eight part(Vec v, int) { return v; }
+inline Vec pairs(Vec a, Vec b) {
+    return __builtin_shufflevector(a, b, 0, 2, 8, 10, 4, 6, 12, 14) +
+           __builtin_shufflevector(a, b, 1, 3, 9, 11, 5, 7, 13, 15);
+}
+#endif
 inline Vec magnitude(Vec v) { return (Vec)((Bits)v & 0x7fffffff); }
 inline Vec with_sign_of(Vec x, Vec w) {  // x * sign(w), 0 where w is 0
     Bits flipped = (Bits)x ^ ((Bits)w & (int32_t)0x80000000);
     return (Vec)(flipped & (w != splat(0)));
 }
-inline int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
 
-inline float total(Vec v) {
-    float sum = 0;
-    for (int i = 0; i < LANES; ++i) sum += v[i];
-    return sum;
+// The sums of the parts go to out[a * TILE + r] for the input a abreast and the row r.
+inline void store_totals(float* out, const Vec (&v)[4]) {
+    Vec all = pairs(pairs(v[0], v[1]), pairs(v[2], v[3]));
+    for (int a = 0; a < ABREAST; ++a) {
+        Eight halves = part(all, a);
+        store(out + a * TILE, __builtin_shufflevector(halves, halves, 0, 1, 2, 3) +
+                                  __builtin_shufflevector(halves, halves, 4, 5, 6, 7));
+    }
+}
+inline void store_totals(float* out, const Vec (&v)[1]) {
+    for (int a = 0; a < ABREAST; ++a) {
+        float sum = 0;
+        for (int i = 0; i < PARTS; ++i) sum += v[0][a * PARTS + i];
+        out[a * TILE] = sum;
+    }
 }
 
-inline void store_totals(float* p, const Vec (&v)[4]) {  // the four sums over lanes
-    Vec a = __builtin_shufflevector(v[0], v[1], 0, 8, 2, 10, 4, 12, 6, 14) +
-            __builtin_shufflevector(v[0], v[1], 1, 9, 3, 11, 5, 13, 7, 15);
-    Vec b = __builtin_shufflevector(v[2], v[3], 0, 8, 2, 10, 4, 12, 6, 14) +
-            __builtin_shufflevector(v[2], v[3], 1, 9, 3, 11, 5, 13, 7, 15);
-    Vec c = __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13) +
-            __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
-    for (int i = 0; i < 4; ++i) p[i] = c[i] + c[i + 4];
-}
-inline void store_totals(float* p, const Vec (&v)[1]) { *p = total(v[0]); }
-
-// out[j * TILE + r] = (row r of W, or of |W|) . (row j of inputs), for R rows and J inputs.
-template <int R, int J, bool ABS>
-inline void product(const float* w, int h, const float* inputs, int width, float* out) {
-    Vec sum[J][R];
-    for (int j = 0; j < J; ++j) for (int r = 0; r < R; ++r) sum[j][r] = splat(0);
-    for (int i = 0; i < width; i += LANES) {
-        Vec x[R];
-        for (int r = 0; r < R; ++r) x[r] = ABS ? magnitude(load(w + (long)r * h + i)) : load(w + (long)r * h + i);
-        for (int j = 0; j < J; ++j) {
-            Vec input = load(inputs + (long)j * width + i);
-            for (int r = 0; r < R; ++r) sum[j][r] += x[r] * input;
+// out[j * TILE + r] = (row r of W, or of |W|) . (row j of inputs), for R rows and G groups of inputs abreast.
+template <int R, int G, bool ABS>
+inline void product(const float* w, int h, const float* inputs, int width, float* out, const float* next) {
+    Vec sum[G][R];
+    for (int g = 0; g < G; ++g) for (int r = 0; r < R; ++r) sum[g][r] = splat(0);
+    for (int i = 0; i < width; i += PARTS) {
+        fetch<R>(next, h, i);
+        Vec input[G];
+        for (int g = 0; g < G; ++g) input[g] = load(inputs + ((long)g * width + i) * ABREAST);
+        for (int r = 0; r < R; ++r) {
+            Vec x = copies(load_as<Eight>(w + (long)r * h + i));
+            if (ABS) x = magnitude(x);
+            for (int g = 0; g < G; ++g) sum[g][r] += x * input[g];
         }
     }
-    for (int j = 0; j < J; ++j) store_totals(out + j * TILE, sum[j]);
+    for (int g = 0; g < G; ++g) store_totals(out + g * ABREAST * TILE, sum[g]);
 }
 
 template <int R, bool ABS>
-inline void all_products(const float* w, int h, const float* inputs, int k, int width, float* out) {
-    int j = 0;
-    for (; j + 2 <= k; j += 2) product<R, 2, ABS>(w, h, inputs + (long)j * width, width, out + j * TILE);
-    if (j < k) product<R, 1, ABS>(w, h, inputs + (long)j * width, width, out + j * TILE);
+inline void all_products(const float* w, int h, const float* inputs, int k, int width, float* out, const float* next) {
+    const long group = (long)width * ABREAST;
+    while (k > 0) {
+        const int abreast = (k + ABREAST - 1) / ABREAST, now = abreast < 3 ? abreast : 3;
+        if (now == 3) product<R, 3, ABS>(w, h, inputs, width, out, next);
+        else if (now == 2) product<R, 2, ABS>(w, h, inputs, width, out, next);
+        else product<R, 1, ABS>(w, h, inputs, width, out, next);
+        k -= now * ABREAST, inputs += now * group, out += now * ABREAST * TILE, next = nullptr;
+    }
 }
 
+// next: a tile's rows to fetch meanwhile, or null.
 template <bool ABS>
-void products(const float* w, long rows, int h, const float* inputs, int k, int width, float* out) {
+void products(const float* w, long rows, int h, const float* inputs, int k, int width, float* out, const float* next) {
     long r = 0;
-    for (; r + 4 <= rows; r += 4) all_products<4, ABS>(w + r * h, h, inputs, k, width, out + r);
-    for (; r < rows; ++r) all_products<1, ABS>(w + r * h, h, inputs, k, width, out + r);
+    for (; r + 4 <= rows; r += 4)
+        all_products<4, ABS>(w + r * h, h, inputs, k, width, out + r, next ? next + r * h : nullptr);
+    for (; r < rows; ++r) all_products<1, ABS>(w + r * h, h, inputs, k, width, out + r, nullptr);
+}
+
+// (k, h) -> groups of inputs abreast, part by part; zeros where a row or a group is not full.
+std::vector<float> packed_abreast(const float* x, int k, int h, int width) {
+    std::vector<float> out((size_t)padded(k, ABREAST) * width, 0.0f);
+    for (int j = 0; j < k; ++j)
+        for (int i = 0; i < h; ++i) {
+            const size_t vector = (size_t)(j / ABREAST) * (width / PARTS) + i / PARTS;
+            out[vector * LANES + j % ABREAST * PARTS + i % PARTS] = x[(long)j * h + i];
+        }
+    return out;
 }
 
 // (k, h) -> (k, width): rows padded with zeros.
@@ -100,10 +159,18 @@ double deliver(const float* tile, long rows, int k, int n_held, long at, long n,
         else std::memcpy(to, tile, sizeof(float) * rows);
         if (j < k - n_held) continue;
         const float* minus = held + (long)(j - (k - n_held)) * n + at;
-        float squares[LANES] = {};
-        for (long r = 0; r < rows; ++r) to[r] -= minus[r];
-        for (long r = 0; r < rows; ++r) squares[r % LANES] += to[r] * to[r];
-        for (float square : squares) sum += square;
+        Eight squares = {};
+        long r = 0;
+        for (; r + PARTS <= rows; r += PARTS) {
+            Eight left = load_as<Eight>(to + r) - load_as<Eight>(minus + r);
+            store(to + r, left);
+            squares += left * left;
+        }
+        for (int i = 0; r < rows; ++r, ++i) {
+            to[r] -= minus[r];
+            squares[i] += to[r] * to[r];
+        }
+        for (int i = 0; i < PARTS; ++i) sum += squares[i];
     }
     return sum;
 }
@@ -122,7 +189,7 @@ struct Source {  // cotangents of outputs: `given` (k - n_held, N), and residual
     }
 };
 
-// For R rows and eight columns of W: what the k cotangents give W, and what the rows give the k inputs.
+// For R rows and a vector of columns of W: what the k cotangents give W, and what the rows give the k inputs.
 template <int R>
 inline void outer(const Vec (&w)[R], const float* g, int k, const float* inputs, float* grads, int width, Vec (&sum)[R]) {
     for (int r = 0; r < R; ++r) sum[r] = splat(0);
@@ -139,11 +206,14 @@ inline void outer(const Vec (&w)[R], const float* g, int k, const float* inputs,
 
 // The gradient of R rows of W goes to `grad` (R, h). Columns run backwards: what a row's last vector writes too
 // much belongs to the next row's first columns, which are written later. Both arrays have room for that.
+// soon: three arrays, of which these rows, or those of the next tile, are fetched meanwhile; any may be null.
 template <int R>
 inline void gradient(const float* w, int h, const float* g, int k, const float* centre, float* grad_centre,
-                     const float* gr, int m, const float* radius, float* grad_radius, int width, float* grad) {
+                     const float* gr, int m, const float* radius, float* grad_radius, int width, float* grad,
+                     const float* const (&soon)[3]) {
     for (int i = width - LANES; i >= 0; i -= LANES) {
         Vec x[R], sum[R], spread[R];
+        for (const float* p : soon) fetch<R>(p, h, i);
         for (int r = 0; r < R; ++r) x[r] = load(w + (long)r * h + i);
         outer<R>(x, g, k, centre + i, grad_centre + i, width, sum);
         if (m) {
@@ -202,17 +272,18 @@ extern "C" {
 void output_forward(long first, long last, long n, int h, int k, int n_held, const float* centre, int m, int m_held,
                     const float* radius, const float* weight, const float* bias, const float* held_theta,
                     const float* held_rho, float* theta, float* rho, double* drift) {
-    const int width = padded(h);
-    const std::vector<float> c = packed_rows(centre, k, h, width), q = packed_rows(radius, m, h, width);
-    std::vector<float> out((size_t)TILE * (k > m ? k : m)), edge;
+    const int width = padded(h, PARTS);
+    const std::vector<float> c = packed_abreast(centre, k, h, width), q = packed_abreast(radius, m, h, width);
+    std::vector<float> out((size_t)TILE * padded(k > m ? k : m, ABREAST)), edge;
     double centres = 0, radii = 0;
     for (long at = first; at < last; at += TILE) {
         const long rows = last - at < TILE ? last - at : TILE;
         const float* w = readable(weight, at, rows, n, h, edge);
-        products<false>(w, rows, h, c.data(), k, width, out.data());
+        const float* next = at + 2 * TILE <= last ? w + TILE * h : nullptr;
+        products<false>(w, rows, h, c.data(), k, width, out.data(), next);
         centres += deliver(out.data(), rows, k, n_held, at, n, bias, held_theta, theta);
         if (!m) continue;
-        products<true>(w, rows, h, q.data(), m, width, out.data());
+        products<true>(w, rows, h, q.data(), m, width, out.data(), nullptr);
         radii += deliver(out.data(), rows, m, m_held, at, n, nullptr, held_rho, rho);
     }
     drift[0] = centres;
@@ -226,7 +297,7 @@ void output_backward(long first, long last, long n, int h, int k, int n_held, co
                      const float* g_rho, const float* rho, float rho_scale, float* grad_centre, float* grad_radius,
                      float* grad_weight, float* grad_bias, float* mean, float* square, float beta1, float beta2,
                      float eps, float step_size, float root_correction) {
-    const int width = padded(h);
+    const int width = padded(h, LANES);
     const std::vector<float> c = packed_rows(centre, k, h, width), q = packed_rows(radius, m, h, width);
     Sum gc((size_t)k * width), gq((size_t)m * width);
     std::vector<float> g((size_t)TILE * k), gr((size_t)TILE * m), grad((size_t)TILE * h + LANES), edge;
@@ -238,13 +309,17 @@ void output_backward(long first, long last, long n, int h, int k, int n_held, co
         const float* w = readable(weight, at, rows, n, h, edge);
         of_theta.tile(at, rows, n, g.data(), grad_bias + at);
         of_rho.tile(at, rows, n, gr.data(), nullptr);
+        const bool more = at + 2 * TILE <= last;
+        const auto some = [&](auto count, long r, bool whole) {
+            const long row = (at + r) * h;
+            const float* const soon[] = {whole && mean ? mean + row : nullptr, whole && mean ? square + row : nullptr,
+                                         whole && more ? weight + row + TILE * h : nullptr};
+            gradient<count.value>(w + r * h, h, &g[r * k], k, c.data(), gc.now.data(), gr.data() + r * m, m, q.data(),
+                                  gq.now.data(), width, &grad[r * h], soon);
+        };
         long r = 0;
-        for (; r + 4 <= rows; r += 4)
-            gradient<4>(w + r * h, h, &g[r * k], k, c.data(), gc.now.data(), gr.data() + r * m, m, q.data(), gq.now.data(),
-                        width, &grad[r * h]);
-        for (; r < rows; ++r)
-            gradient<1>(w + r * h, h, &g[r * k], k, c.data(), gc.now.data(), gr.data() + r * m, m, q.data(), gq.now.data(),
-                        width, &grad[r * h]);
+        for (; r + 4 <= rows; r += 4) some(std::integral_constant<int, 4>{}, r, true);
+        for (; r < rows; ++r) some(std::integral_constant<int, 1>{}, r, false);
         if (mean) adam(weight + at * h, grad.data(), mean + at * h, square + at * h, rows * h, rule);
         else std::memcpy(grad_weight + at * h, grad.data(), sizeof(float) * rows * h);
         if (++tiles % TILES_A_SUM == 0 || at + rows == last) { gc.settle(); gq.settle(); }
