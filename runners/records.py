@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.types import Budget, Scenario
 
 SCHEMA = 1
-_LATER = {"chosen", "judged_on", "definition"}
+_LATER = {"chosen", "judged_on", "definition", "carried"}
 """Fields that records of before do not have."""
 
 
@@ -154,6 +154,8 @@ class Record:
     stored_per_task: tuple[int, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every table that belongs to this record."""
+    carried: str | None = None
+    """Of a reference record: which earlier code computed it, and how `source` was shown to give the same numbers."""
 
     def with_measurements(self, measured: Measurements) -> Record:
         """This record with the clocks, memory and table digests of what was measured."""

@@ -3,6 +3,7 @@
 python runners/reference.py results
 python runners/reference.py results --check
 python runners/reference.py results --replace-rows
+python runners/reference.py results-now --same-numbers results-before
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # run as a script: the rooms, not this folder
 
 from benchmarks.types import UserError
-from runners import command_line, reference_records, reproduction
+from runners import command_line, reference_records, reproduction, same_numbers
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -34,12 +35,25 @@ def reference(
         bool,
         typer.Option("--replace-rows", help="Where yours have a row with other values, drop its shipped cells first."),
     ] = False,
+    before: Annotated[
+        Path | None,
+        typer.Option(
+            "--same-numbers",
+            metavar="FOLDER",
+            help="The same cells by earlier code: if no number differs, shipped records of that code stay valid.",
+        ),
+    ] = None,
 ) -> None:
     """Add finished cells to the reference records; a cell run with newer code replaces the older one."""
     console = Console()
-    for folder in results:
+    for folder in [*results, *([before] if before else [])]:
         if not folder.is_dir():
             raise UserError(f"there is no results folder {folder}")
+    if before is not None:
+        if check or replace_rows:
+            raise UserError("--same-numbers adds no cells: leave --check and --replace-rows out")
+        _carry(results, before, out, console)
+        return
     if check:
         known = reference_records.read(out)
         own = (cell for folder in results for cell in reference_records.collect(folder))
@@ -47,7 +61,7 @@ def reference(
             console.print(line, soft_wrap=True, highlight=False, markup=False)
         return
     cells = list(reference_records.read(out).values())
-    before = len(cells)
+    known = len(cells)
     added = [cell for folder in results for cell in reference_records.collect(folder)]
     if replace_rows:
         kept = reference_records.without_rows_of(cells, added)
@@ -60,7 +74,20 @@ def reference(
     sizes = {file.name: file.stat().st_size for file in sorted(out.iterdir())}
     for name, size in sizes.items():
         console.print(f"{out / name}: {size / 1e6:.2f} MB", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"{len(cells)} reference records, {len(cells) - before} more than before", highlight=False)
+    console.print(f"{len(cells)} reference records, {len(cells) - known} more than before", highlight=False)
+
+
+def _carry(results: list[Path], before: Path, out: Path, console: Console) -> None:
+    """Give the reference records of earlier code the keys of the later one, as far as both gave the same numbers."""
+    later = (record for folder in results for _, record in reference_records.finished(folder))
+    shown = same_numbers.compare((record for _, record in reference_records.finished(before)), later)
+    cells = list(reference_records.read(out).values())
+    carried = list(same_numbers.carry(cells, shown))
+    reference_records.write(carried, out)
+    for one in shown:
+        console.print(f"{one.method}: the same numbers in {one.in_words()}", soft_wrap=True, highlight=False)
+    changed = sum(a.record.key != b.record.key for a, b in zip(cells, carried, strict=True))
+    console.print(f"{changed} reference records carried over to the later code", highlight=False)
 
 
 if __name__ == "__main__":

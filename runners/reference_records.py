@@ -100,21 +100,29 @@ def copy_sheets(results: Path, folder: Path | None = None) -> None:
 
 def collect(results: Path) -> Iterator[ReferenceCell]:
     """The finished cells of a results folder, compact. Raises UserError where a record is not whole."""
-    for path in sorted(results.glob("*/*/*/seed*")):
+    for path, record in finished(results):
         try:
-            record = CellFolder(path).read()
-            if record is None or not record.status.finished:
-                continue
             tables = {name: (path / name).read_text(encoding="utf-8") for name in record.files}
-        except (BrokenRecord, OSError) as error:
+        except OSError as error:
             raise UserError(f"{path}: {error}") from error
         yield _compact(record, tables)
 
 
+def finished(results: Path) -> Iterator[tuple[Path, Record]]:
+    """Folders and records of the finished cells, as they are. Raises UserError where a record is not whole."""
+    for path in sorted(results.glob("*/*/*/seed*")):
+        try:
+            record = CellFolder(path).read()
+        except (BrokenRecord, OSError) as error:
+            raise UserError(f"{path}: {error}") from error
+        if record is not None and record.status.finished:
+            yield path, record
+
+
 def merged(known: Iterable[ReferenceCell], added: Iterable[ReferenceCell]) -> list[ReferenceCell]:
     """Known and added cells; an added one replaces one that differs from it in the code alone."""
-    cells = {_identity(cell.record): cell for cell in known}
-    cells.update((_identity(cell.record), cell) for cell in added)
+    cells = {identity(cell.record): cell for cell in known}
+    cells.update((identity(cell.record), cell) for cell in added)
     return list(cells.values())
 
 
@@ -175,7 +183,7 @@ def _finished(place: CellFolder, key: str) -> bool:
     return record is not None and record.key == key and record.status.finished
 
 
-def _identity(record: Record) -> str:
+def identity(record: Record) -> str:
     """Everything that decides a record's numbers but the code; a record that was skipped or diverged counts too."""
     parts = [record.benchmark, record.scenario, record.method, record.label, record.seed, record.network]
     parts += [record.n_tasks, record.classes_per_task, record.config, vars(record.budget)]

@@ -10,6 +10,7 @@ from torch import nn
 
 from methods.nets import blockwise, compiled, fused
 from methods.nets.fused import FusedAdam, OutputLayer, Targets
+from methods.nets.passes import Cotangents
 
 SHAPES = [(1, 1, 1, 3), (3, 1, 7, 5), (4, 4, 50, 6), (5, 0, 11, 9), (0, 0, 6, 4), (1, 1, 997, 75), (9, 2, 61, 16)]
 
@@ -129,6 +130,43 @@ def test_nothing_of_a_step_outlives_it(t):
         assert moment() is None
     finally:
         gc.enable()
+
+
+def three_steps(k, m, n, h):
+    """Everything that three steps of the machine code leave, for k centres and m radii, one of each not held."""
+    torch.manual_seed(0)
+    centre, radius, weight, bias = torch.randn(k, h), torch.rand(m, h), torch.randn(n, h), torch.randn(n)
+    weight[weight.abs() < 0.05] = 0.0
+    t, s = k - 1, m - 1
+    held = Targets(torch.randn(t, n), torch.rand(s, n), 0.3)
+    cotangents = Cotangents(torch.randn(1, n), torch.randn(1, n), torch.tensor(0.1), torch.tensor(0.2))
+
+    layer = OutputLayer(h, n)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+    adam, found = fused.OutputAdam(layer, 0.01), []
+    for _ in range(3):
+        images = compiled.forward(centre, radius, adam.weight, bias, held)
+        adam.begin()
+        found += [*images, *compiled.backward(centre, radius, adam.weight, images, cotangents, adam)]
+    return [*found, adam.weight, *adam.moments]
+
+
+def test_the_bits_do_not_depend_on_the_width_of_the_processors_vectors(passes, tmp_path, monkeypatch):
+    """So that processors with vectors of 256 and of 512 bits do the same arithmetic."""
+    if passes is not compiled or "avx512f" not in compiled._processor():
+        pytest.skip("needs machine code, and a processor with vectors of 512 bits")
+    shapes = [(1, 1, 103, 100), (10, 1, 101, 100), (10, 10, 301, 37), (3, 2, 50, 7), (2, 2, 5, 1)]
+    wide = [three_steps(*shape) for shape in shapes]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiled, "FLAGS", (*compiled.FLAGS, "-mno-avx512f"))
+    narrow = compiled.library.__wrapped__()
+    assert narrow is not None
+    assert narrow._name.startswith(str(tmp_path))
+    monkeypatch.setattr(compiled, "library", lambda: narrow)
+    for shape, found in zip(shapes, wide, strict=True):
+        for one, other in zip(found, three_steps(*shape), strict=True):
+            assert torch.equal(one, other), shape
 
 
 def test_machine_code_is_named_by_its_source():

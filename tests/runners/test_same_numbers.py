@@ -1,0 +1,128 @@
+"""A change of code that changes no number leaves the reference records valid, and nothing else does."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.types import UserError
+from runners import reference, reference_records, same_numbers
+from runners.folder import CellFolder
+
+from .helpers import cells, job, silent
+
+LATER = "f" * 64
+
+
+@pytest.fixture(scope="module")
+def grid():
+    return cells("finetune", scenarios=("til", "dil"))
+
+
+@pytest.fixture(scope="module")
+def before(grid, tmp_path_factory):
+    """The cells as run by the code at hand, which is the earlier one here."""
+    from runners.execution import run_cell
+
+    results = tmp_path_factory.mktemp("before")
+    for cell in grid:
+        run_cell(job(cell, results), silent)
+    return results
+
+
+@pytest.fixture
+def shipped(before, tmp_path):
+    folder = tmp_path / "reference"
+    reference_records.write(reference_records.collect(before), folder)
+    return folder
+
+
+def rerun(before, after, change=lambda record: record, tables=lambda name, text: text):
+    """The same cells as by later code: a copy whose records name another source."""
+    for path, record in reference_records.finished(before):
+        texts = {name: tables(name, (path / name).read_text()) for name in record.files}
+        files = {name: reference_records.digest(text) for name, text in texts.items()}
+        place = after / path.relative_to(before)
+        place.mkdir(parents=True)
+        CellFolder(place).write_files(change(replace(record, source=LATER, files=files)), texts)
+    return after
+
+
+def test_records_get_the_keys_that_the_later_code_asks_for(grid, before, shipped, tmp_path):
+    after = rerun(before, tmp_path / "after")
+    reference.reference([after], out=shipped, before=before)
+    later = [replace(cell, source=LATER) for cell in grid]
+    found = reference_records.read(shipped)
+    assert found.keys() == {cell.key for cell in later}
+    known = {cell.record.key: cell for cell in reference_records.collect(before)}
+    for cell in grid:
+        carried = found[replace(cell, source=LATER).key]
+        assert carried.tables == known[cell.key].tables
+        assert carried.record.source == LATER
+        assert cell.source[:12] in carried.record.carried
+        assert "2 cells on" in carried.record.carried
+    assert reference_records.take(later, tmp_path / "taken", shipped) == len(grid)
+    assert reference_records.take(grid, tmp_path / "not taken", shipped) == 0
+
+
+def test_what_is_carried_twice_names_both_codes(before, shipped, tmp_path):
+    after = rerun(before, tmp_path / "after")
+    last = rerun(before, tmp_path / "last", lambda record: replace(record, source="e" * 64))
+    reference.reference([after], out=shipped, before=before)
+    reference.reference([last], out=shipped, before=after)
+    for cell in reference_records.read(shipped).values():
+        assert cell.record.source == "e" * 64
+        assert cell.record.carried.count("computed by source") == 2
+        assert LATER[:12] in cell.record.carried
+
+
+def test_a_record_that_is_stale_for_another_reason_stays_so(grid, before, shipped, tmp_path):
+    """Its key is not that of its fields and the network at hand."""
+    known = list(reference_records.read(shipped).values())
+    stale = replace(known[0], record=replace(known[0].record, key="0" * 64))
+    reference_records.write([stale, *known[1:]], shipped)
+    reference.reference([rerun(before, tmp_path / "after")], out=shipped, before=before)
+    found = reference_records.read(shipped)
+    assert "0" * 64 in found
+    assert found["0" * 64].record.carried is None
+    assert len(found.keys() & {replace(cell, source=LATER).key for cell in grid}) == len(grid) - 1
+
+
+def other_accuracy(name, text):
+    head, _, last = text.rpartition(",")
+    return f"{head},{float(last) + 1e-6}\n" if name == "accuracy.csv" else text
+
+
+def elsewhere(record):
+    return replace(record, environment={**record.environment, "device_name": "another processor"})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"tables": other_accuracy}, r"finetune seed 0: the later code gives other numbers \(accuracy\.csv\)"),
+        ({"change": elsewhere}, "device_name was .* and is another processor"),
+        ({"change": lambda record: replace(record, status=reference_records.Status.DIVERGED)}, "done with the earlier"),
+        ({"change": lambda record: replace(record, seed=7)}, "run with the earlier code only"),
+    ],
+    ids=["other numbers", "another machine", "another end", "no counterpart"],
+)
+def test_without_the_same_numbers_nothing_is_written(before, shipped, tmp_path, options, said):
+    after = rerun(before, tmp_path / "after", **options)
+    files = {file: file.read_bytes() for file in shipped.iterdir()}
+    with pytest.raises(UserError, match=said):
+        reference.reference([after], out=shipped, before=before)
+    assert {file: file.read_bytes() for file in shipped.iterdir()} == files
+
+
+def test_every_scenario_that_ships_must_be_compared(before, shipped, tmp_path):
+    shutil.copytree(before / "split-digits" / "til", tmp_path / "b" / "split-digits" / "til")
+    after = rerun(tmp_path / "b", tmp_path / "a")
+    with pytest.raises(UserError, match="finetune: the reference records have dil too"):
+        reference.reference([after], out=shipped, before=tmp_path / "b")
+
+
+def test_equal_code_shows_nothing(before):
+    records = [record for _, record in reference_records.finished(before)]
+    with pytest.raises(UserError, match="nothing can be shown"):
+        same_numbers.compare(records, records)
