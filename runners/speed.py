@@ -11,8 +11,8 @@ by hand; EWC has a loop of its own kind too, with a penalty for each old task an
 `--epochs` times whole tasks of one epoch, EWC's Fisher pass included. With `--methods ewc,avalanche:EWC` that is
 Avalanche's EWC beside ours, on the same network and images, from tensors and from PIL images.
 
-`--official DIR` times the authors' HyperInterval step too: same shapes, same data, same number of old
-tasks. DIR is a checkout of github.com/gmum/HyperInterval; hypnettorch must be importable (PYTHONPATH).
+`--official DIR` times the authors' step too: same shapes, same data, same number of old tasks. DIR is a checkout
+of github.com/gmum/HyperInterval, HyperMask or InterContiNet; for the first two hypnettorch must be on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ if not __package__:
 from benchmarks.types import Scenario, UserError
 from methods.registry import AVALANCHE_PREFIX
 from runners import command_line
+from runners.official import method_of
 from runners.settings import parse_assignment
 from runners.suite import find as find_suites
 from runners.timing import Order, Result, measure, rows, title
@@ -55,7 +56,8 @@ def speed(
     tasks: Annotated[int | None, typer.Option(metavar="N", help="Tasks instead of the benchmark's (permuted).")] = None,
     tasks_seen: Annotated[str | None, typer.Option(metavar="0,4,9", help="Time after so many old tasks.")] = None,
     official: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Time HyperInterval's official step too.")
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Time the official step of HyperInterval, HyperMask or InterContiNet too."),
     ] = None,
     epochs: Annotated[
         bool,
@@ -87,6 +89,11 @@ def speed(
     for name, key, _ in given:
         if name not in named:
             raise UserError(f"--set {name}.{key}: {name} is not among the methods to time, {', '.join(named)}")
+    checkouts = {method_of(folder): folder for folder in official or ()}
+    if strangers := checkouts.keys() - set(named):
+        raise UserError(f"--official: {', '.join(sorted(strangers))} is not among the methods to time")
+    if checkouts and epochs:
+        raise UserError("--official times steps; leave --epochs out")
     seen = tuple(sorted(int(number) for number in tasks_seen.split(","))) if tasks_seen else ()
     orders: list[Order] = []
     for benchmark in command_line.names(benchmarks) or ():
@@ -100,8 +107,8 @@ def speed(
                 orders.append(order)
                 if epochs and method.startswith(AVALANCHE_PREFIX):
                     orders.append(replace(order, pictures=True))
-                if official is not None and method == "hyperinterval":
-                    orders.append(replace(order, official=official))
+                if method in checkouts:
+                    orders.append(replace(order, official=checkouts[method]))
     results = [_apart(order) for order in orders]
     found = [row for result in results for row in rows(result)]
     _compare(found)

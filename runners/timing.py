@@ -6,8 +6,10 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from benchmarks import catalogue
 from benchmarks.types import DIL, Budget, Scenario, Task, UserError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 WARM_UP = {"cpu": 2, "cuda": 5}
 """Steps before the timed ones; on CUDA they include the capture of a graph."""
 PROFILED_STEPS = 3
+"""At least; on CUDA as many as a capture needs to warm up."""
 OPERATIONS = 12
 """Of a profile, the longest ones that are listed."""
 ROUNDS = 5
@@ -45,13 +48,19 @@ class Order:
     seen: tuple[int, ...] = ()
     """Numbers of tasks seen before the timed one; empty: 0, half and all but one of the benchmark's tasks."""
     official: Path | None = None
-    """Checkout of the authors' HyperInterval; then its step is timed instead of ours."""
+    """Checkout of the authors' code of the method; then its step is timed instead of ours."""
     epochs: bool = False
     """Whole tasks of one epoch are timed, with what a method does before and after its steps, instead of steps."""
     profile: bool = False
     """After the last task's steps a few more are profiled, operation by operation."""
     pictures: bool = False
     """A method of Avalanche gets its samples as PIL images, which it turns into tensors one by one."""
+
+
+class Run(Protocol):
+    """Trains steps `first`, `first` + 1, ...; calls `on_check` after every `every` of them."""
+
+    def __call__(self, first: int, steps: int, every: int, on_check: Callable[[], None]) -> None: ...
 
 
 class Operation(NamedTuple):
@@ -183,38 +192,46 @@ def tasks_to_time(order: Order, n_tasks: int) -> tuple[int, ...]:
     return order.seen or tuple(sorted({0, n_tasks // 2, n_tasks - 1}))
 
 
-def rounds(run: Callable[[int, int], None], order: Order, task: int, phase: int, device: torch.device) -> Timing:
-    """Time the steps of a task; run(first step, steps) trains. Median of rounds, after a warm-up."""
-    warm_up = WARM_UP[device.type]
-    run(0, warm_up)
+def rounds(run: Run, order: Order, task: int, phase: int, device: torch.device) -> Timing:
+    """Time the steps of a task: the median of rounds, after a warm-up, all in one call of `run`.
+
+    So what happens once in a call (the order of the samples, on CUDA the capture of a graph) is no part of a step.
+    """
     number = max(1, min(ROUNDS, order.steps))
     each = max(1, order.steps // number)
-    found: list[tuple[float, float]] = []
-    for i in range(number):
-        begun, cpu_begun = by_hand.now(device), time.process_time()
-        run(warm_up + i * each, each)
-        found.append(((by_hand.now(device) - begun) / each, (time.process_time() - cpu_begun) / each))
+    warm_up = -(-WARM_UP[device.type] // each)
+    steps = (warm_up + number) * each
+    marks: list[tuple[float, float]] = []
+    run(0, steps, each, lambda: marks.append((by_hand.now(device), time.process_time())))
+    found = [
+        ((wall - begun) / each, (cpu - cpu_begun) / each)
+        for (begun, cpu_begun), (wall, cpu) in pairwise(marks[warm_up - 1 :])
+    ]
     wall, processor = zip(*found, strict=True)
-    profile = profiled(lambda: run(warm_up + number * each, PROFILED_STEPS), device) if order.profile else ()
+    profile = profiled(partial(run, steps), device) if order.profile else ()
     return Timing(task, phase, statistics.median(wall), statistics.median(processor), profile=profile)
 
 
-def profiled(run: Callable[[], None], device: torch.device) -> tuple[Operation, ...]:
-    """The operations of PROFILED_STEPS steps, the longest first."""
+def profiled(run: Callable[[int, int, Callable[[], None]], None], device: torch.device) -> tuple[Operation, ...]:
+    """The operations of some steps, the longest first; as many steps before them warm up.
+
+    run: (steps, every, on_check); trains.
+    """
     from torch.profiler import ProfilerActivity, profile
 
     on_cuda = device.type == "cuda"
     # acc_events: some versions warn that a second cycle, which there is not, would lose the events of the first
     activity = ProfilerActivity.CUDA if on_cuda else ProfilerActivity.CPU
-    with profile(activities=[activity], acc_events=True) as profiler:
-        run()
+    profiler = profile(activities=[activity], acc_events=True)
+    turns = iter((profiler.start, profiler.stop))
+    each = max(PROFILED_STEPS, WARM_UP[device.type])
+    run(2 * each, each, lambda: next(turns)())
     found = {event.key: event for event in profiler.key_averages()}
     own = {name: e.self_device_time_total if on_cuda else e.self_cpu_time_total for name, e in found.items()}
     total = sum(own.values()) or 1.0
     longest = sorted(own, key=lambda name: -own[name])[:OPERATIONS]
     return tuple(
-        Operation(name, found[name].count / PROFILED_STEPS, own[name] / 1e6 / PROFILED_STEPS, own[name] / total)
-        for name in longest
+        Operation(name, found[name].count / each, own[name] / 1e6 / each, own[name] / total) for name in longest
     )
 
 
@@ -227,7 +244,7 @@ def _train(method: Method, stream: Any, order: Order) -> tuple[Timing, ...]:
     fit = method.fit
 
     def timed_fit(task: Any, loss: Any, optimizer: Any, **options: Any) -> None:
-        first, wanted = options.pop("first_step", 0), options.pop("steps", None)
+        earlier, wanted = options.pop("first_step", 0), options.pop("steps", None)
         for name in ("check_every", "on_check"):
             options.pop(name, None)
         if wanted == 0 or task.index not in measured:
@@ -236,8 +253,9 @@ def _train(method: Method, stream: Any, order: Order) -> tuple[Timing, ...]:
         if not hasattr(optimizer, "step"):
             optimizer = adam(optimizer, lr)
 
-        def run(start: int, steps: int) -> None:
-            fit(task, loss, optimizer, first_step=first + start, steps=steps, check_every=steps, **options)
+        def run(first: int, steps: int, every: int, on_check: Callable[[], None]) -> None:
+            checks = {"check_every": every, "on_check": lambda done: on_check()}
+            fit(task, loss, optimizer, first_step=earlier + first, steps=steps, **checks, **options)
 
         phase = sum(1 for timing in found if timing.task == task.index)
         found.append(rounds(run, order, task.index, phase, method.device))

@@ -8,8 +8,8 @@ from typer import testing
 
 from benchmarks.samples import Samples
 from benchmarks.types import CIL, TIL, UserError
-from runners import official, speed
-from runners.timing import Order, measure, opened, rows
+from runners import by_hand, official, speed
+from runners.timing import Order, measure, opened, rounds, rows
 
 
 @pytest.mark.parametrize(("method", "phases", "has_floor"), [("finetune", 1, False), ("hyperinterval", 1, True)])
@@ -110,7 +110,44 @@ def test_what_cannot_be_measured_is_said_before_anything_is(arguments, sentence)
     assert str(testing.CliRunner().invoke(speed.app, arguments).exception) == sentence
 
 
+def test_what_happens_once_in_a_call_is_no_part_of_a_step(monkeypatch):
+    """Training begins with the order of the samples, and on CUDA with a capture; both are paid once, not by round."""
+    clock, calls = [0.0], []
+    monkeypatch.setattr(by_hand, "now", lambda device: clock[0])
+
+    def run(first, steps, every, on_check):
+        calls.append((first, steps, every))
+        clock[0] += 1000.0
+        for i in range(steps):
+            clock[0] += 50.0 if i < 2 else 1.0
+            if (i + 1) % every == 0:
+                on_check()
+
+    order = Order("finetune", "split-digits", TIL, "cpu", 1, 20, None, None)
+    timing = rounds(run, order, 3, 0, torch.device("cpu"))
+    assert (timing.task, timing.phase, timing.seconds) == (3, 0, 1.0)
+    assert calls == [(0, 24, 4)]
+
+
+CHECKOUT_FILES = {
+    "hyperinterval": "IntervalNets/interval_MLP.py",
+    "hypermask": "FeCAM.py",
+    "intercontinet": "intervalnet/models/interval.py",
+}
+
+
+@pytest.mark.parametrize("method", CHECKOUT_FILES)
+def test_a_checkout_is_known_by_its_files(method, tmp_path):
+    file = tmp_path / CHECKOUT_FILES[method]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    assert official.method_of(tmp_path) == method
+    args = ["--methods", "finetune", "--official", str(tmp_path)]
+    with pytest.raises(UserError, match=f"{method} is not among the methods to time"):
+        testing.CliRunner().invoke(speed.app, args, catch_exceptions=False)
+
+
 def test_a_folder_that_is_no_checkout_is_named(tmp_path):
     order = Order("hyperinterval", "split-digits", TIL, "cpu", 1, 1, None, None, official=tmp_path)
     with pytest.raises(UserError, match="no checkout"):
-        official._imported(order)
+        measure(order)
