@@ -41,6 +41,8 @@ from runners.suite import find as find_suites
 from runners.timing import Order, Result, measure, rows, title
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+STEPS = {"cpu": 20, "cuda": 250}
+"""On CUDA so many that the five rounds are as long as training runs between two checks, each of which waits for it."""
 SHOWN = ("benchmark", "scenario", "method", "task", "phase", "ms_per_step", "cpu_ms_per_step", "growth", "over_floor",
          "over_plain_loop", "over_same_by_hand", "peak_MiB", "peak_over_weights", "seconds_per_epoch",
          "ours_faster")  # fmt: skip
@@ -69,7 +71,9 @@ def speed(
         list[str] | None,
         typer.Option("--set", metavar="METHOD.KEY=VALUE", help="A hyperparameter instead of the suite's."),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Timed steps per phase and task.")] = 20,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Timed steps per phase and task.", show_default="20, on CUDA 250")
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads of the process.")] = 2,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     data: Annotated[Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets.")] = None,
@@ -84,6 +88,7 @@ def speed(
 
     if epochs and profile is not None:
         raise UserError("--profile shows what a step does; leave --epochs out")
+    steps = steps or STEPS.get(device.partition(":")[0], STEPS["cpu"])
     given = [parse_assignment(text) for text in set_ or []]
     named = command_line.names(methods) or ()
     for name, key, _ in given:

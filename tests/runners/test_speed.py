@@ -8,8 +8,9 @@ from typer import testing
 
 from benchmarks.samples import Samples
 from benchmarks.types import CIL, TIL, UserError
+from methods.base import STEPS_BETWEEN_CHECKS
 from runners import by_hand, official, speed
-from runners.timing import Order, measure, opened, rounds, rows
+from runners.timing import ROUNDS, Order, measure, opened, rounds, rows
 
 
 @pytest.mark.parametrize(("method", "phases", "has_floor"), [("finetune", 1, False), ("hyperinterval", 1, True)])
@@ -127,6 +128,11 @@ def test_what_happens_once_in_a_call_is_no_part_of_a_step(monkeypatch):
     timing = rounds(run, order, 3, 0, torch.device("cpu"))
     assert (timing.task, timing.phase, timing.seconds) == (3, 0, 1.0)
     assert calls == [(0, 24, 4)]
+
+
+def test_on_cuda_a_round_is_as_long_as_training_runs_between_two_checks():
+    """A check waits for the device; in shorter rounds that would count for more than it does in training."""
+    assert speed.STEPS["cuda"] == ROUNDS * STEPS_BETWEEN_CHECKS
 
 
 CHECKOUT_FILES = {
