@@ -141,9 +141,9 @@ std::vector<float> packed_rows(const float* x, int k, int h, int width) {
     return out;
 }
 
-// Rows of W from `at` on. A vector may reach beyond its row: behind W's last row it finds zeros in `edge`.
+// Rows of W from `at` on. A vector may reach beyond the last of them: where W ends there it finds zeros in `edge`.
 const float* readable(const float* weight, long at, long rows, long n, int h, std::vector<float>& edge) {
-    if (at + rows < n) return weight + at * h;
+    if ((n - at - rows) * h >= LANES) return weight + at * h;
     edge.assign((size_t)rows * h + LANES, 0.0f);
     std::memcpy(edge.data(), weight + at * h, sizeof(float) * rows * h);
     return edge.data();
