@@ -1,6 +1,13 @@
 """The measurement of speed measures every phase of the first, middle and last task."""
 
+import csv
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +18,8 @@ from benchmarks.types import CIL, TIL, UserError
 from methods.base import STEPS_BETWEEN_CHECKS
 from runners import by_hand, official, speed
 from runners.timing import ROUNDS, Order, measure, opened, rounds, rows
+
+from .helpers import ROOT
 
 
 @pytest.mark.parametrize(("method", "phases", "has_floor"), [("finetune", 1, False), ("hyperinterval", 1, True)])
@@ -151,6 +160,37 @@ def test_a_checkout_is_known_by_its_files(method, tmp_path):
     args = ["--methods", "finetune", "--official", str(tmp_path)]
     with pytest.raises(UserError, match=f"{method} is not among the methods to time"):
         testing.CliRunner().invoke(speed.app, args, catch_exceptions=False)
+
+
+def test_the_official_intercontinet_is_called_in_its_order(tmp_path):
+    """Centres, then contraction; from the second task on it is frozen first, and shifts take the centres' place."""
+    pytest.importorskip("avalanche")
+    file = tmp_path / CHECKOUT_FILES["intercontinet"]
+    file.parent.mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("official_intercontinet.py"), file)
+    args = "--suite quick --methods intercontinet --benchmarks split-digits --tasks-seen 0,4 --steps 2 --threads 1"
+    files = ["--official", str(tmp_path), "--csv", str(tmp_path / "csv")]
+    done = subprocess.run(
+        [sys.executable, "runners/speed.py", *args.split(), *files],
+        env={**os.environ, "NOTES": str(tmp_path / "notes")}, cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "colours" not in done.stdout
+    first, *notes = (tmp_path / "notes").read_text().splitlines()
+    settings = ["bias", "max_radius", "normalize_scale", "normalize_shift", "radius_multiplier", "scale_init"]
+    assert first == f"built 64 100 2 5 {settings}"
+    runs = [(name, sum(1 for _ in group)) for name, group in groupby(line for line in notes if line != "clamped")]
+    assert [name for name, _ in runs] == [
+        "forward VANILLA head 0", "forward CONTRACTION_SCALE head 0",
+        "froze in CONTRACTION_SHIFT", "forward CONTRACTION_SHIFT head 4", "forward CONTRACTION_SCALE head 4",
+    ]  # fmt: skip
+    assert notes.count("clamped") == sum(number for name, number in runs if name.startswith("forward")) == 4 * 4
+    with (tmp_path / "csv").open() as table:
+        found = list(csv.DictReader(table))
+    assert [(row["method"], row["task"], row["phase"]) for row in found] == [
+        (name, task, phase)
+        for name in ("intercontinet", "intercontinet (official)") for task in "04" for phase in "01"
+    ]  # fmt: skip
+    assert all(float(row["ours_faster"]) > 0 for row in found[4:])
 
 
 def test_a_folder_that_is_no_checkout_is_named(tmp_path):
