@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.types import UserError
-from runners import remote, shipping
+from runners import cpu, remote, shipping
 from runners.cells import Job
 from runners.events import Emit, Event, Kind
 from runners.folder import CellFolder, StorageError
@@ -113,12 +113,11 @@ class RayEngine:
     def _connect(self, jobs: Sequence[Job]) -> None:
         foreign = dict.fromkeys(job.cell.reference for job in jobs if shipping.is_foreign(job))
         self.there = shipping.stage(Path(self.staged.name), list(foreign))
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self.threads))
         options: dict[str, Any] = {
             "address": self.address,
             "log_to_driver": False,
             "logging_level": "CRITICAL",
-            "runtime_env": {"working_dir": self.staged.name, "env_vars": threads},
+            "runtime_env": {"working_dir": self.staged.name, "env_vars": cpu.variables(self.threads)},
         }
         if self.address == LOCAL:
             options |= {"include_dashboard": False, "num_cpus": self.workers and self.workers * self.threads}

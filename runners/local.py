@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import IO
 
 from benchmarks.types import UserError
+from runners import cpu
 from runners.cells import Job
 from runners.events import Emit, Event, Kind
 from runners.fingerprint import ROOT
@@ -26,7 +27,6 @@ from runners.records import Status
 SECONDS_TO_STOP = 5.0
 FRUITLESS_STARTS = 3
 WORKER = "runners.worker"
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass
@@ -96,7 +96,7 @@ class LocalEngine:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
             **os.environ,
-            **dict.fromkeys(_THREAD_VARIABLES, str(self.threads)),
+            **cpu.variables(self.threads),
             "PYTHONPATH": os.pathsep.join(paths),
         }
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker

@@ -34,7 +34,7 @@ if not __package__:
 
 from benchmarks.types import Scenario, UserError
 from methods.registry import AVALANCHE_PREFIX
-from runners import command_line
+from runners import command_line, cpu
 from runners.official import method_of
 from runners.settings import parse_assignment
 from runners.suite import find as find_suites
@@ -171,6 +171,7 @@ def _settings(suite: str, method: str, benchmark: str, scenario: Scenario) -> di
 
 
 def _apart(order: Order) -> Result:
+    os.environ.update(cpu.variables(order.threads))  # the process inherits it
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(measure, order).result()
