@@ -266,5 +266,8 @@ def _failures(study: Study) -> Iterator[str]:
         yield f"Cells without results: {join(parts)}; the tables name each with its reason."
     if study.source.superseded:
         yield f"{count(len(study.source.superseded), 'record')} of older code gave way to newer ones of the same cell."
+    if carried := sum(bool(entry.record.carried) for entry in study.entries):
+        words = "of earlier code that was shown to give the same numbers (see the table of the environment)."
+        yield f"{count(carried, 'record')} {words}"
     if study.source.problems:
         yield f"{count(len(study.source.problems), 'folder')} could not be read and were left out (see the appendix)."

@@ -69,6 +69,8 @@ class Record:
     classes_per_task: int
     task_names: tuple[str, ...]
     source: str
+    carried: str
+    """Which earlier code computed it and how that was shown to give the same numbers; empty if `source` did."""
     suite: str
     command: str
     environment: Mapping[str, Any]

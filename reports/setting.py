@@ -226,6 +226,9 @@ def environment(study: Study) -> Table:
         sources.setdefault(entry.record.method, set()).add(entry.record.source[:12])
     text = ", ".join(f"{method} {'/'.join(sorted(hashes))}" for method, hashes in sorted(sources.items()))
     rows.append((Cell("source of methods"), Cell(text)))
+    carried = Counter((entry.record.method, entry.record.carried) for entry in study.entries if entry.record.carried)
+    for (method, words), n in sorted(carried.items()):
+        rows.append((Cell(f"earlier code of {method}"), Cell(f"{n} {'cell' if n == 1 else 'cells'}: {words}")))
     return Table(
         "environment",
         "Environment of the cells.",

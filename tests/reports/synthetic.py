@@ -40,6 +40,7 @@ class Synthetic:
     command: str = "python runners/compare.py --suite quick"
     finished: str = "2026-01-02T03:04:05+00:00"
     certifies: bool = False
+    carried: str | None = None
     accuracy: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -93,6 +94,7 @@ class Synthetic:
             "classes_per_task": self.classes_per_task,
             "task_names": [f"{2 * j} {2 * j + 1}" for j in range(tasks)],
             "source": self.source,
+            "carried": self.carried,
             "suite": "quick",
             "command": self.command,
             "environment": {

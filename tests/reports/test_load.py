@@ -70,12 +70,14 @@ def test_the_runners_own_records_are_read(tmp_path: Path) -> None:
         command="c",
         environment={},
         started="2026",
+        carried="computed by source r",
     ).with_measurements(measured)
     folder = tmp_path / "split-digits/til/ewc" / f"seed3-{key[:12]}"
     folder.mkdir(parents=True)
     CellFolder(folder).write(record, measured)
     (found,) = load(tmp_path).records
     np.testing.assert_array_equal(found.accuracy, measured.accuracy)
+    assert found.carried == "computed by source r"
     assert found.certified is not None and found.certified[2].tolist() == [0.7, 0.9]
     (claim,) = found.claims
     assert (claim.contained, claim.outside, claim.violation, claim.reason) == (False, 3, True, "drifted")

@@ -18,6 +18,7 @@ from reports import paper
 from reports.build import Report, build_report
 from reports.findings import findings
 from reports.load import load
+from reports.setting import environment
 from reports.study import study
 from reports.tables import percent
 from tests.reports.synthetic import Synthetic, quick
@@ -203,6 +204,17 @@ def test_methods_that_are_printed_alike_are_called_level(tmp_path: Path) -> None
     words = " ".join(findings(study(load(tmp_path))))
     assert "hnet and ewc are level and best on Split Digits (90.00 %, 10.00 points before mas)" in words
     assert "ewc, hnet and mas are level and best on Permuted Digits (70.00 %)" in words
+
+
+def test_records_of_earlier_code_are_said_to_be_so(tmp_path: Path) -> None:
+    for seed in range(3):
+        Synthetic("hnet", seed=seed, carried="computed by source abc, as 7 cells show" if seed else None).write(
+            tmp_path
+        )
+    found = study(load(tmp_path))
+    assert "2 records of earlier code that was shown to give the same numbers" in " ".join(findings(found))
+    rows = {row[0].text: row[1].text for row in environment(found).rows}
+    assert rows["earlier code of hnet"] == "2 cells: computed by source abc, as 7 cells show"
 
 
 def test_reports_import_neither_torch_nor_methods() -> None:
