@@ -33,7 +33,7 @@ CHARACTERS_IN_A_LINE = 118
 CELLS_PRINTED_AT_MOST = 3_000
 """The values of single seeds are printed for so many cells, about ten pages."""
 ROWS_TOGETHER = 25
-"""A table of the appendix with more rows than this, or with wrapped text, may be broken over pages."""
+"""A table of the appendix with more lines than this, those of wrapped text counted, may be broken over pages."""
 LEARNT_AT_MOST = 4
 """More figures of embeddings and masks than this stand in the appendix."""
 NAMES_AT_MOST = 10
@@ -281,7 +281,7 @@ class _Blocks:
             flexible = {i for i in part.text_columns if crowded and longest(part, i) > 26}
             widths = [round(longest(part, i) ** 0.5, 1) if i in flexible else 0 for i in range(len(part.columns))]
             label = f"tab:{table.stem}" + (f":{i + 1}" if i else "")
-            long = self.single and (len(part.rows) > ROWS_TOGETHER or bool(flexible))
+            long = self.single and _lines(part, widths) > ROWS_TOGETHER
             placed = {"label": label, "widths": widths, "long": long}
             self.items.append({"kind": "table", **to_data(part), **placed})
 
@@ -292,6 +292,17 @@ class _Blocks:
 def _width(table: Table) -> int:
     """Characters of the widest row, with room between columns."""
     return sum(longest(table, i) + 2 for i in range(len(table.columns)))
+
+
+def _lines(table: Table, widths: Sequence[float]) -> int:
+    """About how many lines the table's rows take, where columns with a width are wrapped and share what is left."""
+    fixed = sum(longest(table, i) + 2 for i, width in enumerate(widths) if not width)
+    room = max(1, CHARACTERS_IN_A_LINE - fixed)
+    shares = [room * width / sum(widths) if width else CHARACTERS_IN_A_LINE for width in widths]
+    return sum(
+        max(-(-len(cell.text) // max(1, int(n))) for cell, n in zip(row, shares, strict=True)) or 1
+        for row in table.rows
+    )
 
 
 def _subtitle(study: Study) -> str:

@@ -20,7 +20,7 @@ from reports.findings import findings
 from reports.load import load
 from reports.setting import environment
 from reports.study import study
-from reports.tables import percent
+from reports.tables import Cell, Table, percent
 from tests.reports.synthetic import Synthetic, quick
 
 WEIRD = "a_b & 50% $x$ #1 [y] *z* @w `v` <u> 方法 метод"
@@ -215,6 +215,15 @@ def test_records_of_earlier_code_are_said_to_be_so(tmp_path: Path) -> None:
     assert "2 records of earlier code that was shown to give the same numbers" in " ".join(findings(found))
     rows = {row[0].text: row[1].text for row in environment(found).rows}
     assert rows["earlier code of hnet"] == "2 cells: computed by source abc, as 7 cells show"
+
+
+def test_wrapped_text_counts_by_its_lines() -> None:
+    """By them a table may be broken over pages or not; the environment's, long texts in few lines, may not."""
+    rows = (Cell("name"), Cell("x" * 250)), (Cell("other"), Cell("short"))
+    table = Table("t", "A table.", ("property", "value"), rows, text_columns=frozenset({0, 1}))
+    assert paper._lines(table, [0, 0]) == 1 + 3
+    assert paper._lines(table, [0, 5.0]) == 1 + 3, "118 characters less those of the first column"
+    assert paper._lines(table, [5.0, 5.0]) == 1 + 5
 
 
 def test_reports_import_neither_torch_nor_methods() -> None:
