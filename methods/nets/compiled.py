@@ -30,6 +30,7 @@ from methods.nets.passes import Cotangents, Images, Step, Targets
 SOURCE = Path(__file__).with_name("output_layer.cpp")
 SOURCE_DIGEST = "e888a42804d135b8d2b2a80c957f9f6c421989b12e968810ef9cd7ba355d6085"
 """SHA-256 of SOURCE: a cell is keyed by Python code, which thereby names the machine code too."""
+# In the C++ code `fetch` is always_inline, for GCC 12 drops the calls of a function that does nothing but prefetch.
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=c++17", "-shared", "-fPIC", "-Wno-psabi")
 SECONDS_TO_COMPILE = 120
 ROWS_A_THREAD = 2000

@@ -45,6 +45,7 @@ def test_values_and_gradients_equal_the_plain_formula(passes, k, m, n, h, t, s):
     dtype, exact = (torch.float64, 1e-12) if passes is blockwise else (torch.float32, 1e-5)
     torch.manual_seed(0)
     centre, radius = torch.randn(k + t, h), torch.rand(m + s, h)
+    radius[1:2] = 0.0  # a box without width beside others
     tensors = [centre, radius, torch.randn(n, h), torch.randn(n)]
     tensors[2][0, 0] = 0.0  # |W| has gradient 0 there
     tensors = [tensor.double().requires_grad_() for tensor in tensors]
