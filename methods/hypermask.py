@@ -152,10 +152,7 @@ class HyperMask(Method):
         """Percent of masked weights, 0-d float64, after a share of a ramp; None where nothing is cut."""
         if not self.config.sparsity:
             return None
-        percent = ramp(self.config.sparsity, steps_begun, steps)
-        if isinstance(percent, Tensor):
-            return percent
-        return torch.full((), percent, dtype=torch.float64, device=self.device)  # filled there: nobody waits for a copy
+        return torch.as_tensor(ramp(self.config.sparsity, steps_begun, steps), dtype=torch.float64, device=self.device)
 
     def mask(self, outputs: Tensor, sparsity: Tensor | None) -> Tensor:
         """Hypernetwork outputs (N,) -> mask (N,) in [0, 1)."""
