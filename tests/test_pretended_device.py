@@ -31,6 +31,8 @@ OFFICIAL_RULE = "methods/nets/candidates.py"
 USED_BY_DEFAULT = [
     ("ewc", TIL, {"optimizer": "sgd"}),
     ("hnet", TIL, {"chunk": 0}),
+    ("hnet", TIL, {"held_tasks": 1}),
+    ("hnet", DIL, {"held_tasks": 1, "look_ahead": False}),
     ("hnet", TIL, {"online_targets": True, "train_old_embeddings": True}),
     ("hnet", CIL, {"look_ahead": False, "held_heads": "own", "held_weights": "fisher"}),
     ("hyperinterval", TIL, {"select": "official"}),

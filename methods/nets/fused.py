@@ -70,7 +70,8 @@ class OutputLayer(nn.Module):
         """
         radius = centre.new_empty(0, centre.shape[1]) if radius is None else radius
         passes = passes_for(self.weight, max(len(centre), len(radius)))
-        self.computed_by.add(passes.__name__.rpartition(".")[2])
+        if len(centre):
+            self.computed_by.add(passes.__name__.rpartition(".")[2])
         return _IntervalLinear.apply(centre, radius, self.weight, self.bias, held, self.update, passes)
 
 

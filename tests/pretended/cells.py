@@ -117,14 +117,14 @@ def install_benchmarks(patch: pytest.MonkeyPatch) -> None:
 def install_kernels(patch: pytest.MonkeyPatch) -> Counter[str]:
     """PyTorch's passes in the place of Triton's kernels, which do not see the device; counts forward passes by module.
 
-    Whether Triton's would be taken is decided as on a GPU.
+    Whether Triton's would be taken is decided as on a GPU. Passes without a box are not counted.
     """
     triton_passes = pytest.importorskip("methods.nets.triton_passes", exc_type=ImportError)
     ran: Counter[str] = Counter()
 
     def counted(name: str, forward):
         def function(*arguments):
-            ran[name] += 1
+            ran[name] += len(arguments[0]) > 0
             return forward(*arguments)
 
         return function

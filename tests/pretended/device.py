@@ -121,13 +121,14 @@ class Device(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         call = Call(func, args, kwargs or {})
+        if call.name in ("pin_memory", "_pin_memory", "is_pinned"):
+            return _pinned(call)
         if not call.concerns_the_device:
             return self._on_the_host(call)
         self.require()
-        if not call.name.endswith("pin_memory"):
-            kind = judged(call)
-            if kind is not None:
-                self.event(kind, call.name)
+        kind = judged(call)
+        if kind is not None:
+            self.event(kind, call.name)
         if call.name not in _NO_KERNEL:
             self.kernels[self.phase, call.name] += 1
         return self._wrapped(call, self._run(call))
@@ -141,10 +142,6 @@ class Device(TorchDispatchMode):
     def _on_the_host(self, call: Call) -> Any:
         if self.capturing and call.is_random:
             self.event(Kind.HOST_RANDOM, call.name)
-        if call.name in ("pin_memory", "_pin_memory"):
-            pinned = call.args[0].clone()
-            pinned.pinned = True
-            return pinned
         return call.func(*call.args, **call.kwargs)
 
     def _run(self, call: Call) -> Any:
@@ -180,6 +177,18 @@ class Device(TorchDispatchMode):
         finally:
             self.random_state = torch.get_rng_state()
             torch.set_rng_state(of_the_host)
+
+
+def _pinned(call: Call) -> Any:
+    """A copy in memory that no driver is asked for, which says of itself that it is pinned; or whether it is."""
+    tensor = call.args[0]
+    if call.name == "is_pinned":
+        return getattr(tensor, "pinned", False)
+    if isinstance(tensor, OnDevice):
+        raise RuntimeError("cannot pin a tensor of cuda:0: only dense CPU tensors can be pinned")
+    copied = tensor.clone()
+    copied.pinned = True
+    return copied
 
 
 def _apply(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

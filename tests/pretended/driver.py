@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from tests.pretended.tensors import CUDA, OnDevice
 
 MEMORY = 80 << 30
 PEAK = 1 << 20
+_LIKE_TORCH = (sys.modules[__name__], sys.modules[Device.__module__])
+"""Modules that are to look like torch's: it warns from machine code, so that no such frame is on the stack."""
 PROPERTIES = SimpleNamespace(multi_processor_count=132, total_memory=MEMORY, name="pretended", major=9, minor=0)
 
 
@@ -32,6 +35,8 @@ def pretended(root: Path | None = None) -> Iterator[Device]:
     torch._C._set_only_lift_cpu_tensors(True)
     try:
         with contextlib.ExitStack() as stack:
+            for module in _LIKE_TORCH:
+                stack.enter_context(mock.patch.dict(vars(module), {"__name__": "torch.pretended"}))
             for name, answer in _answers(device).items():
                 stack.enter_context(mock.patch.object(torch.cuda, name, answer))
             state = SimpleNamespace(is_capturing=lambda: device.capturing)

@@ -36,8 +36,13 @@ class Kind(StrEnum):
 
 WAITS = frozenset({Kind.READ, Kind.SHAPE, Kind.LIBRARY, Kind.TO_HOST, Kind.FROM_HOST, Kind.SYNCHRONIZE})
 """The kinds for which the host waits."""
-_READS = {"_local_scalar_dense", "is_nonzero", "equal"}
-_SHAPES = {"nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "bincount"}
+HOST_READS = {
+    **dict.fromkeys(("_local_scalar_dense", "is_nonzero", "equal"), Kind.READ),
+    **dict.fromkeys(
+        ("nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "bincount"), Kind.SHAPE
+    ),
+}
+"""Operations whose result the host needs, or whose result's shape."""
 _LIBRARY = {"_linalg_eigh", "_linalg_svd", "linalg_eig", "linalg_cholesky_ex", "linalg_inv_ex", "linalg_lstsq",
             "linalg_qr", "_linalg_det", "linalg_pinv", "multinomial"}  # fmt: skip
 _INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
@@ -113,11 +118,9 @@ def judged(call: Call) -> Kind | None:
     if call.name in _INDEXING:
         return _indexed(call)
     _check_devices(call, call.there)
-    if call.name in _READS:
-        return Kind.READ
-    if call.name in _SHAPES or (call.name == "repeat_interleave" and call.kwargs.get("output_size") is None):
-        return Kind.SHAPE  # of repeat_interleave only the form that takes a tensor of numbers arrives here
-    return Kind.LIBRARY if call.name in _LIBRARY else None
+    if call.name == "repeat_interleave" and call.kwargs.get("output_size") is None:
+        return Kind.SHAPE  # only the form that takes a tensor of numbers arrives here
+    return HOST_READS.get(call.name, Kind.LIBRARY if call.name in _LIBRARY else None)
 
 
 def _copied(call: Call) -> Kind | None:
