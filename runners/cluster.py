@@ -155,35 +155,45 @@ class RayEngine:
     # -- cells -----------------------------------------------------------------------------------
 
     def _submit(self, index: int, jobs: Sequence[Job], emit: Emit) -> None:
+        said: list[Event] = []
+        with ExitStack() as held:
+            try:
+                self._hand_over(index, jobs[index], held, said)
+            except StorageError as error:
+                said.append(Event(Kind.STORAGE, reason=str(error)))
+            except self.ray.exceptions.RayError:
+                raise
+            except Exception as error:
+                from runners.execution import lost
+
+                said.append(lost(error))
+        for event in said:
+            emit(replace(event, job=index))
+
+    def _hand_over(self, index: int, job: Job, held: ExitStack, said: list[Event]) -> None:
+        """Hold the cell's folder and give the cell to Ray, or say why there is nothing to run."""
         from runners.execution import usable_record
 
-        job = jobs[index]
-        folder, held = CellFolder(job.folder), ExitStack()
-        try:
-            if not held.enter_context(folder.lock()):
-                emit(Event(Kind.ELSEWHERE, job=index))
-                return
-            record = usable_record(folder, job.cell.key, lambda event: emit(replace(event, job=index)))
-            if record is not None and record.status.finished:
-                held.close()
-                emit(Event(Kind.ENDED, job=index, status=record.status, reason=record.reason))
-                return
-            checkpoint = folder.read_checkpoint()
-            handed = remote.Handed(
-                checkpoint,
-                damaged=checkpoint is None and folder.has_checkpoint(),
-                shared=frozenset(name for name in SHARED_FILES if folder.has_shared(name)),
-                announce=self.cell_timeout is not None,
-                seconds_between_progress=max(0.5, self.slots / PROGRESS_A_SECOND),
-            )
-            device = "cuda:0" if self.device == "cuda" else self.device  # Ray shows a task its own GPUs only
-            sent = replace(job, conditions=replace(job.conditions, device=device, threads=self.threads))
-            generator = self.begin_cell.remote(shipping.readdressed(sent, self.there), handed)
-            self.active[generator] = _Active(index, folder, generator, held.pop_all())
-        except StorageError as error:
-            emit(Event(Kind.STORAGE, job=index, reason=str(error)))
-        finally:
-            held.close()
+        folder = CellFolder(job.folder)
+        if not held.enter_context(folder.lock()):
+            said.append(Event(Kind.ELSEWHERE))
+            return
+        record = usable_record(folder, job.cell.key, said.append)
+        if record is not None and record.status.finished:
+            said.append(Event(Kind.ENDED, status=record.status, reason=record.reason))
+            return
+        checkpoint = folder.read_checkpoint()
+        handed = remote.Handed(
+            checkpoint,
+            damaged=checkpoint is None and folder.has_checkpoint(),
+            shared=frozenset(name for name in SHARED_FILES if folder.has_shared(name)),
+            announce=self.cell_timeout is not None,
+            seconds_between_progress=max(0.5, self.slots / PROGRESS_A_SECOND),
+        )
+        device = "cuda:0" if self.device == "cuda" else self.device  # Ray shows a task its own GPUs only
+        sent = replace(job, conditions=replace(job.conditions, device=device, threads=self.threads))
+        generator = self.begin_cell.remote(shipping.readdressed(sent, self.there), handed)
+        self.active[generator] = _Active(index, folder, generator, held.pop_all())
 
     def _collect(self, jobs: Sequence[Job], waiting: deque[int], emit: Emit) -> None:
         idle = [active.generator for active in self.active.values() if active.writing is None]

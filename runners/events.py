@@ -26,9 +26,13 @@ class Kind(StrEnum):
     STORAGE = "storage"
     """The results folder cannot be written any more; the reason says why."""
     LOST = "lost"
-    """The worker that had the cell is gone; the engine says so, the driver records it."""
+    """The cell failed and nothing could record it, e.g. since its worker is gone; the driver does."""
     NOTE = "note"
     """Something the user should know, in `reason`."""
+
+
+ENDS = frozenset({Kind.ENDED, Kind.ELSEWHERE, Kind.STORAGE, Kind.LOST})
+"""After these a worker has its cell no longer in hand."""
 
 
 class Phase(StrEnum):

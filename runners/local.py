@@ -19,7 +19,7 @@ from typing import IO
 from benchmarks.types import UserError
 from runners import cpu
 from runners.cells import Job
-from runners.events import Emit, Event, Kind
+from runners.events import ENDS, Emit, Event, Kind
 from runners.fingerprint import ROOT
 from runners.packing import Packer
 from runners.records import Status
@@ -165,7 +165,7 @@ class LocalEngine:
             self._feed_all(jobs, waiting)
         elif worker.job is not None:
             index = worker.job
-            if event.kind in (Kind.ENDED, Kind.ELSEWHERE, Kind.STORAGE):
+            if event.kind in ENDS:
                 worker.job = None
                 if self._crowded_out(worker, index, jobs, event):
                     waiting.append(index)
