@@ -13,6 +13,7 @@ from benchmarks.types import TIL
 from methods import registry, stepping
 from methods.base import Method
 from methods.nets import blockwise, fused, masks
+from methods.waits import sync_debug
 from tests.methods.helpers import CASES, answers, learn, made, opened
 
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2", "bincount"}
@@ -225,11 +226,8 @@ def test_no_step_waits_for_the_gpu(name, monkeypatch):
 
     def watched(self, batches):
         losses = run(self, batches[:1])  # the first step loads libraries
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with sync_debug("error"):
             return torch.cat([losses, run(self, batches[1:])]) if len(batches) > 1 else losses
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
 
     monkeypatch.setattr(stepping.Plain, "run", watched)
     stream = opened(TIL, device="cuda")
