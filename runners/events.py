@@ -27,11 +27,14 @@ class Kind(StrEnum):
     """The results folder cannot be written any more; the reason says why."""
     LOST = "lost"
     """The cell failed and nothing could record it, e.g. since its worker is gone; the driver does."""
+    AGAIN = "again"
+    """The cell is to be run again, step by step and in another process: a capture failed, for the `reason` given, and
+    this process is to end."""
     NOTE = "note"
     """Something the user should know, in `reason`."""
 
 
-ENDS = frozenset({Kind.ENDED, Kind.ELSEWHERE, Kind.STORAGE, Kind.LOST})
+ENDS = frozenset({Kind.ENDED, Kind.ELSEWHERE, Kind.STORAGE, Kind.LOST, Kind.AGAIN})
 """After these a worker has its cell no longer in hand."""
 
 
@@ -69,6 +72,11 @@ class Event:
     def from_json(data: dict[str, Any]) -> Event:
         kinds = {"kind": Kind, "status": Status, "phase": Phase}
         return Event(**{name: kinds[name](value) if name in kinds else value for name, value in data.items()})
+
+
+def again(event: Event) -> str:
+    """What the user is told of a cell to be run again after a failed capture."""
+    return f"the training steps could not be captured ({event.reason}); run again in another process, step by step"
 
 
 Emit = Callable[[Event], None]

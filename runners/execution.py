@@ -18,6 +18,7 @@ from benchmarks import catalogue
 from benchmarks.stream import Stream, TuningStream, open_stream
 from benchmarks.types import UserError, derived_seed
 from methods.base import Diverged, Method, Progress
+from methods.stepping import CaptureFailed
 from runners import checkpoint, cpu, devices, environment, exhibits, samples, settings
 from runners.cells import Conditions, Job
 from runners.evaluation import Evaluator, NotFinite, accuracy_so_far
@@ -42,13 +43,14 @@ def run_cell(job: Job, emit: Emit) -> Status | None:
 
     Nothing raised by the method, nor on the way to it, leaves this function: it becomes the record's status, or,
     where no record could be written, an event by which the driver writes one. Returns None where another process
-    holds the cell. Raises StorageError where the record cannot be written, and lets KeyboardInterrupt through.
+    holds the cell. Raises StorageError where the record cannot be written, CaptureFailed where this process is to end
+    and the cell to be run again in another, step by step; and lets KeyboardInterrupt through.
     """
     folder = CellFolder(job.folder)
     try:
         with folder.lock() as held:
             end = _held(job, folder, emit) if held else Event(Kind.ELSEWHERE)
-    except StorageError:
+    except (StorageError, CaptureFailed):
         raise
     except Exception as error:
         end = lost(error)
@@ -151,6 +153,10 @@ class _CellRun:
             status, reason = (Status.DONE, None) if complete else (Status.RUNNING, "paused")
         except StorageError:
             raise
+        except CaptureFailed as error:
+            if not self.job.conditions.step_by_step:
+                raise
+            status, reason = Status.FAILED, str(error)
         except Skip as skip:
             status, reason = Status.SKIPPED, str(skip)
         except (Diverged, NotFinite) as error:
@@ -195,7 +201,7 @@ class _CellRun:
         """Learn and measure task after task; False where the cell is to pause before the last one."""
         stream, method = self._prepare()
         evaluator = Evaluator(method, stream, self.job.conditions.evaluation_batch)
-        method.progress = self._report
+        method.progress, method.step_by_step = self._report, self.job.conditions.step_by_step
         start = self._resume(method)
         self.emit(Event(Kind.STARTED, task=start))
         self.folder.write(self.record)

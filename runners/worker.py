@@ -29,6 +29,7 @@ def main() -> None:
     os.dup2(2, 1)
     jobs: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+    from methods.stepping import CaptureFailed
     from runners.execution import run_cell
     from runners.folder import StorageError
 
@@ -47,6 +48,9 @@ def main() -> None:
         except StorageError as error:
             emit(Event(Kind.STORAGE, reason=str(error)))
             continue
+        except CaptureFailed as error:
+            emit(Event(Kind.AGAIN, reason=error.why))
+            os._exit(1)  # without a word to CUDA, which might wait for the capture for ever
         on_device = job.conditions.device != "cpu"
         if status is Status.OOM or (on_device and status is Status.FAILED):
             return  # memory may be torn or the device in an error state: the driver starts a fresh process

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 import warnings
+from pathlib import Path
 from types import FunctionType
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.types import TIL
+from methods import stepping
+from methods.base import Method
 from methods.waits import first_wait, sync_debug
+from tests.methods.helpers import learn, opened
 from tests.pretended import HOST_READS, OnDevice, pretended
 
 PROTOTYPE = (
@@ -92,3 +97,55 @@ def test_other_warnings_stay_what_they_were(debug):
     with pytest.warns(UserWarning, match="another"):
         first_wait(lambda: warnings.warn("another", stacklevel=1))
     assert debug.mode == 0
+
+
+class Waiting(Method):
+    """Says that its steps may be captured, and reads its loss on the host where it is told to."""
+
+    name = "waiting"
+    capturable = True
+    waits = True
+
+    def build(self) -> None:
+        self.net = self.network()
+
+    def learn(self, task) -> None:
+        def loss(batch):
+            value = torch.nn.functional.cross_entropy(self.answerable(self.net(batch.x), batch.task), batch.y)
+            if self.waits:
+                value.item()
+            return value
+
+        self.fit(task, loss, self.net.parameters(), check_every=5)
+
+    def predict(self, x, task_id=None):
+        return self.answerable(self.net(x), task_id)
+
+
+def learned(monkeypatch, waits: bool) -> tuple[Method, list[str]]:
+    """A method trained with the recorder of a GPU, and what was captured."""
+    captured: list[str] = []
+
+    def record(self, body):
+        captured.append("a step")
+        return body
+
+    monkeypatch.setattr(stepping.CudaRecorder, "__call__", record)
+    monkeypatch.delenv("CONTINUAL_GRAPHS", raising=False)
+    stream = opened(TIL, device="cuda")
+    method = type("Other", (Waiting,), {"waits": waits})(stream.spec, device="cuda")
+    learn(method, stream, [0])
+    return method, captured
+
+
+def test_a_step_that_waits_is_found_before_anything_is_captured(debug, monkeypatch, caplog):
+    method, captured = learned(monkeypatch, waits=True)
+    line = next(n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if "value.item()" in text)
+    assert method.stepped == f"step by step: the host waits for the device at {HERE}:{line}"
+    assert method.stepped.removeprefix("step by step: ") in caplog.text
+    assert not captured and debug.modes == [1, 0]
+
+
+def test_a_step_that_does_not_wait_is_captured(debug, monkeypatch):
+    method, captured = learned(monkeypatch, waits=False)
+    assert method.stepped == "captured" and captured == ["a step"] and debug.modes == [1, 0]
