@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -53,11 +54,18 @@ def recorder_for(device: torch.device) -> Recorder | None:
     return CudaRecorder(device)
 
 
+@cache
+def _stream(index: int) -> torch.cuda.Stream:
+    """The stream of a device's captures: one for all, since cuBLAS keeps a workspace for every stream it has met."""
+    return torch.cuda.Stream(index)
+
+
 class CudaRecorder:
     """Captures on a stream of its own, on which the warm-up runs too."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.stream = device, torch.cuda.Stream(device)
+        self.device = device
+        self.stream = _stream(torch.cuda.current_device() if device.index is None else device.index)
 
     def __call__(self, body: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()

@@ -56,11 +56,13 @@ class SyncDebug(TorchDispatchMode):
 
 @pytest.fixture
 def debug(monkeypatch):
+    stepping._stream.cache_clear()
     monkeypatch.setitem(vars(sys.modules[pretended.__module__]), "__name__", "torch.pretended")
     with pretended(), SyncDebug() as mode, monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "set_sync_debug_mode", mode.set)
         patch.setattr(torch.cuda, "get_sync_debug_mode", lambda: mode.mode)
         yield mode
+    stepping._stream.cache_clear()
 
 
 def test_setting_the_mode_raises_no_warning_and_it_is_put_back(debug):
@@ -149,3 +151,16 @@ def test_a_step_that_waits_is_found_before_anything_is_captured(debug, monkeypat
 def test_a_step_that_does_not_wait_is_captured(debug, monkeypatch):
     method, captured = learned(monkeypatch, waits=False)
     assert method.stepped == "captured" and captured == ["a step"] and debug.modes == [1, 0]
+
+
+def test_all_captures_of_a_device_share_a_stream(debug, monkeypatch):
+    """cuBLAS keeps a workspace for every stream that it has met."""
+    made = []
+
+    class Counted(torch.cuda.Stream):
+        def __init__(self, index) -> None:
+            made.append(index)
+
+    monkeypatch.setattr(torch.cuda, "Stream", Counted)
+    streams = {id(stepping.CudaRecorder(torch.device(name)).stream) for name in ("cuda", "cuda:0", "cuda:0", "cuda:1")}
+    assert made == [0, 1] and len(streams) == 2
