@@ -28,6 +28,7 @@ from runners.loading import load_method, parts_of
 from runners.memory import MemoryPeak
 from runners.records import BrokenRecord, Measurements, Record, Status
 from runners.resources import GIB
+from runners.shortage import first_line, shortage
 
 
 class Skip(Exception):
@@ -153,21 +154,18 @@ class _CellRun:
             status, reason = (Status.DONE, None) if complete else (Status.RUNNING, "paused")
         except StorageError:
             raise
-        except CaptureFailed as error:
-            if not self.job.conditions.step_by_step:
-                raise
-            status, reason = Status.FAILED, str(error)
         except Skip as skip:
             status, reason = Status.SKIPPED, str(skip)
         except (Diverged, NotFinite) as error:
             status, reason = Status.DIVERGED, str(error)
-        except UserError as error:
-            status, reason = Status.FAILED, str(error)
         except Exception as error:
             status, reason = _diagnose(error)
-            trace = traceback.format_exc()
+            if isinstance(error, CaptureFailed) and status is Status.FAILED and not self.job.conditions.step_by_step:
+                raise
             if status is Status.OOM:
                 reason = self._shortage(reason)
+            if status is Status.OOM or not isinstance(error, UserError):
+                trace = traceback.format_exc()
         self._end(status, reason, trace)
         phase = None if status.finished else self.phase
         memory = self.measured.peak_device or self.measured.peak_rss
@@ -322,11 +320,11 @@ def _seed_others(seed: int, *names: str | int) -> None:
 
 
 def _diagnose(error: Exception) -> tuple[Status, str]:
-    text = (str(error).strip().splitlines() or ["no message"])[0]
-    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    if out_of_memory or (isinstance(error, RuntimeError) and "can't allocate memory" in text):
-        return Status.OOM, text
-    return Status.FAILED, f"{type(error).__name__}: {text}"
+    lacking = shortage(error)
+    if lacking is not None:
+        return Status.OOM, lacking
+    said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
+    return Status.FAILED, said
 
 
 def _now() -> str:
