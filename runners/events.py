@@ -74,6 +74,11 @@ class Event:
         return Event(**{name: kinds[name](value) if name in kinds else value for name, value in data.items()})
 
 
+def spoils(status: Status | None, device: str) -> bool:
+    """Whether a process is of no more use after a cell that ended so: memory may be torn, the GPU in an error state."""
+    return status is Status.OOM or (device != "cpu" and status is Status.FAILED)
+
+
 def again(event: Event) -> str:
     """What the user is told of a cell to be run again after a failed capture."""
     return f"the training steps could not be captured ({event.reason}); run again in another process, step by step"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from runners import cpu, shipping
 from runners.cells import Job
-from runners.events import Event, Kind, Throttle
+from runners.events import Event, Kind, Throttle, spoils
 from runners.folder import CellFolder
 from runners.records import Measurements, Record, Status
 
@@ -117,7 +117,8 @@ def tell(job: Job, handed: Handed) -> Iterator[list[Message]]:
         said = [message for message in batch if message is not None and not isinstance(message, BaseException)]
         if said:
             yield said
-        if any(isinstance(message, Event) and message.kind is Kind.AGAIN for message in said):
+        events = [message for message in said if isinstance(message, Event)]
+        if any(event.kind is Kind.AGAIN or spoils(event.status, job.conditions.device) for event in events):
             time.sleep(SECONDS_TO_DELIVER)
             os._exit(1)  # Ray would give this process to other cells
         if isinstance(last, BaseException):

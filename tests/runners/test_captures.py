@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from methods.stepping import CaptureFailed
+from runners import remote
 from runners.cells import Conditions
 from runners.driver import run_grid
 from runners.engine import InlineEngine
-from runners.events import Kind
+from runners.events import Event, Kind
 from runners.execution import run_cell
 from runners.folder import CellFolder
 from runners.local import LocalEngine
@@ -83,6 +86,36 @@ def test_a_method_that_captures_against_its_orders_fails(tmp_path):
     assert run_cell(job(cell, tmp_path).uncaptured(WHY), silent) is Status.FAILED
     with pytest.raises(CaptureFailed):
         run_cell(job(cell, tmp_path), silent)
+
+
+class Exit(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize(
+    "method, exits", [("Good", False), ("Raises", False), ("OutOfMemory", True), ("CannotBeCaptured", True)]
+)
+def test_a_spoilt_process_of_rays_ends_once_its_last_messages_are_on_their_way(tmp_path, monkeypatch, method, exits):
+    """Ray gives a process to one cell after the other; here the far side runs in this one."""
+    (tmp_path / "processes").mkdir()
+    folder = (("cannot-be-captured", "folder", str(tmp_path / "processes")),) if method == "CannotBeCaptured" else ()
+    [cell] = cells(foreign(method), assignments=folder)
+
+    def leave(code: int) -> None:
+        raise Exit
+
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(remote, "SECONDS_TO_DELIVER", 0.0)
+    said: list[remote.Message] = []
+    try:
+        for batch in remote.tell(job(cell, tmp_path), remote.Handed()):
+            said += batch
+        exited = False
+    except Exit:
+        exited = True
+    last = said[-1]
+    assert exited == exits and isinstance(last, Event)
+    assert last.kind is (Kind.AGAIN if method == "CannotBeCaptured" else Kind.ENDED)
 
 
 def test_a_worker_that_ended_is_begun_again_on_its_own_device(monkeypatch):
