@@ -39,6 +39,11 @@ def for_workers(device: str, workers: int | None) -> list[str]:
     return ["cpu"] * (workers or cores())
 
 
+def single(device: str) -> str:
+    """The device of a command that uses one; `auto` and `cuda` mean the first GPU. Raises UserError as above."""
+    return for_workers(device, 1)[0]
+
+
 def use(device: torch.device) -> None:
     """Make the device the current one of this process; call before anything else is done there.
 
