@@ -111,7 +111,7 @@ class OfficialRule(Candidates):
         return self.i % self.method.config.select_every == 0 or self.i == self.steps - 1
 
     def _judge(self, loss: float) -> float | None:
-        eps = self.method.schedule(self.steps)[1]
+        eps = self.method.present(self.method.schedule(self.steps))[1]
         if not self.method.nested:
             return float(self.validation_accuracy(eps))
         return -loss if round(float(eps)) == self.method.config.eps else None
