@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,11 @@ def tiny_numbers_again():
     """An engine in the test's own process flushes tiny numbers to zero; the next test shall not find it so."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture(autouse=True)
+def no_streams_of_a_pretended_device():
+    """The stream of captures is kept as long as the process; one of a pretended device is nothing for the next test."""
+    yield
+    if "methods.stepping" in sys.modules:
+        sys.modules["methods.stepping"]._stream.cache_clear()
