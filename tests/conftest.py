@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +41,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
+@pytest.fixture(autouse=True)
+def no_stream_of_a_pretended_device():
+    """The stream of captures is kept as long as the process; one of a pretended device is nothing for the next test."""
+    yield
+    from methods import stepping
+
+    stepping._stream.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder with real image data, laid out as torchvision does (for tests marked `real_data`)."""
@@ -53,11 +61,3 @@ def tiny_numbers_again():
     """An engine in the test's own process flushes tiny numbers to zero; the next test shall not find it so."""
     yield
     torch.set_flush_denormal(False)
-
-
-@pytest.fixture(autouse=True)
-def no_streams_of_a_pretended_device():
-    """The stream of captures is kept as long as the process; one of a pretended device is nothing for the next test."""
-    yield
-    if "methods.stepping" in sys.modules:
-        sys.modules["methods.stepping"]._stream.cache_clear()
