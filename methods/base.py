@@ -118,6 +118,8 @@ class Method(ABC):
         """Loss curve of the latest task: one entry per check."""
         self.stepped = ""
         """How the steps of the latest `fit` ran: step by step, or captured as a CUDA graph; and why not."""
+        self.step_by_step = ""
+        """Why `fit` is not to capture steps that may be captured; whoever runs the method sets it before `learn`."""
         torch.manual_seed(derived_seed(seed, spec.benchmark, spec.scenario, "init"))
         self.build()
 
@@ -230,8 +232,9 @@ class Method(ABC):
                 after_step()
             return value.detach()
 
-        record = stepping.recorder_for(self.device) if self.capturable and capture else None
-        runner = stepping.Plain(step)
+        capture = capture and self.capturable
+        record = stepping.recorder_for(self.device) if capture and not self.step_by_step else None
+        runner = stepping.Plain(step, self.step_by_step if capture else "")
         if record is not None:
             settings = partial(stepping.host_settings, optimizer)
             runner = stepping.Replayed(step, record, settings, self.device, min(check_every, steps), size)

@@ -175,28 +175,33 @@ class HyperInterval(Method):
         held = Targets(theta, rho, radius_weight=2 / 3) if t else None
         scale = {"official": c.beta / max(1, t) ** 2, "mean": c.beta / max(1, t), "sum": c.beta}[c.regulariser_norm]
         embeddings, shapes = self.embeddings[:t].clone(), self.shapes[:t].clone()
-        full = torch.full((t, 1), c.eps, device=self.device)
+        schedule = self.schedule(steps)
+        schedule = torch.cat([schedule, schedule.new_full((len(schedule), t), c.eps)], 1)
 
         def total(batch: Batch) -> Tensor:
-            kappa, eps = self.schedule(steps)
-            centres, radii = self.boxes(
-                torch.cat([embedding, embeddings]), torch.cat([shape, shapes]), torch.cat([eps.view(1, 1), full])
-            )
+            now = self.present(schedule)
+            kappa, eps = now[0], now[1:, None]
+            centres, radii = self.boxes(torch.cat([embedding, embeddings]), torch.cat([shape, shapes]), eps)
             theta, rho, drift = self.hypernetwork.intervals(centres, radii, None if self.nested else 1, held)
             return self.classification(theta[0], rho[0], batch, kappa) + scale * drift
 
         return total
 
-    def schedule(self, steps: int) -> tuple[Tensor, Tensor]:
-        """kappa and eps at the current step, 0-d device tensors (spec section 7.2).
+    def schedule(self, steps: int) -> Tensor:
+        """kappa and eps of every step up to the middle of training, (steps // 2 + 1, 2) (spec section 7.2).
 
-        First half: kappa = max(1 - 5e-5 i, kappa_end), eps rises linearly from 0; then both are final.
+        First half: kappa = max(1 - 5e-5 i, kappa_end), eps rises linearly from 0; then both are final. Made before the
+        first step, since in a step each of these operations would be a kernel.
         """
         half = steps // 2
-        rising = self.step < half
-        kappa = torch.where(rising, (1 - 5e-5 * self.step).clamp(min=self.config.kappa), self.config.kappa)
-        eps = torch.where(rising, self.config.eps * self.step / max(1, half - 1), self.config.eps)
-        return kappa, eps
+        i = torch.arange(half + 1, dtype=self.step.dtype)
+        kappa = torch.where(i < half, (1 - 5e-5 * i).clamp(min=self.config.kappa), self.config.kappa)
+        eps = torch.where(i < half, self.config.eps * i / max(1, half - 1), self.config.eps)
+        return torch.stack([kappa, eps], 1).to(self.device)
+
+    def present(self, schedule: Tensor) -> Tensor:
+        """The row of a schedule for the step under way, its last one from there on."""
+        return schedule.index_select(0, self.step.clamp(max=len(schedule) - 1).long())[0]
 
     def classification(self, theta: Tensor, rho: Tensor, batch: Batch, kappa: Tensor) -> Tensor:
         """kappa CE(middle logits) + (1 - kappa) CE(worst-case logits) for weights theta -/+ rho (N,)."""

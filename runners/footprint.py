@@ -88,8 +88,10 @@ def refusals(cells: Iterable[Cell], device: str) -> dict[str, str]:
 
 
 def capacity_of(device: str) -> float:
-    """Bytes of memory that the device has."""
+    """Bytes of memory that the device has; infinite for a GPU of another machine, of which nothing is known here."""
     if device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            return float("inf")
         return float(torch.cuda.get_device_properties(device).total_memory)
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 

@@ -33,7 +33,7 @@ if not __package__:
 
 from benchmarks.types import Scenario, UserError
 from methods.registry import AVALANCHE_PREFIX
-from runners import command_line, cpu
+from runners import command_line, cpu, devices
 from runners.official import method_of
 from runners.settings import parse_assignment
 from runners.speed_table import compare, machines, rows, table, title
@@ -71,7 +71,7 @@ def speed(
         int | None, typer.Option(min=1, help="Timed steps per phase and task.", show_default="20, on CUDA 250")
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads of the process.")] = 2,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
     data: Annotated[Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as CSV.")] = None,
     profile: Annotated[
@@ -84,6 +84,7 @@ def speed(
 
     if epochs and profile is not None:
         raise UserError("--profile shows what a step does; leave --epochs out")
+    device = devices.single(device)
     steps = steps or STEPS.get(device.partition(":")[0], STEPS["cpu"])
     given = [parse_assignment(text) for text in set_ or []]
     named = command_line.names(methods) or ()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from benchmarks import catalogue
 from benchmarks.types import DIL, Budget, Scenario, Task, UserError
-from runners import by_hand, cpu, environment
+from runners import by_hand, cpu, devices, environment
 from runners.settings import configure
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ def measure(order: Order) -> Result:
     else:
         cpu.prepare(order.threads)
     device = torch.device(order.device)
+    devices.use(device)
     stream = opened(order)
     plain = by_hand.finetune(stream, order.device, order.steps)  # loads what torch loads late: not the method's memory
     from methods import registry
