@@ -47,7 +47,7 @@ def test_on_a_gpu_it_says_what_was_captured_what_that_gains_and_whose_kernels_ra
     settings = {"hidden": [10]} if method == "hyperinterval" else {}
     result = measure(Order(method, "split-digits", TIL, "cuda", 1, 2, None, None, settings, seen=(0, 2)))
     for row in rows(result):
-        assert row["steps"] == "captured" and row["ms_one_by_one"] > 0 and row["ms_one_by_one"] != row["ms_per_step"]
+        assert row["steps"] == "captured" and row["ms_one_by_one"] > 0
         assert (row["output_layer"], row["device"]) == (layer, "pretended")
         assert (row["floor_ms"] is None) == (layer is None)
     assert machines([result]).startswith(f"pretended, torch {torch.__version__}, 1 thread of the host; a copy moves ")
@@ -95,9 +95,10 @@ def test_other_programs_are_compared_with_our_row_of_the_same_task_and_phase():
         row("hyperinterval", 0, 10.0), row("hyperinterval", 4, 20.0), row("hyperinterval (official)", 4, 300.0),
         row("hyperinterval (official)", 9, 400.0), row("ewc", 4, 2.0, "epoch"), row("avalanche:EWC", 4, 6.0, "epoch"),
         row("avalanche:EWC (PIL)", 4, 9.0, "epoch"), row("avalanche:EWC", 4, 9.0),
+        row("hyperinterval (official)", 0, 0.3),
     ]  # fmt: skip
     compare(found)
-    assert [entry["ours_faster"] for entry in found] == [None, None, 15.0, None, None, 3.0, 4.5, None]
+    assert [entry["ours_faster"] for entry in found] == [None, None, 15.0, None, None, 3.0, 4.5, None, 0.03]
 
 
 def test_an_epoch_has_the_fisher_pass_in_it_and_avalanches_beside_it():
