@@ -115,7 +115,7 @@ class HyperInterval(Method):
         c, tasks = self.config, self.spec.n_tasks
         self.nested = self.spec.scenario is DIL
         self.target = FunctionalNetwork(self.network(self.spec.classes_per_task))
-        self.embeddings = torch.randn(tasks, c.embedding, device=self.device)
+        self.embeddings = torch.randn(tasks, c.embedding).to(self.device)
         self.shapes = torch.full((tasks, c.embedding), 1 / c.embedding, device=self.device)
         """s_i: the radius is eps * softmax(s_i); learned in TIL, constant in the nested mode."""
         made = hypernetwork(

@@ -50,18 +50,18 @@ def of_worker(device: torch.device) -> dict[str, Any]:
 def of_training(method: Method) -> dict[str, str]:
     """How training ran, where it could run in several ways that differ by rounding.
 
-    steps: captured as a CUDA graph, or step by step and why. output_layer: who computes the passes over a
-    hypernetwork's output layer (`methods.nets.fused`).
+    steps: captured as a CUDA graph, or step by step and why. output_layer: who computed the passes over a
+    hypernetwork's output layer (`methods.nets.fused`), all of them where the number of boxes decided.
     """
     from torch import nn
 
-    from methods.nets.fused import OutputLayer, passes_for
+    from methods.nets.fused import OutputLayer
 
     found = {"steps": method.stepped} if method.stepped else {}
     networks = [value for value in vars(method).values() if isinstance(value, nn.Module)]
     layers = [module for network in networks for module in network.modules() if isinstance(module, OutputLayer)]
-    if layers:
-        found["output_layer"] = passes_for(layers[0].weight, 1).__name__.rpartition(".")[2]
+    if computed_by := set[str]().union(*(layer.computed_by for layer in layers)):
+        found["output_layer"] = ", ".join(sorted(computed_by))
     return found
 
 

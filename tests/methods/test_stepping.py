@@ -105,7 +105,7 @@ def as_on_a_gpu(monkeypatch):
 
     monkeypatch.setattr(fused, "passes_for", lambda weight, boxes: blockwise)
     monkeypatch.setattr(masks, "_cut", cut)
-    monkeypatch.setattr(masks, "neighbours_selected", masks.neighbours_sorted)
+    monkeypatch.setattr(masks, "neighbours", masks.neighbours_on_device)
 
 
 @pytest.mark.parametrize(("name", "scenario"), [case for case in CASES if registry.load(case[0]).capturable])

@@ -17,7 +17,8 @@ from benchmarks.samples import Samples
 from benchmarks.types import CIL, TIL, UserError
 from methods.base import STEPS_BETWEEN_CHECKS
 from runners import by_hand, official, speed
-from runners.timing import ROUNDS, Order, measure, opened, rounds, rows
+from runners.speed_table import compare, machines, rows, table
+from runners.timing import ROUNDS, Order, measure, opened, rounds
 
 from .helpers import ROOT
 
@@ -29,10 +30,32 @@ def test_rows(method, phases, has_floor):
     assert [(row["task"], row["phase"]) for row in found] == [(t, p) for t in (0, 2, 4) for p in range(phases)]
     for row in found:
         assert row["ms_per_step"] > 0 and row["over_plain_loop"] > 0
+        assert row["steps"] == "step by step" and row["ms_one_by_one"] is None
+        assert row["output_layer"] in (("compiled", "blockwise") if has_floor else (None,))
         assert (row["over_floor"] is not None) == has_floor
         assert row["over_same_by_hand"] is None
     if has_floor:  # W has a row of 10 weights and no bias for each of the target's 64-100-100-2 weights
         assert found[0]["output_weights"] == 10 * (64 * 100 + 100 + 100 * 100 + 100 + 2 * 100 + 2)
+
+
+@pytest.mark.parametrize(("method", "layer"), [("finetune", None), ("hyperinterval", "triton_passes")])
+def test_on_a_gpu_it_says_what_was_captured_what_that_gains_and_whose_kernels_ran(method, layer, device):
+    settings = {"hidden": [10]} if method == "hyperinterval" else {}
+    result = measure(Order(method, "split-digits", TIL, "cuda", 1, 2, None, None, settings, seen=(0, 2)))
+    for row in rows(result):
+        assert row["steps"] == "captured" and row["ms_one_by_one"] > 0 and row["ms_one_by_one"] != row["ms_per_step"]
+        assert (row["output_layer"], row["device"]) == (layer, "pretended")
+        assert (row["floor_ms"] is None) == (layer is None)
+    assert machines([result]).startswith(f"pretended, torch {torch.__version__}, 1 thread of the host; a copy moves ")
+
+
+def test_what_was_measured_is_printed_in_as_many_columns_as_have_something_to_say():
+    [row] = rows(measure(Order("finetune", "split-digits", TIL, "cpu", 1, 1, None, None, seen=(0,))))
+    compare([row])
+    shown = [str(column.header) for column in table([row]).columns]
+    assert "ms per step" in shown and not {"steps", "ms one by one", "floor ms", "ours faster"} & set(shown)
+    captured = {**row, "steps": "captured", "ms_one_by_one": 3.0}
+    assert {"steps", "ms one by one"} <= {str(column.header) for column in table([row, captured]).columns}
 
 
 def test_ewc_has_a_loop_of_its_own_kind_to_be_compared_with():
@@ -69,7 +92,7 @@ def test_other_programs_are_compared_with_our_row_of_the_same_task_and_phase():
         row("hyperinterval (official)", 9, 400.0), row("ewc", 4, 2.0, "epoch"), row("avalanche:EWC", 4, 6.0, "epoch"),
         row("avalanche:EWC (PIL)", 4, 9.0, "epoch"), row("avalanche:EWC", 4, 9.0),
     ]  # fmt: skip
-    speed._compare(found)
+    compare(found)
     assert [entry["ours_faster"] for entry in found] == [None, None, 15.0, None, None, 3.0, 4.5, None]
 
 
