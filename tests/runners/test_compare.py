@@ -82,6 +82,20 @@ def test_two_commands_on_one_results_folder_share_the_cells(tmp_path, undisturbe
     assert not list(tmp_path.rglob("aside-*")) and not list(tmp_path.rglob("checkpoint.pt"))
 
 
+def test_nothing_around_a_run_changes_a_number(tmp_path):
+    """Order of the cells, number of workers, engine, hash seed and locale."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    methods = ("ewc", "hyperinterval")
+    assert compare_here(one, methods=methods, seeds=1)[0] == 0
+    arguments = ("--methods", ",".join(reversed(methods)), "--scenarios", "cil,dil,til", "--seeds", "1")
+    done = subprocess.run(
+        command(*arguments, "--budget-scale", "0.02", "--no-report", "--workers", "2", "--results", other),
+        env=environment(PYTHONHASHSEED="7", LC_ALL="C"), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(tables(one)) > 6 and tables(other) == tables(one)
+
+
 def test_plain_lines_where_the_output_is_no_terminal(tmp_path):
     code, output = compare_here(tmp_path, methods=("finetune",), seeds=2)
     lines = output.splitlines()
