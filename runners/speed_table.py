@@ -49,12 +49,15 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
 
 
 def compare(found: Sequence[dict[str, Any]]) -> None:
-    """Add `ours_faster` to the rows of other programs: how many times as long they take as our method of that name."""
+    """Add `ours_faster` to the rows of other programs: how many times as long they take as our method of that name.
+
+    To three digits, wherever the point is: 0.0 times would be no answer.
+    """
     ours = {_place(row, row["method"]): row["ms_per_step"] for row in found}
     for row in found:
         name = row["method"].partition(" (")[0].removeprefix(AVALANCHE_PREFIX).lower()
         step = ours.get(_place(row, name)) if name != row["method"] else None
-        row["ours_faster"] = round(row["ms_per_step"] / step, 1) if step else None
+        row["ours_faster"] = float(f"{row['ms_per_step'] / step:.3g}") if step else None
 
 
 def _place(row: dict[str, Any], method: str) -> tuple[Any, ...]:
