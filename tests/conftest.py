@@ -47,6 +47,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
+@pytest.fixture(autouse=True)
+def no_stream_of_a_pretended_device():
+    """The stream of captures is kept as long as the process; one of a pretended device is nothing for the next test."""
+    yield
+    from methods import stepping
+
+    stepping._stream.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder with real image data, laid out as torchvision does (for tests marked `real_data`)."""

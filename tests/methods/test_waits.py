@@ -56,13 +56,11 @@ class SyncDebug(TorchDispatchMode):
 
 @pytest.fixture
 def debug(monkeypatch):
-    stepping._stream.cache_clear()
     monkeypatch.setitem(vars(sys.modules[pretended.__module__]), "__name__", "torch.pretended")
     with pretended(), SyncDebug() as mode, monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "set_sync_debug_mode", mode.set)
         patch.setattr(torch.cuda, "get_sync_debug_mode", lambda: mode.mode)
         yield mode
-    stepping._stream.cache_clear()
 
 
 def test_setting_the_mode_raises_no_warning_and_it_is_put_back(debug):
