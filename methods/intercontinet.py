@@ -275,7 +275,7 @@ class InterContiNet(Method):
 
     @torch.no_grad()
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
-        """Lower and upper logits, each (b, classes as in `predict`), over the present box, rounding included.
+        """Lower and upper logits of exact arithmetic over the present box, float64, (b, classes as in `predict`) each.
 
         CIL: every upper bound is raised to the highest one of the classes still to come, which are rivals too.
         """
