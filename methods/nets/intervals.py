@@ -6,26 +6,26 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from benchmarks.types import UserError
+from methods.nets.interval import Interval, contains, intersect, outward
+from methods.nets.interval_arithmetic import Arithmetic, Unbounded, Value
+from methods.nets.interval_layers import LAYERS
 from methods.nets.interval_ops import (
-    Interval,
     add,
     batch_norm,
     certified,
-    contains,
     conv2d,
-    intersect,
     linear,
     monotone,
     multiply,
     negate,
-    outward,
     relu,
     worst_case,
 )
-from methods.nets.interval_rules import FUNCTIONS, LAYERS, Arithmetic, Unbounded, Value
+from methods.nets.interval_rules import FUNCTIONS
 from methods.nets.tied import first_names
 from methods.nets.traced import has_hooks, plan_of
 
@@ -69,7 +69,8 @@ def propagate(
     Raises UserError for a network that cannot be traced or an operation without a known bound.
     """
     x = x if isinstance(x, Interval) else Interval.point(x)
-    return _Propagation(network, weights, buffers or {}, Arithmetic(rounded, x.lower.dtype)).run(x, nonnegative_inputs)
+    dtype = x.lower.dtype if x.lower.is_floating_point() else torch.get_default_dtype()
+    return _Propagation(network, weights, buffers or {}, Arithmetic(rounded, dtype)).run(x, nonnegative_inputs)
 
 
 class _Propagation:

@@ -12,7 +12,9 @@ import torch
 from torch import fx, nn
 
 from benchmarks.types import UserError
-from methods.nets.interval_rules import FUNCTIONS, IN_PLACE, MAY_BE_VALUES, RETURN_INPUT, VIEWS
+from methods.nets.interval_layers import RETURN_INPUT
+from methods.nets.interval_rules import FUNCTIONS, MAY_BE_VALUES
+from methods.nets.interval_shapes import IN_PLACE, VIEWS
 
 
 @dataclass(frozen=True)

@@ -166,18 +166,21 @@ def test_every_operation_encloses_its_own_rounding(seed, scale):
 
 
 @settings(max_examples=30, deadline=None)
-@given(seeds, st.booleans())
-def test_batch_norm_encloses_its_rounding_also_where_product_and_bias_cancel(seed, cancel):
+@given(seeds, st.sampled_from(["whitening alone", "scaled and shifted", "scale and shift cancel"]))
+def test_batch_norm_encloses_its_rounding_also_where_product_and_bias_cancel(seed, kind):
     g = torch.Generator().manual_seed(seed)
-    norm = nn.BatchNorm1d(3, eps=0.0).eval()
-    norm.running_var = torch.tensor([0.25, 2.25, 2.0**-20])
+    norm = nn.BatchNorm1d(3, eps=0.0, affine=kind != "whitening alone").eval()
+    norm.running_var = torch.tensor([0.25, 2.25, 9 * 2.0**-20])
     norm.running_mean = torch.randn(3, generator=g)
-    x = torch.randn(4, 3, generator=g)
-    with torch.no_grad():
-        norm.weight.copy_(torch.randn(3, generator=g))
-        norm.bias.copy_(-norm(x)[0] if cancel else torch.randn(3, generator=g))
+    x = torch.randn(16, 3, generator=g)
+    weight, bias = torch.ones(3), torch.zeros(3)
+    if kind != "whitening alone":
+        with torch.no_grad():
+            norm.weight.copy_(torch.randn(3, generator=g))
+            norm.bias.copy_(-norm(x)[0] if kind == "scale and shift cancel" else torch.randn(3, generator=g))
+        weight, bias = norm.weight, norm.bias
     bounds = propagate(nn.Sequential(norm), {}, x, rounded=True)
-    parts = [exact.fractions(t) for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)]
+    parts = [exact.fractions(t) for t in (norm.running_mean, norm.running_var, weight, bias)]
     assert exact.holds(bounds, exact.batch_norm(exact.fractions(x), *parts))
 
 
