@@ -22,11 +22,6 @@ from tests.pretended.phases import STEPS
 from tests.runners.helpers import compare_here, silent, tables
 
 
-def mended_elsewhere(item: int) -> pytest.MarkDecorator:
-    """A defect of the list "Found" in the issue on GPUs, whose mending is under way."""
-    return pytest.mark.xfail(reason=f"issue 20, found {item}", strict=True)
-
-
 class Waiting(Method):
     """Says that its steps may be captured, and looks at its loss on the host."""
 
@@ -48,7 +43,6 @@ class Waiting(Method):
         return self.answerable(self.net(x), task_id)
 
 
-@mended_elsewhere(1)
 def test_a_cell_may_be_the_first_that_asks_for_cuda(tmp_path, monkeypatch):
     """The allocator that is to count a cell's memory is there only once CUDA is initialised."""
     install_benchmarks(monkeypatch)
@@ -57,7 +51,6 @@ def test_a_cell_may_be_the_first_that_asks_for_cuda(tmp_path, monkeypatch):
         assert run_cell(job_of(cell_of("finetune", TIL), tmp_path), silent) is Status.DONE
 
 
-@mended_elsewhere(2)
 def test_a_step_that_waits_is_found_before_it_is_captured(device):
     """A capture that failed leaves a process in which nothing of CUDA works any more."""
     stream = opened(TIL, device="cuda")
@@ -67,7 +60,6 @@ def test_a_step_that_waits_is_found_before_it_is_captured(device):
     assert "test_pretended_promises.py" in method.stepped
 
 
-@mended_elsewhere(5)
 def test_all_that_a_process_captures_is_captured_on_one_stream(device, tmp_path, monkeypatch):
     """For every stream that it meets cuBLAS keeps a workspace for ever."""
     lived(cell_of("intercontinet", TIL), device, tmp_path, monkeypatch)
@@ -122,7 +114,6 @@ def test_a_trial_of_tuning_is_judged_on_a_gpu(device, tmp_path, monkeypatch):
     assert lived(trial, device, tmp_path, monkeypatch).record.status is Status.DONE
 
 
-@mended_elsewhere(2)
 @pytest.mark.slow
 def test_the_check_of_a_method_counts_its_waits(device):
     assert not conform(registry.load("finetune"), [TIL], device="cuda", with_fields=False)

@@ -2,83 +2,46 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from pathlib import Path
-from types import FunctionType
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.types import TIL
 from methods import stepping
 from methods.base import Method
 from methods.waits import first_wait, sync_debug
 from tests.methods.helpers import learn, opened
-from tests.pretended import HOST_READS, OnDevice, pretended
+from tests.pretended import pretended
 
-PROTOTYPE = (
-    "Synchronization debug mode is a prototype feature and does not yet detect all synchronizing operations "
-    "(Triggered internally at Module.cpp:1081.)"
-)
 HERE = "methods/test_waits.py"
 
 
-def as_torchs(function):
-    """torch warns from machine code: this frame is to look like one of its own."""
-    return FunctionType(function.__code__, {**globals(), "__name__": "torch.simulated"}, None, function.__defaults__)
-
-
-def dispatch(self, func, types, args=(), kwargs=None):
-    waits = func.overloadpacket.__name__ in HOST_READS and any(isinstance(arg, OnDevice) for arg in args)
-    if waits and self.mode == 1:
-        warnings.warn("called a synchronizing CUDA operation (Triggered internally)", UserWarning, stacklevel=1)
-    elif waits and self.mode == 2:
-        raise RuntimeError("called a synchronizing CUDA operation")
-    return func(*args, **(kwargs or {}))
-
-
-class SyncDebug(TorchDispatchMode):
-    """torch.cuda's sync debug mode: warns of itself when it is set, and of what makes the host wait."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mode, self.modes = 0, []
-
-    def set(self, mode: str | int) -> None:
-        warnings.warn(PROTOTYPE, UserWarning, stacklevel=2)
-        self.mode = {"default": 0, "warn": 1, "error": 2}.get(mode, mode)  # type: ignore[arg-type]
-        self.modes.append(self.mode)
-
-    __torch_dispatch__ = as_torchs(dispatch)
-
-
 @pytest.fixture
-def debug(monkeypatch):
-    monkeypatch.setitem(vars(sys.modules[pretended.__module__]), "__name__", "torch.pretended")
-    with pretended(), SyncDebug() as mode, monkeypatch.context() as patch:
-        patch.setattr(torch.cuda, "set_sync_debug_mode", mode.set)
-        patch.setattr(torch.cuda, "get_sync_debug_mode", lambda: mode.mode)
-        yield mode
+def device():
+    stepping._stream.cache_clear()
+    with pretended() as found:
+        yield found
+    stepping._stream.cache_clear()
 
 
-def test_setting_the_mode_raises_no_warning_and_it_is_put_back(debug):
+def test_setting_the_mode_raises_no_warning_and_it_is_put_back(device):
     """Under pytest warnings are errors; the mode warns of itself."""
     with sync_debug("error"):
-        assert debug.mode == 2
         with pytest.raises(RuntimeError, match="synchronizing"):
             float(torch.ones((), device="cuda"))
-    with pytest.raises(ValueError), sync_debug("warn"):
-        raise ValueError
-    assert debug.modes == [2, 0, 1, 0]
+        with pytest.raises(ValueError), sync_debug("warn"):
+            raise ValueError
+        assert device.sync_debug_mode == "error"
+    assert device.sync_debug_mode == "default"
 
 
 def read_by_torch(x: torch.Tensor) -> None:
     torch.unique(x)  # the wait is in torch's code, the line is ours
 
 
-def test_the_first_line_that_waits_is_told(debug):
+def test_the_first_line_that_waits_is_told(device):
     x = torch.ones(3, device="cuda")
 
     def body() -> None:
@@ -88,15 +51,15 @@ def test_the_first_line_that_waits_is_told(debug):
 
     assert first_wait(body) == f"{HERE}:{read_by_torch.__code__.co_firstlineno + 1}"
     assert first_wait(lambda: x.add_(1)) is None
-    assert debug.mode == 0 and float(x[0]) == 3
+    assert device.sync_debug_mode == "default" and float(x[0]) == 3
 
 
-def test_other_warnings_stay_what_they_were(debug):
+def test_other_warnings_stay_what_they_were(device):
     with pytest.raises(UserWarning, match="another"):
         first_wait(lambda: warnings.warn("another", stacklevel=1))
     with pytest.warns(UserWarning, match="another"):
         first_wait(lambda: warnings.warn("another", stacklevel=1))
-    assert debug.mode == 0
+    assert device.sync_debug_mode == "default"
 
 
 class Waiting(Method):
@@ -138,20 +101,20 @@ def learned(monkeypatch, waits: bool) -> tuple[Method, list[str]]:
     return method, captured
 
 
-def test_a_step_that_waits_is_found_before_anything_is_captured(debug, monkeypatch, caplog):
+def test_a_step_that_waits_is_found_before_anything_is_captured(device, monkeypatch, caplog):
     method, captured = learned(monkeypatch, waits=True)
     line = next(n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if "value.item()" in text)
     assert method.stepped == f"step by step: the host waits for the device at {HERE}:{line}"
     assert method.stepped.removeprefix("step by step: ") in caplog.text
-    assert not captured and debug.modes == [1, 0]
+    assert not captured
 
 
-def test_a_step_that_does_not_wait_is_captured(debug, monkeypatch):
+def test_a_step_that_does_not_wait_is_captured(device, monkeypatch):
     method, captured = learned(monkeypatch, waits=False)
-    assert method.stepped == "captured" and captured == ["a step"] and debug.modes == [1, 0]
+    assert method.stepped == "captured" and captured == ["a step"]
 
 
-def test_all_captures_of_a_device_share_a_stream(debug, monkeypatch):
+def test_all_captures_of_a_device_share_a_stream(device, monkeypatch):
     """cuBLAS keeps a workspace for every stream that it has met."""
     made = []
 

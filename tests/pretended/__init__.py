@@ -18,7 +18,7 @@ captured graph's private memory, and several devices.
 from tests.pretended.capture import recorder
 from tests.pretended.device import Device, Event
 from tests.pretended.driver import pretended
-from tests.pretended.rules import HOST_READS, WAITS, Kind, Mismatch
+from tests.pretended.rules import WAITS, Kind, Mismatch
 from tests.pretended.tensors import CUDA, OnDevice
 
-__all__ = ["CUDA", "HOST_READS", "WAITS", "Device", "Event", "Kind", "Mismatch", "OnDevice", "pretended", "recorder"]
+__all__ = ["CUDA", "WAITS", "Device", "Event", "Kind", "Mismatch", "OnDevice", "pretended", "recorder"]

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import logging
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
+from torch import Tensor
 
 from benchmarks import catalogue
 from benchmarks.data import DataSet
 from benchmarks.types import Scenario
 from methods import registry
 from methods.nets import blockwise
+from methods.nets.passes import Images
 from runners import grid
 from runners.cells import Cell, Conditions, Job
 from runners.events import Event, Kind
@@ -119,20 +124,23 @@ def install_kernels(patch: pytest.MonkeyPatch) -> Counter[str]:
 
     Whether Triton's would be taken is decided as on a GPU. Passes without a box are not counted.
     """
-    triton_passes = pytest.importorskip("methods.nets.triton_passes", exc_type=ImportError)
     ran: Counter[str] = Counter()
 
-    def counted(name: str, forward):
-        def function(*arguments):
-            ran[name] += len(arguments[0]) > 0
-            return forward(*arguments)
+    def counted(name: str, forward: Callable[..., Images]) -> Callable[..., Images]:
+        def function(centre: Tensor, *arguments: Any) -> Images:
+            ran[name] += len(centre) > 0
+            return forward(centre, *arguments)
 
         return function
 
-    forward, backward = blockwise.forward, blockwise.backward
-    for module in (triton_passes, blockwise):
-        name = module.__name__.rpartition(".")[2]
-        patch.setattr(module, "forward", counted(name, forward))
-        patch.setattr(module, "backward", backward)
-    patch.setattr(triton_passes, "_works", lambda _: True)
+    modules: list[Any] = [blockwise]
+    if importlib.util.find_spec("triton") is not None:
+        from methods.nets import triton_passes
+
+        modules.append(triton_passes)
+        patch.setattr(triton_passes, "backward", blockwise.backward)
+        patch.setattr(triton_passes, "_works", lambda _: True)
+    forward = blockwise.forward
+    for module in modules:
+        patch.setattr(module, "forward", counted(module.__name__.rpartition(".")[2], forward))
     return ran

@@ -23,7 +23,7 @@ from tests.pretended.tensors import CUDA, OnDevice
 
 MEMORY = 80 << 30
 PEAK = 1 << 20
-_LIKE_TORCH = (sys.modules[__name__], sys.modules[Device.__module__])
+_LIKE_TORCH = [sys.modules[name] for name in (__name__, Device.__module__, OnDevice.__module__, Graph.__module__)]
 """Modules that are to look like torch's: it warns from machine code, so that no such frame is on the stack."""
 PROPERTIES = SimpleNamespace(multi_processor_count=132, total_memory=MEMORY, name="pretended", major=9, minor=0)
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 
@@ -58,7 +59,10 @@ def test_rows(method, phases, has_floor):
         assert found[0]["output_weights"] == 10 * (64 * 100 + 100 + 100 * 100 + 100 + 2 * 100 + 2)
 
 
-@pytest.mark.parametrize(("method", "layer"), [("finetune", None), ("hyperinterval", "triton_passes")])
+KERNELS = "triton_passes" if find_spec("triton") else "blockwise"
+
+
+@pytest.mark.parametrize(("method", "layer"), [("finetune", None), ("hyperinterval", KERNELS)])
 def test_on_a_gpu_it_says_what_was_captured_what_that_gains_and_whose_kernels_ran(method, layer, device):
     settings = {"hidden": [10]} if method == "hyperinterval" else {}
     result = measure(Order(method, "split-digits", TIL, "cuda", 1, 2, None, None, settings, seen=(0, 2)))
