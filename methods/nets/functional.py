@@ -50,7 +50,7 @@ class FunctionalNetwork:
     ) -> Interval:  # fmt: skip
         """Sound bounds of the logits, each (b, C), over all weights in [lower, upper] (N,).
 
-        Batch norm uses the given statistics. rounded: also cover rounding errors, for certificates.
+        Batch norm uses the given statistics. rounded: for certificates, as `propagate` says.
         """
         low, up = self.named(lower), self.named(upper)
         weights = {name: Interval(low[name], up[name]) for name in self.shapes}

@@ -29,7 +29,8 @@ def _max_pool(function: Callable[..., Any]) -> Rule:
 
 
 max_pool1d, max_pool2d = _max_pool(F.max_pool1d), _max_pool(F.max_pool2d)
-FUNCTIONS |= {F.max_pool1d: max_pool1d, F.max_pool2d: max_pool2d}
+FUNCTIONS |= dict.fromkeys([F.max_pool1d, torch.max_pool1d], max_pool1d)
+FUNCTIONS |= dict.fromkeys([F.max_pool2d, torch.max_pool2d], max_pool2d)
 
 
 @rule(F.avg_pool1d)

@@ -118,6 +118,7 @@ OPERATIONS = [
     Operation("softplus, negative threshold", lambda net, a, b: F.softplus(a, 2.0, -2.0)),
     Operation("softplus, negative", lambda net, a, b: net.negative_softplus(a), bounded=False),
     Operation("max pooling", lambda net, a, b: F.max_pool1d(_row(a), 3, 1, 1).squeeze(1)),
+    Operation("max pooling of torch", lambda net, a, b: torch.max_pool1d(_row(a), 3, 1, padding=1).squeeze(1)),
     Operation("max pooling with places", lambda net, a, b: _maximum_and_place(a)[0].squeeze(1), bounded=False),
     Operation("average pooling", lambda net, a, b: F.avg_pool1d(_row(a), 3, 1, 1).squeeze(1)),
     Operation("average pooling of planes", lambda net, a, b: net.pool(_plane(a)).flatten(1)),

@@ -17,7 +17,7 @@ from tests.runners.helpers import cells, job, silent
 class Knows(Method):
     """Has seen the labels; certifies all its answers, and may then give another one."""
 
-    answers_wrongly = False
+    answers_wrongly, reach = False, 0.1
     precision: list[str]
 
     def build(self) -> None:
@@ -37,7 +37,7 @@ class Knows(Method):
 
     def bounds(self, x, task_id=None):
         logits = self.logits(x)
-        return logits - 0.1, logits + 0.1
+        return logits - self.reach, logits + self.reach
 
     def audit(self) -> list[Claim]:
         return [Claim(j, True, 0, 0.0, 0.2) for j in range(self.tasks_seen)]
@@ -66,6 +66,15 @@ def test_a_certified_sample_that_is_answered_wrongly_is_a_violation_even_where_a
     method.answers_wrongly = True
     measured.certified[1][0] = 0.0  # accuracy stays above what was promised
     evaluated(method, stream, 2, measured)
+    assert [claim.violation for claim in measured.claims[1:]] == [True, False]
+
+
+def test_an_accuracy_below_the_certificate_is_a_violation_even_where_nothing_is_certified_any_more():
+    method, stream, measured = knowing()
+    evaluated(method, stream, 1, measured)
+    method.answers_wrongly, method.reach = True, 10.0
+    evaluated(method, stream, 2, measured)
+    assert measured.certified[1][0] == 1 and measured.certified[2][0] == 0
     assert [claim.violation for claim in measured.claims[1:]] == [True, False]
 
 
