@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from benchmarks import data
-from tests.pretended.capture import Graph, capturing, mapped
+from tests.pretended.capture import Graph, capturing
 from tests.pretended.device import ROOT, Device
 from tests.pretended.rules import Kind
 from tests.pretended.tensors import CUDA, OnDevice
@@ -142,7 +142,8 @@ class _AsOnCuda(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         # torch would ask the driver for the number of the current device
-        args, kwargs = mapped(_numbered, tuple(args)), mapped(_numbered, kwargs or {})
+        args = [_numbered(value) for value in args]
+        kwargs = {name: _numbered(value) for name, value in (kwargs or {}).items()}
         if func is torch.nn.functional.one_hot and isinstance(args[0], OnDevice):
             return _one_hot(*args, **kwargs)
         return func(*args, **kwargs)

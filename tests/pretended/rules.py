@@ -5,9 +5,7 @@ The lists name operators of ATen; what they say was read in PyTorch's sources (2
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -50,56 +48,33 @@ _SCALARS_FROM_THE_CPU = {"fill", "fill_", "masked_fill", "masked_fill_"}
 """Operations without the tag `pointwise` that take a number of the CPU's all the same."""
 
 
-@dataclass(frozen=True)
 class Call:
     """An operation about to run."""
 
-    func: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    @cached_property
-    def name(self) -> str:
-        return self.func.overloadpacket.__name__
-
-    @cached_property
-    def tensors(self) -> list[Tensor]:
-        """All tensors among the arguments, also those in lists."""
-        found: list[Tensor] = []
-        for value in (*self.args, *self.kwargs.values()):
-            parts = value if isinstance(value, list | tuple) else (value,)
-            found += [part for part in parts if isinstance(part, Tensor)]
-        return found
-
-    @cached_property
-    def here(self) -> list[OnDevice]:
-        """The tensors of the device."""
-        return [tensor for tensor in self.tensors if isinstance(tensor, OnDevice)]
-
-    @cached_property
-    def there(self) -> list[Tensor]:
+    def __init__(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.func, self.args, self.kwargs = func, args, kwargs
+        self.name: str = func.overloadpacket.__name__
+        self.here: list[OnDevice] = []
+        """The tensors of the device among the arguments, also those in lists."""
+        self.there: list[Tensor] = []
         """The tensors of the CPU."""
-        return [tensor for tensor in self.tensors if not isinstance(tensor, OnDevice)]
-
-    @cached_property
-    def wanted(self) -> torch.device | None:
+        for value in (*args, *kwargs.values()):
+            for part in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(part, OnDevice):
+                    self.here.append(part)
+                elif isinstance(part, Tensor):
+                    self.there.append(part)
+        given = kwargs.get("device")
+        wanted = None if given is None else torch.device(given)
+        self.wanted = CUDA if wanted is not None and wanted.type == "lazy" else wanted
         """The device that is asked for by name."""
-        given = self.kwargs.get("device")
-        device = None if given is None else torch.device(given)
-        return CUDA if device is not None and device.type == "lazy" else device
-
-    @cached_property
-    def gives_here(self) -> bool:
+        self.gives_here = bool(self.here) if self.wanted is None else self.wanted.type == "cuda"
         """Whether the result lies on the device."""
-        return bool(self.here) if self.wanted is None else self.wanted.type == "cuda"
+        self.concerns_the_device = bool(self.here) or self.gives_here
 
     @property
     def is_random(self) -> bool:
         return torch.Tag.nondeterministic_seeded in self.func.tags
-
-    @property
-    def concerns_the_device(self) -> bool:
-        return bool(self.here) or self.gives_here
 
     def written(self) -> list[Any]:
         """The arguments that the operation changes."""
