@@ -333,6 +333,9 @@ class Certifying(Protocol):
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
         """Lower and upper logits, each shaped as `predict`'s, over the whole parameter region kept for a task.
 
+        They may be float64 and speak of networks computed without rounding; whether the answers of `predict` agree
+        with them, sample by sample, is measured.
+
         Here `task_id` is given in every scenario: it names the region that is examined. Raises
         NotImplementedError in a scenario in which nothing is certified.
         """

@@ -42,15 +42,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.types import UserError
+from benchmarks.types import StreamSpec, UserError
 from methods.base import CIL, DIL, Batch, Claim, Exhibit, Method, Task, register
 from methods.nets import exhibits, inference
+from methods.nets.boundable import unbounded
 from methods.nets.candidates import RULES
 from methods.nets.functional import FunctionalNetwork, Statistics
 from methods.nets.fused import FusedAdam, Targets
@@ -108,6 +109,14 @@ class HyperInterval(Method):
                 raise UserError(f"hyperinterval: kappa = {self.kappa} must lie in [0, 1]")
             if self.eps < 0:
                 raise UserError(f"hyperinterval: eps = {self.eps} must not be negative")
+
+    @classmethod
+    def skip(cls, spec: StreamSpec, config: Any) -> str | None:
+        """Also a network without known bounds, unless none are computed, in training or for certificates."""
+        reason = super().skip(spec, config)
+        if reason is None and (config.bounds == "interval" or config.batch_norm == "running"):
+            reason = unbounded(cls.name, spec)
+        return reason
 
     # -- parameters --------------------------------------------------------------------------------
 
@@ -285,7 +294,7 @@ class HyperInterval(Method):
     # -- the promise -------------------------------------------------------------------------------
 
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
-        """Certified bounds of the answers over the box of task `task_id`, rounded outwards.
+        """Certified bounds of the answers over the box of task `task_id`, float64: those of exact arithmetic.
 
         Raises NotImplementedError where batch norm uses the statistics of the batch at hand.
 
@@ -315,7 +324,7 @@ class HyperInterval(Method):
 
     def _certified_logits(self, x: Tensor, tasks: slice) -> list[Interval]:
         theta, rho = self.weights(tasks)
-        box = outward(Interval(theta - rho, theta + rho))
+        box = Interval(theta - rho, theta + rho)  # the very box that `audit` compares the weights in use with
         nonnegative, first = self.spec.nonnegative_inputs, tasks.start or 0
         return [
             self.target.bounds(lower, upper, x, nonnegative, self.statistics_of(first + i), rounded=True)

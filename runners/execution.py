@@ -288,6 +288,8 @@ class _CellRun:
         begun = self._clock()
         evaluator.measure(after, self.measured)
         seconds = self._clock() - begun
+        here = {**self.record.environment, "evaluation_precision": evaluator.precision}
+        self.record = replace(self.record, environment=here)
         if after:
             self.measured.evaluate_seconds.append(seconds)
 

@@ -81,7 +81,9 @@ def neighbours_on_device(values: Tensor, position: Percent) -> Tensor:
     knows needs the k-th value: as many kernels and 25 bytes a value, since `topk` counts digits in four sweeps over
     the keys alone. `kthvalue` is no choice: a single multiprocessor sweeps 16 times.
     """
-    return (neighbours_sorted if isinstance(position, Tensor) else kth_values)(values, position)
+    if isinstance(position, Tensor):
+        return neighbours_sorted(values, position)
+    return kth_values(values, position)
 
 
 def neighbours_sorted(values: Tensor, position: Tensor) -> Tensor:

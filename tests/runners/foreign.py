@@ -199,7 +199,7 @@ class KilledOnce(_Small):
         if flag.exists():
             return
         flag.touch()
-        given_up = time.monotonic() + 60.0
+        given_up = time.monotonic() + 300.0
         while not any(flag.parent.rglob("checkpoint.pt")) and time.monotonic() < given_up:
             time.sleep(0.01)  # a checkpoint under way is lost with the process that sends it
         os.kill(os.getpid(), signal.SIGKILL)

@@ -30,6 +30,7 @@ def gpu(monkeypatch):
             raise RuntimeError("Invalid device argument : did you call init?")
 
     with pretended(), monkeypatch.context() as patch:
+        patch.setenv("CONTINUAL_GRAPHS", "0")
         patch.setattr(torch.cuda, "set_device", lambda device: used.append(str(device)), raising=False)
         patch.setattr(torch.cuda, "reset_peak_memory_stats", reset)
         yield used
