@@ -205,6 +205,12 @@ def test_elementary_functions_enclose_the_image_of_an_interval(points, width):
             assert exact.holds(bounds, right), name
 
 
+def test_what_is_known_to_be_nonnegative_stays_so_where_rounding_widens_it():
+    x = Interval(torch.tensor([-90.0, -1.0, 0.0]), torch.tensor([-80.0, 0.0, 0.0]))
+    for function in (torch.sigmoid, F.softplus, F.hardsigmoid, lambda x: x.relu() * 3, lambda x: x.relu() + 0.0):
+        assert bool((propagate(alone(function), {}, x, rounded=True).lower >= 0).all())
+
+
 @pytest.mark.parametrize(
     ("name", "width"), [("mlp-400-400", 1e-8), ("resnet-8", 1e-8), ("alexnet", 1e-4), ("resnet-18", 0.1)]
 )
