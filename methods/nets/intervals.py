@@ -100,8 +100,7 @@ class _Propagation:
                 case "call_module":
                     known[node] = self._layer(str(node.target), [*args, *kwargs.values()])
                 case "call_function" | "call_method":
-                    rest = fx.map_arg(plan.numbers.get(node), known.__getitem__)
-                    known[node] = self._function(node.target, args, kwargs, rest)
+                    known[node] = self._function(node.target, args, kwargs)
                 case "output":
                     return self._answer(args[0])
             if node in plan.writes and isinstance(known[node], Value):
@@ -145,14 +144,13 @@ class _Propagation:
         except Unbounded as reason:
             raise UserError(f"interval bounds: no bound is known for {what}, with {reason}") from None
 
-    def _function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], numbers: Any) -> Any:
-        """numbers: those of the arguments that must not depend on inputs or weights."""
+    def _function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         rule, name = FUNCTIONS.get(target), target if isinstance(target, str) else target.__name__
         if not _holds_value((args, kwargs)):
             return getattr(args[0], target)(*args[1:], **kwargs) if isinstance(target, str) else target(*args, **kwargs)
-        if rule is None or _holds_value(numbers):
+        if rule is None:
             raise UserError(f"interval bounds: no bound is known for the operation {name!r}")
-        try:
+        try:  # a TypeError: the rule does not name an argument, or wants a number where there is an interval
             return rule(self.arithmetic, *args, **kwargs)
         except (Unbounded, TypeError) as reason:
             raise UserError(f"interval bounds: no bound is known for the operation {name!r}, with {reason}") from None

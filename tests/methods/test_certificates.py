@@ -153,7 +153,7 @@ def test_rounded_operations_are_computed_in_double_precision_and_piece_by_piece(
     for bounds in (ops.linear(a, b, rounded=True), ops.add(a, b, rounded=True), ops.multiply(a, b, rounded=True)):
         assert bounds.lower.dtype == torch.float64 and bool((bounds.upper - bounds.lower < 1e-13).all())
     untouched = propagate(nn.Sequential(nn.ReLU()), {}, a.lower, rounded=True)
-    assert torch.equal(untouched.lower, a.lower.relu().double())
+    assert untouched.lower.dtype == torch.float64 and torch.equal(untouched.lower, a.lower.relu().double())
 
 
 def alone(function) -> nn.Module:
