@@ -209,7 +209,10 @@ def test_batch_norm_encloses_its_rounding_also_where_product_and_bias_cancel(see
 def test_elementary_functions_enclose_the_image_of_an_interval(points, width):
     x = torch.tensor(points)[:, None]
     interval = Interval(x, x + width)
-    modules = {"sigmoid": nn.Sigmoid(), "tanh": nn.Tanh(), "softplus": nn.Softplus(), "elu": nn.ELU()}
+    modules = {
+        "sigmoid": nn.Sigmoid(), "tanh": nn.Tanh(), "elu": nn.ELU(), "softplus": nn.Softplus(),
+        "steep softplus": nn.Softplus(exact.STEEP, threshold=1000),
+    }  # fmt: skip
     for name, module in modules.items():
         bounds = propagate(nn.Sequential(module), {}, interval, rounded=True)
         for side in (interval.lower, (interval.lower + interval.upper) / 2, interval.upper):
