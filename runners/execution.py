@@ -255,7 +255,7 @@ class _CellRun:
             stream = TuningStream(stream)
         self.record = replace(self.record, task_names=tuple(stream.task_names))
         _seed_others(self.cell.seed, "init")
-        return stream, cls(spec, config, self.device, self.cell.seed)
+        return stream, cls(stream.spec, config, self.device, self.cell.seed)
 
     def _resume(self, method: Method) -> int:
         saved = checkpoint.load(self.folder, self.cell.key)
