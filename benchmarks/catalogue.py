@@ -102,7 +102,7 @@ class Benchmark:
         return self.stored_shape
 
     def spec(self, scenario: Scenario | str, network: str | None = None) -> StreamSpec:
-        """What a method may know of the stream, but for the sign of the inputs, which only the data tell (`Stream.spec`).
+        """What a method may know of the stream; the sign of the inputs only the data tell (`Stream.spec`).
 
         Raises UserError for a scenario that is not defined here.
         """

@@ -170,9 +170,10 @@ class Stream:
             least = [min(value, 0.0) if fills else value for value in self.data.least]
             found = all(v >= 0 for v in least) if self._normalise is None else self._normalise.keeps_sign(least)
         if spec.nonnegative_inputs and not found:
+            values = ", ".join(f"{value:.3g}" for value in self.data.least)
             raise UserError(
                 f"{spec.benchmark}: nonnegative_inputs is declared, but {self.data.name} gives negative inputs "
-                f"(least values of its channels before normalisation: {', '.join(f'{v:.3g}' for v in self.data.least)}); "
+                f"(least values of its channels before normalisation: {values}); "
                 "leave the declaration out, the sign is found in the data"
             )
         return replace(spec, nonnegative_inputs=found)
