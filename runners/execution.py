@@ -19,7 +19,7 @@ from benchmarks.stream import Stream, TuningStream, open_stream
 from benchmarks.types import UserError, derived_seed
 from methods.base import Diverged, Method, Progress
 from methods.stepping import CaptureFailed
-from runners import checkpoint, cpu, devices, environment, exhibits, samples, settings
+from runners import checkpoint, cpu, devices, environment, exhibits, process_state, samples, settings
 from runners.cells import Conditions, Job
 from runners.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.events import Emit, Event, Kind, Phase
@@ -28,6 +28,7 @@ from runners.loading import load_method, parts_of
 from runners.memory import MemoryPeak
 from runners.records import BrokenRecord, Measurements, Record, Status
 from runners.resources import GIB
+from runners.shared_data import ChangedData, Watch, renew
 from runners.shortage import first_line, shortage
 
 
@@ -47,7 +48,7 @@ def run_cell(job: Job, emit: Emit) -> Status | None:
     holds the cell. Raises StorageError where the record cannot be written, CaptureFailed where this process is to end
     and the cell to be run again in another, step by step; and lets KeyboardInterrupt through.
     """
-    folder = CellFolder(job.folder)
+    folder = CellFolder(job.folder.absolute())  # a method may change the working directory
     try:
         with folder.lock() as held:
             end = _held(job, folder, emit) if held else Event(Kind.ELSEWHERE)
@@ -66,7 +67,7 @@ def _held(job: Job, folder: CellFolder, emit: Emit) -> Event:
     return run_held(job, folder, emit)
 
 
-def lost(error: Exception) -> Event:
+def lost(error: BaseException) -> Event:
     """The event of a cell that failed where its record could not be written; says at which line of code."""
     status, reason = _diagnose(error)
     at = traceback.extract_tb(error.__traceback__)[-1]
@@ -145,31 +146,74 @@ class _CellRun:
         self.memory: MemoryPeak | None = None
         """None until the device is in use."""
         self.phase = Phase.PREPARATION
+        self.watch: Watch | None = None
+        """None until there is a stream."""
+        self.changed = ""
+        """What the method has changed of the data that it shares, in a sentence."""
 
     def run(self) -> Event:
-        trace = None
+        before = process_state.Snapshot()
+        try:
+            status, reason, trace = self._outcome()
+        finally:
+            self._put_back(before)
+        self._end(status, reason, trace)
+        phase = None if status.finished else self.phase
+        memory = self.measured.peak_device or self.measured.peak_rss
+        return Event(Kind.ENDED, status=status, reason=reason, phase=phase, memory=memory)
+
+    def _outcome(self) -> tuple[Status, str | None, str | None]:
+        """Status, reason and traceback. A cell that changed its data is `failed`, whatever else it is."""
+        try:
+            outcome = self._attempt()
+        finally:
+            changed = self._changed_data("by its end", content=True)
+        return (Status.FAILED, changed, outcome[2]) if changed else outcome
+
+    def _attempt(self) -> tuple[Status, str | None, str | None]:
         try:
             self._begin()
             complete = self._run()
-            status, reason = (Status.DONE, None) if complete else (Status.RUNNING, "paused")
-        except StorageError:
+            return (Status.DONE, None, None) if complete else (Status.RUNNING, "paused", None)
+        except (StorageError, KeyboardInterrupt):
             raise
         except Skip as skip:
-            status, reason = Status.SKIPPED, str(skip)
+            return Status.SKIPPED, str(skip), None
         except (Diverged, NotFinite) as error:
-            status, reason = Status.DIVERGED, str(error)
-        except Exception as error:
+            return Status.DIVERGED, str(error), None
+        except BaseException as error:  # sys.exit in a method ends its cell, not the run
             status, reason = _diagnose(error)
             if isinstance(error, CaptureFailed) and status is Status.FAILED and not self.job.conditions.step_by_step:
                 raise
             if status is Status.OOM:
                 reason = self._shortage(reason)
-            if status is Status.OOM or not isinstance(error, UserError):
-                trace = traceback.format_exc()
-        self._end(status, reason, trace)
-        phase = None if status.finished else self.phase
-        memory = self.measured.peak_device or self.measured.peak_rss
-        return Event(Kind.ENDED, status=status, reason=reason, phase=phase, memory=memory)
+            told = status is not Status.OOM and isinstance(error, UserError)
+            return status, reason, None if told else traceback.format_exc()
+
+    def _changed_data(self, when: str, content: bool = False) -> str:
+        """What the method has changed of the data that it shares with others, in a sentence; empty where nothing."""
+        if self.watch is not None and not self.changed:
+            name = self.watch.compare() if content else self.watch.look()
+            if name:
+                self.changed = (
+                    f"{self.cell.method} has changed {name} in place ({when}), which all tasks and methods share; "
+                    "have it work on a copy, as `task.x` is one. The data set is loaded anew for the next cell"
+                )
+                if not renew(self.watch.stream):
+                    process_state.note(process_state.Left((name,), (name,)))
+        return self.changed
+
+    def _assure(self, when: str, content: bool = False) -> None:
+        if changed := self._changed_data(when, content):
+            raise ChangedData(changed)
+
+    def _put_back(self, before: process_state.Snapshot) -> None:
+        left = before.put_back()
+        if left.changed:
+            names = ", ".join(left.changed)
+            self.record = replace(self.record, environment={**self.record.environment, "left_behind": names})
+            self.emit(Event(Kind.NOTE, reason=f"{self.cell.method} left its process changed: {names}; put back"))
+            process_state.note(left)
 
     def _shortage(self, reason: str) -> str:
         """What ran out of memory, how much there was at most, and what may help."""
@@ -254,6 +298,7 @@ class _CellRun:
         if self.cell.judged_on == "validation":
             stream = TuningStream(stream)
         self.record = replace(self.record, task_names=tuple(stream.task_names))
+        self.watch = Watch(stream)
         _seed_others(self.cell.seed, "init")
         return stream, cls(spec, config, self.device, self.cell.seed)
 
@@ -278,6 +323,7 @@ class _CellRun:
         try:
             method.begin(task)
             method.learn(task)
+            self._assure(f"learning task {j}")
         finally:
             self.measured.steps += [(entry.task, entry.step, entry.loss) for entry in method.curve]
         self.measured.train_seconds.append(self._clock() - begun)
@@ -287,6 +333,7 @@ class _CellRun:
         self.phase = Phase.EVALUATION
         begun = self._clock()
         evaluator.measure(after, self.measured)
+        self._assure(f"answering after {after} tasks")
         seconds = self._clock() - begun
         here = {**self.record.environment, "evaluation_precision": evaluator.precision}
         self.record = replace(self.record, environment=here)
@@ -301,6 +348,7 @@ class _CellRun:
             self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: no exhibits kept: {type(error).__name__}: {error}"))
 
     def _save(self, method: Method, tasks_done: int) -> None:
+        self._assure(f"by the end of task {tasks_done - 1}", content=True)
         self._note_peaks()
         saved = checkpoint.Checkpoint(tasks_done, method.state_dict(), self.measured, self.record.started)
         checkpoint.save(self.folder, self.cell.key, saved)
@@ -321,7 +369,7 @@ def _seed_others(seed: int, *names: str | int) -> None:
     np.random.seed(value)
 
 
-def _diagnose(error: Exception) -> tuple[Status, str]:
+def _diagnose(error: BaseException) -> tuple[Status, str]:
     lacking = shortage(error)
     if lacking is not None:
         return Status.OOM, lacking
