@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -17,6 +18,7 @@ import torch
 from benchmarks import catalogue
 from benchmarks.stream import Stream, TuningStream, open_stream
 from benchmarks.types import UserError, derived_seed
+from methods import state
 from methods.base import Diverged, Method, Progress
 from methods.stepping import CaptureFailed
 from runners import checkpoint, cpu, devices, environment, exhibits, process_state, samples, settings
@@ -148,6 +150,8 @@ class _CellRun:
         self.phase = Phase.PREPARATION
         self.watch: Watch | None = None
         """None until there is a stream."""
+        self.refused = False
+        """Whether the user knows that the method's state cannot be kept."""
         self.changed = ""
         """What the method has changed of the data that it shares, in a sentence."""
 
@@ -241,10 +245,10 @@ class _CellRun:
 
     def _run(self) -> bool:
         """Learn and measure task after task; False where the cell is to pause before the last one."""
-        stream, method = self._prepare()
+        stream, make = self._prepare()
+        method, start = self._resumed(make)
         evaluator = Evaluator(method, stream, self.job.conditions.evaluation_batch)
         method.progress, method.step_by_step = self._report, self.job.conditions.step_by_step
-        start = self._resume(method)
         self.emit(Event(Kind.STARTED, task=start))
         self.folder.write(self.record)
         if self.cell.judged_on == "test":
@@ -266,7 +270,8 @@ class _CellRun:
         self._exhibit(method)
         return True
 
-    def _prepare(self) -> tuple[Stream, Method]:
+    def _prepare(self) -> tuple[Stream, Callable[[], Method]]:
+        """The stream, and what makes the method anew."""
         benchmark = catalogue.find(self.cell.benchmark)
         if self.cell.scenario in benchmark.undefined:
             raise Skip(
@@ -299,20 +304,31 @@ class _CellRun:
             stream = TuningStream(stream)
         self.record = replace(self.record, task_names=tuple(stream.task_names))
         self.watch = Watch(stream)
-        _seed_others(self.cell.seed, "init")
-        return stream, cls(spec, config, self.device, self.cell.seed)
 
-    def _resume(self, method: Method) -> int:
+        def make() -> Method:
+            _seed_others(self.cell.seed, "init")
+            return cls(spec, config, self.device, self.cell.seed)
+
+        return stream, make
+
+    def _resumed(self, make: Callable[[], Method]) -> tuple[Method, int]:
+        """A method as its checkpoint has it, and how many tasks it has learnt; a new one where none can be used."""
+        method = make()
         saved = checkpoint.load(self.folder, self.cell.key)
         if saved is None:
             if self.folder.has_checkpoint():
                 self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: the checkpoint is damaged; begun anew"))
-            return 0
-        method.load_state_dict(saved.state)
+            return method, 0
+        try:
+            method.load_state_dict(saved.state)
+        except Exception as error:  # of a method whose networks grow, say
+            why = f"the checkpoint does not fit the method as it is built ({first_line(error)}); begun anew"
+            self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: {why}"))
+            return make(), 0
         self.measured = saved.measured
         self.record = replace(self.record, started=saved.started)
         self.emit(Event(Kind.NOTE, reason=f"goes on after task {saved.tasks_done} of {self.cell.n_tasks}"))
-        return saved.tasks_done
+        return method, saved.tasks_done
 
     def _learn(self, method: Method, stream: Stream, j: int) -> None:
         task = stream.task(j, previous=method.rehearses)
@@ -350,6 +366,14 @@ class _CellRun:
     def _save(self, method: Method, tasks_done: int) -> None:
         self._assure(f"by the end of task {tasks_done - 1}", content=True)
         self._note_peaks()
+        if type(method).state_dict is Method.state_dict and (why := state.unkept(method)):
+            if not self.refused:
+                told = (
+                    f"no checkpoint: {why}, or write state_dict and load_state_dict; interrupted, the cell begins anew"
+                )
+                self.emit(Event(Kind.NOTE, reason=f"{self.cell.method}: {told}"))
+            self.refused = True
+            return
         saved = checkpoint.Checkpoint(tasks_done, method.state_dict(), self.measured, self.record.started)
         checkpoint.save(self.folder, self.cell.key, saved)
 
