@@ -283,7 +283,9 @@ class Method(ABC):
 
     @torch.no_grad()
     def accuracy(self, samples: Samples, task_id: int | None = None, batch_size: int = 2000) -> Tensor:
-        """Share of samples that `predict` answers rightly, 0-d tensor on the device."""
+        """Share of samples that `predict` answers rightly, 0-d tensor on the device. Raises UserError for none."""
+        if len(samples) == 0:
+            raise UserError(f"{self.name}: there is no accuracy over no samples; this stream has no validation samples")
         right = torch.zeros((), device=self.device)
         for batch in samples.batches(batch_size):
             right += (self.predict(batch.x, task_id).argmax(1) == batch.y).sum()

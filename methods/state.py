@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import enum
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +49,21 @@ def unkept(method: Method) -> str:
     return next(iter(_Writer(method).problems), "")
 
 
+def unplain(saved: Any) -> str:
+    """Why what a method's own `state_dict` gives cannot be kept, in a sentence; empty where it can."""
+    if type(saved) is not dict:
+        return f"state_dict gives a {type(saved).__name__}, not a dict"
+    try:
+        measure(saved)
+    except StateError as error:
+        return str(error)
+    plain = (bool, int, float, str, bytes, torch.Size, OrderedDict, *parts.PLAIN[:3])
+    for path, part in parts.walk("state", saved):
+        if not (part is None or isinstance(part, Tensor) or type(part) in plain):
+            return f"{path} is a {type(part).__name__}, which a checkpoint cannot keep"
+    return ""
+
+
 def restore(method: Method, saved: dict[str, Any]) -> None:
     """Put saved attributes back: networks and parameters in place, tensors on the method's device."""
     _Reader(method, saved).put()
@@ -61,7 +76,7 @@ def count(value: Any) -> int:
     if isinstance(value, dict):
         return sum(map(count, value.values()))
     if isinstance(value, list | tuple):
-        return sum(map(count, value))
+        return sum(map(count, value)) if len(value) <= VALUES_AT_MOST else 0
     return 0
 
 
@@ -78,7 +93,7 @@ class _Writer:
         self.shared: list[Any] = []
         self.numbers: dict[int, int] = {}
         """Place in `shared`, by the id of an object that is referred to."""
-        self._measure()
+        measure(self.attributes)
         self._find_shared()
 
     def state(self) -> dict[str, Any]:
@@ -146,22 +161,6 @@ class _Writer:
         return {TAG: "filled", "items": made}
 
     # -- before anything is written ------------------------------------------------------------------
-
-    def _measure(self) -> None:
-        """Raise StateError for a state that leads back to itself or is enormous."""
-        n_bytes = values = 0
-        for key, value in self.attributes.items():
-            for path, part in _strictly(key, value, ()):
-                values += 1 + (len(part) if isinstance(part, list | tuple | dict | set | deque) else 0)
-                if isinstance(part, str):
-                    n_bytes += len(part)
-                some = part.state_dict().values() if isinstance(part, nn.Module) else [part]
-                n_bytes += sum(t.numel() * t.element_size() for t in some if isinstance(t, Tensor))
-                if values > VALUES_AT_MOST or n_bytes > BYTES_AT_MOST:
-                    raise StateError(
-                        f"the state is too large: with {path!r} it has {values} values and {n_bytes / 2**30:.3g} GiB; "
-                        f"at most {VALUES_AT_MOST} values and {BYTES_AT_MOST >> 30} GiB are kept"
-                    )
 
     def _find_shared(self) -> None:
         times: Counter[int] = Counter()
@@ -281,7 +280,7 @@ class _Reader:
         return value["value"].to(self.method.device).requires_grad_()
 
     def _read_enum(self, value: dict[str, Any], current: Any) -> Any:
-        return type(current)[value["name"]]
+        return type(current)[value["name"]]  # type: ignore[index]
 
     def _read_set(self, value: dict[str, Any], _: Any) -> Any:
         return set(self.read(value["items"], None))
@@ -310,6 +309,22 @@ class _Reader:
         return current
 
 
+def measure(values: dict[str, Any]) -> None:
+    """Raise StateError for a state that leads back to itself or is enormous."""
+    n_bytes = n_values = 0
+    for key, value in values.items():
+        for path, part in _strictly(key, value, ()):
+            n_values += 1 + (len(part) if isinstance(part, list | tuple | dict | set | deque) else 0)
+            n_bytes += len(part) if isinstance(part, str | bytes) else 0
+            some = part.state_dict().values() if isinstance(part, nn.Module) else [part]
+            n_bytes += sum(t.numel() * t.element_size() for t in some if isinstance(t, Tensor))
+            if n_values > VALUES_AT_MOST or n_bytes > BYTES_AT_MOST:
+                raise StateError(
+                    f"the state is too large: with {path!r} it has {n_values} values and {n_bytes / 2**30:.3g} GiB; "
+                    f"at most {VALUES_AT_MOST} values and {BYTES_AT_MOST >> 30} GiB are kept"
+                )
+
+
 def _is_key(key: Any) -> bool:
     if type(key) is tuple:
         return all(map(_is_key, key))
@@ -328,7 +343,8 @@ def _strictly(path: str, value: Any, above: tuple[int, ...]) -> Any:
 def _span(tensor: Tensor) -> tuple[int, int]:
     """The first element of its storage that a tensor uses, and the one after the last."""
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return tensor.storage_offset(), tensor.storage_offset() + last + 1
+    start = int(tensor.storage_offset())
+    return start, start + int(last) + 1
 
 
 def _meet(a: Tensor, b: Tensor) -> bool:

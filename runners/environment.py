@@ -73,7 +73,7 @@ def of_training(method: Method) -> dict[str, str]:
     from methods import parts
     from methods.nets.fused import OutputLayer
 
-    found = {"steps": method.stepped} if method.stepped else {}
+    found = {"steps": str(method.stepped)[:1000]} if method.stepped else {}
     networks = parts.networks(method).values()
     layers = [module for network in networks for module in network.modules() if isinstance(module, OutputLayer)]
     if computed_by := set[str]().union(*(layer.computed_by for layer in layers)):

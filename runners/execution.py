@@ -21,7 +21,7 @@ from benchmarks.types import UserError, derived_seed
 from methods import state
 from methods.base import Diverged, Method, Progress
 from methods.stepping import CaptureFailed
-from runners import checkpoint, cpu, devices, environment, exhibits, process_state, samples, settings
+from runners import checkpoint, cpu, devices, environment, exhibits, process_state, samples, settings, stated
 from runners.cells import Conditions, Job
 from runners.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.events import Emit, Event, Kind, Phase
@@ -31,7 +31,7 @@ from runners.memory import MemoryPeak
 from runners.records import BrokenRecord, Measurements, Record, Status
 from runners.resources import GIB
 from runners.shared_data import ChangedData, Watch, renew
-from runners.shortage import first_line, shortage
+from runners.shortage import first_line, shortage, text
 
 
 class Skip(Exception):
@@ -182,9 +182,9 @@ class _CellRun:
         except (StorageError, KeyboardInterrupt):
             raise
         except Skip as skip:
-            return Status.SKIPPED, str(skip), None
+            return Status.SKIPPED, text(skip), None
         except (Diverged, NotFinite) as error:
-            return Status.DIVERGED, str(error), None
+            return Status.DIVERGED, text(error), None
         except BaseException as error:  # sys.exit in a method ends its cell, not the run
             status, reason = _diagnose(error)
             if isinstance(error, CaptureFailed) and status is Status.FAILED and not self.job.conditions.step_by_step:
@@ -259,8 +259,10 @@ class _CellRun:
         for j in range(start, stop):
             self._learn(method, stream, j)
             self._evaluate(evaluator, j + 1)
-            self.measured.stored_per_task.append(method.parameters_stored())
-            self.record = replace(self.record, parameters={"trained": method.parameters_trained(), "stored": None})
+            trained = stated.whole(method.parameters_trained(), f"{self.cell.method}: parameters_trained")
+            stored = stated.whole(method.parameters_stored(), f"{self.cell.method}: parameters_stored")
+            self.measured.stored_per_task.append(stored)
+            self.record = replace(self.record, parameters={"trained": trained, "stored": None})
             if j + 1 < len(stream) and method.resumable:
                 self._save(method, j + 1)
             accuracy = accuracy_so_far(self.measured, j + 1)
@@ -298,7 +300,7 @@ class _CellRun:
             data_dir=Path(data_dir) if data_dir else None,
             device=self.device,
             network=self.cell.network,
-            budget=self.cell.budget,
+            budget=replace(self.cell.budget),  # a copy: in this process other cells may have the same budget
         )
         if self.cell.judged_on == "validation":
             stream = TuningStream(stream)
@@ -340,8 +342,9 @@ class _CellRun:
             method.begin(task)
             method.learn(task)
             self._assure(f"learning task {j}")
+            method.check_budget()
         finally:
-            self.measured.steps += [(entry.task, entry.step, entry.loss) for entry in method.curve]
+            self.measured.steps += stated.curve(method)
         self.measured.train_seconds.append(self._clock() - begun)
         self.record = replace(self.record, environment={**self.record.environment, **environment.of_training(method)})
 
@@ -361,21 +364,27 @@ class _CellRun:
         try:
             self.measured.exhibits = exhibits.collect(method)
         except Exception as error:
-            self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: no exhibits kept: {type(error).__name__}: {error}"))
+            self.emit(
+                Event(Kind.NOTE, reason=f"{self.folder.path}: no exhibits kept: {type(error).__name__}: {text(error)}")
+            )
 
     def _save(self, method: Method, tasks_done: int) -> None:
         self._assure(f"by the end of task {tasks_done - 1}", content=True)
         self._note_peaks()
-        if type(method).state_dict is Method.state_dict and (why := state.unkept(method)):
-            if not self.refused:
-                told = (
-                    f"no checkpoint: {why}, or write state_dict and load_state_dict; interrupted, the cell begins anew"
-                )
-                self.emit(Event(Kind.NOTE, reason=f"{self.cell.method}: {told}"))
-            self.refused = True
+        kept = method.state_dict()
+        own = type(method).state_dict is not Method.state_dict
+        if why := state.unplain(kept) if own else state.unkept(method):
+            self._refuse(why)
             return
-        saved = checkpoint.Checkpoint(tasks_done, method.state_dict(), self.measured, self.record.started)
+        saved = checkpoint.Checkpoint(tasks_done, kept, self.measured, self.record.started)
         checkpoint.save(self.folder, self.cell.key, saved)
+
+    def _refuse(self, why: str) -> None:
+        """Tell once that the method's state cannot be kept. The cell goes on without checkpoints."""
+        if not self.refused:
+            advice = "or write state_dict and load_state_dict; interrupted, the cell begins anew"
+            self.emit(Event(Kind.NOTE, reason=f"{self.cell.method}: no checkpoint: {why}, {advice}"))
+        self.refused = True
 
     def _report(self, at: Progress) -> None:
         self.emit(Event(Kind.PROGRESS, task=at.task, step=at.step, steps=at.steps, loss=at.loss))
@@ -397,7 +406,7 @@ def _diagnose(error: BaseException) -> tuple[Status, str]:
     lacking = shortage(error)
     if lacking is not None:
         return Status.OOM, lacking
-    said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
+    said = text(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
     return Status.FAILED, said
 
 
