@@ -21,16 +21,16 @@ from benchmarks.types import UserError, derived_seed
 from methods import state
 from methods.base import Diverged, Method, Progress
 from methods.stepping import CaptureFailed
-from runners import checkpoint, cpu, devices, environment, exhibits, process_state, samples, settings, stated
+from runners import checkpoint, cpu, devices, environment, exhibits, samples, settings, stated
 from runners.cells import Conditions, Job
 from runners.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.events import Emit, Event, Kind, Phase
 from runners.folder import CellFolder, StorageError, Store
+from runners.guard import Guard
 from runners.loading import load_method, parts_of
 from runners.memory import MemoryPeak
 from runners.records import BrokenRecord, Measurements, Record, Status
 from runners.resources import GIB
-from runners.shared_data import ChangedData, Watch, renew
 from runners.shortage import first_line, shortage, text
 
 
@@ -148,19 +148,15 @@ class _CellRun:
         self.memory: MemoryPeak | None = None
         """None until the device is in use."""
         self.phase = Phase.PREPARATION
-        self.watch: Watch | None = None
-        """None until there is a stream."""
+        self.guard = Guard(job.cell.method)
         self.refused = False
         """Whether the user knows that the method's state cannot be kept."""
-        self.changed = ""
-        """What the method has changed of the data that it shares, in a sentence."""
 
     def run(self) -> Event:
-        before = process_state.Snapshot()
         try:
             status, reason, trace = self._outcome()
         finally:
-            self._put_back(before)
+            self._put_back()
         self._end(status, reason, trace)
         phase = None if status.finished else self.phase
         memory = self.measured.peak_device or self.measured.peak_rss
@@ -171,7 +167,7 @@ class _CellRun:
         try:
             outcome = self._attempt()
         finally:
-            changed = self._changed_data("by its end", content=True)
+            changed = self.guard.look("by its end", content=True)
         return (Status.FAILED, changed, outcome[2]) if changed else outcome
 
     def _attempt(self) -> tuple[Status, str | None, str | None]:
@@ -194,30 +190,10 @@ class _CellRun:
             told = status is not Status.OOM and isinstance(error, UserError)
             return status, reason, None if told else traceback.format_exc()
 
-    def _changed_data(self, when: str, content: bool = False) -> str:
-        """What the method has changed of the data that it shares with others, in a sentence; empty where nothing."""
-        if self.watch is not None and not self.changed:
-            name = self.watch.compare() if content else self.watch.look()
-            if name:
-                self.changed = (
-                    f"{self.cell.method} has changed {name} in place ({when}), which all tasks and methods share; "
-                    "have it work on a copy, as `task.x` is one. The data set is loaded anew for the next cell"
-                )
-                if not renew(self.watch.stream):
-                    process_state.note(process_state.Left((name,), (name,)))
-        return self.changed
-
-    def _assure(self, when: str, content: bool = False) -> None:
-        if changed := self._changed_data(when, content):
-            raise ChangedData(changed)
-
-    def _put_back(self, before: process_state.Snapshot) -> None:
-        left = before.put_back()
-        if left.changed:
-            names = ", ".join(left.changed)
+    def _put_back(self) -> None:
+        if names := self.guard.put_back():
             self.record = replace(self.record, environment={**self.record.environment, "left_behind": names})
             self.emit(Event(Kind.NOTE, reason=f"{self.cell.method} left its process changed: {names}; put back"))
-            process_state.note(left)
 
     def _shortage(self, reason: str) -> str:
         """What ran out of memory, how much there was at most, and what may help."""
@@ -305,7 +281,7 @@ class _CellRun:
         if self.cell.judged_on == "validation":
             stream = TuningStream(stream)
         self.record = replace(self.record, task_names=tuple(stream.task_names))
-        self.watch = Watch(stream)
+        self.guard.over(stream)
 
         def make() -> Method:
             _seed_others(self.cell.seed, "init")
@@ -341,7 +317,7 @@ class _CellRun:
         try:
             method.begin(task)
             method.learn(task)
-            self._assure(f"learning task {j}")
+            self.guard.assure(f"learning task {j}")
             method.check_budget()
         finally:
             self.measured.steps += stated.curve(method)
@@ -352,7 +328,7 @@ class _CellRun:
         self.phase = Phase.EVALUATION
         begun = self._clock()
         evaluator.measure(after, self.measured)
-        self._assure(f"answering after {after} tasks")
+        self.guard.assure(f"answering after {after} tasks")
         seconds = self._clock() - begun
         here = {**self.record.environment, "evaluation_precision": evaluator.precision}
         self.record = replace(self.record, environment=here)
@@ -369,7 +345,7 @@ class _CellRun:
             )
 
     def _save(self, method: Method, tasks_done: int) -> None:
-        self._assure(f"by the end of task {tasks_done - 1}", content=True)
+        self.guard.assure(f"by the end of task {tasks_done - 1}", content=True)
         self._note_peaks()
         kept = method.state_dict()
         own = type(method).state_dict is not Method.state_dict

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch.backends import cuda, cudnn, mkldnn, opt_einsum
 from torch.nn.modules import module as modules
-from torch.optim import optimizer as optimizers
+from torch.optim import optimizer as optimizers  # type: ignore[attr-defined]
 from torch.utils import _device
 from torch.utils import _python_dispatch as dispatch
 
@@ -161,7 +161,7 @@ def _set_handlers(value: dict[int, Any]) -> None:
 def _modes() -> tuple[int, int]:
     """Of functions and operators that are redirected in this thread, without those of the default device."""
     functions = torch._C._len_torch_function_stack()
-    return functions - (_default_device() is not None), dispatch._len_torch_dispatch_stack()
+    return functions - (_default_device() is not None), dispatch._len_torch_dispatch_stack()  # type: ignore[attr-defined]
 
 
 def _default_device() -> torch.device | None:
@@ -198,9 +198,9 @@ def _precisions() -> Iterator[Setting]:
         ("cuda.matmul.fp32_precision", cuda.matmul),
         ("cudnn.conv.fp32_precision", cudnn.conv),  # type: ignore[attr-defined]
         ("cudnn.rnn.fp32_precision", cudnn.rnn),  # type: ignore[attr-defined]
-        ("mkldnn.matmul.fp32_precision", mkldnn.matmul),
-        ("mkldnn.conv.fp32_precision", mkldnn.conv),
-        ("mkldnn.rnn.fp32_precision", mkldnn.rnn),
+        ("mkldnn.matmul.fp32_precision", mkldnn.matmul),  # type: ignore[attr-defined]
+        ("mkldnn.conv.fp32_precision", mkldnn.conv),  # type: ignore[attr-defined]
+        ("mkldnn.rnn.fp32_precision", mkldnn.rnn),  # type: ignore[attr-defined]
     ):
         yield _attribute(name, place, "fp32_precision")
 

@@ -26,24 +26,24 @@ def curve(method: Method) -> list[tuple[int, int, float]]:
     """Task, step and loss of every entry. Raises UserError where they are no numbers, or endlessly many."""
     if len(method.curve) > ENTRIES_AT_MOST:
         raise UserError(
-            f"{method.name}: the curve of a task has {len(method.curve)} entries; at most {ENTRIES_AT_MOST}"
+            f"{_name(method)}: the curve of a task has {len(method.curve)} entries; at most {ENTRIES_AT_MOST}"
         )
     try:
         return [(int(entry.task), int(entry.step), float(entry.loss)) for entry in method.curve]
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{method.name}: the curve has an entry that is no Progress of numbers ({error})") from error
+        raise UserError(f"{_name(method)}: the curve has an entry that is no Progress of numbers ({error})") from error
 
 
 def answers(logits: Any, method: Method, shape: tuple[int, int], device: torch.device) -> Tensor:
     """The logits, which must be floating-point numbers of this shape on this device. Raises UserError."""
     if not isinstance(logits, Tensor):
-        raise UserError(f"{method.name}: predict gives {_shown(logits)}, not a tensor of logits {shape}")
+        raise UserError(f"{_name(method)}: predict gives {_shown(logits)}, not a tensor of logits {shape}")
     if tuple(logits.shape) != shape:
-        raise UserError(f"{method.name}: predict gives logits of the shape {tuple(logits.shape)}, not {shape}")
+        raise UserError(f"{_name(method)}: predict gives logits of the shape {tuple(logits.shape)}, not {shape}")
     if not logits.is_floating_point():
-        raise UserError(f"{method.name}: predict gives {logits.dtype}, not floating-point logits")
+        raise UserError(f"{_name(method)}: predict gives {logits.dtype}, not floating-point logits")
     if logits.device != device:
-        raise UserError(f"{method.name}: predict gives logits on {logits.device}; the samples are on {device}")
+        raise UserError(f"{_name(method)}: predict gives logits on {logits.device}; the samples are on {device}")
     return logits
 
 
@@ -51,17 +51,17 @@ def tasks(inferred: Any, method: Method, n: int) -> Tensor:
     """The inferred tasks, which must be one whole number for each of n samples. Raises UserError."""
     if not isinstance(inferred, Tensor) or tuple(inferred.shape) != (n,) or inferred.is_floating_point():
         found = f"the shape {tuple(inferred.shape)}" if isinstance(inferred, Tensor) else _shown(inferred)
-        raise UserError(f"{method.name}: infer_task gives {found}, not a whole number for each of {n} samples")
+        raise UserError(f"{_name(method)}: infer_task gives {found}, not a whole number for each of {n} samples")
     return inferred
 
 
 def claims(found: Any, method: Method, learnt: int) -> list[Claim]:
     """The claims, at most one for each task that was learnt. Raises UserError."""
     rows = list(found)
-    about = [whole(row.task, f"{method.name}: the task of a claim") for row in rows]
+    about = [whole(row.task, f"{_name(method)}: the task of a claim") for row in rows]
     if len(set(about)) < len(about) or any(task >= learnt for task in about):
         raise UserError(
-            f"{method.name}: audit speaks of the tasks {about[:10]}, after {learnt} tasks; one claim for each"
+            f"{_name(method)}: audit speaks of the tasks {about[:10]}, after {learnt} tasks; one claim for each"
         )
     return rows
 
@@ -70,3 +70,7 @@ def _shown(value: Any) -> str:
     return (
         repr(value) if isinstance(value, bool | float | str) and len(repr(value)) < 50 else f"a {type(value).__name__}"
     )
+
+
+def _name(method: Any) -> str:
+    return getattr(method, "name", type(method).__name__)

@@ -17,7 +17,7 @@ from runners.folder import CHECKPOINT, RECORD, TRACEBACK, CellFolder
 from runners.local import LocalEngine
 from runners.records import Status
 from tests.runners.faulty import ANSWERS, LEARNING
-from tests.runners.helpers import Watching, cells, foreign, job, silent, tables
+from tests.runners.helpers import STEPS, Watching, cells, foreign, job, silent, tables
 
 FAULTY = f"{Path(__file__).with_name('faulty.py')}:Faulty"
 
@@ -66,7 +66,7 @@ def test_a_fault_ends_its_cell_with_a_sentence_and_no_other(tmp_path, what):
     assert second.status is Status.DONE
     record = CellFolder(first.folder).read()
     assert record is not None and record.reason == first.reason
-    assert find("split-digits").budget.steps is None or find("split-digits").budget.steps < 10**6
+    assert second.cell.budget.steps == STEPS and (find("split-digits").budget.steps or 0) < 10**6
 
 
 def test_a_state_of_its_own_that_is_not_plain_is_no_checkpoint(tmp_path):
