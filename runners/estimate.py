@@ -11,6 +11,7 @@ from statistics import median
 
 from benchmarks.types import Budget
 from runners.cells import Cell
+from runners.folder import read_regular
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,12 @@ def history(results: Path) -> Rates:
     rates = Rates()
     for file in results.glob("*/*/*/seed*/cell.json"):
         try:
-            body = json.loads(file.read_text(encoding="utf-8"))
+            body = json.loads(read_regular(file))
             if body["status"] == "done":
                 seconds = sum(body["seconds"]["train"]) + sum(body["seconds"]["evaluate"])
                 budget = Budget(**body["budget"])
                 rates.note(body["method"], body["benchmark"], body["scenario"], budget, body["n_tasks"], seconds)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
             continue
     return rates
 

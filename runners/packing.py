@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runners.cells import Cell
+from runners.folder import read_regular
 
 MARGIN = 1.2
 """The allocator keeps more than tensors take."""
@@ -90,8 +91,8 @@ def _kind(decisive: list[Any]) -> _Kind:
 def _records(results: Path) -> Iterator[dict[str, Any]]:
     for file in results.glob("*/*/*/seed*/cell.json"):
         try:
-            body = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            body = json.loads(read_regular(file))
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(body, dict):
             yield body
