@@ -282,7 +282,8 @@ def test_strength_zero_is_finetuning(scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "share"), [("exact", 0.5), ("empirical", 0.5), ("batched", 0.5), ("avalanche", 1.0), ("intercontinet", 1.0)]
+    ("variant", "share"),
+    [("exact", 0.5), ("empirical", 0.5), ("batched", 0.5), ("avalanche", 1.0), ("intercontinet", 1.0)],
 )
 def test_the_penalty_is_the_papers_equation_3(variant: str, share: float) -> None:
     """CE + lambda/2 sum_k sum_i F_ki (theta_i - theta_ki)^2, term by term; both official codes leave out the 1/2."""

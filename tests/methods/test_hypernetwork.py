@@ -1,4 +1,4 @@
-"""The chunked hypernetwork: chunk embeddings are points, radii weigh as told; the same as one network chunk by chunk."""
+"""The chunked hypernetwork: chunk embeddings are points, boxes of weights are sound, radii weigh as told."""
 
 import pytest
 import torch

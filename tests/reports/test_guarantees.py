@@ -54,7 +54,8 @@ def test_only_claims_inside_their_region_and_without_a_reason_hold(results: Path
     found = promise(results)
     assert (found.holding, found.claims) == (2, 4)
     claim = ClaimRow(1, 0, True, 0, 0.0, 0.1, 0.1, False, "")
-    assert holds(claim) and not holds(replace(claim, reason="tasks joined")) and not holds(replace(claim, contained=False))
+    assert holds(claim)
+    assert not holds(replace(claim, reason="tasks joined")) and not holds(replace(claim, contained=False))
 
 
 def test_broken_are_the_violations_of_claims_that_still_held(results: Path) -> None:
