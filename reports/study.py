@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,6 +35,15 @@ IN_WORDS = {
 METRICS: tuple[Metric, ...] = (*metrics.TABLE_METRICS, metrics.CERTIFIED, metrics.INFERENCE)
 
 
+def file_stem(name: str) -> str:
+    """A name for files and labels: letters, digits and hyphens, and where that loses something a few digits of a hash.
+
+    Otherwise `a b` and `a_b`, or two names in Chinese, would share a file.
+    """
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+    return plain if plain == name.strip("-") else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".strip("-")
+
+
 @dataclass(frozen=True, order=True)
 class Group:
     """What may be compared: one benchmark (with one budget and network) in one scenario."""
@@ -48,7 +58,7 @@ class Group:
     @property
     def stem(self) -> str:
         """A name for files."""
-        return re.sub(r"[^A-Za-z0-9]+", "-", f"{self.benchmark}-{self.scenario}").strip("-")
+        return file_stem(f"{self.benchmark}-{self.scenario}")
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import json
 import os
-import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +12,7 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
+from benchmarks import paths, untrusted
 from benchmarks.types import UserError
 from runners.records import BrokenRecord, Measurements, Record, Status
 
@@ -67,7 +65,7 @@ class CellFolder:
         """The record with its tables checked, or None where there is none. Raises BrokenRecord."""
         place = str(self.path)  # plain strings here: ten thousand records are read when a grid is resumed
         try:
-            record = Record.from_json(read_regular(f"{place}/{RECORD}").decode())
+            record = Record.from_json(paths.read_bytes(f"{place}/{RECORD}", paths.RECORD_BYTES).decode())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -75,7 +73,7 @@ class CellFolder:
         if record.status.finished:
             for name, expected in record.files.items():
                 try:
-                    found = hashlib.sha256(read_regular(f"{place}/{name}")).hexdigest()
+                    found = hashlib.sha256(paths.read_bytes(f"{place}/{name}", paths.TABLE_BYTES)).hexdigest()
                 except FileNotFoundError as error:
                     raise BrokenRecord(f"{name} is missing") from error
                 except OSError as error:
@@ -141,21 +139,11 @@ class CellFolder:
     def read_checkpoint(self) -> bytes | None:
         """The payload of the checkpoint; None where there is none or it is damaged."""
         try:
-            content = read_regular(self.path / CHECKPOINT)
+            content = paths.read_bytes(self.path / CHECKPOINT, paths.CHECKPOINT_BYTES)
         except OSError:
             return None
         line, _, payload = content.partition(b"\n")
         return payload if line == hashlib.sha256(payload).hexdigest().encode() else None
-
-
-def read_regular(path: str | Path) -> bytes:
-    """The content of a regular file. Raises OSError for anything else: reading a FIFO or a device might never end."""
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    with open(handle, "rb", buffering=0) as file:
-        return file.readall()
 
 
 def _make_way(path: Path) -> None:
@@ -209,10 +197,11 @@ def probe(results: Path) -> None:
 def read_status(path: Path) -> tuple[str | None, str | None]:
     """Status and reason in a cell's folder without checking anything else, (None, None) if none."""
     try:
-        body = json.loads(read_regular(path / RECORD))
-        return body.get("status"), body.get("reason")
-    except (OSError, ValueError, AttributeError, RecursionError):
+        body = untrusted.parse(paths.read_text(path / RECORD, paths.RECORD_BYTES))
+        status, reason = body.get("status"), body.get("reason")
+    except (OSError, ValueError, AttributeError):
         return None, None
+    return status if isinstance(status, str) else None, reason if isinstance(reason, str) else None
 
 
 @contextmanager

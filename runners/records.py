@@ -12,11 +12,14 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from benchmarks.types import Budget, Scenario
+from benchmarks import untrusted
+from benchmarks.types import Budget, Scenario, UserError
 
 SCHEMA = 1
 _LATER = {"chosen", "judged_on", "definition", "carried"}
 """Fields that records of before do not have."""
+_FREE = ("reason", "traceback", "command", "task_names", "environment")
+"""Fields with texts from elsewhere: messages, arguments, class names, which may hold any character."""
 
 
 class Status(StrEnum):
@@ -172,15 +175,16 @@ class Record:
 
     def to_json(self) -> str:
         body = {"schema": SCHEMA, **asdict(self)}
+        body |= {name: _printable(body[name]) for name in _FREE}
         return json.dumps({**body, "checksum": _checksum(body)}, indent=1)
 
     @staticmethod
     def from_json(text: str) -> Record:
         """Read cell.json. Raises BrokenRecord if it is truncated, altered or of another schema."""
         try:
-            body = json.loads(text)
+            body = untrusted.parse(text)
         except ValueError as error:
-            raise BrokenRecord(f"truncated or not JSON ({error})") from error
+            raise BrokenRecord(str(error)) from error
         if not isinstance(body, dict) or body.get("schema") != SCHEMA:
             found = body.get("schema") if isinstance(body, dict) else None
             raise BrokenRecord(f"schema {found}, while this version writes schema {SCHEMA}")
@@ -189,10 +193,22 @@ class Record:
         body.pop("schema")
         if body.keys() | _LATER != Record.__dataclass_fields__.keys():
             raise BrokenRecord("the fields are not those of this schema")
-        body["status"], body["scenario"] = Status(body["status"]), Scenario(body["scenario"])
-        body["budget"] = Budget(**body["budget"])
-        body["task_names"], body["stored_per_task"] = tuple(body["task_names"]), tuple(body["stored_per_task"])
+        try:
+            untrusted.check_record(body)
+            body["status"], body["scenario"] = Status(body["status"]), Scenario(body["scenario"])
+            body["budget"] = Budget(**body["budget"])
+            body["task_names"], body["stored_per_task"] = tuple(body["task_names"]), tuple(body["stored_per_task"])
+        except (ValueError, TypeError, KeyError, UserError) as error:
+            raise BrokenRecord(str(error)) from error
         return Record(**body)
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return untrusted.printable(value)
+    if isinstance(value, dict):
+        return {key: _printable(inner) for key, inner in value.items()}
+    return [_printable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def digest(text: str) -> str:
