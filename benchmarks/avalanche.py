@@ -28,7 +28,10 @@ with warnings.catch_warnings():
 
 
 class LazySamples(Dataset):
-    """Samples as Avalanche and torch want them: (input, label) one by one, made when asked for."""
+    """Samples as Avalanche and torch want them: (input, label) one by one, on the CPU, made when asked for.
+
+    A data loader that fills batches for a GPU pins them, which tensors of the GPU cannot be.
+    """
 
     def __init__(self, samples: Samples) -> None:
         self.samples = samples
@@ -38,7 +41,7 @@ class LazySamples(Dataset):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.samples.batch(slice(index, index + 1)).x[0], self.targets[index]
+        return self.samples.batch(slice(index, index + 1)).x[0].cpu(), self.targets[index]
 
 
 class _HeldSamples(Dataset):
@@ -46,7 +49,7 @@ class _HeldSamples(Dataset):
 
     def __init__(self, samples: Samples) -> None:
         self.targets = samples.labels.tolist()
-        self.inputs = samples.x
+        self.inputs = samples.x.cpu()
         self.place: dict[int, int] | None = None
 
     def __len__(self) -> int:

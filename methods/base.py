@@ -118,6 +118,8 @@ class Method(ABC):
         """Loss curve of the latest task: one entry per check."""
         self.stepped = ""
         """How the steps of the latest `fit` ran: step by step, or captured as a CUDA graph; and why not."""
+        self.step_by_step = ""
+        """Why `fit` is not to capture steps that may be captured; whoever runs the method sets it before `learn`."""
         torch.manual_seed(derived_seed(seed, spec.benchmark, spec.scenario, "init"))
         self.build()
 
@@ -230,8 +232,9 @@ class Method(ABC):
                 after_step()
             return value.detach()
 
-        record = stepping.recorder_for(self.device) if self.capturable and capture else None
-        runner = stepping.Plain(step)
+        capture = capture and self.capturable
+        record = stepping.recorder_for(self.device) if capture and not self.step_by_step else None
+        runner = stepping.Plain(step, self.step_by_step if capture else "")
         if record is not None:
             settings = partial(stepping.host_settings, optimizer)
             runner = stepping.Replayed(step, record, settings, self.device, min(check_every, steps), size)
@@ -329,6 +332,9 @@ class Certifying(Protocol):
 
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
         """Lower and upper logits, each shaped as `predict`'s, over the whole parameter region kept for a task.
+
+        They may be float64 and speak of networks computed without rounding; whether the answers of `predict` agree
+        with them, sample by sample, is measured.
 
         Here `task_id` is given in every scenario: it names the region that is examined. Raises
         NotImplementedError in a scenario in which nothing is certified.

@@ -103,7 +103,7 @@ class HNET(Method):
             raise UserError(f"hnet: task_scaling has {len(c.task_scaling)} factors for {tasks - 1} old tasks")
         self.target = FunctionalNetwork(self.network())
         n = self.target.n_weights
-        self.embeddings = torch.randn(tasks, c.embedding, device=self.device)
+        self.embeddings = torch.randn(tasks, c.embedding).to(self.device)
         net = hypernetwork(c.embedding, c.hidden, n, c.activation, c.chunk, c.chunk_embedding)
         if c.xavier:
             xavier_(net)

@@ -42,15 +42,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.types import UserError
+from benchmarks.types import StreamSpec, UserError
 from methods.base import CIL, DIL, Batch, Claim, Exhibit, Method, Task, register
 from methods.nets import exhibits, inference
+from methods.nets.boundable import unbounded
 from methods.nets.candidates import RULES
 from methods.nets.functional import FunctionalNetwork, Statistics
 from methods.nets.fused import FusedAdam, Targets
@@ -109,13 +110,21 @@ class HyperInterval(Method):
             if self.eps < 0:
                 raise UserError(f"hyperinterval: eps = {self.eps} must not be negative")
 
+    @classmethod
+    def skip(cls, spec: StreamSpec, config: Any) -> str | None:
+        """Also a network without known bounds, unless none are computed, in training or for certificates."""
+        reason = super().skip(spec, config)
+        if reason is None and (config.bounds == "interval" or config.batch_norm == "running"):
+            reason = unbounded(cls.name, spec)
+        return reason
+
     # -- parameters --------------------------------------------------------------------------------
 
     def build(self) -> None:
         c, tasks = self.config, self.spec.n_tasks
         self.nested = self.spec.scenario is DIL
         self.target = FunctionalNetwork(self.network(self.spec.classes_per_task))
-        self.embeddings = torch.randn(tasks, c.embedding, device=self.device)
+        self.embeddings = torch.randn(tasks, c.embedding).to(self.device)
         self.shapes = torch.full((tasks, c.embedding), 1 / c.embedding, device=self.device)
         """s_i: the radius is eps * softmax(s_i); learned in TIL, constant in the nested mode."""
         made = hypernetwork(
@@ -175,28 +184,33 @@ class HyperInterval(Method):
         held = Targets(theta, rho, radius_weight=2 / 3) if t else None
         scale = {"official": c.beta / max(1, t) ** 2, "mean": c.beta / max(1, t), "sum": c.beta}[c.regulariser_norm]
         embeddings, shapes = self.embeddings[:t].clone(), self.shapes[:t].clone()
-        full = torch.full((t, 1), c.eps, device=self.device)
+        schedule = self.schedule(steps)
+        schedule = torch.cat([schedule, schedule.new_full((len(schedule), t), c.eps)], 1)
 
         def total(batch: Batch) -> Tensor:
-            kappa, eps = self.schedule(steps)
-            centres, radii = self.boxes(
-                torch.cat([embedding, embeddings]), torch.cat([shape, shapes]), torch.cat([eps.view(1, 1), full])
-            )
+            now = self.present(schedule)
+            kappa, eps = now[0], now[1:, None]
+            centres, radii = self.boxes(torch.cat([embedding, embeddings]), torch.cat([shape, shapes]), eps)
             theta, rho, drift = self.hypernetwork.intervals(centres, radii, None if self.nested else 1, held)
             return self.classification(theta[0], rho[0], batch, kappa) + scale * drift
 
         return total
 
-    def schedule(self, steps: int) -> tuple[Tensor, Tensor]:
-        """kappa and eps at the current step, 0-d device tensors (spec section 7.2).
+    def schedule(self, steps: int) -> Tensor:
+        """kappa and eps of every step up to the middle of training, (steps // 2 + 1, 2) (spec section 7.2).
 
-        First half: kappa = max(1 - 5e-5 i, kappa_end), eps rises linearly from 0; then both are final.
+        First half: kappa = max(1 - 5e-5 i, kappa_end), eps rises linearly from 0; then both are final. Made before the
+        first step, since in a step each of these operations would be a kernel.
         """
         half = steps // 2
-        rising = self.step < half
-        kappa = torch.where(rising, (1 - 5e-5 * self.step).clamp(min=self.config.kappa), self.config.kappa)
-        eps = torch.where(rising, self.config.eps * self.step / max(1, half - 1), self.config.eps)
-        return kappa, eps
+        i = torch.arange(half + 1, dtype=self.step.dtype)
+        kappa = torch.where(i < half, (1 - 5e-5 * i).clamp(min=self.config.kappa), self.config.kappa)
+        eps = torch.where(i < half, self.config.eps * i / max(1, half - 1), self.config.eps)
+        return torch.stack([kappa, eps], 1).to(self.device)
+
+    def present(self, schedule: Tensor) -> Tensor:
+        """The row of a schedule for the step under way, its last one from there on."""
+        return schedule.index_select(0, self.step.clamp(max=len(schedule) - 1).long())[0]
 
     def classification(self, theta: Tensor, rho: Tensor, batch: Batch, kappa: Tensor) -> Tensor:
         """kappa CE(middle logits) + (1 - kappa) CE(worst-case logits) for weights theta -/+ rho (N,)."""
@@ -280,7 +294,7 @@ class HyperInterval(Method):
     # -- the promise -------------------------------------------------------------------------------
 
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
-        """Certified bounds of the answers over the box of task `task_id`, rounded outwards.
+        """Certified bounds of the answers over the box of task `task_id`, float64: those of exact arithmetic.
 
         Raises NotImplementedError where batch norm uses the statistics of the batch at hand.
 
@@ -310,7 +324,7 @@ class HyperInterval(Method):
 
     def _certified_logits(self, x: Tensor, tasks: slice) -> list[Interval]:
         theta, rho = self.weights(tasks)
-        box = outward(Interval(theta - rho, theta + rho))
+        box = Interval(theta - rho, theta + rho)  # the very box that `audit` compares the weights in use with
         nonnegative, first = self.spec.nonnegative_inputs, tasks.start or 0
         return [
             self.target.bounds(lower, upper, x, nonnegative, self.statistics_of(first + i), rounded=True)

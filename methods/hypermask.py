@@ -43,7 +43,7 @@ from methods.nets import exhibits, fecam, inference
 from methods.nets.fused import FusedAdam
 from methods.nets.hypernetwork import hypernetwork
 from methods.nets.maskable import MaskableNetwork, Statistics, WeightCache
-from methods.nets.masks import masked, ramp, semi_binary_mask
+from methods.nets.masks import Percent, masked, ramp, semi_binary_mask
 from methods.nets.selection import Selection
 from methods.search import LEARNING_RATE, Even, Log, ranges
 
@@ -148,13 +148,11 @@ class HyperMask(Method):
 
     # -- masks and masked networks ----------------------------------------------------------------
 
-    def sparsity(self, steps_begun: Tensor | int = 1, steps: int = 1) -> Tensor | None:
-        """Percent of masked weights, 0-d float64, after a share of a ramp; None where nothing is cut."""
-        if not self.config.sparsity:
-            return None
-        return torch.as_tensor(ramp(self.config.sparsity, steps_begun, steps), dtype=torch.float64, device=self.device)
+    def sparsity(self, steps_begun: Tensor | int = 1, steps: int = 1) -> Percent | None:
+        """Percent of masked weights after a share of a ramp; None where nothing is cut."""
+        return ramp(self.config.sparsity, steps_begun, steps) if self.config.sparsity else None
 
-    def mask(self, outputs: Tensor, sparsity: Tensor | None) -> Tensor:
+    def mask(self, outputs: Tensor, sparsity: Percent | None) -> Tensor:
         """Hypernetwork outputs (N,) -> mask (N,) in [0, 1)."""
         return semi_binary_mask(outputs, self.target.sizes, self.n_thresholded, sparsity)
 
@@ -231,7 +229,7 @@ class HyperMask(Method):
         beta = self.config.beta * factor
         return terms.cross_entropy + beta * terms.output_drift + self.config.lam * terms.weight_drift
 
-    def loss_terms(self, batch: Batch, task: int, before: Before | None, sparsity: Tensor | None) -> LossTerms:
+    def loss_terms(self, batch: Batch, task: int, before: Before | None, sparsity: Percent | None) -> LossTerms:
         """The parts of the loss on one batch of a task; one pass of the hypernetwork for all tasks so far."""
         config = self.config
         old = self.embeddings[:task]

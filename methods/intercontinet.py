@@ -52,6 +52,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.types import StreamSpec
 from methods import state
 from methods.base import CIL, TIL, Batch, Claim, Method, Task, adam, register
+from methods.nets.boundable import unbounded
 from methods.nets.boxed import BoxedNetwork
 from methods.nets.contraction import Gate, easiest_loss, evenly, largest_factor
 from methods.nets.interval_weights import head_names, shift, sigmoid
@@ -121,10 +122,13 @@ class InterContiNet(Method):
 
     @classmethod
     def skip(cls, spec: StreamSpec, config: Any) -> str | None:
-        """Also a frozen backbone in TIL: the heads are plain numbers there, so nothing is left to have an interval."""
+        """Also a frozen backbone in TIL: the heads are plain numbers there, so nothing is left to have an interval.
+
+        And a network without known bounds.
+        """
         if spec.scenario is TIL and "+frozen" in spec.network:
             return f"{cls.name}: {spec.network} has no weight below the heads, and in TIL heads have no interval"
-        return super().skip(spec, config)
+        return super().skip(spec, config) or unbounded(cls.name, spec)
 
     def build(self) -> None:
         net = self.network()
@@ -275,7 +279,7 @@ class InterContiNet(Method):
 
     @torch.no_grad()
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
-        """Lower and upper logits, each (b, classes as in `predict`), over the present box, rounding included.
+        """Lower and upper logits of exact arithmetic over the present box, float64, (b, classes as in `predict`) each.
 
         CIL: every upper bound is raised to the highest one of the classes still to come, which are rivals too.
         """

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from methods.base import Method
 
-_NOT_STATE = {"spec", "config", "device", "seed", "step", "progress", "curve", "stepped", "memory_samples"}
+_NOT_STATE = {
+    "spec", "config", "device", "seed", "step", "progress", "curve", "stepped", "step_by_step", "memory_samples"
+}  # fmt: skip
 
 
 def collect(method: Method) -> dict[str, Any]:

@@ -10,20 +10,41 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.types import UserError
+from methods.waits import first_wait
+
 WARM_UP = 3
-"""Steps before a capture, on its stream: libraries make their plans, optimisers their state. They train."""
+"""Steps before a capture, on its stream: libraries make their plans, optimisers their state. They train. During the
+last one it is watched whether the host waits for the device, which no capture permits."""
 
 log = logging.getLogger(__name__)
 
 Step = Callable[[Tensor], Tensor]
 """Sample indices (batch,) -> loss, 0-d; one training step."""
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
-"""Records what a function does on the device, without doing it, and gives a function that does it."""
+"""Records what a function does on the device, without doing it, and gives a function that does it.
+
+It may have `aside(body)`, which runs a warm-up step, and `rehearse(body)`, which runs the last one and says at which
+line the host waited for the device, if it did.
+"""
+
+
+class CaptureFailed(UserError):
+    """A capture failed half-way: torch's allocator and random generator are of no more use in this process."""
+
+    def __init__(self, why: str) -> None:
+        what = f"the training steps could not be captured as a CUDA graph ({why})"
+        super().__init__(f"{what}; with CONTINUAL_GRAPHS=0 they run one by one")
+        self.why = why
+
+    def __reduce__(self) -> tuple[type[CaptureFailed], tuple[str]]:
+        return CaptureFailed, (self.why,)
 
 
 def recorder_for(device: torch.device) -> Recorder | None:
@@ -33,11 +54,18 @@ def recorder_for(device: torch.device) -> Recorder | None:
     return CudaRecorder(device)
 
 
+@cache
+def _stream(index: int) -> torch.cuda.Stream:
+    """The stream of a device's captures: one for all, since cuBLAS keeps a workspace for every stream it has met."""
+    return torch.cuda.Stream(index)
+
+
 class CudaRecorder:
     """Captures on a stream of its own, on which the warm-up runs too."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.stream = device, torch.cuda.Stream(device)
+        self.device = device
+        self.stream = _stream(torch.cuda.current_device() if device.index is None else device.index)
 
     def __call__(self, body: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
@@ -55,14 +83,17 @@ class CudaRecorder:
             body()
         current.wait_stream(self.stream)
 
+    def rehearse(self, body: Callable[[], None]) -> str | None:
+        """As `aside`; the line at which the host waited for the device, or None."""
+        return first_wait(lambda: self.aside(body))
+
 
 class Plain:
     """Steps issued one by one."""
 
-    how = "step by step"
-
-    def __init__(self, step: Step) -> None:
-        self.step = step
+    def __init__(self, step: Step, why: str = "") -> None:
+        """why: what speaks against a capture, where one was wanted."""
+        self.step, self.how = step, f"step by step: {why}" if why else "step by step"
 
     def run(self, batches: Sequence[Tensor]) -> Tensor:
         """One step for each batch of sample indices; their losses (n,) on the device."""
@@ -73,7 +104,8 @@ class Replayed:
     """Steps recorded once and replayed; batches and losses lie in buffers that do not move.
 
     settings: what of the optimiser is a number on the host and so part of a recording, e.g. the learning rate;
-    when it changes, the step is recorded anew. Where recording fails, steps are issued one by one.
+    when it changes, the step is recorded anew. Where the host waits for the device in a step, steps are issued one by
+    one. Raises CaptureFailed where a recording fails all the same.
     """
 
     def __init__(
@@ -102,13 +134,22 @@ class Replayed:
         self.batches[:n].copy_(torch.stack(list(batches)))
         self.at.zero_()
         warm = min(n, self.warm_ups)
-        self.warm_ups -= warm
-        aside = getattr(self.record, "aside", lambda body: body())
         for _ in range(warm):
-            aside(self._body)
+            self._warm_up()
         for _ in range(n - warm):
             self._recorded()()
         return self.losses[:n].clone()
+
+    def _warm_up(self) -> None:
+        self.warm_ups -= 1
+        aside = getattr(self.record, "aside", lambda body: body())
+        if self.warm_ups:
+            aside(self._body)
+            return
+        line = getattr(self.record, "rehearse", aside)(self._body)
+        if line is not None:
+            self.failure = f"the host waits for the device at {line}"
+            log.warning("training steps are not captured as a CUDA graph: %s", self.failure)
 
     def _recorded(self) -> Callable[[], None]:
         if self.failure:
@@ -119,9 +160,7 @@ class Replayed:
             try:
                 self.recorded, self.recorded_with = self.record(self._body), settings
             except RuntimeError as error:
-                self.failure = (str(error).strip() or type(error).__name__).splitlines()[0]
-                log.warning("training steps are not captured as a CUDA graph: %s", self.failure)
-                return self._body
+                raise CaptureFailed((str(error).strip() or type(error).__name__).splitlines()[0]) from error
         return self.recorded
 
     def _body(self) -> None:

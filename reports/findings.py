@@ -244,7 +244,7 @@ def _guarantees(study: Study) -> Iterator[str]:
         if certified:
             parts.append(f"certified accuracy is {_range(certified)}")
         times, broken = count(violations, "time"), sum(p.broken for p in found)
-        fell = f"accuracy fell below the certificate {times}, {broken or 'never'} while the claim held"
+        fell = f"its certificates were contradicted {times}, {broken or 'never'} while the claim held"
         parts.append(fell if violations else "no certificate was broken")
         yield f"What the guarantee of {label} was worth: {join(parts)}."
     if len(by_label) > MOST_GUARANTEES:

@@ -118,8 +118,8 @@ def guarantee_table(study: Study) -> Table | None:
         f"on test and on training data (percent, {spread_words(study, {p.group for p in found})}); "
         "claims that hold after the last task (summed "
         "over seeds); largest drift of a task's region; median width of the weight and the logit intervals; "
-        "violations: cases of measured accuracy below the certificate given when the task was learnt (in brackets: "
-        "while the claim held)."
+        "violations: cases of measured accuracy below the certificate given when the task was learnt, or of a "
+        "certified sample answered wrongly (in brackets: while the claim held)."
     )
     columns = (
         "scenario",

@@ -101,6 +101,8 @@ class Conditions:
     evaluation_batch: int = 2000
     stop_after: int | None = None
     """Pause the cell after so many tasks, with a checkpoint; the same cell goes on from there another time."""
+    step_by_step: str = ""
+    """Why training steps are not to be captured as a CUDA graph; empty where they may be."""
     command: str = ""
     environment: dict[str, Any] | None = None
     """What the driver knows of the environment (commit, ...); the worker adds its own."""
@@ -113,6 +115,10 @@ class Job:
     cell: Cell
     folder: Path
     conditions: Conditions
+
+    def uncaptured(self, why: str) -> Job:
+        """This job, its training steps one by one."""
+        return replace(self, conditions=replace(self.conditions, step_by_step=f"a capture failed ({why})"))
 
     def to_json(self) -> dict[str, Any]:
         return {

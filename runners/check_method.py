@@ -24,16 +24,20 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def check(
     method: Annotated[str, typer.Argument(metavar="FILE.py:CLASS|NAME", help="The method to check.")],
     scenarios: Annotated[str | None, typer.Option(metavar="til,dil,cil", help="Only these scenarios.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
     explain: Annotated[bool, typer.Option("--explain", help="Show all checks and why they matter.")] = False,
 ) -> None:
     """Run the conformance suite on two easy tasks of the digits. Exit code 1: something was found."""
+    import torch
+
     from methods import registry
-    from runners import cpu
+    from runners import cpu, devices
     from runners.conformance import CHECKS, FIELDS, conform, scenarios_of
 
     console = Console()
+    device = devices.single(device)
     cpu.prepare(1)
+    devices.use(torch.device(device))
     if explain:
         for known in (*CHECKS, FIELDS):
             console.print(f"[bold]{known.name}[/bold]: {known.holds}. {known.why}", highlight=False)

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.types import UserError
 from runners import cpu, remote, shipping
 from runners.cells import Job
-from runners.events import Emit, Event, Kind
+from runners.events import Emit, Event, Kind, again
 from runners.folder import CellFolder, StorageError
 from runners.records import Status
 from runners.resources import Need, fitting, largest
@@ -35,7 +35,7 @@ SECONDS_TO_WRITE = 0.03
 PROGRESS_A_SECOND = 100
 """Events of progress that the driver takes in a second from all cells together, about."""
 SHARED_FILES = ("samples.png",)
-_ENDS = (Kind.ENDED,)
+_ENDS = (Kind.ENDED, Kind.AGAIN)
 
 
 @dataclass
@@ -89,7 +89,7 @@ class RayEngine:
     def run(self, jobs: Sequence[Job], emit: Emit) -> None:
         if self.begin_cell is None:
             self._connect(jobs)
-        waiting = deque(range(len(jobs)))
+        jobs, waiting = list(jobs), deque(range(len(jobs)))
         while waiting or self.active:
             self._count_slots(jobs)
             while waiting and len(self.active) < self.slots:
@@ -155,37 +155,47 @@ class RayEngine:
     # -- cells -----------------------------------------------------------------------------------
 
     def _submit(self, index: int, jobs: Sequence[Job], emit: Emit) -> None:
+        said: list[Event] = []
+        with ExitStack() as held:
+            try:
+                self._hand_over(index, jobs[index], held, said)
+            except StorageError as error:
+                said.append(Event(Kind.STORAGE, reason=str(error)))
+            except self.ray.exceptions.RayError:
+                raise
+            except Exception as error:
+                from runners.execution import lost
+
+                said.append(lost(error))
+        for event in said:
+            emit(replace(event, job=index))
+
+    def _hand_over(self, index: int, job: Job, held: ExitStack, said: list[Event]) -> None:
+        """Hold the cell's folder and give the cell to Ray, or say why there is nothing to run."""
         from runners.execution import usable_record
 
-        job = jobs[index]
-        folder, held = CellFolder(job.folder), ExitStack()
-        try:
-            if not held.enter_context(folder.lock()):
-                emit(Event(Kind.ELSEWHERE, job=index))
-                return
-            record = usable_record(folder, job.cell.key, lambda event: emit(replace(event, job=index)))
-            if record is not None and record.status.finished:
-                held.close()
-                emit(Event(Kind.ENDED, job=index, status=record.status, reason=record.reason))
-                return
-            checkpoint = folder.read_checkpoint()
-            handed = remote.Handed(
-                checkpoint,
-                damaged=checkpoint is None and folder.has_checkpoint(),
-                shared=frozenset(name for name in SHARED_FILES if folder.has_shared(name)),
-                announce=self.cell_timeout is not None,
-                seconds_between_progress=max(0.5, self.slots / PROGRESS_A_SECOND),
-            )
-            device = "cuda:0" if self.device == "cuda" else self.device  # Ray shows a task its own GPUs only
-            sent = replace(job, conditions=replace(job.conditions, device=device, threads=self.threads))
-            generator = self.begin_cell.remote(shipping.readdressed(sent, self.there), handed)
-            self.active[generator] = _Active(index, folder, generator, held.pop_all())
-        except StorageError as error:
-            emit(Event(Kind.STORAGE, job=index, reason=str(error)))
-        finally:
-            held.close()
+        folder = CellFolder(job.folder)
+        if not held.enter_context(folder.lock()):
+            said.append(Event(Kind.ELSEWHERE))
+            return
+        record = usable_record(folder, job.cell.key, said.append)
+        if record is not None and record.status.finished:
+            said.append(Event(Kind.ENDED, status=record.status, reason=record.reason))
+            return
+        checkpoint = folder.read_checkpoint()
+        handed = remote.Handed(
+            checkpoint,
+            damaged=checkpoint is None and folder.has_checkpoint(),
+            shared=frozenset(name for name in SHARED_FILES if folder.has_shared(name)),
+            announce=self.cell_timeout is not None,
+            seconds_between_progress=max(0.5, self.slots / PROGRESS_A_SECOND),
+        )
+        device = "cuda:0" if self.device == "cuda" else self.device  # Ray shows a task its own GPUs only
+        sent = replace(job, conditions=replace(job.conditions, device=device, threads=self.threads))
+        generator = self.begin_cell.remote(shipping.readdressed(sent, self.there), handed)
+        self.active[generator] = _Active(index, folder, generator, held.pop_all())
 
-    def _collect(self, jobs: Sequence[Job], waiting: deque[int], emit: Emit) -> None:
+    def _collect(self, jobs: list[Job], waiting: deque[int], emit: Emit) -> None:
         idle = [active.generator for active in self.active.values() if active.writing is None]
         busy = len(idle) < len(self.active)
         if idle:
@@ -205,9 +215,9 @@ class RayEngine:
                 events = writing.result()
             except StorageError as error:
                 events = [Event(Kind.STORAGE, reason=str(error))]
-            self._pass_on(active, events, emit)
+            self._pass_on(active, events, jobs, waiting, emit)
 
-    def _receive(self, active: _Active, jobs: Sequence[Job], waiting: deque[int], emit: Emit) -> None:
+    def _receive(self, active: _Active, jobs: list[Job], waiting: deque[int], emit: Emit) -> None:
         try:
             batch: list[remote.Message] = self.ray.get(next(active.generator))
         except StopIteration:
@@ -219,15 +229,21 @@ class RayEngine:
         if active.begun is None:
             active.begun = time.monotonic()
         if all(isinstance(message, Event) for message in batch):
-            self._pass_on(active, batch, emit)  # type: ignore[arg-type]
+            self._pass_on(active, batch, jobs, waiting, emit)  # type: ignore[arg-type]
         else:
             active.writing = self.writers.submit(_write, active.folder, batch)
 
-    def _pass_on(self, active: _Active, events: Sequence[Event], emit: Emit) -> None:
+    def _pass_on(
+        self, active: _Active, events: Sequence[Event], jobs: list[Job], waiting: deque[int], emit: Emit
+    ) -> None:
         """Emit; the end of a cell is told after its folder was let go."""
         for event in events:
             if event.kind in _ENDS:
                 self._forget(active)
+            if event.kind is Kind.AGAIN:
+                jobs[active.index] = jobs[active.index].uncaptured(event.reason or "")
+                waiting.appendleft(active.index)
+                event = Event(Kind.NOTE, reason=again(event))
             emit(replace(event, job=active.index))
 
     def _forget(self, active: _Active) -> None:

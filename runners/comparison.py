@@ -59,9 +59,9 @@ class Options:
 
 def run(options: Options, console: Console) -> int:
     """Run the grid and write the report; 0, or 1 if a cell failed. Raises UserError for bad options."""
-    _check_numbers(options)
+    check(options)
     cells = build_cells(options)
-    assigned = _devices(options)
+    assigned = devices_of(options)
     if options.dry_run:
         _show_plan(cells, options, assigned, console)
         return 0
@@ -75,7 +75,8 @@ def run(options: Options, console: Console) -> int:
     return EXIT_FAILED_CELLS if failed or not written else 0
 
 
-def _check_numbers(options: Options) -> None:
+def check(options: Options) -> None:
+    """Raises UserError for options that no machine can follow."""
     for name in ("seeds", "workers", "threads"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -119,7 +120,7 @@ def build_cells(options: Options) -> list[Cell]:
     return cells
 
 
-def _devices(options: Options) -> list[str]:
+def devices_of(options: Options) -> list[str]:
     """A device for each worker of this machine; the Ray engine finds out for itself what the cluster has."""
     from runners import devices
 

@@ -1,4 +1,4 @@
-"""Which device each worker uses."""
+"""Which device each worker uses, and how a process begins to use it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from benchmarks.types import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 WORKERS_PER_GPU = 4
 _ASK = "import json, sys, torch; print(json.dumps({name: torch.cuda.mem_get_info(name)[0] for name in sys.argv[1:]}))"
@@ -33,6 +37,23 @@ def for_workers(device: str, workers: int | None) -> list[str]:
     if gpus:
         return [f"cuda:{n % gpus}" for n in range(workers or _at_most(gpus))]
     return ["cpu"] * (workers or cores())
+
+
+def single(device: str) -> str:
+    """The device of a command that uses one; `auto` and `cuda` mean the first GPU. Raises UserError as above."""
+    return for_workers(device, 1)[0]
+
+
+def use(device: torch.device) -> None:
+    """Make the device the current one of this process; call before anything else is done there.
+
+    A GPU is initialised by this, without which torch refuses to count its memory; and kernels that name no device,
+    as Triton's, are launched on the current one.
+    """
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.set_device(device)
 
 
 def _at_most(gpus: int) -> int:

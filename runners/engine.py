@@ -10,6 +10,7 @@ from runners import cpu
 from runners.cells import Job
 from runners.events import Emit, Event, Kind
 from runners.folder import StorageError
+from runners.records import Status
 
 
 class Engine(Protocol):
@@ -28,9 +29,10 @@ class InlineEngine:
     """One cell after the other in this process, for debuggers and profilers."""
 
     def __init__(self, threads: int) -> None:
-        self.threads = threads
+        self.threads, self.spoilt = threads, ""
 
     def run(self, jobs: Sequence[Job], emit: Emit) -> None:
+        from methods.stepping import CaptureFailed
         from runners.execution import run_cell
 
         cpu.prepare(self.threads)
@@ -40,9 +42,14 @@ class InlineEngine:
                 emit(replace(event, job=index))
 
             try:
-                run_cell(job, tell)
+                if not self.spoilt:
+                    run_cell(job, tell)
             except StorageError as error:
                 tell(Event(Kind.STORAGE, reason=str(error)))
+            except CaptureFailed as error:
+                self.spoilt = f"{error}, and --engine local runs the cell again in a process that this has not spoilt"
+            if self.spoilt:
+                tell(Event(Kind.LOST, status=Status.FAILED, reason=self.spoilt))
 
     def close(self) -> None:
         """Nothing runs when `run` has returned."""

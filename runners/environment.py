@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import subprocess
 from functools import cache
 from importlib import metadata
@@ -16,6 +18,13 @@ if TYPE_CHECKING:
     from methods.base import Method
 
 _DISTRIBUTIONS = ("torch", "numpy", "torchvision", "avalanche-lib")
+CPU_KERNELS = ("cpu_capability", "mkl", "onednn", "kernel_settings")
+"""What of a worker's environment says which kernels compute on a CPU; others round otherwise."""
+_KERNEL_VARIABLES = (
+    "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_DEBUG_CPU_TYPE", "MKL_ENABLE_INSTRUCTIONS", "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "ONEDNN_MAX_CPU_ISA",
+)  # fmt: skip
+"""By these a user has PyTorch's libraries choose other kernels than the processor's own."""
 
 
 @cache
@@ -35,7 +44,11 @@ def of_driver() -> dict[str, Any]:
 
 
 def of_worker(device: torch.device) -> dict[str, Any]:
-    """torch's version, the device and the threads of this process."""
+    """torch's version, the device and the threads of this process, and which kernels it computes with on a CPU.
+
+    cpu_capability: the instructions that PyTorch's own kernels are chosen for. mkl, onednn: versions of the libraries
+    for products, None where torch is built without. kernel_settings: the variables that change their choice, as set.
+    """
     import torch
 
     on_cuda = device.type == "cuda"
@@ -44,25 +57,40 @@ def of_worker(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if on_cuda else _processor(),
         "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "mkl": _built_with(r"Math Kernel Library Version (\S+)"),
+        "onednn": _built_with(r"MKL-DNN v(\S+)"),
+        "kernel_settings": _kernel_settings(),
     }
 
 
 def of_training(method: Method) -> dict[str, str]:
     """How training ran, where it could run in several ways that differ by rounding.
 
-    steps: captured as a CUDA graph, or step by step and why. output_layer: who computes the passes over a
-    hypernetwork's output layer (`methods.nets.fused`).
+    steps: captured as a CUDA graph, or step by step and why. output_layer: who computed the passes over a
+    hypernetwork's output layer (`methods.nets.fused`), all of them where the number of boxes decided.
     """
     from torch import nn
 
-    from methods.nets.fused import OutputLayer, passes_for
+    from methods.nets.fused import OutputLayer
 
     found = {"steps": method.stepped} if method.stepped else {}
     networks = [value for value in vars(method).values() if isinstance(value, nn.Module)]
     layers = [module for network in networks for module in network.modules() if isinstance(module, OutputLayer)]
-    if layers:
-        found["output_layer"] = passes_for(layers[0].weight, 1).__name__.rpartition(".")[2]
+    if computed_by := set[str]().union(*(layer.computed_by for layer in layers)):
+        found["output_layer"] = ", ".join(sorted(computed_by))
     return found
+
+
+def _built_with(pattern: str) -> str | None:
+    import torch
+
+    found = re.search(pattern, torch.__config__.show())
+    return found and found[1]
+
+
+def _kernel_settings() -> str:
+    return " ".join(f"{name}={os.environ[name]}" for name in _KERNEL_VARIABLES if name in os.environ) or "default"
 
 
 def _git(*arguments: str) -> str | None:

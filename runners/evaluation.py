@@ -1,4 +1,4 @@
-"""Test accuracy, certified accuracy and task inference of a method, in batches, without gradients."""
+"""Test accuracy, certified accuracy and task inference of a method, in batches, without gradients, in IEEE float32."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from benchmarks.samples import Samples
 from benchmarks.stream import Stream
 from benchmarks.types import CIL, TIL
 from methods.base import Certifying, Method
+from runners.precision import ieee_float32, in_force
 from runners.records import ClaimRow, Measurements
 
 TRAINING_SAMPLES = 10_000
@@ -33,6 +34,8 @@ class _Counts:
     right: Tensor
     not_a_number: Tensor
     certified: Tensor | None = None
+    refuted: Tensor | None = None
+    """Certified, and answered wrongly all the same."""
     inferred: Tensor | None = None
     logit_width: Tensor | None = None
 
@@ -44,10 +47,14 @@ class Evaluator:
         self.method, self.stream, self.batch_size = method, stream, batch_size
         self.scenario = stream.spec.scenario
         self.certifies = isinstance(method, Certifying)
+        self.precision = ""
+        """Of the products of float32 in the latest evaluation."""
 
     @torch.no_grad()
+    @ieee_float32()
     def measure(self, after: int, measured: Measurements) -> None:
         """Row `after` of all matrices, and the method's claims. Raises NotFinite."""
+        self.precision = in_force(self.method.device.type == "cuda")
         known = after if self.scenario == CIL else min(after + 1, len(self.stream))
         asked = range(len(self.stream)) if after == 0 and self.scenario != CIL else range(known)
         counts = {j: self._count(j, learnt=j < after) for j in asked}
@@ -65,7 +72,7 @@ class Evaluator:
     def _count(self, j: int, learnt: bool) -> _Counts:
         samples = self.stream.test(j)
         zero = torch.zeros((), dtype=torch.int64, device=samples.device)
-        right, broken = zero.clone(), zero.clone()
+        right, broken = [], zero.clone()
         task_id = j if self.scenario == TIL else None
         infer: Any = getattr(self.method, "infer_task", None)
         infers = learnt and self.scenario == CIL and infer is not None
@@ -74,21 +81,23 @@ class Evaluator:
         for batch in samples.batches(self.batch_size):
             logits = self.method.predict(batch.x, task_id)
             answers = logits.shape[1]
-            right += (logits.argmax(1) == batch.y).sum()
+            right.append(logits.argmax(1) == batch.y)
             broken += torch.isnan(logits).any()
             if inferred is not None and infer is not None:
                 inferred += (infer(batch.x) == j).sum()
+        answered = torch.cat(right)
         certified, width = self._certificate(samples, j, answers) if learnt and self.certifies else (None, None)
-        return _Counts(len(samples), answers, right, broken, certified, inferred, width)
+        refuted = None if certified is None else (certified & ~answered).sum()
+        certified = None if certified is None else certified.sum()
+        return _Counts(len(samples), answers, answered.sum(), broken, certified, refuted, inferred, width)
 
     def _certificate(self, samples: Samples, j: int, answers: int) -> tuple[Tensor | None, Tensor | None]:
-        """How many answers hold for every network in the region of task j, and the median logit width.
+        """Which answers hold for every network in the region of task j, (n,) bool, and the median logit width.
 
         `bounds` is told the task in every scenario: it names the region that is audited. A method
         that certifies in some scenarios only raises NotImplementedError in the others.
         """
-        certified = torch.zeros((), dtype=torch.int64, device=samples.device)
-        widths = []
+        certified, widths = [], []
         method: Any = self.method
         try:
             for batch in samples.batches(self.batch_size):
@@ -96,18 +105,18 @@ class Evaluator:
                 if lower.shape != upper.shape or lower.shape[1] != answers:
                     shapes = f"{tuple(lower.shape)} and {tuple(upper.shape)}"
                     raise ValueError(f"bounds gives {shapes}, but predict answers over {answers} classes")
-                certified += holds(lower, upper, batch.y).sum()
+                certified.append(holds(lower, upper, batch.y))
                 widths.append((upper - lower).flatten())
         except NotImplementedError:
             return None, None
-        return certified, torch.cat(widths).median()
+        return torch.cat(certified), torch.cat(widths).median()
 
     def _certified_train(self, j: int, answers: int) -> float | None:
         """Certified share of the first training samples of task j."""
         train = self.stream.task(j).train
         part = replace(train, rows=train.rows[:TRAINING_SAMPLES], labels=train.labels[:TRAINING_SAMPLES])
         certified, _ = self._certificate(part, j, answers)
-        return None if certified is None else int(certified) / len(part)
+        return None if certified is None else int(certified.sum()) / len(part)
 
     def _claims(self, after: int, measured: Measurements, counts: dict[int, _Counts]) -> list[ClaimRow]:
         rows = []
@@ -119,7 +128,8 @@ class Evaluator:
         for claim in claims:
             j = int(claim.task)
             promised, accuracy = measured.certified[j + 1][j], measured.accuracy[after][j]
-            width = counts[j].logit_width if j in counts else None
+            width, refuted = (counts[j].logit_width, counts[j].refuted) if j in counts else (None, None)
+            fell = promised is not None and accuracy is not None and accuracy < promised
             rows.append(
                 ClaimRow(
                     after=after,
@@ -129,7 +139,7 @@ class Evaluator:
                     drift=float(claim.drift),
                     median_width=float(claim.median_width),
                     median_logit_width=None if width is None else float(width),
-                    violation=promised is not None and accuracy is not None and accuracy < promised,
+                    violation=fell or (refuted is not None and bool(refuted)),
                     reason=str(claim.reason),
                     certified_train=self._certified_train(j, counts[j].answers) if j == after - 1 else None,
                 )

@@ -26,9 +26,16 @@ class Kind(StrEnum):
     STORAGE = "storage"
     """The results folder cannot be written any more; the reason says why."""
     LOST = "lost"
-    """The worker that had the cell is gone; the engine says so, the driver records it."""
+    """The cell failed and nothing could record it, e.g. since its worker is gone; the driver does."""
+    AGAIN = "again"
+    """The cell is to be run again, step by step and in another process: a capture failed, for the `reason` given, and
+    this process is to end."""
     NOTE = "note"
     """Something the user should know, in `reason`."""
+
+
+ENDS = frozenset({Kind.ENDED, Kind.ELSEWHERE, Kind.STORAGE, Kind.LOST, Kind.AGAIN})
+"""After these a worker has its cell no longer in hand."""
 
 
 class Phase(StrEnum):
@@ -65,6 +72,16 @@ class Event:
     def from_json(data: dict[str, Any]) -> Event:
         kinds = {"kind": Kind, "status": Status, "phase": Phase}
         return Event(**{name: kinds[name](value) if name in kinds else value for name, value in data.items()})
+
+
+def spoils(status: Status | None, device: str) -> bool:
+    """Whether a process is of no more use after a cell that ended so: memory may be torn, the GPU in an error state."""
+    return status is Status.OOM or (device != "cpu" and status is Status.FAILED)
+
+
+def again(event: Event) -> str:
+    """What the user is told of a cell to be run again after a failed capture."""
+    return f"the training steps could not be captured ({event.reason}); run again in another process, step by step"
 
 
 Emit = Callable[[Event], None]

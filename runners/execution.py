@@ -18,7 +18,8 @@ from benchmarks import catalogue
 from benchmarks.stream import Stream, TuningStream, open_stream
 from benchmarks.types import UserError, derived_seed
 from methods.base import Diverged, Method, Progress
-from runners import checkpoint, cpu, environment, exhibits, samples, settings
+from methods.stepping import CaptureFailed
+from runners import checkpoint, cpu, devices, environment, exhibits, samples, settings
 from runners.cells import Conditions, Job
 from runners.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.events import Emit, Event, Kind, Phase
@@ -27,6 +28,7 @@ from runners.loading import load_method, parts_of
 from runners.memory import MemoryPeak
 from runners.records import BrokenRecord, Measurements, Record, Status
 from runners.resources import GIB
+from runners.shortage import first_line, shortage
 
 
 class Skip(Exception):
@@ -40,22 +42,35 @@ class SourceChanged(UserError):
 def run_cell(job: Job, emit: Emit) -> Status | None:
     """Run a cell to its end, from its checkpoint where it has one, and record what became of it.
 
-    Nothing raised by the method leaves this function: it becomes the record's status. Returns None
-    where another process holds the cell. Raises StorageError where the record cannot be written,
-    and lets KeyboardInterrupt through.
+    Nothing raised by the method, nor on the way to it, leaves this function: it becomes the record's status, or,
+    where no record could be written, an event by which the driver writes one. Returns None where another process
+    holds the cell. Raises StorageError where the record cannot be written, CaptureFailed where this process is to end
+    and the cell to be run again in another, step by step; and lets KeyboardInterrupt through.
     """
     folder = CellFolder(job.folder)
-    with folder.lock() as held:
-        if not held:
-            emit(Event(Kind.ELSEWHERE))
-            return None
-        existing = usable_record(folder, job.cell.key, emit)
-        if existing is not None and existing.status.finished:
-            end = Event(Kind.ENDED, status=existing.status, reason=existing.reason)
-        else:
-            end = run_held(job, folder, emit)
+    try:
+        with folder.lock() as held:
+            end = _held(job, folder, emit) if held else Event(Kind.ELSEWHERE)
+    except (StorageError, CaptureFailed):
+        raise
+    except Exception as error:
+        end = lost(error)
     emit(end)
     return end.status
+
+
+def _held(job: Job, folder: CellFolder, emit: Emit) -> Event:
+    existing = usable_record(folder, job.cell.key, emit)
+    if existing is not None and existing.status.finished:
+        return Event(Kind.ENDED, status=existing.status, reason=existing.reason)
+    return run_held(job, folder, emit)
+
+
+def lost(error: Exception) -> Event:
+    """The event of a cell that failed where its record could not be written; says at which line of code."""
+    status, reason = _diagnose(error)
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return Event(Kind.LOST, status=status, reason=f"{reason} (at {Path(at.filename).name}:{at.lineno})")
 
 
 def run_held(job: Job, folder: Store, emit: Emit) -> Event:
@@ -127,13 +142,14 @@ class _CellRun:
         self.job, self.cell, self.folder, self.emit = job, job.cell, folder, emit
         self.measured = Measurements.empty(job.cell.n_tasks)
         self.record = blank_record(job, Status.RUNNING)
-        self.device = torch.device(job.conditions.device)
-        self.memory = MemoryPeak(self.device)
+        self.memory: MemoryPeak | None = None
+        """None until the device is in use."""
         self.phase = Phase.PREPARATION
 
     def run(self) -> Event:
         trace = None
         try:
+            self._begin()
             complete = self._run()
             status, reason = (Status.DONE, None) if complete else (Status.RUNNING, "paused")
         except StorageError:
@@ -142,13 +158,14 @@ class _CellRun:
             status, reason = Status.SKIPPED, str(skip)
         except (Diverged, NotFinite) as error:
             status, reason = Status.DIVERGED, str(error)
-        except UserError as error:
-            status, reason = Status.FAILED, str(error)
         except Exception as error:
             status, reason = _diagnose(error)
-            trace = traceback.format_exc()
+            if isinstance(error, CaptureFailed) and status is Status.FAILED and not self.job.conditions.step_by_step:
+                raise
             if status is Status.OOM:
                 reason = self._shortage(reason)
+            if status is Status.OOM or not isinstance(error, UserError):
+                trace = traceback.format_exc()
         self._end(status, reason, trace)
         phase = None if status.finished else self.phase
         memory = self.measured.peak_device or self.measured.peak_rss
@@ -156,23 +173,33 @@ class _CellRun:
 
     def _shortage(self, reason: str) -> str:
         """What ran out of memory, how much there was at most, and what may help."""
-        host, on_device = self.memory.peaks(self.measured)
+        self._note_peaks()
+        host, on_device = self.measured.peak_rss, self.measured.peak_device
         peak = f"peak {on_device / GIB:.3g} GiB on the GPU" if on_device else f"peak {host / GIB:.3g} GiB"
         smaller = "--on-oom retry-smaller, " if self.phase is Phase.EVALUATION else ""
         help_ = f"{smaller}fewer cells at a time (--workers) or a machine with more may help"
         return f"out of memory in {self.phase} ({peak}): {reason}; {help_}"
 
     def _end(self, status: Status, reason: str | None, trace: str | None) -> None:
-        self.measured.peak_rss, self.measured.peak_device = self.memory.peaks(self.measured)
+        self._note_peaks()
         ended = replace(self.record, status=status, reason=reason, traceback=trace, finished=_now())
         self.record = ended.with_measurements(self.measured)
         self.folder.write(self.record, self.measured)
+
+    def _note_peaks(self) -> None:
+        if self.memory is not None:
+            self.measured.peak_rss, self.measured.peak_device = self.memory.peaks(self.measured)
+
+    def _begin(self) -> None:
+        self.device = torch.device(self.job.conditions.device)
+        devices.use(self.device)
+        self.memory = MemoryPeak(self.device)
 
     def _run(self) -> bool:
         """Learn and measure task after task; False where the cell is to pause before the last one."""
         stream, method = self._prepare()
         evaluator = Evaluator(method, stream, self.job.conditions.evaluation_batch)
-        method.progress = self._report
+        method.progress, method.step_by_step = self._report, self.job.conditions.step_by_step
         start = self._resume(method)
         self.emit(Event(Kind.STARTED, task=start))
         self.folder.write(self.record)
@@ -261,6 +288,8 @@ class _CellRun:
         begun = self._clock()
         evaluator.measure(after, self.measured)
         seconds = self._clock() - begun
+        here = {**self.record.environment, "evaluation_precision": evaluator.precision}
+        self.record = replace(self.record, environment=here)
         if after:
             self.measured.evaluate_seconds.append(seconds)
 
@@ -272,7 +301,7 @@ class _CellRun:
             self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: no exhibits kept: {type(error).__name__}: {error}"))
 
     def _save(self, method: Method, tasks_done: int) -> None:
-        self.measured.peak_rss, self.measured.peak_device = self.memory.peaks(self.measured)
+        self._note_peaks()
         saved = checkpoint.Checkpoint(tasks_done, method.state_dict(), self.measured, self.record.started)
         checkpoint.save(self.folder, self.cell.key, saved)
 
@@ -293,11 +322,11 @@ def _seed_others(seed: int, *names: str | int) -> None:
 
 
 def _diagnose(error: Exception) -> tuple[Status, str]:
-    text = (str(error).strip().splitlines() or ["no message"])[0]
-    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    if out_of_memory or (isinstance(error, RuntimeError) and "can't allocate memory" in text):
-        return Status.OOM, text
-    return Status.FAILED, f"{type(error).__name__}: {text}"
+    lacking = shortage(error)
+    if lacking is not None:
+        return Status.OOM, lacking
+    said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
+    return Status.FAILED, said
 
 
 def _now() -> str:

@@ -68,7 +68,7 @@ class CellFolder:
             record = Record.from_json(_read(f"{place}/{RECORD}").decode())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise BrokenRecord(f"not readable ({error})") from error
         if record.status.finished:
             for name, expected in record.files.items():
@@ -76,6 +76,8 @@ class CellFolder:
                     found = hashlib.sha256(_read(f"{place}/{name}")).hexdigest()
                 except FileNotFoundError as error:
                     raise BrokenRecord(f"{name} is missing") from error
+                except OSError as error:
+                    raise BrokenRecord(f"{name} is not readable ({error})") from error
                 if found != expected:
                     raise BrokenRecord(f"{name} is truncated or altered")
         return record
@@ -113,8 +115,9 @@ class CellFolder:
         with _storage(self.path):
             aside = next(p for n in range(10**6) if not (p := self.path / f"aside-{n}").exists())
             aside.mkdir()
-            for file in [f for f in self.path.iterdir() if f.is_file() and f.name not in (LOCK, CHECKPOINT)]:
-                file.rename(aside / f"{file.name}.old")
+            for entry in list(self.path.iterdir()):
+                if entry.name not in (LOCK, CHECKPOINT) and not entry.name.startswith("aside-"):
+                    entry.rename(aside / f"{entry.name}.old")
         return aside
 
     def has_shared(self, name: str) -> bool:
@@ -197,8 +200,8 @@ def read_status(path: Path) -> tuple[str | None, str | None]:
 def _storage(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        what = error.strerror or str(error)
+    except (OSError, NotImplementedError) as error:  # the second of a file system that knows no locks
+        what = getattr(error, "strerror", None) or str(error)
         raise StorageError(
             f"the results folder {path} cannot be written: {what}. "
             "Free space or rights there, or give another folder with --results; nothing recorded so far is lost"

@@ -88,8 +88,10 @@ def refusals(cells: Iterable[Cell], device: str) -> dict[str, str]:
 
 
 def capacity_of(device: str) -> float:
-    """Bytes of memory that the device has."""
+    """Bytes of memory that the device has; infinite for a GPU of another machine, of which nothing is known here."""
     if device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            return float("inf")
         return float(torch.cuda.get_device_properties(device).total_memory)
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
@@ -154,7 +156,8 @@ def _at_once(name: str, config: Any, sizes: list[int], batch_size: int) -> float
     bounded = name == "intercontinet" or getattr(config, "bounds", None) == "interval"
     passes = BOUNDS if bounded else FORWARDS.get(name, 1)
     training = 2 * passes * batch_size * sum(sizes)
-    evaluation = 3 * (BOUNDS if name in ("intercontinet", "hyperinterval") else 1) * EVALUATION_BATCH * max(sizes)
+    # Certificates are computed in float64.
+    evaluation = 3 * (2 * BOUNDS if name in ("intercontinet", "hyperinterval") else 1) * EVALUATION_BATCH * max(sizes)
     return max(training, evaluation)
 
 

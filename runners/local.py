@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import IO
@@ -19,7 +19,7 @@ from typing import IO
 from benchmarks.types import UserError
 from runners import cpu
 from runners.cells import Job
-from runners.events import Emit, Event, Kind
+from runners.events import ENDS, Emit, Event, Kind, again
 from runners.fingerprint import ROOT
 from runners.packing import Packer
 from runners.records import Status
@@ -64,11 +64,12 @@ class LocalEngine:
 
     def start(self, n_jobs: int) -> None:
         """Start the workers that `n_jobs` need; they load torch while the caller does other things."""
-        for device in self.devices[len(self.workers) : n_jobs]:
+        missing = Counter(self.devices[:n_jobs]) - Counter(worker.device for worker in self.workers)
+        for device in missing.elements():
             self._start(device)
 
     def run(self, jobs: Sequence[Job], emit: Emit) -> None:
-        waiting = deque(range(len(jobs)))
+        jobs, waiting = list(jobs), deque(range(len(jobs)))
         self.start(len(jobs))
         self._feed_all(jobs, waiting)
         while waiting or any(worker.job is not None for worker in self.workers):
@@ -146,7 +147,7 @@ class LocalEngine:
 
     # -- events ----------------------------------------------------------------------------------
 
-    def _read(self, worker: _Worker, jobs: Sequence[Job], waiting: deque[int], emit: Emit) -> None:
+    def _read(self, worker: _Worker, jobs: list[Job], waiting: deque[int], emit: Emit) -> None:
         assert worker.process.stdout is not None
         try:
             content = os.read(worker.process.stdout.fileno(), 1 << 16)
@@ -159,15 +160,20 @@ class LocalEngine:
         for line in lines:
             self._hear(worker, Event.from_json(json.loads(line)), jobs, waiting, emit)
 
-    def _hear(self, worker: _Worker, event: Event, jobs: Sequence[Job], waiting: deque[int], emit: Emit) -> None:
+    def _hear(self, worker: _Worker, event: Event, jobs: list[Job], waiting: deque[int], emit: Emit) -> None:
         if event.kind is Kind.READY:
             worker.ready, worker.starting, self.fruitless = True, False, 0
             self._feed_all(jobs, waiting)
         elif worker.job is not None:
             index = worker.job
-            if event.kind in (Kind.ENDED, Kind.ELSEWHERE, Kind.STORAGE):
+            if event.kind in ENDS:
                 worker.job = None
-                if self._crowded_out(worker, index, jobs, event):
+                crowded_out = self._crowded_out(worker, index, jobs, event)
+                if event.kind is Kind.AGAIN:
+                    jobs[index] = jobs[index].uncaptured(event.reason or "")
+                    waiting.appendleft(index)
+                    event = Event(Kind.NOTE, reason=again(event))
+                elif crowded_out:
                     waiting.append(index)
                     event = Event(Kind.NOTE, reason="out of memory beside other cells; run again alone on its device")
             emit(replace(event, job=index))
@@ -183,7 +189,7 @@ class LocalEngine:
         self.packer.note(jobs[index].cell, event.memory)
         return False
 
-    def _bury(self, worker: _Worker, jobs: Sequence[Job], waiting: deque[int], emit: Emit) -> None:
+    def _bury(self, worker: _Worker, jobs: list[Job], waiting: deque[int], emit: Emit) -> None:
         worker.process.wait()
         reason = cause_of_death(worker.process.returncode, worker.last_words())
         if worker.overdue:

@@ -17,7 +17,7 @@ _RESET_PEAK = "5"
 
 
 class MemoryPeak:
-    """Starts counting anew, where the system can, when it is made."""
+    """Starts counting anew, where the system can, when it is made; a GPU must be in use by then (`devices.use`)."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -26,7 +26,7 @@ class Pictures(Dataset):
         if samples.pixels.dtype is not torch.uint8 or samples.transform or samples.normalise:
             raise UserError("only a benchmark of plain 8-bit images can be timed from PIL images")
         self.targets = samples.labels.tolist()
-        self.images = samples.pixels[samples.rows].movedim(1, -1).squeeze(-1).numpy()
+        self.images = samples.pixels[samples.rows].movedim(1, -1).squeeze(-1).cpu().numpy()
         self.shape = samples.batch(slice(1)).x.shape[1:]
 
     def __len__(self) -> int:

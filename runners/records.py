@@ -63,7 +63,8 @@ class ClaimRow:
     median_logit_width: float | None
     """Median of upper - lower over all logits of the task's test samples."""
     violation: bool
-    """Whether the accuracy fell below the certified accuracy recorded when the task was learnt."""
+    """Whether the accuracy lies below the certified accuracy recorded when the task was learnt, or a sample that is
+    certified now is answered wrongly now."""
     reason: str
     certified_train: float | None = None
     """Share of the task's training samples that the certificate covered when the task was learnt.

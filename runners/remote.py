@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from runners import cpu, shipping
 from runners.cells import Job
-from runners.events import Event, Throttle
+from runners.events import Event, Kind, Throttle, spoils
 from runners.folder import CellFolder
 from runners.records import Measurements, Record, Status
+
+SECONDS_TO_DELIVER = 2.0
+"""How long a process that is to end waits until its last messages are with the driver."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,10 @@ def tell(job: Job, handed: Handed) -> Iterator[list[Message]]:
         said = [message for message in batch if message is not None and not isinstance(message, BaseException)]
         if said:
             yield said
+        events = [message for message in said if isinstance(message, Event)]
+        if any(event.kind is Kind.AGAIN or spoils(event.status, job.conditions.device) for event in events):
+            time.sleep(SECONDS_TO_DELIVER)
+            os._exit(1)  # Ray would give this process to other cells
         if isinstance(last, BaseException):
             raise last
         if last is None:
@@ -119,6 +128,7 @@ def tell(job: Job, handed: Handed) -> Iterator[list[Message]]:
 
 
 def _run(job: Job, handed: Handed, outbox: _Outbox) -> None:
+    from methods.stepping import CaptureFailed
     from runners.execution import run_held
 
     try:
@@ -127,5 +137,7 @@ def _run(job: Job, handed: Handed, outbox: _Outbox) -> None:
         emit = Throttle(outbox.put, handed.seconds_between_progress)
         outbox.put(run_held(job, _Away(job.folder, handed, outbox), emit))
         outbox.put(None)
+    except CaptureFailed as error:
+        outbox.put(Event(Kind.AGAIN, reason=error.why))
     except BaseException as error:
         outbox.put(error)

@@ -27,26 +27,22 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.types import Scenario, UserError
 from methods.registry import AVALANCHE_PREFIX
-from runners import command_line, cpu
+from runners import command_line, cpu, devices
 from runners.official import method_of
 from runners.settings import parse_assignment
+from runners.speed_table import compare, machines, rows, table, title
 from runners.suite import find as find_suites
-from runners.timing import Order, Result, measure, rows, title
+from runners.timing import Order, Result, measure
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 STEPS = {"cpu": 20, "cuda": 250}
 """On CUDA so many that the five rounds are as long as training runs between two checks, each of which waits for it."""
-SHOWN = ("benchmark", "scenario", "method", "task", "phase", "ms_per_step", "cpu_ms_per_step", "growth", "over_floor",
-         "over_plain_loop", "over_same_by_hand", "peak_MiB", "peak_over_weights", "seconds_per_epoch",
-         "ours_faster")  # fmt: skip
-"""Columns printed where any row has a value; the CSV has them all."""
 
 
 @app.command()
@@ -75,7 +71,7 @@ def speed(
         int | None, typer.Option(min=1, help="Timed steps per phase and task.", show_default="20, on CUDA 250")
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads of the process.")] = 2,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
     data: Annotated[Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as CSV.")] = None,
     profile: Annotated[
@@ -88,6 +84,7 @@ def speed(
 
     if epochs and profile is not None:
         raise UserError("--profile shows what a step does; leave --epochs out")
+    device = devices.single(device)
     steps = steps or STEPS.get(device.partition(":")[0], STEPS["cpu"])
     given = [parse_assignment(text) for text in set_ or []]
     named = command_line.names(methods) or ()
@@ -116,13 +113,11 @@ def speed(
                     orders.append(replace(order, official=checkouts[method]))
     results = [_apart(order) for order in orders]
     found = [row for result in results for row in rows(result)]
-    _compare(found)
-    shown = [name for name in SHOWN if any(row[name] is not None for row in found)]
-    table = Table(*shown)
-    for row in found:
-        table.add_row(*("" if row[name] is None else str(row[name]) for name in shown))
+    compare(found)
     console = Console()
-    Console(width=max(console.width, 175)).print(table)
+    wide = Console(width=max(console.width, 175))
+    wide.print(machines(results), highlight=False)
+    wide.print(table(found))
     if csv is not None:
         pd.DataFrame(found).to_csv(csv, index=False)
     if profile is not None:
@@ -146,19 +141,6 @@ def _profiled(result: Result) -> str:
             for part in timing.profile
         ]
     return "\n".join([*lines, ""])
-
-
-def _compare(found: list[dict[str, Any]]) -> None:
-    """Add `ours_faster` to the rows of other programs: how many times as long they take as our method of that name."""
-    ours = {_place(row, row["method"]): row["ms_per_step"] for row in found}
-    for row in found:
-        name = row["method"].partition(" (")[0].removeprefix(AVALANCHE_PREFIX).lower()
-        step = ours.get(_place(row, name)) if name != row["method"] else None
-        row["ours_faster"] = round(row["ms_per_step"] / step, 1) if step else None
-
-
-def _place(row: dict[str, Any], method: str) -> tuple[Any, ...]:
-    return row["benchmark"], row["scenario"], method, row["task"], row["phase"]
 
 
 def _settings(suite: str, method: str, benchmark: str, scenario: Scenario) -> dict[str, Any]:

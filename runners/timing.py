@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from benchmarks import catalogue
 from benchmarks.types import DIL, Budget, Scenario, Task, UserError
-from runners import by_hand, cpu, environment
+from runners import by_hand, cpu, devices, environment
 from runners.settings import configure
 
 if TYPE_CHECKING:
@@ -85,6 +85,12 @@ class Timing:
     """Processor time of all threads; on a busy machine it says more than `seconds`."""
     steps: int = 1
     """Steps that `seconds` is the mean of, where they are a whole task's."""
+    stepped: str = ""
+    """How the steps ran, as `Method.stepped` says; empty for other programs."""
+    one_by_one: float | None = None
+    """Where they were captured as a CUDA graph: seconds per step without."""
+    output_layer: str | None = None
+    """Who computed the passes over a hypernetwork's output layer so far."""
     profile: tuple[Operation, ...] = ()
 
 
@@ -117,6 +123,7 @@ def measure(order: Order) -> Result:
     else:
         cpu.prepare(order.threads)
     device = torch.device(order.device)
+    devices.use(device)
     stream = opened(order)
     plain = by_hand.finetune(stream, order.device, order.steps)  # loads what torch loads late: not the method's memory
     from methods import registry
@@ -253,12 +260,17 @@ def _train(method: Method, stream: Any, order: Order) -> tuple[Timing, ...]:
         if not hasattr(optimizer, "step"):
             optimizer = adam(optimizer, lr)
 
-        def run(first: int, steps: int, every: int, on_check: Callable[[], None]) -> None:
-            checks = {"check_every": every, "on_check": lambda done: on_check()}
+        def run(first: int, steps: int, every: int, on_check: Callable[[], None], capture: bool = True) -> None:
+            checks = {"check_every": every, "on_check": lambda done: on_check(), "capture": capture and captures}
             fit(task, loss, optimizer, first_step=earlier + first, steps=steps, **checks, **options)
 
+        captures = options.pop("capture", True)
         phase = sum(1 for timing in found if timing.task == task.index)
-        found.append(rounds(run, order, task.index, phase, method.device))
+        timing = replace(rounds(run, order, task.index, phase, method.device), **_how(method))
+        if timing.stepped == "captured":
+            without = rounds(partial(run, capture=False), replace(order, profile=False), 0, 0, method.device)
+            timing = replace(timing, one_by_one=without.seconds)
+        found.append(timing)
 
     method.fit = timed_fit  # type: ignore[method-assign]
     for j in range(measured[-1] + 1):
@@ -267,6 +279,11 @@ def _train(method: Method, stream: Any, order: Order) -> tuple[Timing, ...]:
         method.begin(task)
         method.learn(task)
     return tuple(found)
+
+
+def _how(method: Method) -> dict[str, Any]:
+    """How the latest steps ran, as fields of a `Timing`."""
+    return {"stepped": method.stepped, "output_layer": environment.of_training(method).get("output_layer")}
 
 
 def _whole_tasks(method: Method, stream: Any, timed: tuple[int, ...]) -> tuple[Timing, ...]:
@@ -280,7 +297,7 @@ def _whole_tasks(method: Method, stream: Any, timed: tuple[int, ...]) -> tuple[T
         method.learn(task)
         seconds, processor = by_hand.now(method.device) - begun, time.process_time() - cpu_begun
         if j in timed:
-            found.append(Timing(j, "epoch", seconds / steps, processor / steps, steps))
+            found.append(Timing(j, "epoch", seconds / steps, processor / steps, steps, **_how(method)))
     return tuple(found)
 
 
@@ -336,40 +353,3 @@ def _output_weights(method: Method) -> int:
     modules = getattr(method, "hypernetwork", None)
     found = [m.weight for m in modules.modules() if isinstance(m, OutputLayer)] if modules is not None else []
     return found[0].numel() if found else 0
-
-
-def called(order: Order) -> str:
-    """The method's name, with what was timed instead of ours."""
-    return order.method + (" (official)" if order.official else " (PIL)" if order.pictures else "")
-
-
-def title(order: Order) -> str:
-    """What was timed, for a heading."""
-    return f"{called(order)} on {order.benchmark}, {order.scenario}"
-
-
-def rows(result: Result) -> list[dict[str, Any]]:
-    """The result as rows of the table and the CSV, one a timing."""
-    order, at = result.order, result.conditions
-    first = {timing.phase: timing.seconds for timing in result.timings if timing.task == 0}
-    weights = 4 * result.output_weights
-    return [
-        {
-            "benchmark": order.benchmark, "scenario": str(order.scenario),
-            "method": called(order),
-            "task": timing.task, "phase": timing.phase, "ms_per_step": round(1000 * timing.seconds, 3),
-            "cpu_ms_per_step": round(1000 * timing.cpu_seconds, 3), "steps_per_s": round(1 / timing.seconds, 1),
-            "growth": round(timing.seconds / first[timing.phase], 2) if timing.phase in first else None,
-            "over_floor": round(timing.seconds / result.floor, 2) if result.floor else None,
-            "over_plain_loop": round(timing.seconds / result.plain, 2),
-            "over_same_by_hand": round(timing.seconds / same, 2) if (same := result.by_hand[timing.task]) else None,
-            "floor_ms": round(1000 * result.floor, 3) if result.floor else None,
-            "plain_ms": round(1000 * result.plain, 3), "copy_GB_per_s": round(result.bandwidth / 1e9, 2),
-            "output_weights": result.output_weights, "peak_MiB": round(result.peak_bytes / 2**20, 1),
-            "peak_over_weights": round(result.peak_bytes / weights, 2) if weights else None,
-            "device": at["device_name"], "threads": order.threads, "torch": at["torch"], "python": at["python"],
-            "seconds_per_epoch": round(timing.seconds * timing.steps, 3) if timing.phase == "epoch" else None,
-            "commit": at["commit"] and at["commit"][:12] + ("+" if at["dirty"] else ""),
-        }
-        for timing in result.timings
-    ]  # fmt: skip

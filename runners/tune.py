@@ -25,7 +25,7 @@ if not __package__:
 
 from benchmarks.types import UserError
 from runners import command_line
-from runners.comparison import Options, build_cells, make_engine
+from runners.comparison import Options, build_cells, check, devices_of, make_engine
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 COLUMNS = ("suite", "benchmark", "scenario", "method", "trial", "state", "accuracy", "seconds", "parameter", "value")
@@ -80,6 +80,7 @@ def tune(
         results=results,
         command=shlex.join(["python", "runners/tune.py", *sys.argv[1:]]),
     )
+    check(options)
     with command_line.interruptible():
         _tune(options, 16 if trials is None else trials, _grid(grid or ()), seeds, out, Console())
 
@@ -99,7 +100,7 @@ def _grid(texts: Sequence[str]) -> dict[str, list[str]]:
 def _tune(
     options: Options, trials: int, grid: dict[str, list[str]], seeds: int, out: Path | None, console: Console
 ) -> None:
-    from runners import devices, environment, folder, tuning
+    from runners import environment, folder, tuning
     from runners.cells import Conditions
     from runners.display import Display
 
@@ -107,9 +108,9 @@ def _tune(
     studies = [tuning.grid_of(cell, grid, seeds) if grid else tuning.study_of(cell, seeds) for cell in cells]
     if not studies:
         raise UserError("nothing to tune: no method is defined in a scenario of this suite")
+    assigned = devices_of(options)
     folder.probe(options.results)
     place = (options.results / "tuning").resolve()
-    assigned = devices.for_workers(options.device, options.workers)
     engine = make_engine(options, assigned)
     driver_environment = environment.of_driver()
     conditions = Conditions(

@@ -16,8 +16,7 @@ import threading
 
 from runners import cpu
 from runners.cells import Job
-from runners.events import Event, Kind, Throttle
-from runners.records import Status
+from runners.events import Event, Kind, Throttle, spoils
 
 SECONDS_BETWEEN_PROGRESS = 0.2
 
@@ -29,6 +28,7 @@ def main() -> None:
     os.dup2(2, 1)
     jobs: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+    from methods.stepping import CaptureFailed
     from runners.execution import run_cell
     from runners.folder import StorageError
 
@@ -47,9 +47,11 @@ def main() -> None:
         except StorageError as error:
             emit(Event(Kind.STORAGE, reason=str(error)))
             continue
-        on_device = job.conditions.device != "cpu"
-        if status is Status.OOM or (on_device and status is Status.FAILED):
-            return  # memory may be torn or the device in an error state: the driver starts a fresh process
+        except CaptureFailed as error:
+            emit(Event(Kind.AGAIN, reason=error.why))
+            os._exit(1)  # without a word to CUDA, which might wait for the capture for ever
+        if spoils(status, job.conditions.device):
+            return  # the driver starts a fresh process
 
 
 def _listen(jobs: queue.Queue[str]) -> None:

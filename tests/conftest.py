@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hypothesis import settings
 
 from benchmarks.files import FOLDER_VARIABLE
+
+if TYPE_CHECKING:
+    from tests.pretended import Device
 
 # Property tests must not fail for a slow machine, nor differ from run to run: failures found here are bugs.
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50, print_blob=True)
@@ -41,6 +47,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
+@pytest.fixture(autouse=True)
+def no_stream_of_a_pretended_device():
+    """The stream of captures is kept as long as the process; one of a pretended device is nothing for the next test."""
+    yield
+    from methods import stepping
+
+    stepping._stream.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder with real image data, laid out as torchvision does (for tests marked `real_data`)."""
@@ -52,3 +67,23 @@ def tiny_numbers_again():
     """An engine in the test's own process flushes tiny numbers to zero; the next test shall not find it so."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def passes_that_ran(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each module computed an output layer's forward pass; PyTorch's code stands in for Triton's kernels."""
+    from tests.pretended.cells import install_kernels
+
+    return install_kernels(monkeypatch)
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch, passes_that_ran: Counter[str]) -> Iterator[Device]:
+    """A pretended CUDA device that is in use already, and small benchmarks in the catalogue."""
+    from tests.pretended import pretended
+    from tests.pretended.cells import install_benchmarks
+
+    install_benchmarks(monkeypatch)
+    with pretended() as found:
+        found.require()
+        yield found

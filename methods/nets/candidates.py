@@ -94,6 +94,7 @@ class OfficialRule(Candidates):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self.schedule = self.method.schedule(self.steps)
         self.best = float("-inf") if self.method.nested else 0.0
         self.kept: list[Tensor] = []
         self.i = 0
@@ -111,7 +112,7 @@ class OfficialRule(Candidates):
         return self.i % self.method.config.select_every == 0 or self.i == self.steps - 1
 
     def _judge(self, loss: float) -> float | None:
-        eps = self.method.schedule(self.steps)[1]
+        eps = self.method.present(self.schedule)[1]
         if not self.method.nested:
             return float(self.validation_accuracy(eps))
         return -loss if round(float(eps)) == self.method.config.eps else None

@@ -1,7 +1,8 @@
 """The output layer's passes as machine code: output_layer.cpp, compiled once per machine and kept.
 
-Used for float32 on a CPU where a C++ compiler is at hand; without one `available` says why, and the same
-arithmetic runs block by block in PyTorch (`methods.nets.blockwise`). The two differ by rounding only.
+Used for float32 on a CPU that has fused multiply-adds, where a C++ compiler is at hand; elsewhere the log says why
+not, and the same arithmetic runs block by block in PyTorch (`methods.nets.blockwise`). The two differ by rounding
+only. The machine code's bits depend on neither processor nor compiler.
 
 CXX names the compiler (default c++, g++ or clang++). CONTINUAL_COMPILED=0 turns the machine code off.
 """
@@ -28,10 +29,13 @@ from torch import Tensor
 from methods.nets.passes import Cotangents, Images, Step, Targets
 
 SOURCE = Path(__file__).with_name("output_layer.cpp")
-SOURCE_DIGEST = "e888a42804d135b8d2b2a80c957f9f6c421989b12e968810ef9cd7ba355d6085"
+SOURCE_DIGEST = "e31d88b950c601504c9dc0de077e51940bdb47a14971699172153de6e4aadf2b"
 """SHA-256 of SOURCE: a cell is keyed by Python code, which thereby names the machine code too."""
 # In the C++ code `fetch` is always_inline, for GCC 12 drops the calls of a function that does nothing but prefetch.
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=c++17", "-shared", "-fPIC", "-Wno-psabi")
+# -ffp-contract=off: which products a compiler would fuse with a sum depends on the processor that it tunes for.
+FLAGS = (
+    "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-std=c++17", "-shared", "-fPIC", "-Wno-psabi",
+)  # fmt: skip
 SECONDS_TO_COMPILE = 120
 ROWS_A_THREAD = 2000
 """Fewer rows are not worth waking another thread."""
@@ -51,16 +55,20 @@ _BACKWARD: list[Any] = [
 def library() -> ctypes.CDLL | None:
     """The compiled passes, or None; the reason is logged once."""
     try:
-        found = _load()
+        return _opened(_built())
     except (OSError, subprocess.SubprocessError) as error:
         log.info("the output layer runs without machine code: %s", error)
         return None
+
+
+def _opened(target: Path) -> ctypes.CDLL:
+    found = ctypes.CDLL(str(target))
     found.output_forward.argtypes, found.output_forward.restype = _FORWARD, None
     found.output_backward.argtypes, found.output_backward.restype = _BACKWARD, None
     return found
 
 
-def _load() -> ctypes.CDLL:
+def _built() -> Path:
     if os.environ.get("CONTINUAL_COMPILED", "1") == "0":
         raise OSError("CONTINUAL_COMPILED is 0")
     named = os.environ.get("CXX")
@@ -74,15 +82,15 @@ def _load() -> ctypes.CDLL:
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         _compile(compiler, target)
-    return ctypes.CDLL(str(target))
+    return target
 
 
-def _compile(compiler: str, target: Path) -> None:
+def _compile(compiler: str, target: Path, *more: str) -> None:
     """Under another name first, so that processes that start together do no harm to each other."""
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         output = Path(scratch) / target.name
         done = subprocess.run(
-            [compiler, *FLAGS, str(SOURCE), "-o", str(output)],
+            [compiler, *FLAGS, *more, str(SOURCE), "-o", str(output)],
             capture_output=True, text=True, timeout=SECONDS_TO_COMPILE,
         )  # fmt: skip
         if done.returncode:

@@ -134,10 +134,10 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def _sampled_labels(network: nn.Module, samples: Samples, answer: Answer) -> Tensor:
+    """A label of each sample (n,), drawn on the host: another device would draw others for the same seed."""
     with evaluating(network):
-        return torch.cat(
-            [answer(network(b.x)).softmax(1).multinomial(1).squeeze(1) for b in samples.batches(SAMPLES_AT_ONCE)]
-        )
+        drawn = [answer(network(b.x)).softmax(1).cpu().multinomial(1) for b in samples.batches(SAMPLES_AT_ONCE)]
+    return torch.cat(drawn).squeeze(1).to(samples.device)
 
 
 def _by_vmap(network: nn.Module, x: Tensor, labels: Tensor, objectives: Objectives, power: Power) -> list[Tensor]:

@@ -7,6 +7,7 @@ from torch.func import functional_call
 
 from methods.nets import intervals
 from methods.nets.intervals import Interval
+from methods.nets.tied import to_meta
 
 Statistics = dict[str, Tensor]
 """Buffers of a network by name, e.g. batch norm's running mean."""
@@ -24,7 +25,7 @@ class FunctionalNetwork:
 
     def __init__(self, network: nn.Module) -> None:
         self.first_statistics: Statistics = {name: b.clone() for name, b in network.named_buffers()}
-        self.network = network.to("meta")
+        self.network = to_meta(network)
         self.shapes = {name: p.shape for name, p in network.named_parameters()}
         self.sizes = [shape.numel() for shape in self.shapes.values()]
         self.n_weights = sum(self.sizes)
@@ -49,7 +50,7 @@ class FunctionalNetwork:
     ) -> Interval:  # fmt: skip
         """Sound bounds of the logits, each (b, C), over all weights in [lower, upper] (N,).
 
-        Batch norm uses the given statistics. rounded: also cover rounding errors, for certificates.
+        Batch norm uses the given statistics. rounded: for certificates, as `propagate` says.
         """
         low, up = self.named(lower), self.named(upper)
         weights = {name: Interval(low[name], up[name]) for name in self.shapes}

@@ -56,6 +56,8 @@ class OutputLayer(nn.Module):
         reference = nn.Linear(n_inputs, n_outputs)
         self.weight, self.bias = reference.weight, reference.bias
         self.update: OutputAdam | None = None
+        self.computed_by: set[str] = set()
+        """Names of the modules whose passes have served this layer; they differ by rounding."""
 
     def forward(
         self, centre: Tensor, radius: Tensor | None = None, held: Targets | None = None
@@ -67,16 +69,19 @@ class OutputLayer(nn.Module):
         drift, a sum of squared residuals, instead of outputs; their outputs are never materialised.
         """
         radius = centre.new_empty(0, centre.shape[1]) if radius is None else radius
-        return _IntervalLinear.apply(centre, radius, self.weight, self.bias, held, self.update)
+        passes = passes_for(self.weight, max(len(centre), len(radius)))
+        if len(centre):
+            self.computed_by.add(passes.__name__.rpartition(".")[2])
+        return _IntervalLinear.apply(centre, radius, self.weight, self.bias, held, self.update, passes)
 
 
 class _IntervalLinear(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, centre: Tensor, radius: Tensor, weight: Tensor, bias: Tensor,
-        held: Targets | None, update: OutputAdam | None,
+        held: Targets | None, update: OutputAdam | None, passes: ModuleType,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        ctx.passes = passes_for(weight, max(len(centre), len(radius)))
+        ctx.passes = passes
         images = ctx.passes.forward(centre, radius, weight, bias, held)
         k, m = len(centre) - (len(held.theta) if held else 0), len(radius) - (len(held.rho) if held else 0)
         # W changes inside backward, so these are no saved tensors with a version check
@@ -96,8 +101,8 @@ class _IntervalLinear(torch.autograd.Function):
         grad_centre, grad_radius, grad_bias = ctx.passes.backward(centre, radius, weight, ctx.images, cotangents, step)
         if update:
             update.step_bias(grad_bias)
-            return grad_centre, grad_radius, None, None, None, None
-        return grad_centre, grad_radius, step, grad_bias, None, None
+            return grad_centre, grad_radius, None, None, None, None, None
+        return grad_centre, grad_radius, step, grad_bias, None, None, None
 
 
 class OutputAdam:

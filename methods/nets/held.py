@@ -41,11 +41,16 @@ class HeldOutputs:
         return everything and self.weights is None and self.targets is not None
 
     def draw(self) -> slice | Tensor:
-        """The old tasks that a step looks at: all, or `at_once` different ones at random."""
+        """The old tasks that a step looks at: all, or `at_once` different ones at random.
+
+        On CUDA they are drawn there, since a copy from the host would end the capture of a step.
+        """
         t = len(self.start)
         if not self.at_once or self.at_once >= t:
             return slice(0, t)
-        return torch.randperm(t)[: self.at_once].to(self.start.device)
+        if self.start.is_cuda:
+            return torch.rand(t, device=self.start.device).argsort()[: self.at_once]
+        return torch.randperm(t)[: self.at_once]
 
     def drift(self, outputs: Tensor, rows: slice | Tensor) -> Tensor:
         """Mean over the drawn tasks of their weighted squared drift, 0-d; outputs (k, N) are those of `rows`."""

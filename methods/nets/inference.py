@@ -43,30 +43,38 @@ def over_all_classes(logits: Tensor, task: Tensor) -> Tensor:
 
 
 def log_softmax_bounds(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """Bounds of log_softmax over all logits in [lower, upper], exact for each class: (..., C) each.
+    """Bounds of log_softmax over all logits in [lower, upper], exact for each class but for rounding: (..., C) each.
 
-    A class's probability is least where its own logit is lowest and all others are highest.
+    A class's probability is least where its own logit is lowest and all others are highest. Both bounds are widened by
+    what their own rounding may have cost.
     """
+    eps, classes = torch.finfo(lower.dtype).eps, lower.shape[-1]
 
-    def extreme(own: Tensor, others: Tensor) -> Tensor:
+    def extreme(own: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         mixed = others.unsqueeze(-2).expand(*others.shape, others.shape[-1]).clone()
         mixed.diagonal(dim1=-2, dim2=-1).copy_(own)  # row k: class k at `own`, the rest at `others`
-        return own - mixed.logsumexp(-1)
+        total = mixed.logsumexp(-1)
+        # An exponential errs by u |d| e^d < u for its argument and 2 u for itself; their sum is at least 1.
+        return own - total, eps * (classes + 64 + 4 * (own.abs() + total.abs()))
 
-    return extreme(lower, upper), extreme(upper, lower)
+    (low, low_slack), (up, up_slack) = extreme(lower, upper), extreme(upper, lower)
+    return (low - low_slack).nan_to_num(-math.inf, neginf=-math.inf), (up + up_slack).nan_to_num(0.0).clamp(max=0)
 
 
 def entropy_bounds(log_lower: Tensor, log_upper: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Sound bounds of `entropy` from those of the log-probabilities (..., C): class by class, then summed.
 
-    -p log p rises up to p = 1/e and falls after it, so its least value lies at an end.
+    -p log p rises up to p = 1/e and falls after it, so its least value lies at an end. All terms are positive, so
+    rounding costs a few units in the last place and one for each class.
     """
-    low, up = -log_lower.exp() * log_lower, -log_upper.exp() * log_upper
+    low, up = ((-log_p.exp() * log_p).nan_to_num(0.0) for log_p in (log_lower, log_upper))  # 0 log 0 = 0
     peak = (log_lower <= -1) & (log_upper >= -1)
     least, most = torch.minimum(low, up), torch.where(peak, math.exp(-1), torch.maximum(low, up))
     if weights is not None:
         least, most = least * weights, most * weights
-    return least.sum(-1), most.sum(-1)
+    finfo, terms = torch.finfo(least.dtype), least.shape[-1] + 8
+    slack = terms * finfo.eps
+    return least.sum(-1) * (1 - slack) - terms * finfo.tiny, most.sum(-1) * (1 + slack) + terms * finfo.tiny
 
 
 def over_all_classes_bounds(lower: Tensor, upper: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:

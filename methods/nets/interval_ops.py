@@ -1,76 +1,24 @@
 """Sound interval arithmetic, one layer at a time, for interval weights and inputs of any sign.
 
-Sound: for every input in [x.lower, x.upper] and every weight in [weight.lower, weight.upper] the layer's
-output lies inside the bounds, up to the float rounding that `rounded=True` adds to them. Exact where the
-docstrings say so; gradients flow through all functions, with torch's clamp convention at zero.
+Sound: for every input in [x.lower, x.upper] and every weight in [weight.lower, weight.upper] the layer's output,
+computed without rounding, lies inside the bounds, up to the rounding of the bounds themselves. `rounded=True` leaves
+nothing to that: the bounds are computed in float64 and widened by all that its rounding may have cost. Exact where
+the docstrings say so; gradients flow through all functions, with torch's clamp convention at zero.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from methods.nets.interval import Interval, exactly, outward, slack, widened
+
 Bilinear = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 """(x, weight, bias) -> x * weight + bias for some product that is linear in both."""
-
-
-class Interval(NamedTuple):
-    """Elementwise bounds, two tensors of one shape; `lower is upper` marks a single point."""
-
-    lower: Tensor
-    upper: Tensor
-
-    @classmethod
-    def point(cls, x: Tensor) -> Interval:
-        """The interval that holds `x` alone."""
-        return cls(x, x)
-
-    @classmethod
-    def around(cls, middle: Tensor, radius: Tensor) -> Interval:
-        """[middle - radius, middle + radius]."""
-        return cls(middle - radius, middle + radius)
-
-    @property
-    def is_point(self) -> bool:
-        """Whether both bounds are one and the same tensor (known without looking at the values)."""
-        return self.lower is self.upper
-
-    @property
-    def width(self) -> Tensor:
-        """upper - lower."""
-        return self.upper - self.lower
-
-    @property
-    def magnitude(self) -> Tensor:
-        """The largest absolute value, elementwise."""
-        return self.lower.abs() if self.is_point else torch.maximum(self.lower.abs(), self.upper.abs())
-
-
-def contains(outer: Interval, inner: Interval | Tensor) -> Tensor:
-    """Whether `outer` holds `inner` (a tensor of points, or an interval), elementwise, bool."""
-    lower, upper = inner if isinstance(inner, Interval) else (inner, inner)
-    return (outer.lower <= lower) & (upper <= outer.upper)
-
-
-def intersect(a: Interval, b: Interval) -> Interval:
-    """The common part, elementwise; where it is empty, lower exceeds upper."""
-    return Interval(torch.maximum(a.lower, b.lower), torch.minimum(a.upper, b.upper))
-
-
-def outward(x: Interval, ulps: int = 4) -> Interval:
-    """`x` widened by `ulps` units in the last place of the larger bound, and never by nothing.
-
-    Covers the rounding of a short computation; for the rounding of a whole network, which grows with
-    its widths, use `rounded=True` of the layers or of `propagate`.
-    """
-    finfo = torch.finfo(x.lower.dtype)
-    slack = x.magnitude * (ulps * finfo.eps) + finfo.tiny
-    return Interval(x.lower - slack, x.upper + slack)
 
 
 def linear(
@@ -80,10 +28,9 @@ def linear(
 
     nonnegative: x.lower >= 0 is known (not looked at); two products a bound instead of four. Exact where
     no input straddles zero, for point inputs and for point weights; sound everywhere.
-    rounded: widen by what rounding may have cost, here and in any point evaluation of the layer.
+    rounded: in float64, and widened by what its rounding may have cost.
     """
-    roundoff = _roundoff(weight.lower.shape[1], weight.lower, "matmul") if rounded else 0.0
-    return _layer(F.linear, x, weight, bias, nonnegative, roundoff)
+    return _layer(F.linear, x, weight, bias, nonnegative, weight.lower.shape[1] if rounded else None)
 
 
 def conv2d(
@@ -100,26 +47,44 @@ def conv2d(
 ) -> Interval:
     """x (b, c, h, w), weight (o, c / groups, k, k), bias (o,) -> bounds of the convolution; see `linear`."""
 
-    def convolve(a: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-        return F.conv2d(a, w, b, stride, padding, dilation, groups)
-
     terms = math.prod(weight.lower.shape[1:])
-    roundoff = _roundoff(terms, weight.lower, "conv") if rounded else 0.0
-    return _layer(convolve, x, weight, bias, nonnegative, roundoff)
+
+    def convolve(a: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        if not rounded or a.is_cuda:
+            return F.conv2d(a, w, b, stride, padding, dilation, groups)
+        # On a CPU a float64 convolution copies every input to the places of all products that it is part of. With a
+        # few samples at a time the copies stay in the cache, which is several times as fast.
+        at_once = max(1, _COPIED // (math.prod(a.shape[2:]) * terms * groups))
+        return torch.cat([F.conv2d(part, w, b, stride, padding, dilation, groups) for part in a.split(at_once)])
+
+    return _layer(convolve, x, weight, bias, nonnegative, terms if rounded else None)
+
+
+_COPIED = 1 << 19
+"""Numbers that a convolution may copy at once: 4 MiB."""
 
 
 def _layer(
-    product: Bilinear, x: Interval, weight: Interval, bias: Interval | None, nonnegative: bool, roundoff: float
+    product: Bilinear, x: Interval, weight: Interval, bias: Interval | None, nonnegative: bool, terms: int | None
 ) -> Interval:
+    """Bounds of a product that sums `terms` products; None: not rounded outwards."""
+    if terms is None:
+        return _bilinear(product, x, weight, bias, nonnegative)
+    x, weight, bias = exactly(x), exactly(weight), None if bias is None else exactly(bias)
     bounds = _bilinear(product, x, weight, bias, nonnegative)
-    if not roundoff:
-        return bounds
-    # Higham (2002), section 3.1: n products summed in any order err by at most n u sum |x| |w|. Once for the
-    # evaluation at a point, at most three times for a bound (it is two sums, one with widths of up to 2 |x|), and
-    # a little more for computing this very number.
     size = product(x.magnitude, weight.magnitude, None if bias is None else bias.magnitude)
-    slack = size * (4.5 * roundoff) + size * (16 * torch.finfo(size.dtype).eps) + torch.finfo(size.dtype).tiny
-    return Interval(bounds.lower - slack, bounds.upper + slack)
+    return widened(bounds, slack(size, terms, _passes(x, weight, nonnegative)))
+
+
+def _passes(x: Interval, weight: Interval, nonnegative: bool) -> int:
+    """How many times |x| |w| the products of one bound add up to at most, in absolute value; see `_bilinear`.
+
+    Where x >= 0, x_l |w| + (x_u - x_l) |w-| <= x_u |w|. With signs the width is at most 2 |x|. Of the four products
+    of the general case two are not zero if both x and w straddle zero, and else one.
+    """
+    if x.is_point or nonnegative:
+        return 1
+    return 3 if weight.is_point else 2
 
 
 def _bilinear(product: Bilinear, x: Interval, weight: Interval, bias: Interval | None, nonnegative: bool) -> Interval:
@@ -159,27 +124,10 @@ def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.clamp(min=0), x.clamp(max=0)
 
 
-def _roundoff(terms: int, like: Tensor, operation: str) -> float:
-    """Relative rounding error of a sum of `terms` products on the tensor's device, with its reduced precision."""
-    error = terms * torch.finfo(like.dtype).eps / 2
-    if like.dtype == torch.float32:
-        error += _INPUT_ROUNDOFF.get(_precision(like.is_cuda, operation), 0.0)
-    return error
-
-
-_INPUT_ROUNDOFF = {"tf32": 2.0**-9, "bf16": 2.0**-6}
-"""Both factors of a product rounded to 10 or 7 bits first (and twice that, for rounding towards zero)."""
-
-
-def _precision(is_cuda: bool, operation: str) -> str:
-    if not is_cuda:
-        return getattr(torch.backends.mkldnn, operation).fp32_precision
-    backend = torch.backends.cuda if operation == "matmul" else torch.backends.cudnn
-    return getattr(backend, operation).fp32_precision
-
-
-def multiply(a: Interval, b: Interval) -> Interval:
+def multiply(a: Interval, b: Interval, *, rounded: bool = False) -> Interval:
     """Elementwise product with broadcasting; exact for every sign (extremes of the four corners)."""
+    if rounded:
+        return outward(multiply(exactly(a), exactly(b)), 2)
     if a.is_point and b.is_point:
         return Interval.point(a.lower * b.lower)
     corners = [a.lower * b.lower, a.lower * b.upper, a.upper * b.lower, a.upper * b.upper]
@@ -191,8 +139,10 @@ def multiply(a: Interval, b: Interval) -> Interval:
     return Interval(lower, upper)
 
 
-def add(a: Interval, b: Interval) -> Interval:
+def add(a: Interval, b: Interval, *, rounded: bool = False) -> Interval:
     """Elementwise sum with broadcasting."""
+    if rounded:
+        return outward(add(exactly(a), exactly(b)), 2)
     if a.is_point and b.is_point:
         return Interval.point(a.lower + b.lower)
     return Interval(a.lower + b.lower, a.upper + b.upper)
@@ -204,25 +154,54 @@ def negate(x: Interval) -> Interval:
 
 
 def batch_norm(
-    x: Interval, mean: Tensor, variance: Tensor, weight: Interval | None, bias: Interval | None, eps: float = 1e-5
+    x: Interval,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Interval | None,
+    bias: Interval | None,
+    eps: float = 1e-5,
+    *,
+    rounded: bool = False,
 ) -> Interval:
     """x (b, c, ...) whitened with fixed statistics (c,), then scaled and shifted by interval parameters (c,).
 
     Exact for one layer: whitening is increasing, and the product takes its extremes at the corners.
     """
+    if rounded:
+        x, mean, variance = exactly(x), mean.double(), variance.double()
     shape = (1, -1, *(1,) * (x.lower.dim() - 2))
     scale = torch.rsqrt(variance + eps).reshape(shape)
     shift = mean.reshape(shape)
     white = monotone(lambda value: (value - shift) * scale, x)
+    white = outward(white, 8) if rounded else white  # each step by itself, since product and bias may cancel
     if weight is not None:
-        white = multiply(white, reshape(weight, shape))
-    return white if bias is None else add(white, reshape(bias, shape))
+        white = multiply(white, reshape(weight, shape), rounded=rounded)
+    return white if bias is None else add(white, reshape(bias, shape), rounded=rounded)
 
 
 def monotone(function: Callable[[Tensor], Tensor], x: Interval) -> Interval:
-    """The image under an increasing function: ReLU and its kin, pooling, means, every reshaping. Exact."""
+    """The image under an increasing function: ReLU and its kin, pooling, means, every reshaping. Exact, but for the
+    function's own rounding."""
     lower = function(x.lower)
     return Interval.point(lower) if x.is_point else Interval(lower, function(x.upper))
+
+
+def smooth(function: Callable[[Tensor], Tensor], x: Interval, *, rounded: bool = False) -> Interval:
+    """As `monotone`, for elementwise functions that are computed to a few units in the last place (of 1 near zero)."""
+    if not rounded:
+        return monotone(function, x)
+    image = monotone(function, exactly(x))
+    return widened(image, (image.magnitude + 1) * (16 * torch.finfo(image.lower.dtype).eps))
+
+
+def averaged(function: Callable[[Tensor], Tensor], x: Interval, *, rounded: bool = False) -> Interval:
+    """As `monotone`, for sums and means along dimensions and average pooling over all but the first two."""
+    if not rounded:
+        return monotone(function, x)
+    x = exactly(x)
+    size = function(x.magnitude)
+    terms = max(x.lower.numel() // max(1, size.numel()), math.prod(x.lower.shape[2:]))
+    return widened(monotone(function, x), slack(size, terms))
 
 
 def reshape(x: Interval, shape: Sequence[int]) -> Interval:

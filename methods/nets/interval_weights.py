@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from methods.nets.interval_ops import Interval
+from methods.nets.interval import Interval
 
 SMALLEST_RADIUS = 1e-8
 """Radii below it count as this much when a shift is divided by its radius."""

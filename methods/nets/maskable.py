@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from methods.nets.tied import to_meta
+
 Statistics = dict[str, Tensor]
 """Buffers of the target network by name, e.g. batch norm's running mean."""
 
@@ -35,7 +37,7 @@ class MaskableNetwork:
         self.sizes = [p.numel() for p in weights.values()]
         self.first_weights, self.first_affine = _flat(weights), _flat(affine)
         self.first_statistics = {name: b.clone() for name, b in network.named_buffers()}
-        self.network = network.to("meta")
+        self.network = to_meta(network)
 
     @property
     def last_layer(self) -> str:

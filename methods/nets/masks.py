@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +11,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+Percent = float | Tensor
+"""A percentage: a number on the host, or a 0-d float64 tensor on the device where it changes from step to step."""
 
-def semi_binary_mask(h: Tensor, sizes: Sequence[int], n_thresholded: int, sparsity: Tensor | None) -> Tensor:
+
+def semi_binary_mask(h: Tensor, sizes: Sequence[int], n_thresholded: int, sparsity: Percent | None) -> Tensor:
     """Mask (N,) in [0, 1) from a hypernetwork's output h (N,), tensor by tensor.
 
     sizes: entries of each tensor, in order. In each of the first `n_thresholded` tensors the entries of
     |tanh h| below their `sparsity`-th percentile are set to 0; the others keep their value, as do all
-    entries of the remaining tensors. sparsity: 0-d float64 tensor, percent; None keeps everything.
+    entries of the remaining tensors. sparsity: percent; None keeps everything.
     The threshold is a constant in the gradient. Source: Ksiazek & Spurek (2023), HyperMask, section 3.
     """
     return _SemiBinaryMask.apply(h, sizes, n_thresholded, sparsity)
@@ -24,7 +28,7 @@ def semi_binary_mask(h: Tensor, sizes: Sequence[int], n_thresholded: int, sparsi
 
 class _SemiBinaryMask(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, h: Tensor, sizes: Sequence[int], n_thresholded: int, sparsity: Tensor | None) -> Tensor:
+    def forward(ctx: Any, h: Tensor, sizes: Sequence[int], n_thresholded: int, sparsity: Percent | None) -> Tensor:
         signed = h.tanh()
         if sparsity is not None:
             for part in signed.split(list(sizes))[:n_thresholded]:
@@ -41,7 +45,7 @@ class _SemiBinaryMask(torch.autograd.Function):
         return slope.mul_(grads[0]), None, None, None
 
 
-def _cut(signed: Tensor, sparsity: Tensor) -> None:
+def _cut(signed: Tensor, sparsity: Percent) -> None:
     """Set the entries of `signed` (n,) to 0, in place, whose size is below their percentile."""
     sizes = signed.abs()
     threshold = percentile(sizes, sparsity)
@@ -53,27 +57,55 @@ def _cut(signed: Tensor, sparsity: Tensor) -> None:
     signed.copy_(torch.hardshrink(signed, limit))
 
 
-def percentile(values: Tensor, percent: Tensor) -> Tensor:
+def percentile(values: Tensor, percent: Percent) -> Tensor:
     """The `percent`-th percentile of values (n,), 0-d, in their dtype.
 
     Linear interpolation between order statistics at position percent (n - 1) / 100, in float64, then
-    rounded to the dtype of `values`, as the official code does. percent: 0-d float64 tensor.
+    rounded to the dtype of `values`, as the official code does.
     """
     position = percent * (values.shape[0] - 1) / 100
-    neighbours = neighbours_sorted if values.is_cuda else neighbours_selected
     lower, upper = neighbours(values, position).double().unbind()
-    return (lower + (position - position.floor()) * (upper - lower)).minimum(upper).to(values.dtype)
+    share = position - (position.floor() if isinstance(position, Tensor) else math.floor(position))
+    return (lower + share * (upper - lower)).minimum(upper).to(values.dtype)
+
+
+def neighbours(values: Tensor, position: Percent) -> Tensor:
+    """The order statistics of values (n,) below and above a position in [0, n - 1], (2,)."""
+    return (neighbours_on_device if values.is_cuda else neighbours_selected)(values, position)
+
+
+def neighbours_on_device(values: Tensor, position: Percent) -> Tensor:
+    """`neighbours` without waiting for the device.
+
+    A position that only the device knows needs a sort: about ten kernels and 110 bytes a value. One that the host
+    knows needs the k-th value: as many kernels and 25 bytes a value, since `topk` counts digits in four sweeps over
+    the keys alone. `kthvalue` is no choice: a single multiprocessor sweeps 16 times.
+    """
+    if isinstance(position, Tensor):
+        return neighbours_sorted(values, position)
+    return kth_values(values, position)
 
 
 def neighbours_sorted(values: Tensor, position: Tensor) -> Tensor:
-    """The order statistics below and above a 0-d float64 position, (2,); the host waits for nothing."""
+    """`neighbours` of a 0-d float64 position, by sorting; the host waits for nothing."""
     rank = position.floor().long()
     ranks = torch.stack([rank, (rank + 1).clamp_max(values.shape[0] - 1)])
     return values.sort().values.index_select(0, ranks)
 
 
-def neighbours_selected(values: Tensor, position: Tensor) -> Tensor:
-    """The same on a CPU, where NumPy's selection is many times faster than PyTorch's sort."""
+def kth_values(values: Tensor, position: float) -> Tensor:
+    """`neighbours` of a position that the host knows, by selection from the nearer end; the host waits for nothing."""
+    n, rank = values.shape[0], math.floor(position)
+    if rank + 1 == n:
+        return values.max().expand(2)
+    from_below = rank + 2 <= n - rank
+    nearest = values.topk(rank + 2 if from_below else n - rank, largest=not from_below, sorted=False).values
+    pair = nearest.topk(2, largest=from_below).values  # the last two on the way in, the outer one first
+    return pair.flip(0) if from_below else pair
+
+
+def neighbours_selected(values: Tensor, position: Percent) -> Tensor:
+    """`neighbours` on a CPU, where NumPy's selection is many times faster than PyTorch's sort."""
     rank = int(position)
     parted = np.partition(values.detach().numpy(), rank)
     upper = parted[rank + 1 :].min() if rank + 1 < len(parted) else parted[rank]

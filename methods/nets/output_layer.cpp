@@ -4,14 +4,20 @@
 // [first, last); calls for disjoint rows may run at the same time. All arrays are float32 and row-major.
 // W (N, h) is read once forward; backward W and both moments are read and written once. Everything else of a
 // tile of rows stays in the first caches, into which a tile's memory is fetched while the one before is worked on.
-// GCC and Clang. Which bits come out does not depend on the width of the processor's vectors: sums along a row are
-// kept in eight parts, and what is longer than eight works on columns that do not touch each other.
+// GCC and Clang. Which bits come out depends neither on the width of the processor's vectors, for sums along a row are
+// kept in eight parts and what is longer than eight works on columns that do not touch each other, nor on compiler and
+// tuning: a product is rounded together with its sum where `fused` says so, and nowhere else (-ffp-contract=off).
 
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
 #include <vector>
+#if !defined(__FMA__) && !defined(__FP_FAST_FMAF)
+#error "the processor has no fused multiply-add; emulated, it would be slower than PyTorch"
+#endif
+#ifdef __FMA__
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -35,6 +41,28 @@ template <typename V> inline V load_as(const float* p) { V v; std::memcpy(&v, p,
 inline Vec load(const float* p) { return load_as<Vec>(p); }
 template <typename V> inline void store(float* p, V v) { std::memcpy(p, &v, sizeof v); }
 inline int padded(int n, int to) { return (n + to - 1) / to * to; }
+
+// a * b + c, rounded once, and the square root. In vectors by name: GCC 12 makes a vector's instruction of a loop over
+// its lanes in some places only, and not for every processor's tuning.
+inline float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+inline float root(float v) { return __builtin_sqrtf(v); }
+#ifdef __FMA__
+inline Eight fused(Eight a, Eight b, Eight c) { return (Eight)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+inline Eight root(Eight v) { return (Eight)_mm256_sqrt_ps((__m256)v); }
+#ifdef __AVX512F__
+inline Vec fused(Vec a, Vec b, Vec c) { return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+inline Vec root(Vec v) { return (Vec)_mm512_sqrt_ps((__m512)v); }
+#endif
+#else
+inline Eight fused(Eight a, Eight b, Eight c) {
+    for (int i = 0; i < 8; ++i) c[i] = fused(a[i], b[i], c[i]);
+    return c;
+}
+inline Eight root(Eight v) {
+    for (int i = 0; i < 8; ++i) v[i] = root(v[i]);
+    return v;
+}
+#endif
 
 // Begin to fetch R rows' columns from i on; p may be null.
 template <int R> [[gnu::always_inline]] inline void fetch(const float* p, int h, int i) {
@@ -93,10 +121,11 @@ inline void product(const float* w, int h, const float* inputs, int width, float
         fetch<R>(next, h, i);
         Vec input[G];
         for (int g = 0; g < G; ++g) input[g] = load(inputs + ((long)g * width + i) * ABREAST);
+#pragma GCC unroll 4  // or GCC 12 keeps the sums in memory
         for (int r = 0; r < R; ++r) {
             Vec x = copies(load_as<Eight>(w + (long)r * h + i));
             if (ABS) x = magnitude(x);
-            for (int g = 0; g < G; ++g) sum[g][r] += x * input[g];
+            for (int g = 0; g < G; ++g) sum[g][r] = fused(x, input[g], sum[g][r]);
         }
     }
     for (int g = 0; g < G; ++g) store_totals(out + g * ABREAST * TILE, sum[g]);
@@ -164,11 +193,11 @@ double deliver(const float* tile, long rows, int k, int n_held, long at, long n,
         for (; r + PARTS <= rows; r += PARTS) {
             Eight left = load_as<Eight>(to + r) - load_as<Eight>(minus + r);
             store(to + r, left);
-            squares += left * left;
+            squares = fused(left, left, squares);
         }
         for (int i = 0; r < rows; ++r, ++i) {
             to[r] -= minus[r];
-            squares[i] += to[r] * to[r];
+            squares[i] = fused(to[r], to[r], squares[i]);
         }
         for (int i = 0; i < PARTS; ++i) sum += squares[i];
     }
@@ -184,7 +213,7 @@ struct Source {  // cotangents of outputs: `given` (k - n_held, N), and residual
             const float* from = held ? residual + (long)(j - (k - n_held)) * n + at : given + (long)j * n + at;
             float factor = held ? scale : 1.0f;
             for (long r = 0; r < rows; ++r) out[r * k + j] = factor * from[r];
-            if (sums) for (long r = 0; r < rows; ++r) sums[r] += factor * from[r];
+            if (sums) for (long r = 0; r < rows; ++r) sums[r] = fused(factor, from[r], sums[r]);
         }
     }
 };
@@ -197,8 +226,8 @@ inline void outer(const Vec (&w)[R], const float* g, int k, const float* inputs,
         Vec input = load(inputs + (long)j * width), grad = load(grads + (long)j * width);
         for (int r = 0; r < R; ++r) {
             Vec s = splat(g[(long)r * k + j]);
-            grad += s * w[r];
-            sum[r] += s * input;
+            grad = fused(s, w[r], grad);
+            sum[r] = fused(s, input, sum[r]);
         }
         store(grads + (long)j * width, grad);
     }
@@ -240,29 +269,22 @@ struct Sum {
 
 struct Rule { float beta1, beta2, eps, step_size, root_correction; };
 
-inline Vec root(Vec v) {
-    Vec out;
-    for (int i = 0; i < LANES; ++i) out[i] = __builtin_sqrtf(v[i]);
-    return out;
+// A Vec of weights, or one.
+template <typename V, typename Filled>
+inline void adam_at(float* w, const float* g, float* mean, float* square, const Rule& rule, Filled filled) {
+    const V grad = load_as<V>(g), c2 = filled(1 - rule.beta2);
+    const V m = fused(filled(rule.beta1), load_as<V>(mean), filled(1 - rule.beta1) * grad);
+    const V s = fused(filled(rule.beta2), load_as<V>(square), c2 * grad * grad);
+    store(mean, m);
+    store(square, s);
+    const V below = fused(root(s), filled(rule.root_correction), filled(rule.eps));
+    store(w, load_as<V>(w) - filled(rule.step_size) * m / below);
 }
 
-void adam(float* w, const float* g, float* mean, float* square, long n, const Rule& rule) {
+void adam(float* w, const float* g, float* mean, float* square, long n, Rule rule) {
     long i = 0;
-    const Vec b1 = splat(rule.beta1), b2 = splat(rule.beta2), c1 = splat(1 - rule.beta1), c2 = splat(1 - rule.beta2);
-    const Vec eps = splat(rule.eps), size = splat(rule.step_size), correction = splat(rule.root_correction);
-    for (; i + LANES <= n; i += LANES) {
-        Vec grad = load(g + i), m = b1 * load(mean + i) + c1 * grad, s = b2 * load(square + i) + c2 * grad * grad;
-        store(mean + i, m);
-        store(square + i, s);
-        store(w + i, load(w + i) - size * m / (root(s) * correction + eps));
-    }
-    for (; i < n; ++i) {
-        float m = rule.beta1 * mean[i] + (1 - rule.beta1) * g[i];
-        float s = rule.beta2 * square[i] + (1 - rule.beta2) * g[i] * g[i];
-        mean[i] = m;
-        square[i] = s;
-        w[i] -= rule.step_size * m / (std::sqrt(s) * rule.root_correction + rule.eps);
-    }
+    for (; i + LANES <= n; i += LANES) adam_at<Vec>(w + i, g + i, mean + i, square + i, rule, splat);
+    for (; i < n; ++i) adam_at<float>(w + i, g + i, mean + i, square + i, rule, [](float x) { return x; });
 }
 
 }  // namespace

@@ -52,7 +52,7 @@ def _idle(trials: Sequence[tuple[Trial, Stream]], names: Iterable[str], deadline
     for trial, stream, run in alone:
         idle -= set(_effective(trial, stream, {}, run, idle & run.read, deadline))
     beside = []
-    for (trial, stream, first), context in product(alone, _contexts(trials[0][0])):
+    for (trial, stream, first), context in product(alone, variants(trials[0][0])):
         if not idle or time.process_time() > deadline:
             break
         if (run := _run(trial, stream, context)) is not None:
@@ -63,7 +63,7 @@ def _idle(trials: Sequence[tuple[Trial, Stream]], names: Iterable[str], deadline
     return idle
 
 
-def _contexts(trial: Trial) -> Iterator[dict[str, Any]]:
+def variants(trial: Trial) -> Iterator[dict[str, Any]]:
     """Each other value of each field that has few values or is off: some fields matter only beside one of those."""
     for item in dataclasses.fields(trial.config):
         kind = _hints(trial)[item.name]

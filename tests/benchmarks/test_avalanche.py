@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from benchmarks.avalanche import data_set, from_avalanche, to_avalanche
+from benchmarks.avalanche import data_set, dataset_of, from_avalanche, to_avalanche
 from benchmarks.catalogue import find
 from benchmarks.stream import Stream, open_stream
 from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError
@@ -27,6 +27,17 @@ def test_our_stream_reads_the_same_there(scenario: Scenario) -> None:
         assert torch.equal(x, task.x[5]) and y == int(task.y[5]) and label == experience.task_label
     tested = [torch.stack([x for x, *_ in experience.dataset]) for experience in theirs.test_stream]
     assert all(torch.equal(x, stream.test(j).x) for j, x in enumerate(tested))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_samples_of_a_gpu_are_handed_over_on_the_cpu(lazy: bool, device) -> None:
+    """Avalanche's loaders pin what goes to a GPU; a tensor that is there already cannot be."""
+    stream = open_stream(DIGITS, TIL, 0, device="cuda")
+    x, *_ = dataset_of(stream.task(0).train, 0, lazy)[3]
+    assert not x.is_cuda and torch.equal(x, stream.task(0).x[3].cpu())
+    assert x.pin_memory().is_pinned()
+    with pytest.raises(RuntimeError, match="cannot pin"):
+        stream.task(0).x.pin_memory()
 
 
 def test_there_and_back_is_the_same_stream() -> None:

@@ -260,7 +260,7 @@ def test_processes_that_start_at_once_share_one_entry(root, own_cache) -> None:
     running = [
         subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    answers = {process.communicate(timeout=120)[0] for process in running}
+    answers = {process.communicate(timeout=300)[0] for process in running}
     assert len(answers) == 1 and "15" in answers.pop()
     assert len(entries(own_cache)) == 1
 

@@ -124,3 +124,18 @@ def test_mistakes_are_named():
     ]:
         with pytest.raises(UserError, match=message):
             HyperInterval.Config(**options)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 300])
+@pytest.mark.parametrize(("kappa", "eps"), [(0.5, 1.0), (0.999, 0.3), (0.0, 17.0)])
+def test_the_schedule_is_the_formula_at_every_step_to_the_last_bit(steps, kappa, eps):
+    """Also past the planned end, where timing goes on."""
+    method = made(TIL, dtype=torch.float32, kappa=kappa, eps=eps)
+    schedule, half = method.schedule(steps), steps // 2
+    for i in range(steps + 3):
+        method.step.fill_(i)
+        rising = method.step < half
+        wanted = torch.where(rising, (1 - 5e-5 * method.step).clamp(min=kappa), kappa)
+        assert torch.equal(method.present(schedule)[0], wanted)
+        wanted = torch.where(rising, eps * method.step / max(1, half - 1), eps)
+        assert torch.equal(method.present(schedule)[1], wanted)

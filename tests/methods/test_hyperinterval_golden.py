@@ -22,7 +22,7 @@ def at_step(name, scenario):
     g = group(GOLDEN, name)
     method = hyperinterval(scenario, group(g, "param"))
     previous = hyperinterval(scenario, {**group(g, "param"), **group(g, "prev")})
-    schedule = torch.from_numpy(g["kappa"]), torch.from_numpy(g["eps_now"])
+    schedule = torch.stack([torch.from_numpy(g["kappa"]), torch.from_numpy(g["eps_now"])])[None]
     method.schedule = lambda steps: schedule
     return g, method, previous
 

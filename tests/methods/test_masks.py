@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from methods.nets.masks import (
+    kth_values,
     masked,
     neighbours_selected,
     neighbours_sorted,
@@ -58,17 +59,20 @@ def test_percentile_is_numpys_and_exact_for_large_tensors(n: int, dtype: torch.d
     values = torch.rand(n, generator=torch.Generator().manual_seed(n)).to(dtype)
     expected = np.percentile(values.double().numpy(), percent).astype(values.numpy().dtype)
     assert percentile(values, as_percent(percent)).item() == pytest.approx(expected.item(), rel=1e-15)
+    assert torch.equal(percentile(values, percent), percentile(values, as_percent(percent)))
 
 
 @pytest.mark.parametrize("n", [1, 2, 33, 5000])
 @pytest.mark.parametrize("percent", [0.0, 29.3, 60.0, 99.99, 100.0])
-def test_both_ways_to_order_statistics_agree(n: int, percent: float) -> None:
+def test_all_ways_to_order_statistics_agree(n: int, percent: float) -> None:
     values = torch.randint(0, n, (n,), generator=torch.Generator().manual_seed(n)).double()  # with ties
     position = as_percent(percent) * (n - 1) / 100
     ordered = sorted(values.tolist())
     expected = [ordered[int(position)], ordered[min(int(position) + 1, n - 1)]]
     assert neighbours_sorted(values, position).tolist() == expected
     assert neighbours_selected(values, position).tolist() == expected
+    assert neighbours_selected(values, position.item()).tolist() == expected
+    assert kth_values(values, position.item()).tolist() == expected
 
 
 def test_ties_at_the_threshold_are_kept() -> None:

@@ -4,6 +4,8 @@ Without a GPU a recording is made on the CPU: every operation under autograd wit
 Replaying repeats those operations on those tensors and runs no Python of the method, as a CUDA graph does.
 """
 
+import pickle
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -13,6 +15,7 @@ from benchmarks.types import TIL
 from methods import registry, stepping
 from methods.base import Method
 from methods.nets import blockwise, fused, masks
+from methods.waits import sync_debug
 from tests.methods.helpers import CASES, answers, learn, made, opened
 
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2", "bincount"}
@@ -102,7 +105,7 @@ def as_on_a_gpu(monkeypatch):
 
     monkeypatch.setattr(fused, "passes_for", lambda weight, boxes: blockwise)
     monkeypatch.setattr(masks, "_cut", cut)
-    monkeypatch.setattr(masks, "neighbours_selected", masks.neighbours_sorted)
+    monkeypatch.setattr(masks, "neighbours", masks.neighbours_on_device)
 
 
 @pytest.mark.parametrize(("name", "scenario"), [case for case in CASES if registry.load(case[0]).capturable])
@@ -136,6 +139,7 @@ class Chosen(Method):
 
     name = "chosen"
     capturable = True
+    checks = 4
     options = staticmethod(lambda optimizer: {})
 
     def build(self):
@@ -146,7 +150,7 @@ class Chosen(Method):
             return torch.nn.functional.cross_entropy(self.answerable(self.net(batch.x), batch.task), batch.y)
 
         optimizer = torch.optim.SGD(self.net.parameters(), 0.1)
-        self.fit(task, loss, optimizer, check_every=4, **type(self).options(optimizer))
+        self.fit(task, loss, optimizer, check_every=self.checks, **type(self).options(optimizer))
 
     def predict(self, x, task_id=None):
         return self.answerable(self.net(x), task_id)
@@ -177,16 +181,68 @@ def test_another_learning_rate_is_recorded_anew(replayed):
         assert same(chosen(options=staticmethod(lowered)), recorded)
 
 
-def test_what_cannot_be_recorded_runs_step_by_step_and_says_why(monkeypatch, caplog):
+def test_a_recording_that_fails_ends_the_fit(monkeypatch):
+    """The process is of no more use then; the runner begins another one, in which nothing is recorded."""
+
     def record(body):
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     monkeypatch.setattr(stepping, "recorder_for", lambda device: record)
+    with pytest.raises(stepping.CaptureFailed, match=r"\(operation not permitted when stream is capturing\)") as failed:
+        chosen()
+    assert (
+        pickle.loads(pickle.dumps(failed.value)).why == failed.value.why == str(failed.value.__cause__).splitlines()[0]
+    )
+
+
+def test_no_recording_is_tried_where_the_runner_says_so(replayed):
+    method = chosen(step_by_step=property(lambda self: "a capture failed", lambda self, value: None))
+    assert method.stepped == "step by step: a capture failed" and not replayed
+    assert "step_by_step" not in method.state_dict()
+    assert chosen(capturable=False).stepped == "step by step"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stepping, "recorder_for", lambda device: None)
+        assert same(chosen(), method)
+
+
+class Rehearsing:
+    """A recorder that tells of a wait at the rehearsal."""
+
+    def __init__(self, line):
+        self.line, self.did = line, []
+
+    def __call__(self, body):
+        self.did.append("record")
+        return body
+
+    def aside(self, body):
+        self.did.append("aside")
+        body()
+
+    def rehearse(self, body):
+        self.did.append("rehearse")
+        body()
+        return self.line
+
+
+def test_steps_in_which_the_host_waits_are_not_recorded(monkeypatch, caplog):
+    recorder = Rehearsing("methods/mine.py:12")
+    monkeypatch.setattr(stepping, "recorder_for", lambda device: recorder)
     method = chosen()
-    assert method.stepped == "step by step: operation not permitted when stream is capturing"
-    assert caplog.text.count("not captured as a CUDA graph") == 1
+    assert method.stepped == "step by step: the host waits for the device at methods/mine.py:12"
+    assert recorder.did == ["aside", "aside", "rehearse"]
+    assert caplog.text.count("not captured as a CUDA graph: the host waits for the device at methods/mine.py:12") == 1
     monkeypatch.setattr(stepping, "recorder_for", lambda device: None)
     assert same(chosen(), method)
+
+
+def test_the_last_warm_up_step_is_the_rehearsal(monkeypatch):
+    """Also where warm-up steps are spread over several checks."""
+    recorder = Rehearsing(None)
+    monkeypatch.setattr(stepping, "recorder_for", lambda device: recorder)
+    monkeypatch.setattr(Chosen, "checks", 2)
+    assert chosen().stepped == "captured"
+    assert recorder.did == ["aside", "aside", "rehearse", "record"]
 
 
 @pytest.mark.parametrize("against", [{"capturable": False}, {"options": staticmethod(lambda _: {"capture": False})}])
@@ -225,11 +281,8 @@ def test_no_step_waits_for_the_gpu(name, monkeypatch):
 
     def watched(self, batches):
         losses = run(self, batches[:1])  # the first step loads libraries
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with sync_debug("error"):
             return torch.cat([losses, run(self, batches[1:])]) if len(batches) > 1 else losses
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
 
     monkeypatch.setattr(stepping.Plain, "run", watched)
     stream = opened(TIL, device="cuda")

@@ -19,9 +19,12 @@ from tests.reports.synthetic import Synthetic
 
 SCRIPT = """
 import sys
+import time
 from pathlib import Path
 from reports import figure_files
 from reports.build import build_report
+
+figure_files.Artist.draw = lambda *_: time.sleep(600)  # in the processes that draw too: they import this file
 
 if __name__ == "__main__":
     figure_files.PARALLEL_FROM, figure_files._cores = 1, lambda: 2
@@ -88,7 +91,7 @@ def test_a_killed_report_leaves_no_process(tmp_path: Path) -> None:
     _until(lambda: not _group(report.pid))
 
 
-def _until(reached: Callable[[], bool], seconds: float = 60) -> None:
+def _until(reached: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < end

@@ -112,7 +112,7 @@ def browse(page: Path, width: int, profile: Path) -> dict[str, Any]:
         "--dump-dom",
         page.as_uri(),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     found = re.search(r"LOG(.*)END", done.stdout, re.DOTALL)
     assert found, done.stderr
     return json.loads(html.unescape(found.group(1)))

@@ -7,10 +7,12 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import Tensor
 
+from methods import stepping
 from methods.base import TIL, Batch, Claim, Exhibit, Method, Task, register
 
 
@@ -197,7 +199,7 @@ class KilledOnce(_Small):
         if flag.exists():
             return
         flag.touch()
-        given_up = time.monotonic() + 60.0
+        given_up = time.monotonic() + 300.0
         while not any(flag.parent.rglob("checkpoint.pt")) and time.monotonic() < given_up:
             time.sleep(0.01)  # a checkpoint under way is lost with the process that sends it
         os.kill(os.getpid(), signal.SIGKILL)
@@ -228,3 +230,26 @@ class Looks(_Small):
     def build(self) -> None:
         super().build()
         self.scale = float(next(self.net.parameters()).abs().max())
+
+
+@register("cannot-be-captured")
+class CannotBeCaptured(_Small):
+    """Says that its steps may be captured; in task 1 the capture fails, as on a GPU. Each process leaves its number."""
+
+    capturable = True
+
+    @dataclass(frozen=True)
+    class Config(_Small.Config):
+        folder: str = ""
+        """Path of the folder for files named after the processes."""
+
+    def learn(self, task: Task) -> None:
+        def record(_: object) -> None:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+        if task.index == 1:
+            (Path(self.config.folder) / str(os.getpid())).touch()
+            with mock.patch.object(stepping, "recorder_for", lambda device: record):
+                super().learn(task)
+        else:
+            super().learn(task)

@@ -52,6 +52,7 @@ def cells(
     steps: int = STEPS,
     benchmark: str = "split-digits",
     assignments: tuple[tuple[str, str, str], ...] = (),
+    network: str | None = None,
 ) -> list[Cell]:
     """Cells of a few steps on the digits."""
     suite = Suite(
@@ -60,7 +61,7 @@ def cells(
         methods=[name for name in methods if ".py:" not in name] or ["finetune"],
         scenarios=[Scenario(name) for name in scenarios],
         seeds=seeds,
-        benchmarks=[BenchmarkEntry(name=benchmark, steps=steps)],
+        benchmarks=[BenchmarkEntry(name=benchmark, steps=steps, network=network)],
     )
     files = tuple(name for name in methods if ".py:" in name)
     built = grid.build([suite], grid.Choices(foreign=files, assignments=assignments))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from runners import execution
 from runners.cells import Cell, Conditions
 from runners.cluster import RayEngine
 from runners.driver import Outcome, run_grid
@@ -94,6 +95,23 @@ def test_a_ray_task_that_hangs_is_ended(tmp_path, ray_engine):
     finally:
         ray_engine.cell_timeout = None
     assert found["hangs"].reason == "timeout: the cell ran longer than 3 s"
+
+
+def test_a_cell_that_cannot_be_handed_to_ray_fails_by_itself(tmp_path, ray_engine, monkeypatch):
+    """An error on the driver's side, before the task is begun; the others run."""
+    first, second = cells(foreign("Good"), "si")
+    usable = execution.usable_record
+
+    def broken_for_the_first(folder, key, emit):
+        if key == first.key:
+            raise RuntimeError("the second law does not hold")
+        return usable(folder, key, emit)
+
+    monkeypatch.setattr(execution, "usable_record", broken_for_the_first)
+    found = run([first, second], tmp_path, ray_engine)
+    assert [found[cell.label].status for cell in (first, second)] == [Status.FAILED, Status.DONE]
+    record = CellFolder(found[first.label].folder).read()
+    assert record is not None and "the second law does not hold" in str(record.reason)
 
 
 def test_a_cell_that_another_process_holds_is_left_alone(tmp_path, ray_engine):

@@ -134,6 +134,18 @@ def test_a_scenario_that_is_not_defined_is_skipped_with_the_reason(tmp_path):
     assert record.status is Status.SKIPPED and record.reason is not None and "does not determine" in record.reason
 
 
+@pytest.mark.parametrize("method", ["hyperinterval", "intercontinet"])
+def test_a_network_without_known_bounds_is_skipped_before_training_with_the_layer_that_has_none(tmp_path, method):
+    [cell] = cells(method, benchmark="cifar-mini", network="timm:test_efficientnet")
+    record = run(cell, tmp_path)  # no data are read for it
+    assert record.status is Status.SKIPPED
+    wanted = f"{method} cannot run with timm:test_efficientnet: interval bounds: no bound is known for"
+    assert str(record.reason).startswith(wanted)
+    heard: list[Event] = []
+    assert run(cell, tmp_path, heard.append) == record
+    assert [event.kind for event in heard] == [Kind.ENDED]
+
+
 def test_code_that_changed_after_the_grid_was_made_is_not_recorded_under_the_old_key(tmp_path):
     [cell] = cells("finetune")
     record = run(replace(cell, source="0" * 64), tmp_path)

@@ -108,5 +108,5 @@ def test_what_is_wrong_with_an_entry_point_is_said(installed: dict[str, str], tm
     ):
         points.write_text(POINTS.replace(old, new))
         call = command("--suite", "stripes", "--results", tmp_path / "results", "--dry-run")
-        said = subprocess.run(call, capture_output=True, text=True, env=installed, timeout=60)
+        said = subprocess.run(call, capture_output=True, text=True, env=installed, timeout=300)
         assert said.returncode == 2 and sentence in said.stderr and "Traceback" not in said.stderr

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.types import UserError
 from runners import reference, reference_records, same_numbers
+from runners.environment import CPU_KERNELS
 from runners.folder import CellFolder
 
 from .helpers import cells, job, silent
@@ -93,19 +94,46 @@ def other_accuracy(name, text):
     return f"{head},{float(last) + 1e-6}\n" if name == "accuracy.csv" else text
 
 
-def elsewhere(record):
-    return replace(record, environment={**record.environment, "device_name": "another processor"})
+def under(**conditions):
+    return lambda record: replace(record, environment={**record.environment, **conditions})
+
+
+def without_kernels(record):
+    """As records of code that did not tell its kernels."""
+    kept = {name: value for name, value in record.environment.items() if name not in CPU_KERNELS}
+    return replace(record, environment=kept)
+
+
+def test_records_that_do_not_tell_their_kernels_can_be_compared(grid, before, shipped, tmp_path):
+    source = grid[0].source
+    earlier = rerun(before, tmp_path / "earlier", lambda record: replace(without_kernels(record), source=source))
+    reference_records.write(reference_records.collect(earlier), shipped)
+    reference.reference([rerun(before, tmp_path / "after")], out=shipped, before=earlier)
+    assert {cell.record.source for cell in reference_records.read(shipped).values()} == {LATER}
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"tables": other_accuracy}, r"finetune seed 0: the later code gives other numbers \(accuracy\.csv\)"),
-        ({"change": elsewhere}, "device_name was .* and is another processor"),
+        ({"change": under(device_name="another processor")}, "device_name was .* and is another processor"),
+        ({"change": under(threads=2)}, "threads was 1 and is 2"),
+        ({"change": under(cpu_capability="DEFAULT")}, "cpu_capability was .* and is DEFAULT"),
+        ({"change": under(mkl="2019.0")}, "mkl was .* and is 2019.0"),
+        ({"change": under(kernel_settings="MKL_CBWR=COMPATIBLE")}, "kernel_settings was default and is MKL_CBWR=C"),
         ({"change": lambda record: replace(record, status=reference_records.Status.DIVERGED)}, "done with the earlier"),
         ({"change": lambda record: replace(record, seed=7)}, "run with the earlier code only"),
     ],
-    ids=["other numbers", "another machine", "another end", "no counterpart"],
+    ids=[
+        "other numbers",
+        "another machine",
+        "other threads",
+        "other kernels",
+        "another MKL",
+        "MKL told otherwise",
+        "another end",
+        "no counterpart",
+    ],
 )
 def test_without_the_same_numbers_nothing_is_written(before, shipped, tmp_path, options, said):
     after = rerun(before, tmp_path / "after", **options)

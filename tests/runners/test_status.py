@@ -46,7 +46,7 @@ def shown(results) -> str:
 def test_status_json_tells_what_is_done_under_way_failed_and_left(tmp_path, monkeypatch):
     monkeypatch.setattr(status, "SECONDS_BETWEEN_WRITES", 0.02)
     with StatusFile(tmp_path, a_board(tmp_path), "the command"):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 300
         while not (tmp_path / "status.json").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         body = json.loads((tmp_path / "status.json").read_text())
@@ -128,23 +128,23 @@ def test_watching_ends_with_the_run_and_shows_how_it_ended(tmp_path):
     run = subprocess.Popen(
         command(
             *("--methods", "ewc", "--scenarios", "til", "--seeds", "1", "--no-report", "--workers", "1"),
-            *("--results", tmp_path, "--budget-scale", "5"),
+            *("--results", tmp_path, "--budget-scale", "1000"),
         ),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=environment(),
     )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.rglob("checkpoint.pt")):
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "status.json").exists():
         assert run.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     watching = subprocess.Popen(
         command("--status", tmp_path, "--watch"), stdout=subprocess.PIPE, text=True, env=environment()
     )
-    time.sleep(1.0)
+    time.sleep(1.0)  # long enough for it to watch, mostly; where it comes too late it says the same
     run.send_signal(signal.SIGINT)
-    run.wait(60)
-    output, _ = watching.communicate(timeout=60)
+    run.wait(300)
+    output, _ = watching.communicate(timeout=300)
     assert watching.returncode == 0
     said = " ".join(output.split())  # long commands are wrapped
     assert "stopped on" in said and "the same command goes on where it stopped" in said

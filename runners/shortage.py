@@ -1,0 +1,50 @@
+"""What a lack of memory looks like, of the host's or of a device's, whoever reports it."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+
+import torch
+
+_TEXTS = re.compile(
+    r"out[ _]of[ _]memory"  # CUDA's runtime and driver, PyTorch's allocator, Triton's launcher
+    r"|ALLOC(ATION)?_FAILED"  # cuBLAS, cuDNN, cuSOLVER, cuFFT
+    r"|INSUFFICIENT_RESOURCES"  # cuSPARSE
+    r"|cudaErrorMemoryAllocation"
+    r"|CUDNN_STATUS_NOT_INITIALIZED"  # cuDNN's handle, which takes memory
+    r"|NOT_INITIALIZED when calling `?cu\w*Create"  # the handles of cuBLAS and cuSOLVER; elsewhere it is a mistake
+    r"|can'?(no)?t allocate memory|not enough memory"  # the host's allocator, mmap, fork
+    r"|bad_alloc",
+    re.IGNORECASE,
+)
+"""Of RuntimeErrors. Triton's OutOfResources is none of them: a kernel wants more shared memory than there is in any
+multiprocessor, and would want it of an empty device too."""
+
+
+def shortage(error: BaseException) -> str | None:
+    """The line that tells of a lack of memory, in an error or in what it was raised from or after; else None."""
+    for part in _chain(error):
+        if isinstance(part, MemoryError | torch.OutOfMemoryError):
+            return first_line(part)
+        if isinstance(part, OSError) and part.errno == errno.ENOMEM:
+            return first_line(part)
+        if isinstance(part, RuntimeError) and (found := _TEXTS.search(str(part))):
+            return next(line for line in str(part).splitlines() if found[0] in line).strip()
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, what it was raised from, or else what was being handled; and so on."""
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        yield at
+        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)

@@ -1,0 +1,253 @@
+"""Rounded bounds against exact arithmetic: no rounding, magnitude or cancellation may let a network out of them."""
+
+import copy
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from methods.nets import interval_ops as ops
+from methods.nets import targets
+from methods.nets.intervals import Interval, propagate
+from tests.methods import exact
+
+seeds = st.integers(0, 2**31 - 1)
+radii = st.sampled_from([0.0, 1e-8, 1e-2, 1.0])
+KINDS = st.sampled_from(["signed", "positive", "weights are points"])
+scales = st.sampled_from([1.0, 1e-3, 1e20, 1e-42, 3e38])
+"""Among them float32's denormal numbers and its largest."""
+
+
+EPS = 2.0**-10
+VARIANCES = torch.tensor([0.25, 2.25, 9 * 2.0**-8])
+"""With EPS, of batch norm: squares of fractions, and exact in float32 without it."""
+
+
+class Perceptron(nn.Module):
+    shape = (6,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(F.relu(self.first(x)))
+
+    def exactly(self, p: dict[str, exact.Array], x: exact.Array) -> exact.Array:
+        hidden = exact.relu(exact.linear(x, p["first.weight"], p["first.bias"]))
+        return exact.linear(hidden, p["last.weight"], p["last.bias"])
+
+
+class Residual(nn.Module):
+    """Convolution, batch norm, a shortcut with literals, pooling."""
+
+    shape = (2, 5, 5)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2, 3, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(3, eps=EPS)
+        self.inner = nn.Conv2d(3, 3, 3, padding=1, bias=False)
+        self.last = nn.Linear(3, 2)
+        self.norm.running_var = VARIANCES - EPS
+        nn.init.normal_(self.norm.running_mean)
+        nn.init.normal_(self.norm.weight)
+        nn.init.normal_(self.norm.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.stem(x))
+        x = F.relu(self.inner(x.relu()) - 0.1 * x)
+        return self.last(x.mean((2, 3)))
+
+    def exactly(self, p: dict[str, exact.Array], x: exact.Array) -> exact.Array:
+        statistics = [exact.fractions(b) for b in (self.norm.running_mean, VARIANCES)]
+        x = exact.conv2d(x, p["stem.weight"], p["stem.bias"], stride=2, padding=1)
+        x = exact.batch_norm(x, *statistics, p["norm.weight"], p["norm.bias"])
+        x = exact.relu(exact.conv2d(exact.relu(x), p["inner.weight"], padding=1) - Fraction(0.1) * x)
+        return exact.linear(exact.mean(x, (2, 3)), p["last.weight"], p["last.bias"])
+
+
+def box_of(net: nn.Module, radius: float, scale: float, g: torch.Generator) -> dict[str, Interval]:
+    """Around the weights, times a scale, float32 each; of no width but of two tensors where the radius is 0."""
+    found = {}
+    for name, p in net.named_parameters():
+        middle = (p.detach().double() * scale).float()
+        reach = radius * scale * torch.rand(p.shape, generator=g)
+        limit = torch.finfo(torch.float32).max
+        found[name] = Interval((middle - reach).clamp(-limit, limit), (middle + reach).clamp(-limit, limit))
+    return found
+
+
+def corner(box: Interval, g: torch.Generator) -> Tensor:
+    return torch.where(torch.rand(box.lower.shape, generator=g) < 0.5, box.lower, box.upper)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds, st.sampled_from([Perceptron, Residual]), radii, scales, st.booleans())
+def test_no_network_of_the_box_leaves_the_bounds_in_exact_arithmetic(seed, kind, radius, scale, nonnegative):
+    torch.manual_seed(seed)
+    g, net = torch.Generator().manual_seed(seed), kind().eval()
+    box = box_of(net, radius, scale, g)
+    x = torch.randn(2, *net.shape, generator=g)
+    x = x.abs() if nonnegative else x
+    bounds = propagate(net, box, x, nonnegative_inputs=nonnegative, rounded=True)
+    assert bounds.lower.dtype == torch.float64 and bool((bounds.lower <= bounds.upper).all())
+    for _ in range(3):
+        drawn = {name: exact.fractions(corner(part, g)) for name, part in box.items()}
+        assert exact.holds(bounds, net.exactly(drawn, exact.fractions(x)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds, st.sampled_from([1e-310, 1e-160, 1.0, 1e160, 1e307]))
+def test_a_double_precision_network_that_underflows_or_overflows_is_still_inside(seed, scale):
+    torch.manual_seed(seed)
+    g, net = torch.Generator().manual_seed(seed), Perceptron().double()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(scale)
+    x = torch.randn(2, 6, generator=g, dtype=torch.float64)
+    bounds = propagate(net, {}, x, rounded=True)
+    weights = {name: exact.fractions(p) for name, p in net.named_parameters()}
+    assert exact.holds(bounds, net.exactly(weights, exact.fractions(x)))
+    if scale == 1.0:
+        assert bool((bounds.upper - bounds.lower < 1e-13).all())
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.sampled_from([0.0, 1e-9, 1e-2, 1.0, 1e6]), KINDS)
+def test_one_layer_encloses_its_exact_extremes_and_little_more(seed, radius, kind):
+    g = torch.Generator().manual_seed(seed)
+
+    def drawn(*shape: int, offset: float = 0.0) -> Interval:
+        middle = torch.randn(shape, generator=g, dtype=torch.float64) + offset
+        reach = radius * torch.rand(shape, generator=g, dtype=torch.float64)
+        return Interval(middle - reach, middle + reach)
+
+    x, w, b = drawn(3, 40, offset=radius + 6.0 if kind == "positive" else 0.0), drawn(4, 40), drawn(4)
+    w = Interval.point(w.lower) if kind == "weights are points" else w
+    bounds = ops.linear(x, w, b, nonnegative=kind == "positive", rounded=True)
+    corners = np.stack([exact.fractions(p)[:, None] * exact.fractions(q)[None] for p in x for q in w])
+    low, high = corners.min(0).sum(-1) + exact.fractions(b.lower), corners.max(0).sum(-1) + exact.fractions(b.upper)
+    assert exact.holds(bounds, low) and exact.holds(bounds, high)
+    if kind != "signed":  # where the arithmetic is exact, the bounds are wider by rounding alone
+        size = float((x.magnitude.sum() + 1) * (w.magnitude.max() + 1))
+        assert ((low - exact.fractions(bounds.lower)) < 1e-13 * size).all()
+        assert ((exact.fractions(bounds.upper) - high) < 1e-13 * size).all()
+
+
+def alone(function) -> nn.Module:
+    """A network that does nothing else, so that no other operation's slack hides a missing one."""
+
+    class Alone(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return function(x)
+
+    return Alone()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.sampled_from([1.0, 1e-30, 1e30]))
+def test_every_operation_encloses_its_own_rounding(seed, scale):
+    g = torch.Generator().manual_seed(seed)
+    x = scale * torch.randn(7, 3, 2, 2, generator=g)
+    e = exact.fractions(x)
+    cases = {
+        "sum with a literal": (lambda x: x + 0.1 * scale, e + Fraction(0.1 * scale)),
+        "difference": (lambda x: 0.1 * scale - x, Fraction(0.1 * scale) - e),
+        "product with a literal": (lambda x: 0.1 * x, Fraction(0.1) * e),
+        "scaled sum": (lambda x: torch.add(x, x, alpha=0.3), e + Fraction(0.3) * e),
+        "mean": (lambda x: x.mean((1, 2, 3)), exact.mean(e, (1, 2, 3))),
+        "pooling": (lambda x: F.avg_pool2d(x, 2), exact.mean(e, (2, 3))[:, :, None, None]),
+        "leaky rectifier": (lambda x: F.leaky_relu(x, 0.1), exact.relu(e) - Fraction(0.1) * exact.relu(-e)),
+    }
+    for name, (function, right) in cases.items():
+        assert exact.holds(propagate(alone(function), {}, x, rounded=True), right), name
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.sampled_from(["whitening alone", "scaled and shifted", "scale and shift cancel"]))
+def test_batch_norm_encloses_its_rounding_also_where_product_and_bias_cancel(seed, kind):
+    g = torch.Generator().manual_seed(seed)
+    norm = nn.BatchNorm1d(3, eps=EPS, affine=kind != "whitening alone").eval()
+    norm.running_var = VARIANCES - EPS
+    norm.running_mean = torch.randn(3, generator=g)
+    x = torch.randn(16, 3, generator=g)
+    weight, bias = torch.ones(3), torch.zeros(3)
+    if kind != "whitening alone":
+        with torch.no_grad():
+            norm.weight.copy_(torch.randn(3, generator=g))
+            norm.bias.copy_(-norm(x)[0] if kind == "scale and shift cancel" else torch.randn(3, generator=g))
+        weight, bias = norm.weight, norm.bias
+    bounds = propagate(nn.Sequential(norm), {}, x, rounded=True)
+    parts = [exact.fractions(t) for t in (norm.running_mean, VARIANCES, weight, bias)]
+    assert exact.holds(bounds, exact.batch_norm(exact.fractions(x), *parts))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(-60, 60, width=32), min_size=1, max_size=8), st.floats(0, 1, width=32))
+def test_elementary_functions_enclose_the_image_of_an_interval(points, width):
+    x = torch.tensor(points)[:, None]
+    interval = Interval(x, x + width)
+    modules = {"sigmoid": nn.Sigmoid(), "tanh": nn.Tanh(), "softplus": nn.Softplus(), "elu": nn.ELU()}
+    for name, module in modules.items():
+        bounds = propagate(nn.Sequential(module), {}, interval, rounded=True)
+        for side in (interval.lower, (interval.lower + interval.upper) / 2, interval.upper):
+            side = side.clamp(interval.lower, interval.upper)
+            right = exact.fractions(side)
+            for index, value in enumerate(right.flatten()):
+                right.flat[index] = exact.elementary(name, value)
+            assert exact.holds(bounds, right), name
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("mlp-400-400", 1e-8), ("resnet-8", 1e-8), ("alexnet", 1e-4), ("resnet-18", 0.1)]
+)
+def test_a_box_without_width_has_bounds_that_say_something(name, width):
+    """Float32 bounds of AlexNet were 3,330 wide, of ResNet-18 ten millions, by their allowance for rounding alone."""
+    torch.manual_seed(0)
+    net = targets.build(name, (3, 32, 32), 10).eval()
+    box = {key: Interval(p.detach(), p.detach().clone()) for key, p in net.named_parameters()}
+    x = torch.rand(2, 3, 32, 32)
+    bounds = propagate(net, box, x, nonnegative_inputs=True, rounded=True)
+    assert float((bounds.upper - bounds.lower).mean()) < width
+    with torch.no_grad():
+        double = copy.deepcopy(net).double()(x.double())
+    assert bool(((bounds.lower < double) & (double < bounds.upper)).all())
+
+
+def test_settings_of_float32_products_do_not_reach_the_bounds():
+    torch.manual_seed(0)
+    net, x = targets.build("mlp-64-64", (100,), 10), torch.randn(16, 100)
+    before, found = torch.get_float32_matmul_precision(), []
+    try:
+        for level in ("highest", "medium"):
+            torch.set_float32_matmul_precision(level)
+            found.append(propagate(net, {}, x, rounded=True))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(found[0].lower, found[1].lower) and torch.equal(found[0].upper, found[1].upper)
+
+
+def test_what_overflows_certifies_nothing():
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)).double()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.fill_(1e200)
+    bounds = propagate(net, {}, torch.ones(1, 2, dtype=torch.float64), rounded=True)
+    assert bounds.lower.tolist() == [[-torch.inf] * 2] and bounds.upper.tolist() == [[torch.inf] * 2]
+
+
+def test_the_bounds_of_a_point_are_narrower_than_the_rounding_of_float32():
+    """Which they do not speak of: evaluation compares every certified sample with its answer instead."""
+    torch.manual_seed(0)
+    net, x = targets.build("mlp-64-64", (100,), 10), torch.randn(16, 100)
+    bounds = propagate(net, {}, x, rounded=True)
+    single = functional_call(net, dict(net.named_parameters()), (x,)).detach()
+    outside = (single < bounds.lower) | (single > bounds.upper)
+    assert outside.any() and bool(((single - bounds.lower).abs() < 1e-6).all())

@@ -1,0 +1,104 @@
+"""What evaluation itself adds: its arithmetic, and the check of every certified sample's answer."""
+
+import pytest
+import torch
+from torch.backends import cuda, cudnn
+
+from benchmarks.types import TIL
+from methods.base import Claim, Method
+from runners.evaluation import Evaluator, NotFinite
+from runners.execution import run_cell
+from runners.precision import in_force
+from runners.records import Measurements, Record, Status
+from tests.methods.helpers import opened
+from tests.runners.helpers import cells, job, silent
+
+
+class Knows(Method):
+    """Has seen the labels; certifies all its answers, and may then give another one."""
+
+    answers_wrongly, reach = False, 0.1
+    precision: list[str]
+
+    def build(self) -> None:
+        self.precision = []
+        self.labels: dict[bytes, int] = {}
+
+    def learn(self, task) -> None: ...
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        self.precision.append(in_force(True) + in_force(False))
+        y = torch.tensor([self.labels.get(row.numpy().tobytes(), 0) for row in x])
+        return torch.nn.functional.one_hot(y, self.spec.classes_per_task).float()
+
+    def predict(self, x, task_id=None):
+        logits = self.logits(x)
+        return logits.flip(1) if self.answers_wrongly and task_id == 0 else logits
+
+    def bounds(self, x, task_id=None):
+        logits = self.logits(x)
+        return logits - self.reach, logits + self.reach
+
+    def audit(self) -> list[Claim]:
+        return [Claim(j, True, 0, 0.0, 0.2) for j in range(self.tasks_seen)]
+
+
+def evaluated(method: Knows, stream, after: int, measured: Measurements) -> Evaluator:
+    method.tasks_seen = after
+    evaluator = Evaluator(method, stream, 50)
+    evaluator.measure(after, measured)
+    return evaluator
+
+
+def knowing():
+    stream = opened(TIL)
+    method = Knows(stream.spec)
+    for j in (0, 1):
+        test = stream.test(j)
+        method.labels |= {row.numpy().tobytes(): int(y) for row, y in zip(test.x, test.labels, strict=True)}
+    return method, stream, Measurements.empty(2)
+
+
+def test_a_certified_sample_that_is_answered_wrongly_is_a_violation_even_where_accuracy_does_not_show_it():
+    method, stream, measured = knowing()
+    evaluated(method, stream, 1, measured)
+    assert [claim.violation for claim in measured.claims] == [False]
+    method.answers_wrongly = True
+    measured.certified[1][0] = 0.0  # accuracy stays above what was promised
+    evaluated(method, stream, 2, measured)
+    assert [claim.violation for claim in measured.claims[1:]] == [True, False]
+
+
+def test_an_accuracy_below_the_certificate_is_a_violation_even_where_nothing_is_certified_any_more():
+    method, stream, measured = knowing()
+    evaluated(method, stream, 1, measured)
+    method.answers_wrongly, method.reach = True, 10.0
+    evaluated(method, stream, 2, measured)
+    assert measured.certified[1][0] == 1 and measured.certified[2][0] == 0
+    assert [claim.violation for claim in measured.claims[1:]] == [True, False]
+
+
+def test_answers_and_bounds_are_computed_in_ieee_float32_whatever_training_uses():
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+    method, stream, measured = knowing()
+    torch.set_float32_matmul_precision("medium")
+    cudnn.allow_tf32 = True
+    try:
+        evaluator = evaluated(method, stream, 1, measured)
+        assert set(method.precision) == {2 * "matmul ieee, convolution ieee"}
+        assert evaluator.precision == "matmul ieee, convolution ieee"
+        assert cuda.matmul.allow_tf32 and cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "medium"
+        method.logits = lambda x: torch.full((len(x), 2), torch.nan)  # type: ignore[method-assign]
+        with pytest.raises(NotFinite):
+            evaluated(method, stream, 2, measured)
+        assert cuda.matmul.allow_tf32 and cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        cudnn.allow_tf32 = before[1]
+
+
+def test_the_record_says_in_which_precision_it_was_evaluated(tmp_path):
+    [cell] = cells("finetune")
+    assert run_cell(job(cell, tmp_path), silent) is Status.DONE
+    record = Record.from_json((cell.folder(tmp_path) / "cell.json").read_text())
+    assert record.environment["evaluation_precision"] == "matmul ieee, convolution ieee"

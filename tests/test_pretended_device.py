@@ -1,0 +1,133 @@
+"""Every method on a pretended GPU, through the whole life of a cell: nothing mixed, no wait in a step, captures legal.
+
+pytest tests/test_pretended_device.py                              # half a minute
+pytest -m "slow or not slow" tests/test_pretended_device.py        # also convolutional networks and every option
+pytest tests/test_pretended_device.py -o log_cli=true --log-level INFO    # where the host waits, and how often
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.types import CIL, DIL, TIL, Scenario
+from methods import registry
+from runners.conformance.fields import variants
+from runners.conformance.trial import Trial
+from tests.methods.helpers import CASES
+from tests.pretended import Device, Event
+from tests.pretended.cells import Life, cell_of, lived
+from tests.pretended.phases import CHECK, FIT, LEARN, LOOK, STEPS
+
+USUAL, HALVING = 6, 40
+"""Waits outside of steps and checks that learning one task may take; InterContiNet looks for the largest box that meets
+a threshold by halving."""
+OFFICIAL_RULE = "methods/nets/candidates.py"
+"""Where HyperInterval's official rule reads the loss in steps that it looks at; such steps are not captured."""
+USED_BY_DEFAULT = [
+    ("ewc", TIL, {"optimizer": "sgd"}),
+    ("hnet", TIL, {"chunk": 0}),
+    ("hnet", TIL, {"held_tasks": 1}),
+    ("hnet", DIL, {"held_tasks": 1, "look_ahead": False}),
+    ("hnet", TIL, {"online_targets": True, "train_old_embeddings": True}),
+    ("hnet", CIL, {"look_ahead": False, "held_heads": "own", "held_weights": "fisher"}),
+    ("hyperinterval", TIL, {"select": "official"}),
+    ("hyperinterval", TIL, {"plateau": True}),
+    ("hyperinterval", CIL, {"chunk": 0, "bounds": "endpoints"}),
+    ("hypermask", TIL, {"chunk": 0, "norm": 2, "plateau": True, "selection": "val"}),
+    ("hypermask", CIL, {"inference": "fecam"}),
+    ("intercontinet", DIL, {"worst_case_on": "all", "expansion": 0.0}),
+    ("intercontinet-released", TIL, {"scale_optimizer": "adam", "official_gate": False}),
+]
+"""Options that change what a step does, some together."""
+
+
+def well_behaved(life: Life, device: Device) -> None:
+    """What holds for every method; that devices are not mixed and captures are legal, the device sees to itself."""
+    record, phases = life.record, life.phases
+    assert life.notes == [f"goes on after task 1 of {record.n_tasks}"]  # and none that exhibits could not be kept
+    assert record.environment["device"] == "cuda:0" and record.memory_bytes["peak_device"]
+    assert (life.folder.parents[2] / "samples.png").exists()
+    official = record.config.get("select") == "official"
+    waited = [event for event in device.events if event.phase == STEPS]
+    assert not [event for event in waited if not (official and event.place.startswith(OFFICIAL_RULE))], told(waited)
+    captured = registry.load(record.method).capturable and not official
+    assert len(phases.stepped) == phases.entered[FIT] >= record.n_tasks
+    stepped = {how for how in phases.stepped if not (record.config.get("milestones") and how.endswith("too few steps"))}
+    assert stepped == {"captured" if captured else "step by step"}
+    assert len(device.waits(CHECK)) == phases.entered[CHECK]
+    looks = 2 if record.config.get("plateau") else 1  # one judges the weights, one the learning rate
+    assert len(device.waits(LOOK)) <= looks * phases.entered[LOOK], told(device.waits(LOOK))
+    assert not device.waits(FIT), told(device.waits(FIT))
+    allowed = HALVING if record.method.startswith("intercontinet") else USUAL
+    assert len(device.waits(LEARN)) <= allowed * phases.entered[LEARN], told(device.waits(LEARN))
+
+
+def told(events: Sequence[Event]) -> str:
+    return "\n".join(f"{times} x {event}" for event, times in Counter(events).items())
+
+
+# -- every method ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "scenario"), CASES)
+def test_digits(name: str, scenario: Scenario, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    well_behaved(lived(cell_of(name, scenario), device, tmp_path, monkeypatch), device)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "scenario"), [("few-permuted", TIL), ("few-permuted", CIL), ("few-rotated", DIL)]
+)
+def test_transformed_digits(benchmark, scenario, device, tmp_path, monkeypatch):
+    well_behaved(lived(cell_of("finetune", scenario, benchmark), device, tmp_path, monkeypatch), device)
+
+
+QUICK = {("ewc", "resnet-8"), ("hnet", "resnet-8"), ("hyperinterval", "resnet-8"), ("finetune", "timm:test_resnet")}
+"""In TIL: one of each kind."""
+
+
+def networks() -> list[Any]:
+    """Every case with two convolutional networks."""
+    found = [(name, scenario, network) for network in ("resnet-8", "timm:test_resnet") for name, scenario in CASES]
+    slow = {case: case[1] is not TIL or (case[0], case[2]) not in QUICK for case in found}
+    return [pytest.param(*case, marks=[pytest.mark.slow] if slow[case] else []) for case in found]
+
+
+@pytest.mark.parametrize(("name", "scenario", "network"), networks())
+def test_pictures(name, scenario, network, device, tmp_path, monkeypatch):
+    """With batch norm, and samples that are flipped, cropped and normalised."""
+    well_behaved(lived(cell_of(name, scenario, "few-pictures", network), device, tmp_path, monkeypatch), device)
+
+
+# -- every option ----------------------------------------------------------------------------------
+
+
+def options() -> list[Any]:
+    """Of every method in every scenario each named option, and one value of each number that is off."""
+    found = []
+    for name, scenario in CASES:
+        known: dict[tuple[str, str], dict[str, Any]] = {}
+        for variant in variants(Trial(registry.load(name), scenario)):
+            [(key, value)] = variant.items()
+            kept = known.setdefault((key, str(value) if isinstance(value, bool | str) else ""), variant)
+            # of three tasks only one is less than all the old ones, and these two need a factor each
+            if len(value) > len(kept[key]) if isinstance(value, tuple) else value < kept[key]:
+                kept[key] = value
+        if name == "hyperinterval":
+            known["batch_norm", "official"]["bounds"] = "endpoints"  # it has no others
+        found += [pytest.param(name, scenario, v, marks=pytest.mark.slow) for v in known.values()]
+    return found
+
+
+def with_option_names(value: Any) -> str | None:
+    return ",".join(f"{key}={chosen}" for key, chosen in value.items()) if isinstance(value, dict) else None
+
+
+@pytest.mark.parametrize(("name", "scenario", "settings"), [*USED_BY_DEFAULT, *options()], ids=with_option_names)
+def test_options(name, scenario, settings, device, tmp_path, monkeypatch):
+    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+    well_behaved(lived(cell_of(name, scenario, **settings), device, tmp_path, monkeypatch), device)
