@@ -132,8 +132,13 @@ class OutputAdam:
         return beta1, beta2, self.eps, float(self.lr) / (1 - beta1**i), (1 - beta2**i) ** -0.5
 
     def step_rows(self, rows: slice, grad: Tensor) -> None:
-        """Adam's step for W[rows], given their gradient."""
-        self._adam(self.weight[rows], grad, self.moments[0][rows], self.moments[1][rows])
+        """Adam's step for W[rows], given their gradient (rows, h)."""
+        tensors = [tensor[rows] for tensor in (self.weight, *self.moments)]
+        (n, h), width = grad.shape, self.weight.stride(0)
+        if width > h:  # the fused kernel knows no gaps: zeros behind the rows take the step too, and stay zeros
+            tensors = [tensor.as_strided((n, width), (width, 1)) for tensor in tensors]
+            grad = nn.functional.pad(grad, (0, width - h))
+        self._adam(tensors[0], grad, *tensors[1:])
 
     def step_bias(self, grad: Tensor) -> None:
         """Adam's step for the bias."""

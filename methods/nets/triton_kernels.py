@@ -115,14 +115,13 @@ def backward(
     """Step of BH columns of W in every `parts`-th block of BN rows, or, without ADAM, their gradient into `mean`.
 
     With SUMS all boxes are one group, and the program leaves its part of the gradients by centres and radii.
-    Tiles are transposed (columns, rows), so that their long side is the tensor cores' first.
+    Tiles are (columns, rows), since tensor cores want their first side long.
     """
     tiles = tl.cdiv(h, BH)
     tile, part, parts = tl.program_id(0) % tiles, tl.program_id(0) // tiles, tl.num_programs(0) // tiles
     columns = (tile * BH + tl.arange(0, BH))[:, None]
     ks, ms = tl.arange(0, BK), tl.arange(0, BM)
     c_scale, q_scale = tl.load(theta_scale), tl.load(rho_scale)
-    rate, root = 0.0, 0.0
     if ADAM:
         rate, root = _corrections(steps, lr, log_beta1, log_beta2)
     if SUMS:
@@ -157,25 +156,23 @@ def backward(
                     sum_q += _product(tl.abs(w_high), _signed(w_low, w), tl.trans(g_high), tl.trans(g_low))
         tl.store(grad_bias + rows, bias, mask=rows < tl.where(tile == 0, n, 0))  # every tile has the same
         if ADAM:
-            first = beta1 * first + rest1 * grad
-            second = beta2 * second + rest2 * grad * grad
+            first, second = beta1 * first + rest1 * grad, beta2 * second + rest2 * grad * grad
             tl.store(mean + at, first, mask=inside)
             tl.store(square + at, second, mask=inside)
-            w -= rate * first / (tl.sqrt(second) * root + eps)
-            tl.store(weight + at, w, mask=inside)
+            tl.store(weight + at, w - rate * first / (tl.sqrt(second) * root + eps), mask=inside)
         else:
             tl.store(mean + at, grad, mask=inside)
     if SUMS:
-        _write_sums(sums, sum_c, part, ks[None, :], columns, 0, k, k + m, h)
-        if RADII:
-            _write_sums(sums, sum_q, part, ms[None, :], columns, k, m, k + m, h)
+        _write_sums(sums, sum_c, sum_q, part, ks[None, :], ms[None, :], columns, k, m, h, RADII)
 
 
 @triton.jit
-def _write_sums(sums, values, part, boxes, columns, first, k, together, h: tl.constexpr):
-    """Write values (columns, boxes) of a part where the rows of these k boxes begin."""
-    at = (part.to(tl.int64) * together + first + boxes) * h + columns
-    tl.store(sums + at, values, mask=(boxes < k) & (columns < h))
+def _write_sums(sums, sum_c, sum_q, part, ks, ms, columns, k, m, h: tl.constexpr, RADII: tl.constexpr):
+    """Write a part's sums (columns, boxes), those of the k centres ahead of those of the m radii."""
+    first = part.to(tl.int64) * (k + m)
+    tl.store(sums + (first + ks) * h + columns, sum_c, mask=(ks < k) & (columns < h))
+    if RADII:
+        tl.store(sums + (first + k + ms) * h + columns, sum_q, mask=(ms < m) & (columns < h))
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -201,6 +198,4 @@ def sums(
         if RADII:
             g_high, g_low = _split(_cotangents(g_rho, rho, q_scale, ms, rows[:, None], m, m_own, n))
             sum_q += _product(tl.abs(w_high), _signed(w_low, w), g_high, g_low)
-    _write_sums(sums, sum_c, part, ks, columns, 0, k, k + m, h)
-    if RADII:
-        _write_sums(sums, sum_q, part, ms, columns, k, m, k + m, h)
+    _write_sums(sums, sum_c, sum_q, part, ks, ms, columns, k, m, h, RADII)

@@ -30,6 +30,8 @@ GROUP = 32
 # A tile of W (rows BN, columns BH), and what runs it. Triton 3.10 no longer fuses products and sums unless asked.
 FORWARD = {"BN": 128, "BH": 16, "num_warps": 4, "num_stages": 3, "enable_fp_fusion": True}
 BACKWARD = {"BN": 16, "BH": 64, "num_warps": 4, "num_stages": 1, "enable_fp_fusion": True}
+MANY = {**BACKWARD, "BN": 32}
+"""`backward` after `sums`: more rows a tile, since it reads all centres and radii for each."""
 SUMS = {"BN": 32, "BH": 64, "num_warps": 4, "num_stages": 1, "enable_fp_fusion": True}
 REGISTERS = 168
 """With so many registers a thread, three blocks of `backward` fit a multiprocessor of compute capability 9.0."""
@@ -78,8 +80,9 @@ def backward(
         cotangents.theta_scale, cotangents.rho_scale,
     ]  # fmt: skip
     counts = (n, k, len(cotangents.theta), m, len(cotangents.rho))
-    one_group, tiles = sizes["groups"] == 1, triton.cdiv(h, BACKWARD["BH"])
-    parts = min(_programs(weight.device), triton.cdiv(n, BACKWARD["BN"]))
+    one_group = sizes["groups"] == 1
+    tile = BACKWARD if one_group else MANY
+    parts = min(_programs(weight.device), triton.cdiv(n, tile["BN"]))
     kept = parts if one_group else triton.cdiv(parts, sizes["groups"])
     sums, grad_bias = centre.new_empty(kept, k + m, h), centre.new_empty(n)
     if not one_group:
@@ -88,9 +91,9 @@ def backward(
     few = {"maxnreg": REGISTERS} if sizes["BK"] == sizes["BM"] == 16 and sizes["stride"] % 4 == 0 else {}
     moved, rule, logs = _adam(step)
     assert all(tensor.stride() == weight.stride() for tensor in moved[:2])
-    triton_kernels.backward[(parts * tiles,)](
+    triton_kernels.backward[(parts * triton.cdiv(h, tile["BH"]),)](
         centre.contiguous(), _given(radius.contiguous(), centre), weight, *outputs, sums, grad_bias, *moved, *rule,
-        *counts, **sizes, **logs, ADAM=not isinstance(step, Tensor), SUMS=one_group, **BACKWARD, **few,
+        *counts, **sizes, **logs, ADAM=not isinstance(step, Tensor), SUMS=one_group, **tile, **few,
     )  # fmt: skip
     total = sums.sum(0)
     return total[:k], total[k:], grad_bias
