@@ -68,7 +68,7 @@ class CellFolder:
             record = Record.from_json(paths.read_bytes(f"{place}/{RECORD}", paths.RECORD_BYTES).decode())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise BrokenRecord(f"not readable ({error})") from error
         if record.status.finished:
             for name, expected in record.files.items():
@@ -100,12 +100,12 @@ class CellFolder:
             for name, table in tables.items():
                 write_atomically(self.path / name, table.encode())
             if trace:
-                write_atomically(self.path / TRACEBACK, trace.encode(), durable=False)
+                write_atomically(self.path / TRACEBACK, trace.encode(errors="backslashreplace"), durable=False)
             else:
-                (self.path / TRACEBACK).unlink(missing_ok=True)
+                _remove(self.path / TRACEBACK)
             write_atomically(self.path / RECORD, text.encode(), durable=status is not Status.RUNNING)
             if status.finished:
-                (self.path / CHECKPOINT).unlink(missing_ok=True)
+                _remove(self.path / CHECKPOINT)
 
     def set_aside(self) -> Path:
         """Move an unusable record out of the way, names ending in `.old`; the folder it now lies in.
@@ -146,8 +146,20 @@ class CellFolder:
         return payload if line == hashlib.sha256(payload).hexdigest().encode() else None
 
 
+def _make_way(path: Path) -> None:
+    """Rename what lies in the place of a file and is none, such as a folder, which would refuse to be replaced."""
+    if path.is_dir() and not path.is_symlink():
+        path.rename(next(p for n in range(10**6) if not (p := path.with_name(f"aside-{path.name}-{n}")).exists()))
+
+
+def _remove(path: Path) -> None:
+    _make_way(path)
+    path.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
     """Write under a temporary name in the same folder, and rename; flush to the disk first if it must be durable."""
+    _make_way(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

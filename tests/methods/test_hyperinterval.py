@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from benchmarks.types import CIL, DIL, TIL, StreamSpec, UserError
 from methods.hyperinterval import HyperInterval
+from methods.nets.inference import least_entropy, over_all_classes
 from methods.nets.intervals import Interval, contains
 from tests.methods.helpers import learn, opened
 
@@ -53,6 +54,20 @@ def test_every_embedding_in_a_box_makes_a_network_inside_its_bounds(seed, eps, s
                 assert contains(
                     Interval(bounds.lower - ROUNDING, bounds.upper + ROUNDING), method.middle(row, x, j)
                 ).all()
+
+
+@pytest.mark.parametrize("scenario", [TIL, DIL, CIL])
+def test_certificates_of_boxes_without_width_enclose_the_network_in_double_precision(scenario):
+    method = made(scenario, dtype=torch.float32, eps=0.0)
+    x = torch.rand(50, 5)
+    with torch.no_grad():
+        theta, rho = method.weights(slice(0, 3))
+        assert not rho.any()
+        lower, upper = method.bounds(x, 1)
+        logits = torch.stack([method.middle(row.double(), x.double(), j) for j, row in enumerate(theta)])
+    right = over_all_classes(logits, least_entropy(logits)) if scenario is CIL else logits[1]
+    assert lower.dtype == torch.float64 and bool(((lower < right) & (right < upper)).all())
+    assert bool((upper - lower < 1e-10).all())
 
 
 @settings(max_examples=15, deadline=None)
