@@ -34,6 +34,22 @@ def test_every_image_is_a_crop_of_its_own_padded_image_flipped_or_not() -> None:
     assert len(found) > 25, "the images share their crops"
 
 
+@pytest.mark.parametrize("padding", [1, 4])
+def test_every_place_and_both_directions_occur_equally_often(padding: int) -> None:
+    """From the first to the last place in each direction, flipped or not: by a gradient the place can be read off."""
+    size, n, offsets = 12, 40_000, 2 * padding + 1
+    image = 1 + torch.arange(size * size).view(1, 1, size, size)
+    out = FlipCrop(seed=3, padding=padding)(image.expand(n, -1, -1, -1), 1)
+    middle = out[:, 0, size // 2, size // 2 - 1 : size // 2 + 1]  # away from the padding, whatever the place
+    flipped = middle[:, 0] > middle[:, 1]
+    left_one = middle.amin(1) - 1
+    row, column = left_one // size, left_one % size
+    top, left = row - size // 2 + padding, column - (size // 2 - 1) + padding
+    for values, several in ((top, offsets), (left, offsets), (flipped.long(), 2)):
+        share = values.bincount(minlength=several) / n
+        assert len(share) == several and ((share - 1 / several).abs() < 0.015).all()
+
+
 def test_crops_and_flips_are_uniform() -> None:
     bits = random_bits(1, 0, 90_000, CPU)
     assert (bits >= 0).all() and bits.unique().numel() == len(bits)

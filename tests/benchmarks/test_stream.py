@@ -2,6 +2,7 @@
 
 import hashlib
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.catalogue import BENCHMARKS, Benchmark, Kind, find
 from benchmarks.samples import Samples
 from benchmarks.stream import Stream, open_stream
-from benchmarks.transforms import Permute
+from benchmarks.transforms import Permute, random_order
 from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError
 from tests.benchmarks.synthetic import data_set, stream
 
@@ -229,3 +230,20 @@ def test_mixed_samples_are_narrow_and_answer_in_int64() -> None:
     assert storage_bytes([mixed.rows, mixed.task, mixed.labels]) == len(mixed) * (4 + 2 + 8)  # type: ignore[list-item]
     assert mixed.task_ids().dtype == mixed.batch(slice(3)).y.dtype == torch.int64
     assert mixed.task_ids().bincount().tolist() == [390] * 10
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_a_permutation_moves_all_pixels_and_pads_with_black(padding: int) -> None:
+    """Images without a black pixel, the first one brightest: whatever else was put in would be seen."""
+    images = torch.arange(2 * 6, 0, -1, dtype=torch.float32).view(2, 1, 2, 3)
+    shape, n = (1, 2, 3), (2 + 2 * padding) * (3 + 2 * padding)
+    orders = np.stack([random_order(n, seed, "test") for seed in range(2)])
+    permute = Permute(orders, shape, padding, torch.device("cpu"))
+    padded = torch.zeros(2, 2 + 2 * padding, 3 + 2 * padding)
+    padded[:, padding : padding + 2, padding : padding + 3] = images[:, 0]
+    for task, order in enumerate(orders):
+        wanted = padded.flatten(1)[:, torch.from_numpy(order)]
+        assert torch.equal(permute(images, task), wanted)
+        assert torch.equal(permute(images, torch.tensor([task, task])), wanted)
+    mixed = permute(images, torch.tensor([1, 0]))
+    assert torch.equal(mixed[0], permute(images, 1)[0]) and torch.equal(mixed[1], permute(images, 0)[1])

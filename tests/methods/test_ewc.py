@@ -281,6 +281,29 @@ def test_strength_zero_is_finetuning(scenario: Scenario) -> None:
     assert torch.equal(parameters_of(ewc), parameters_of(finetune))
 
 
+@pytest.mark.parametrize(
+    ("variant", "share"),
+    [("exact", 0.5), ("empirical", 0.5), ("batched", 0.5), ("avalanche", 1.0), ("intercontinet", 1.0)],
+)
+def test_the_penalty_is_the_papers_equation_3(variant: str, share: float) -> None:
+    """CE + lambda/2 sum_k sum_i F_ki (theta_i - theta_ki)^2, term by term; both official codes leave out the 1/2."""
+    spec, tasks = tiny_tasks(TIL)
+    strength = 3.0
+    method = EWC(spec, EWC.Config(strength=strength, fisher=variant))  # type: ignore[arg-type]
+    terms = []
+    for task in tasks[:2]:
+        learn_all(method, [task])
+        terms.append((method.importance(task), parameters_of(method)))
+    method.begin(tasks[2])
+    moved = parameters_of(method) + torch.randn(len(terms[0][1]), generator=torch.Generator().manual_seed(0))
+    nn.utils.vector_to_parameters(moved, trainable(method.net))
+    batch = tasks[2].train.batch(slice(0, 8))
+    error = nn.functional.cross_entropy(method.answerable(method.net(batch.x), 2), batch.y)
+    penalty = sum((importance * (moved - theta).square()).sum() for importance, theta in terms)
+    assert penalty > 0.01 * error
+    torch.testing.assert_close(method.loss(batch), error + share * strength * penalty, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("cls", [EWC, OnlineEWC])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_important_parameters_move_less(cls: type[EWC], scenario: Scenario) -> None:

@@ -77,6 +77,18 @@ def test_values_and_gradients_equal_the_plain_formula(passes, k, m, n, h, t, s):
         close(got, want)
 
 
+@pytest.mark.parametrize("weight", [None, 0.0, 0.25, 2.0])
+def test_the_drift_weighs_radii_as_told_and_like_centres_where_nothing_is_said(weight):
+    """Centres are off by 2 and radii by 3 everywhere, on eleven outputs of two boxes."""
+    torch.manual_seed(0)
+    layer, centre, radius = OutputLayer(3, 11), torch.randn(2, 3), torch.rand(2, 3)
+    theta, rho, nothing = (part.detach() for part in layer(centre, radius))
+    options = {} if weight is None else {"radius_weight": weight}
+    drift = layer(centre, radius, Targets(theta - 2, rho + 3, **options))[2]
+    assert nothing == 0
+    assert drift.item() == pytest.approx(2 * 11 * (2**2 + (1.0 if weight is None else weight) * 3**2), rel=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_100_steps_equal_torch_adam(passes, dtype):
     if passes is compiled and dtype is torch.float64:

@@ -4,11 +4,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from benchmarks.types import CIL, DIL, TIL, StreamSpec, UserError
+from benchmarks.samples import Samples
+from benchmarks.types import CIL, DIL, TIL, Budget, StreamSpec, Task, UserError
 from methods.hyperinterval import HyperInterval
+from methods.nets.candidates import RULES
+from methods.nets.functional import FunctionalNetwork
+from methods.nets.fused import FusedAdam
 from methods.nets.inference import least_entropy, over_all_classes
 from methods.nets.intervals import Interval, contains
+from tests.methods import exact
 from tests.methods.helpers import learn, opened
 
 seeds = st.integers(0, 10_000)
@@ -154,3 +160,124 @@ def test_the_schedule_is_the_formula_at_every_step_to_the_last_bit(steps, kappa,
         assert torch.equal(method.present(schedule)[0], wanted)
         wanted = torch.where(rising, eps * method.step / max(1, half - 1), eps)
         assert torch.equal(method.present(schedule)[1], wanted)
+
+
+# -- which parameters are kept -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scenario", [TIL, DIL])
+def test_candidates_are_judged_by_the_middle_of_the_box_at_full_eps(scenario):
+    """From the first step on; the middle of a box's image depends on its size, so that others answer otherwise."""
+    stream = opened(scenario)
+    config = HyperInterval.Config(hidden=(10,), eps=50.0, lr=1e-2)
+    method = HyperInterval(stream.spec, config, "cpu", 0)
+    task = stream.task(0)
+    method.begin(task)
+    method.learn(task)
+    method.step.zero_()  # the first step, at which the annealed eps is 0
+    own = method.embeddings[:1], method.shapes[:1]
+    with FusedAdam(method.hypernetwork.output, [], 1e-3) as optimizer:
+        candidates = RULES["val"](method, task, *own, optimizer)
+    validation = task.validation
+    with torch.no_grad():
+        right = method.middle(method.weights(0)[0][0], validation.x, 0).argmax(1) == validation.labels
+    assert candidates.judge() == right.float().mean()
+    assert candidates.validation_accuracy(0.0) != right.float().mean(), "the test says nothing"
+    assert scenario is DIL or candidates.judge() == method.accuracy(validation, 0)
+
+
+def test_the_best_candidate_of_the_second_half_is_kept():
+    """Scores by hand: the best of all lies in the first half, at a small box; of the others the middle one is best."""
+    stream = opened(TIL)
+    config = HyperInterval.Config(hidden=(10,), select_every=2)
+    method = HyperInterval(stream.spec, config, "cpu", 0)
+    task = stream.task(0)
+    steps, seen = task.budget.steps_for(len(task.train)), {}
+    scores = {2: 1.0, 4: 0.9, 6: 0.9, 8: 0.3, 10: 0.6, 12: 0.5}
+    assert steps == 12
+
+    def judged(eps):
+        done = int(method.step) + 1
+        seen[done] = method.hypernetwork.output.bias.detach().clone()
+        return torch.tensor(scores[done])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RULES["val"], "validation_accuracy", lambda self, eps: judged(eps))
+        method.begin(task)
+        method.learn(task)
+    assert list(seen) == [8, 10, 12]
+    assert torch.equal(method.hypernetwork.output.bias, seen[10])
+    assert not torch.equal(seen[10], seen[12]) and not torch.equal(seen[10], seen[8])
+
+
+# -- batch norm, and rounding ------------------------------------------------------------------------
+
+
+class Normed(HyperInterval):
+    """Over a small network with batch norm."""
+
+    def network(self, n_outputs=None):
+        return nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2)).to(self.device)
+
+
+def shifted_task(j: int, scenario, n: int = 64) -> Task:
+    """Inputs around 3 (j + 1): statistics of one task are of no use for the other, nor are those of a new network."""
+    g = torch.Generator().manual_seed(j)
+    y = torch.arange(n) % 2
+    x = torch.randn(n, 5, generator=g) + 3 * (j + 1)
+    x[:, 0] += 4.0 * y
+    samples = Samples(x, torch.arange(n), y + 2 * j if scenario is CIL else y, j)
+    return Task(j, samples, samples, Budget(16, steps=30), j)
+
+
+@pytest.mark.parametrize("scenario", [TIL, DIL, CIL])
+def test_bounds_use_the_statistics_of_the_answers(scenario):
+    """With any others, those of a new network say, neither the answers nor networks drawn from the box lie inside."""
+    config = Normed.Config(embedding=4, hidden=(6,), eps=1e-3, beta=10.0, select="last")
+    method = Normed(StreamSpec("normed", scenario, 2, 2, (5,), "mlp-6", nonnegative_inputs=False), config)
+    for j in range(2):
+        task = shifted_task(j, scenario)
+        method.begin(task)
+        method.learn(task)
+    for j in range(2):
+        x, told = shifted_task(j, scenario).train.x[:9], j if scenario is TIL else None
+        with torch.no_grad():
+            bounds = Interval(*(side.float() for side in method.bounds(x, j)))
+            slack = Interval(bounds.lower - 1e-3, bounds.upper + 1e-3)
+            for answers in (method.sampled(x, j), *([] if scenario is DIL else [method.predict(x, told)])):
+                assert contains(slack, answers).all()
+            if scenario is not CIL:
+                theta, rho = method.weights(j)
+                training = method.logits(theta[0], rho[0], x, j)[1]
+                assert contains(slack, training).all(), "the loss sees the same box"
+                assert (bounds.upper - bounds.lower).max() < 1.0, "the bounds say nothing"
+
+
+def test_the_three_forwards_move_the_running_statistics_once_by_the_middle_network():
+    torch.manual_seed(0)
+    target = FunctionalNetwork(nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2)))
+    middle, x = torch.randn(target.n_weights), torch.randn(32, 5)
+    found, wanted = ({name: s.clone() for name, s in target.first_statistics.items()} for _ in range(2))
+    target.endpoints(middle - 1, middle, middle + 2, x, found, training=True)
+    target(middle, x, wanted, training=True)
+    assert not torch.equal(wanted["1.running_mean"], target.first_statistics["1.running_mean"])
+    for name, statistic in wanted.items():
+        assert torch.equal(found[name], statistic), name
+    before = {name: s.clone() for name, s in found.items()}
+    target.endpoints(middle - 1, middle, middle + 2, x, found)
+    assert all(torch.equal(found[name], s) for name, s in before.items())
+
+
+def test_certified_bounds_hold_the_network_of_exact_arithmetic():
+    """Of a box without width no rounding is hidden by the width: bounds as computed for training do not hold it."""
+    method = made(TIL, eps=0.0, nonnegative=False, dtype=torch.float32)
+    x = torch.randn(8, 5, generator=torch.Generator().manual_seed(1))
+    for j in range(3):
+        with torch.no_grad():
+            p = {name: exact.fractions(w) for name, w in method.target.named(method.weights(j)[0][0]).items()}
+            bounds = Interval(*method.bounds(x, j))
+        y = exact.fractions(x)
+        for i in range(3):
+            y = exact.linear(exact.relu(y) if i else y, p[f"layers.{i}.weight"], p[f"layers.{i}.bias"])
+        assert exact.holds(bounds, y)
+        assert (bounds.upper - bounds.lower).max() < 1e-12

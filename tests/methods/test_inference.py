@@ -2,6 +2,7 @@
 
 from decimal import Decimal, localcontext
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,3 +80,29 @@ def test_logits_without_bounds_leave_everything_open():
     low, up = over_all_classes_bounds(lower.double(), upper.double())
     assert not (low.isnan() | up.isnan()).any()
     assert (low[0, :2] <= -1e4).all() and (up[0, :2] >= -1e-9).all()
+
+
+@pytest.mark.parametrize("size", [1.0, 1000.0])
+def test_every_class_of_the_chosen_task_lies_above_all_others(size):
+    """However unsure the chosen task's model is of a class, and however sure the others are of theirs."""
+    g = torch.Generator().manual_seed(0)
+    tasks, samples, classes = 3, 50, 100
+    logits = size * torch.randn(tasks, samples, classes, generator=g)
+    task = torch.randint(tasks, (samples,), generator=g)
+    logits[:, :5] = torch.where(torch.arange(tasks)[:, None, None] == task[:5, None], 0.0, logits[:, :5])
+    answers = over_all_classes(logits, task)
+    own = torch.arange(tasks * classes) // classes == task[:, None]
+    assert (answers.masked_fill(~own, torch.inf).amin(1) > answers.masked_fill(own, -torch.inf).amax(1)).all()
+    assert answers.isfinite().all()
+    assert torch.equal(answers.argmax(1), classes * task + logits[task, torch.arange(samples)].argmax(1))
+
+
+def test_a_task_that_surely_is_not_chosen_is_no_rival_of_a_certificate():
+    """Task 0 is sure of its class, task 1 of nothing: by hand, the answer is certified, over all classes of both."""
+    middle = torch.tensor([[[9.0, 0.0]], [[0.0, 0.1]]], dtype=torch.float64)
+    lower, upper = over_all_classes_bounds(middle - 0.01, middle + 0.01)
+    assert (lower[:, 0] > upper[:, 1:].amax(1)).all()
+    assert (upper[:, 2:] < -5000).all() and (lower[:, :2] > -20).all()
+    # where the entropies of both may be the least, nothing is certain: each may be the chosen one, and neither must
+    lower, upper = over_all_classes_bounds(middle[:1].repeat(2, 1, 1) - 0.01, middle[:1].repeat(2, 1, 1) + 0.01)
+    assert (lower < -5000).all() and (upper > -20).all()

@@ -10,10 +10,12 @@ from benchmarks.samples import Samples
 from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Budget, Scenario, StreamSpec, Task
 from methods.base import Certifying
 from methods.intercontinet import InterContiNet, ReleasedInterContiNet
+from methods.nets import boxed
 from methods.nets.boxed import BoxedNetwork
 from methods.nets.contraction import Gate, easiest_loss, evenly, largest_factor
 from methods.nets.interval_weights import head_names, moved, nested, scale, shift
 from methods.nets.intervals import Interval, certified, contains
+from tests.methods import exact
 
 TASKS, SIZE = 3, 6
 
@@ -244,3 +246,73 @@ def test_easiest_samples_and_even_indices():
     assert torch.allclose(easiest_loss(worst, y, 0.67), best)
     assert evenly(10, 4, torch.device("cpu")).tolist() == [0, 3, 6, 9]
     assert evenly(3, 100, torch.device("cpu")).tolist() == [0, 1, 2]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.sampled_from([0.0, 0.5, 10.0]))
+def test_a_box_is_cut_back_on_every_side_that_sticks_out_and_on_no_other(seed: int, size: float):
+    """Also a box that lies beside the old one: what is left of it is the nearer wall."""
+    g = torch.Generator().manual_seed(seed)
+    outer = Interval.around(torch.randn(60, generator=g), torch.rand(60, generator=g))
+    inner = Interval.around(2 * torch.randn(60, generator=g), size * torch.rand(60, generator=g))
+    found = nested(inner, outer)
+    assert bool(contains(outer, found).all()) and bool((found.lower <= found.upper).all())
+    for side, given_side in zip(found, inner, strict=True):
+        inside = contains(outer, given_side)
+        assert torch.equal(side[inside], given_side[inside])
+        walls = torch.where(given_side < outer.lower, outer.lower, outer.upper)
+        assert torch.equal(side[~inside], walls[~inside])
+
+
+def test_a_link_that_left_its_box_voids_the_claims_before_it_for_ever(monkeypatch: pytest.MonkeyPatch):
+    """The box of task 1 sticks out at three weights; that of task 2 lies inside it again, and repairs nothing."""
+
+    def leaking(inner: Interval, outer: Interval) -> Interval:
+        found = nested(inner, outer)
+        lower = found.lower.clone()
+        lower[:3] = outer.lower[:3] - 0.5
+        return Interval(lower, found.upper)
+
+    method = InterContiNet(spec(DIL), InterContiNet.Config(lr=0.3))
+    for t in range(TASKS):
+        with monkeypatch.context() as patch:
+            if t == 1:
+                patch.setattr(boxed, "nested", leaking)
+            method.begin(task(t, DIL, steps=4))
+            method.learn(task(t, DIL, steps=4))
+        wanted = [(False, 3)] + [(True, 0)] * t if t else [(True, 0)]
+        assert [(claim.contained, claim.outside) for claim in method.audit()] == wanted
+    assert "3 weights left the box" in method.audit()[0].reason
+
+
+@pytest.mark.parametrize("scenario", [DIL, CIL])
+def test_certified_bounds_hold_the_network_of_exact_arithmetic(scenario: Scenario):
+    """Of a box without width no rounding is hidden by the width: bounds as computed for training do not hold it."""
+    method = InterContiNet(spec(scenario), InterContiNet.Config())
+    method.begin(task(TASKS - 1, scenario))
+    model = method.model
+    model.shrink(model.centres(), torch.zeros_like(model.centres()))
+    x = samples(0, scenario).x[:20]
+    y, p = exact.fractions(x.flatten(1)), {name: exact.fractions(w) for name, w in model.net.named_parameters()}
+    for i in range(3):
+        y = exact.linear(exact.relu(y), p[f"layers.{i}.weight"], p[f"layers.{i}.bias"])
+    bounds = Interval(*method.bounds(x))
+    assert exact.holds(bounds, y) and bool((bounds.width < 1e-12).all())
+
+
+@pytest.mark.parametrize("scenario", sorted(ALL_SCENARIOS))
+def test_the_box_is_fitted_to_the_threshold_on_training_data(scenario: Scenario):
+    """Where contraction has no step, the largest box around the middle that certifies enough, and no larger one."""
+    options = {"contraction_share": 0.0, "start_fitted": False, "threshold": 0.8}
+    loose = trained(scenario, tasks=1, fit_box=False, **options)
+    fitted = trained(scenario, tasks=1, **options)
+    learnt, middle = task(0, scenario), fitted.model.centres()
+    assert torch.equal(middle, loose.model.centres())
+    wanted = 0.8 * fitted._certified_share(learnt, Interval.point(middle))
+    assert wanted > 0.7
+    radius = fitted.model.box.width / 2
+    assert fitted._certified_share(learnt, fitted.model.box) >= wanted
+    assert fitted._certified_share(learnt, Interval.around(middle, 1.02 * radius)) < wanted
+    assert loose._certified_share(learnt, loose.model.box) < wanted
+    shares = radius / (loose.model.box.width / 2)
+    assert torch.allclose(shares, shares[0], rtol=1e-3), "all weights by one factor"

@@ -245,6 +245,18 @@ def test_the_last_warm_up_step_is_the_rehearsal(monkeypatch):
     assert recorder.did == ["aside", "aside", "rehearse", "record"]
 
 
+def test_warm_up_happens_once_and_what_a_run_returned_stays(replayed):
+    """Ten runs of four steps by one recording: the losses of each are those of its own batches, also afterwards."""
+    recorder = Rehearsing(None)
+    steps = stepping.Replayed(
+        lambda indices: indices.double().mean().float(), recorder, lambda: None, torch.device("cpu"), 4, 2
+    )
+    batches = [torch.tensor([i, i + 1]) for i in range(40)]
+    losses = [steps.run(batches[i : i + 4]) for i in range(0, 40, 4)]
+    assert torch.cat(losses).tolist() == [i + 0.5 for i in range(40)]
+    assert recorder.did == ["aside"] * (stepping.WARM_UP - 1) + ["rehearse", "record"]
+
+
 @pytest.mark.parametrize("against", [{"capturable": False}, {"options": staticmethod(lambda _: {"capture": False})}])
 def test_a_method_is_not_recorded_against_its_will(against, replayed):
     assert chosen(**against).stepped == "step by step"

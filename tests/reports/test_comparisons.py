@@ -37,6 +37,32 @@ def test_differences_are_paired_tested_and_sized(tmp_path: Path) -> None:
     assert float(rows["ewc"][8]) == pytest.approx(np.mean(differences) / np.std(differences, ddof=1), abs=0.06)
 
 
+def test_a_p_is_marked_where_it_is_significant_after_holm(tmp_path: Path) -> None:
+    """0.031 of six seeds in one direction: significant against one other method, and not against two."""
+    write(tmp_path, "hnet", [0.90, 0.91, 0.92, 0.93, 0.94, 0.95])
+    write(tmp_path, "ewc", [0.80, 0.80, 0.83, 0.83, 0.85, 0.85])
+    table = comparison_table(study(load(tmp_path)))
+    assert table
+    assert [[cell.text for cell in row if cell.best] for row in table.rows] == [["0.0312"]]
+    assert table.rows[0][7].best
+    write(tmp_path, "si", [0.70, 0.70, 0.73, 0.73, 0.75, 0.75])
+    table = comparison_table(study(load(tmp_path)))
+    assert table and [row[6].text for row in table.rows] == ["0.0312"] * 2
+    assert not any(cell.best for row in table.rows for cell in row)
+
+
+def test_the_interval_is_that_of_the_paired_differences(tmp_path: Path) -> None:
+    """Seeds differ by 40 points and the methods by ten in each of them: nothing about the difference is uncertain."""
+    write(tmp_path, "hnet", [0.50, 0.70, 0.90])
+    write(tmp_path, "ewc", [0.40, 0.60, 0.80])
+    table = comparison_table(study(load(tmp_path)))
+    assert table and table.rows[0][5].text == "+10.00 to +10.00"
+    # Of 20, 40 and 60 the least two means of all 27 samples are 20 and 26.67; 2.5 % lies at 0.65 of the way.
+    write(tmp_path, "si", [0.30, 0.30, 0.30])
+    table = comparison_table(study(load(tmp_path)))
+    assert table and {row[2].text: row[5].text for row in table.rows}["si"] == "+24.33 to +55.67"
+
+
 def test_one_seed_has_no_interval_and_no_effect(tmp_path: Path) -> None:
     write(tmp_path, "hnet", [0.9])
     write(tmp_path, "ewc", [0.8])

@@ -218,3 +218,14 @@ def test_a_budget_does_not_split_a_method_of_changed_code(tmp_path: Path) -> Non
     budget = {"batch_size": 32, "steps": 7, "epochs": None}
     Synthetic("ewc", config={"lambda": 5}, source="new", budget=budget).write(tmp_path)
     assert study(load(tmp_path)).labels == ["ewc"]
+
+
+def test_a_record_of_tuning_is_no_result(tmp_path: Path) -> None:
+    """Judged on validation data, it would be a number among those of test data."""
+    folder = Synthetic().write(tmp_path)
+    cell = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    assert load(tmp_path).problems == ()
+    (folder / "cell.json").write_text(json.dumps({**cell, "judged_on": "validation"}), encoding="utf-8")
+    assert only_problem(tmp_path) == "a record of tuning, judged on validation data"
+    (folder / "cell.json").write_text(json.dumps({**cell, "judged_on": "test"}), encoding="utf-8")
+    assert load(tmp_path).problems == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,30 @@ def test_a_value_far_off_is_called_so(tmp_path: Path) -> None:
     for seed, value in enumerate((0.50, 0.51)):
         Synthetic("ewc", "split-mnist", "cil", seed, accuracy=np.full((6, 5), value)).write(tmp_path)
     assert line(tmp_path, "Hsu")["within"] == "no"
+
+
+def test_published_spreads_are_percent_as_published_values_are(tmp_path: Path) -> None:
+    """1.05 points above 19.80 ± 0.05: in units of one, the spread would be five points."""
+    for seed, value in enumerate((0.208, 0.209)):
+        Synthetic("ewc", "split-mnist", "cil", seed, accuracy=np.full((6, 5), value)).write(tmp_path)
+    found = line(tmp_path, "Hsu")
+    assert (found["published"], found["ours"], found["diff"]) == ("19.80 ± 0.05", "20.85 ± 0.07", "+1.05")
+    assert found["within"] == "no"
+
+
+def test_rows_that_nobody_has_read_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FILE.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    rows[0]["trust"] = "remembered"
+    for row in rows[2:5]:
+        row["trust"] = ""
+    with (tmp_path / FILE.name).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    monkeypatch.setattr(resources, "files", lambda _package: tmp_path)
+    shown = published.__wrapped__()
+    assert len(shown) == len(rows) - 4 and {one.trust for one in shown} <= set(TRUSTED)
 
 
 def test_without_a_spread_nothing_is_said_about_it(tmp_path: Path) -> None:

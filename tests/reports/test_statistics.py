@@ -59,6 +59,11 @@ def test_many_seeds_are_tested_by_drawing_signs() -> None:
     assert p == pytest.approx(expected.pvalue, abs=0.03)
 
 
+def test_a_p_by_drawing_signs_counts_the_observed_ones_and_is_never_zero() -> None:
+    """Of 2^40 choices of signs two are as far as all of one sign: none of 9,999 drawn is, but the observed one is."""
+    assert statistics.sign_flip(np.arange(1.0, 41.0), np.zeros(40)).p == pytest.approx(1 / 10_000)
+
+
 @given(VALUES)
 def test_swapping_the_methods_swaps_the_sign_only(values: list[float]) -> None:
     other = [value / 2 + 0.1 for value in values]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -173,6 +175,25 @@ class Exhibits(_Small):
             "Ragged": {"ragged": {"a": [1.0], "b": [1.0, 2.0]}},
             "Huge": {"huge": {"a": [0.0] * 20_001}},
         }[self.config.kind]
+
+
+@register("draws")
+class Draws(_Small):
+    """Draws from all three global generators when it is built and in every task; its exhibit says what."""
+
+    def build(self) -> None:
+        super().build()
+        self.drawn = [self.three()]
+
+    def three(self) -> list[float]:
+        return [random.random(), float(np.random.rand()), float(torch.rand(()))]
+
+    def learn(self, task: Task) -> None:
+        self.drawn.append(self.three())
+        super().learn(task)
+
+    def exhibits(self) -> dict[str, Exhibit]:
+        return {"drawn": {name: [row[i] for row in self.drawn] for i, name in enumerate(("python", "numpy", "torch"))}}
 
 
 @register("forgetful")

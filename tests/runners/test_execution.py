@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -221,6 +223,34 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, method, scenario):
     assert (record.status, record.reason) == (whole.status, whole.reason)
     assert tables(tmp_path / "resumed") == tables(tmp_path / "whole")
     assert record.parameters == whole.parameters and record.stored_per_task == whole.stored_per_task
+
+
+def test_every_generator_starts_each_task_from_the_seed(tmp_path):
+    """What was drawn before, by another cell or in tasks that a resumed run does not repeat, changes nothing."""
+    first, second = cells(foreign("Draws"), seeds=2, steps=3)
+
+    def drawn(cell, results) -> list[list[str]]:
+        return [line.split(",") for line in (cell.folder(results) / "exhibit-drawn.csv").read_text().splitlines()[1:]]
+
+    def disturb() -> None:
+        random.seed()
+        np.random.seed(None)
+        torch.seed()
+
+    disturb()
+    run(first, tmp_path / "whole")
+    interrupted(first, tmp_path / "resumed", task=0)
+    disturb()
+    interrupted(first, tmp_path / "resumed", task=2)
+    disturb()
+    run(first, tmp_path / "resumed")
+    run(second, tmp_path / "whole")
+    whole = drawn(first, tmp_path / "whole")
+    assert drawn(first, tmp_path / "resumed") == whole
+    numbers = [*whole, *drawn(second, tmp_path / "whole")]
+    assert len(numbers) == 12
+    for generator in zip(*numbers, strict=True):
+        assert len(set(generator)) == 12, "tasks and seeds draw other numbers"
 
 
 def test_a_damaged_checkpoint_costs_time_and_nothing_else(tmp_path):

@@ -63,6 +63,45 @@ def test_the_ranges_of_the_search_do_not_count(file):
     assert source_hash(file) != before
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from methods.nets.optimizers import make",
+        "from methods.base import Method",
+        "from benchmarks.types import Budget",
+        "import methods.base",
+        "from methods.searching import Log",
+        "from math import pi",
+    ],
+)
+def test_every_import_counts_but_those_that_find_things(file, line):
+    before = source_hash(file)
+    file.write_text(CODE.replace("import helper", f"import helper\n{line}"))
+    assert source_hash(file) != before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "search = limits(lr=Log(1e-4, 1.0))",
+        "search = [ranges(lr=1.0)]",
+        "searched = ranges(lr=1.0)",
+        "search = self.ranges(lr=1.0)",
+        "ranges(lr=1.0)",
+        "search += ranges(lr=1.0)",
+        "register(A)",
+        "0.5",
+        "assert A.lr",
+    ],
+)
+def test_every_statement_counts_but_the_ranges_of_the_search_and_bare_strings(file, line):
+    before = source_hash(file)
+    file.write_text(CODE.replace("    def f", f"    {line}\n    def f"))
+    assert source_hash(file) != before
+    file.write_text(CODE.replace("    def f", "    'A bare string'\n    search = ranges(lr=1.0)\n    def f"))
+    assert source_hash(file) == before
+
+
 def test_a_module_beside_the_file_counts(file):
     before = source_hash(file)
     (file.parent / "helper.py").write_text("def g(x):\n    return -x\n")
