@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from benchmarks.stream import Stream
+from benchmarks.tally import Tally
 from benchmarks.types import Task
 from methods.base import Method
 from methods.nets import targets
-from benchmarks.tally import Tally
 from runners.conformance.reach import tensors
 
 ALIKE = 0.9
