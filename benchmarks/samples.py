@@ -64,7 +64,7 @@ class Samples:
 
     def _batch(self, indices: Tensor | slice, x: Tensor) -> Batch:
         if torch.is_grad_enabled():
-            tally.handed_out(x.shape[0])
+            tally.handed_out(x.shape[0], self.rows)
         task = self.task if isinstance(self.task, int) else _taken(self.task, indices).to(torch.int64)
         if x.dtype == torch.uint8:
             x = x.div(255.0)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 
@@ -20,6 +21,9 @@ class Tally:
     """Rows handed out up to the last step."""
     aside: int = 0
     """Rows handed out after the last step: importances, statistics, or steps that no optimiser takes."""
+
+    by_rows: dict[int, int] = field(default_factory=dict)
+    """Rows handed out of each view, by the id of its `rows` tensor."""
 
     def step(self, count: int = 1) -> None:
         self.steps += count
@@ -50,10 +54,11 @@ def counting() -> Iterator[Tally]:
         handle.remove()
 
 
-def handed_out(rows: int) -> None:
-    """Count rows of training data, where counting is under way."""
+def handed_out(count: int, view: Tensor) -> None:
+    """Count rows handed out of the view with the row numbers `view`, where counting is under way."""
     if _current is not None:
-        _current.rows(rows)
+        _current.rows(count)
+        _current.by_rows[id(view)] = _current.by_rows.get(id(view), 0) + count
 
 
 @contextmanager

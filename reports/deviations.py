@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from reports.record import Record
 
 
@@ -12,19 +14,27 @@ def keeps(record: Record) -> bool:
 
 
 def deviations(record: Record) -> list[str]:
-    """Sentences on what the cell took beyond its budget or kept without saying so; none for older records."""
-    tasks, held = of_tasks(record), record.fairness.get("held") or {}
+    """Clauses on what the cell took beyond its budget or kept without saying so; none for older records."""
+    held = record.fairness.get("held") or {}
+    found = beyond(of_tasks(record))
+    if held.get("found", 0) > held.get("declared", 0) and not held.get("rehearses"):
+        found.append("keeps training images that it does not declare")
+    return found
+
+
+def beyond(tasks: Sequence[Mapping[str, int]]) -> list[str]:
+    """Clauses on what some tasks took beyond their budget; see runners.measures.of_task for the fields."""
     found = []
     if any(task["steps"] > task["steps_allowed"] for task in tasks):
         found.append("took more optimiser steps than the budget allows")
     if any(task["samples"] > task["samples_allowed"] for task in tasks):
         found.append("trained on more samples than the budget allows")
     if any(task["aside"] > task["available"] for task in tasks):
-        found.append("went through the training data more than once after its last optimiser step")
+        found.append("went through the training data more than once after its last counted step")
     if any(not task["steps"] and task["steps_allowed"] for task in tasks):
         found.append("took no optimiser step that could be counted")
-    if held.get("found", 0) > held.get("declared", 0) and not held.get("rehearses"):
-        found.append("keeps training images that it does not declare")
+    if any(task.get("validation") for task in tasks):
+        found.append("drew validation samples with gradients on")
     return found
 
 

@@ -32,6 +32,7 @@ def of_task(tally: Tally, task: Task) -> dict[str, int]:
         "steps": tally.steps,
         "samples": tally.samples,
         "aside": tally.aside,
+        "validation": tally.by_rows.get(id(task.validation.rows), 0),
         "steps_allowed": steps,
         "samples_allowed": steps * batch,
         "available": len(task.train) + sum(len(earlier.train) for earlier in task.previous),
@@ -45,7 +46,7 @@ def of_method(method: Method, stream: Stream) -> dict[str, Any]:
     return {
         "rehearses": bool(method.rehearses),
         "declared": int(method.memory_samples),
-        "found": images_kept(method, stream),
+        "found": images_kept(method.state_dict(), stream),
         "network": stream.spec.network,
         "network_parameters": sum(p.numel() for p in network.parameters()),
         "module_parameters": _module_parameters(method),
@@ -59,16 +60,16 @@ def _module_parameters(method: Method) -> int:
 
 
 @torch.no_grad()
-def images_kept(method: Method, stream: Stream) -> int:
-    """Training images of the stream in the method's state, estimated from a sample of every tensor of their size.
+def images_kept(root: object, stream: Stream) -> int:
+    """Training images of the stream in tensors below `root`, estimated from a sample of every tensor of their size.
 
-    Rows are compared with the inputs and their transposes, centred and normalised: noise, a shift, a factor, another
+    Rows are compared with the inputs, their transposes and their differences from the mean, centred and normalised: noise, a shift, a factor, another
     dtype hide nothing. Features of images, and images in other orders of pixels, are not found.
     """
     size = math.prod(stream.spec.input_shape)
     if size < DIMENSION_AT_LEAST:
         return 0
-    candidates = [rows for _, value in tensors(method.state_dict()) for rows in _rows(value, size)]
+    candidates = [rows for _, value in tensors(root) for rows in _rows(value, size)]
     if not candidates:
         return 0
     picked = [rows[torch.linspace(0, len(rows) - 1, min(LOOKED_AT, len(rows))).long()] for rows in candidates]
@@ -78,7 +79,7 @@ def images_kept(method: Method, stream: Stream) -> int:
         for batch in stream.task(j).train.batches(COMPARED):
             flat = batch.x.flatten(1).cpu()
             turned = batch.x.transpose(-1, -2).flatten(1).cpu() if batch.x.dim() > 2 else _turned(flat)
-            for images in (flat, turned):
+            for images in (flat, turned, flat - flat.mean(0)):
                 best = torch.maximum(best, (looked @ _centred(images).T).amax(1))
     found, start = 0, 0
     for rows, part in zip(candidates, picked, strict=True):
