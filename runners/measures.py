@@ -63,8 +63,8 @@ def _module_parameters(method: Method) -> int:
 def images_kept(root: object, stream: Stream) -> int:
     """Training images of the stream in tensors below `root`, estimated from a sample of every tensor of their size.
 
-    Rows are compared with the inputs, their transposes and their differences from the mean, centred and normalised: noise, a shift, a factor, another
-    dtype hide nothing. Features of images, and images in other orders of pixels, are not found.
+    Rows are compared with the inputs, their transposes and their differences from the mean, centred and normalised:
+    noise, a shift, a factor, another dtype hide nothing. Features of images, and images in other orders of pixels, are not found.
     """
     size = math.prod(stream.spec.input_shape)
     if size < DIMENSION_AT_LEAST:
