@@ -64,7 +64,7 @@ def images_kept(root: object, stream: Stream) -> int:
     """Training images of the stream in tensors below `root`, estimated from a sample of every tensor of their size.
 
     Rows are compared with the inputs, their transposes and their differences from the mean, centred and normalised:
-    noise, a shift, a factor, another dtype hide nothing. Features of images, and images in other orders of pixels, are not found.
+    noise, a shift, a factor, another dtype hide nothing. Features of images, and other orders of pixels, are not found.
     """
     size = math.prod(stream.spec.input_shape)
     if size < DIMENSION_AT_LEAST:
@@ -90,7 +90,7 @@ def images_kept(root: object, stream: Stream) -> int:
 
 def _rows(value: Tensor, size: int) -> list[Tensor]:
     """The tensor's rows (n, size) where its last, or its first, dimensions may be those of one input."""
-    if value.is_complex() or value.dtype is torch.bool or value.numel() < size:
+    if value.is_meta or value.is_complex() or value.dtype is torch.bool or value.numel() < size:
         return []
     for lead in range(value.dim()):
         if math.prod(value.shape[lead:]) == size:
