@@ -84,7 +84,9 @@ def images_kept(root: object, stream: Stream) -> int:
     found, start = 0, 0
     for rows, part in zip(candidates, picked, strict=True):
         hits = int((best[start : start + len(part)] > ALIKE).sum())
-        found, start = found + round(hits * len(rows) / len(part)), start + len(part)
+        start += len(part)
+        if 2 * hits >= int(part.any(1).sum()):  # single rows of weights resemble an image by chance
+            found += round(hits * len(rows) / len(part))
     return found
 
 
