@@ -17,11 +17,12 @@ import torch
 
 from benchmarks import catalogue
 from benchmarks.stream import Stream, TuningStream, open_stream
+from benchmarks.tally import counting
 from benchmarks.types import UserError, derived_seed
 from methods import state
 from methods.base import Diverged, Method, Progress
 from methods.stepping import CaptureFailed
-from runners import checkpoint, cpu, devices, environment, exhibits, samples, settings, stated
+from runners import checkpoint, cpu, devices, environment, exhibits, measures, samples, settings, stated
 from runners.cells import Conditions, Job
 from runners.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.events import Emit, Event, Kind, Phase
@@ -246,6 +247,7 @@ class _CellRun:
         if stop < len(stream):
             return False
         self._exhibit(method)
+        self.measured.held = measures.of_method(method, stream)
         return True
 
     def _prepare(self) -> tuple[Stream, Callable[[], Method]]:
@@ -316,11 +318,13 @@ class _CellRun:
         begun = self._clock()
         try:
             method.begin(task)
-            method.learn(task)
+            with counting() as tally:
+                method.learn(task)
             self.guard.assure(f"learning task {j}")
             method.check_budget()
         finally:
             self.measured.steps += stated.curve(method)
+        self.measured.taken.append(measures.of_task(tally, task))
         self.measured.train_seconds.append(self._clock() - begun)
         self.record = replace(self.record, environment={**self.record.environment, **environment.of_training(method)})
 
