@@ -34,6 +34,9 @@ from runners.records import BrokenRecord, Measurements, Record, Status
 from runners.resources import GIB
 from runners.shortage import first_line, shortage, text
 
+TRACEBACK_CHARACTERS = 100_000
+"""Of a traceback so much is kept, its end: a message in it may be endless, and a record must stay readable."""
+
 
 class Skip(Exception):
     """The cell is not defined; the text says why."""
@@ -189,7 +192,7 @@ class _CellRun:
             if status is Status.OOM:
                 reason = self._shortage(reason)
             told = status is not Status.OOM and isinstance(error, UserError)
-            return status, reason, None if told else traceback.format_exc()
+            return status, reason, None if told else traceback.format_exc()[-TRACEBACK_CHARACTERS:]
 
     def _put_back(self) -> None:
         if names := self.guard.put_back():
@@ -284,6 +287,7 @@ class _CellRun:
             stream = TuningStream(stream)
         self.record = replace(self.record, task_names=tuple(stream.task_names))
         self.guard.over(stream)
+        measures.network_parameters(stream.spec.network, stream.spec.input_shape, stream.spec.n_outputs)
 
         def make() -> Method:
             _seed_others(self.cell.seed, "init")

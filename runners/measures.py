@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -39,16 +40,23 @@ def of_task(tally: Tally, task: Task) -> dict[str, int]:
     }
 
 
+@cache
+def network_parameters(name: str, input_shape: tuple[int, ...], n_outputs: int) -> int:
+    """Parameters of a benchmark's network. Call it before a method is made, which may change how networks start."""
+    with torch.random.fork_rng(devices=[]):
+        network = targets.build(name, input_shape, n_outputs)
+    return sum(p.numel() for p in network.parameters())
+
+
 def of_method(method: Method, stream: Stream) -> dict[str, Any]:
     """What the trained method holds. Changes nothing of it."""
-    with torch.random.fork_rng(devices=[]):
-        network = targets.build(stream.spec.network, stream.spec.input_shape, stream.spec.n_outputs)
+    spec = stream.spec
     return {
         "rehearses": bool(method.rehearses),
         "declared": int(method.memory_samples),
         "found": images_kept(method.state_dict(), stream),
-        "network": stream.spec.network,
-        "network_parameters": sum(p.numel() for p in network.parameters()),
+        "network": spec.network,
+        "network_parameters": network_parameters(spec.network, spec.input_shape, spec.n_outputs),
         "module_parameters": _module_parameters(method),
     }
 
