@@ -102,16 +102,18 @@ class Benchmark:
         return self.stored_shape
 
     def spec(self, scenario: Scenario | str, network: str | None = None) -> StreamSpec:
-        """What a method may know of the stream. Raises UserError for a scenario that is not defined here."""
+        """What a method may know of the stream; the sign of the inputs only the data tell (`Stream.spec`).
+
+        Raises UserError for a scenario that is not defined here.
+        """
         if scenario not in list(Scenario):
             raise UserError(f"unknown scenario {scenario!r}; write one of {', '.join(Scenario)}")
         scenario = Scenario(scenario)
         if scenario in self.undefined:
             raise UserError(f"{self.name} is not defined in {scenario}: {self.undefined[scenario]}")
         return StreamSpec(
-            self.name, scenario, self.n_tasks, self.classes_per_task, self.input_shape, network or self.network,
-            nonnegative_inputs=self.normalisation is None,
-        )  # fmt: skip
+            self.name, scenario, self.n_tasks, self.classes_per_task, self.input_shape, network or self.network
+        )
 
     def shuffled(self) -> Benchmark:
         """The same benchmark with its classes in a random order for each seed (split benchmarks only)."""

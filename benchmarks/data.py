@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from shutil import unpack_archive
 from tempfile import TemporaryDirectory
@@ -58,6 +58,15 @@ class DataSet:
     train_tasks: Tensor | None = None
     test_tasks: Tensor | None = None
     task_names: tuple[str, ...] = ()
+
+    @cached_property
+    def least(self) -> tuple[float, ...]:
+        """The least value of each channel in all images, training and test, as inputs have it: bytes over 255."""
+        import torch
+
+        parts = [images for images in (self.train_images, self.test_images) if len(images)]
+        least = torch.stack([images.transpose(0, 1).flatten(1).amin(1) for images in parts]).amin(0)
+        return tuple((least / 255.0 if least.dtype == torch.uint8 else least).tolist())
 
     def to(self, device: torch.device) -> DataSet:
         """The same data on a device."""

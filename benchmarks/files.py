@@ -14,6 +14,10 @@ from benchmarks.types import UserError
 
 FOLDER_VARIABLE = "CONTINUAL_DATA"
 """Environment variable with the folder to use where none is named."""
+NO_HOME = (
+    "this user has no home folder, and data must be looked for and kept somewhere: set XDG_CACHE_HOME to a folder that "
+    f"can be written, or name one with the data sets (--data or {FOLDER_VARIABLE})"
+)
 
 
 class DataError(UserError):
@@ -109,9 +113,17 @@ ARCHIVES: Mapping[str, RawFile] = MappingProxyType(
 class Location:
     """Where a data set is looked for, and whether what is missing may be fetched into that place."""
 
-    folder: Path
+    place: Path | None
+    """None where nobody named a folder and the user has no home."""
     named: bool
     """True where the user named the folder: such a folder is read and never written."""
+
+    @property
+    def folder(self) -> Path:
+        """Raises DataError where there is none: not before it is needed, for the digits need no folder."""
+        if self.place is None:
+            raise DataError(NO_HOME)
+        return self.place
 
     @property
     def advice(self) -> str:
@@ -128,14 +140,24 @@ def locate(data_dir: Path | None) -> Location:
     """The named folder, else that of the environment variable CONTINUAL_DATA, else the user's cache folder."""
     named = data_dir or os.environ.get(FOLDER_VARIABLE)
     if named:
-        return Location(Path(named).expanduser(), named=True)
-    return Location(cache_folder(), named=False)
+        try:
+            return Location(Path(named).expanduser(), named=True)
+        except RuntimeError as error:
+            raise DataError(f"the data folder {named} names the home of a user who has none") from error
+    try:
+        return Location(cache_folder(), named=False)
+    except DataError:
+        return Location(None, named=False)
 
 
 def cache_folder() -> Path:
-    """The user's cache folder of this project, which may not exist yet."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "continual-intervals"
+    """The user's cache folder of this project, which may not exist yet. Raises DataError for a user without a home."""
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache) / "continual-intervals"
+    try:
+        return Path.home() / ".cache" / "continual-intervals"
+    except RuntimeError as error:  # as in a container whose user has no line in /etc/passwd
+        raise DataError(NO_HOME) from error
 
 
 def files_of(dataset: str) -> tuple[RawFile, ...]:

@@ -29,9 +29,10 @@ class Stream:
     def __init__(
         self, benchmark: Benchmark, spec: StreamSpec, seed: int, data: DataSet, budget: Budget | None = None
     ) -> None:
-        self.benchmark, self.spec, self.seed, self.data = benchmark, spec, seed, data
+        self.benchmark, self.seed, self.data = benchmark, seed, data
         self.budget = budget or benchmark.budget
         _check_fit(benchmark, data)
+        self.spec = self._with_sign(spec)
 
     def __len__(self) -> int:
         return self.spec.n_tasks
@@ -158,6 +159,24 @@ class Stream:
     def _normalise(self) -> Normalise | None:
         constants = self.benchmark.normalisation
         return None if constants is None else Normalise(constants.mean, constants.std, self.data.train_images.device)
+
+    def _with_sign(self, spec: StreamSpec) -> StreamSpec:
+        """The specification with the sign of the inputs. Raises UserError where it says otherwise than the data."""
+        if self.data.train_images.dtype == torch.uint8 and self._normalise is None:
+            found = True  # no look at gigabytes of bytes
+        else:
+            moved = self.benchmark.kind in (Kind.PERMUTED, Kind.ROTATED)
+            fills = moved or self.benchmark.augmentation is not Augmentation.NONE  # a border, with zeros
+            least = [min(value, 0.0) if fills else value for value in self.data.least]
+            found = all(v >= 0 for v in least) if self._normalise is None else self._normalise.keeps_sign(least)
+        if spec.nonnegative_inputs and not found:
+            values = ", ".join(f"{value:.3g}" for value in self.data.least)
+            raise UserError(
+                f"{spec.benchmark}: nonnegative_inputs is declared, but {self.data.name} gives negative inputs "
+                f"(least values of its channels before normalisation: {values}); "
+                "leave the declaration out, the sign is found in the data"
+            )
+        return replace(spec, nonnegative_inputs=found)
 
     def _check_index(self, j: int) -> None:
         if not 0 <= j < len(self):

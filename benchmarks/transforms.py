@@ -71,6 +71,10 @@ class Normalise:
     def __call__(self, x: Tensor) -> Tensor:
         return (x - self.mean) * self.scale
 
+    def keeps_sign(self, least: Sequence[float]) -> bool:
+        """Whether no input is negative where `least` are the channels' least values before."""
+        return bool((self(torch.tensor(least, device=self.mean.device).view(-1, 1, 1)) >= 0).all())
+
 
 def _rotation_grid(degrees: float, height: int, width: int) -> Tensor:
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))

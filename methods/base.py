@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks import tally
 from benchmarks.samples import Batch, Samples
-from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Scenario, StreamSpec, Task, UserError, derived_seed
-from methods import state, stepping
+from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Budget, Scenario, StreamSpec, Task, UserError, derived_seed
+from methods import parts, state, stepping
 from methods.nets import targets
 from methods.registry import register
 
@@ -81,9 +82,9 @@ class Method(ABC):
             def learn(self, task): ...                 # task.x, task.y, task.validation, task.budget
             def predict(self, x, task_id=None): ...    # logits over the classes that may be answered
 
-    Whatever the method must remember lies in attributes (modules, tensors, numbers, and lists or
-    dicts of them): `state_dict` finds it there. Torch's global random generator is seeded before
-    `build` and before each `learn`, from the cell's seed; use it freely.
+    Whatever the method must remember lies in attributes (modules, tensors, numbers, and lists, dicts or
+    dataclasses of them): `state_dict` finds it there. Networks and parameters are made in `build`. Torch's
+    global random generator is seeded before `build` and before each `learn`, from the cell's seed; use it freely.
     """
 
     name: ClassVar[str]
@@ -120,8 +121,12 @@ class Method(ABC):
         """How the steps of the latest `fit` ran: step by step, or captured as a CUDA graph; and why not."""
         self.step_by_step = ""
         """Why `fit` is not to capture steps that may be captured; whoever runs the method sets it before `learn`."""
+        self._given: tuple[Budget, Budget] | None = None
+        """The budget of the task under way, and a copy of it."""
+        self._built: dict[str, Any] = {}
         torch.manual_seed(derived_seed(seed, spec.benchmark, spec.scenario, "init"))
         self.build()
+        self._built = {"fixed": parts.fixed(self), "flags": parts.flags(self)}
 
     @classmethod
     def skip(cls, spec: StreamSpec, config: Any) -> str | None:
@@ -137,6 +142,7 @@ class Method(ABC):
         """Count the task and seed the generator; the runner calls it before `learn`."""
         self.tasks_seen = task.index + 1
         self.curve = []
+        self._given = task.budget, replace(task.budget)
         torch.manual_seed(derived_seed(self.seed, self.spec.benchmark, self.spec.scenario, "learn", task.index))
 
     @abstractmethod
@@ -211,6 +217,7 @@ class Method(ABC):
         The host waits for the device once per check, never in between. Raises Diverged at the first
         loss that is not finite.
         """
+        self.check_budget()
         samples = task.train if samples is None else samples
         steps = task.budget.steps_for(len(task.train)) if steps is None else steps
         if isinstance(optimizer, Iterable):
@@ -241,7 +248,8 @@ class Method(ABC):
         for start in range(first_step, last, check_every):
             stop = min(start + check_every, last)
             _set_training(networks, True)
-            losses = runner.run([next(order) for _ in range(start, stop)])
+            with tally.loop(stop - start, size):
+                losses = runner.run([next(order) for _ in range(start, stop)])
             _set_training(networks, False)
             self._check(task, start, last, losses)
             if on_check is not None:
@@ -250,6 +258,11 @@ class Method(ABC):
         if record is not None:
             optimizer.zero_grad(set_to_none=True)  # gradients lie in the recording's memory
 
+    def check_budget(self) -> None:
+        """Raise UserError where the budget that `begin` was given has been changed in place."""
+        if self._given is not None and self._given[0] != self._given[1]:
+            raise UserError(f"{self.name} has changed its budget, from {self._given[1]} to {self._given[0]}")
+
     def _trained_networks(self, optimizer: Optimizer) -> list[nn.Module]:
         """The method's modules in evaluation mode that the optimiser trains; `fit` puts them in training mode.
 
@@ -257,7 +270,7 @@ class Method(ABC):
         """
         groups = getattr(optimizer, "param_groups", [])
         trained = {id(p) for group in groups for p in group["params"]}
-        modules = [value for value in vars(self).values() if isinstance(value, nn.Module) and not value.training]
+        modules = [network for network in parts.networks(self).values() if not network.training]
         return [module for module in modules if any(id(p) in trained for p in module.parameters())]
 
     def _check(self, task: Task, start: int, steps: int, losses: Tensor) -> None:
@@ -272,7 +285,9 @@ class Method(ABC):
 
     @torch.no_grad()
     def accuracy(self, samples: Samples, task_id: int | None = None, batch_size: int = 2000) -> Tensor:
-        """Share of samples that `predict` answers rightly, 0-d tensor on the device."""
+        """Share of samples that `predict` answers rightly, 0-d tensor on the device. Raises UserError for none."""
+        if len(samples) == 0:
+            raise UserError(f"{self.name}: there is no accuracy over no samples; this stream has no validation samples")
         right = torch.zeros((), device=self.device)
         for batch in samples.batches(batch_size):
             right += (self.predict(batch.x, task_id).argmax(1) == batch.y).sum()
@@ -289,7 +304,10 @@ class Method(ABC):
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `learn` may have changed, as tensors, numbers, strings, lists and dicts."""
+        """Everything that `learn` may have changed, as tensors, numbers, strings, lists and dicts.
+
+        What is the same tensor in two places is so after reading. Raises StateError for what cannot be kept.
+        """
         return state.collect(self)
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -297,9 +315,8 @@ class Method(ABC):
         state.restore(self, saved)
 
     def parameters_trained(self) -> int:
-        """Scalars that training may change."""
-        modules = (value for value in vars(self).values() if isinstance(value, nn.Module))
-        return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)
+        """Scalars that training may change, of networks and of parameters on their own, each once."""
+        return sum(p.numel() for p in parts.parameters(self) if p.requires_grad)
 
     def parameters_stored(self) -> int:
         """Scalars that must be kept to answer and to go on learning (not those kept only for the audit)."""

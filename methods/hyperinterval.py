@@ -154,6 +154,12 @@ class HyperInterval(Method):
 
     def learn(self, task: Task) -> None:
         t, c = task.index, self.config
+        judges = c.plateau or c.select == "val" or (c.select == "official" and not self.nested)
+        if judges and len(task.validation) == 0:
+            raise UserError(
+                f"hyperinterval: select = {c.select} and plateau need validation samples; this stream has none "
+                '(set select = "last" and plateau = false)'
+            )
         embedding = nn.Parameter(self.embeddings[t : t + 1].clone())
         shape = nn.Parameter(self.shapes[t : t + 1].clone(), requires_grad=not self.nested)
         steps = task.budget.steps_for(len(task.train))

@@ -174,9 +174,6 @@ class HyperMask(Method):
         super().load_state_dict(saved)
         self.cache.clear()
 
-    def parameters_trained(self) -> int:
-        return super().parameters_trained() + sum(p.numel() for p in (self.embeddings, self.weights, self.affine))
-
     # -- training ---------------------------------------------------------------------------------
 
     def learn(self, task: Task) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from benchmarks import paths
 from reports.matrices import Kind, heat_maps
 from reports.metrics import Matrix
 from reports.panels import Drawn, Job
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 DIMENSIONS_AT_MOST, TASKS_AT_MOST, ROWS_AT_MOST = 16, 10, 5
 """Of embeddings in one figure."""
 SHEETS_IN_A_ROW = 4
+SHEET_BYTES = 64 << 20
 TILE_AT_MOST = 0.26
 """Inches of one sample image."""
 
@@ -174,13 +177,13 @@ def read_sheet(path: Path, title: str) -> Sheet | None:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(paths.read_bytes(path, SHEET_BYTES))) as image:
             image.load()
             fields, pixels = dict(getattr(image, "text", {})), np.asarray(image)
         tasks = tuple(int(number) for number in fields["tasks"].split())
         names, tile, columns = tuple(fields["names"].splitlines()), int(fields["tile"]), int(fields["columns"])
         sheet = Sheet(title, pixels, tasks, names, tile, columns, int(fields["seed"]))
-    except (OSError, KeyError, ValueError, SyntaxError):
+    except (OSError, KeyError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     whole = (tile * len(tasks), tile * columns)
     return sheet if len(names) == len(tasks) and pixels.shape[:2] == whole else None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import paths, untrusted
 from benchmarks.types import UserError
 from reports.metrics import Matrix
 from reports.record import Problem, Record, Records, Status, newest
@@ -18,6 +20,7 @@ from reports.record import Problem, Record, Records, Status, newest
 SCHEMA = 1
 CELL_FOLDERS = "*/*/*/seed*"
 """Of the cells in a results folder: benchmark, scenario, method, seed with key."""
+_TWO_NUMBERS = re.compile(r"^(\d+),(\d+),", re.MULTILINE)
 
 
 Found = tuple[list[Record], list[Problem]]
@@ -78,23 +81,28 @@ def _relative(folder: Path, root: Path) -> Path:
 
 def _read(folder: Path, root: Path, once: dict[str, Any]) -> Record:
     try:
-        raw = json.loads(_text(os.path.join(folder, "cell.json")))
+        raw = untrusted.parse(paths.read_text(os.path.join(folder, "cell.json"), paths.RECORD_BYTES))
     except FileNotFoundError:
         raise _Broken("no cell.json") from None
     except (OSError, ValueError) as error:
-        raise _Broken(f"cell.json cannot be read ({type(error).__name__})") from None
+        raise _Broken(f"cell.json cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
         raise _Broken(f"layout {found!r}; this report reads layout {SCHEMA}")
+    try:
+        untrusted.check_record(raw)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _Broken(f"cell.json is not of this layout ({type(error).__name__}: {error})") from None
     tables = _checked(raw, folder)
     if raw.get("judged_on", "test") != "test":
         raise _Broken(f"a record of tuning, judged on {raw['judged_on']} data")
     try:
         record = _from_json(raw, _relative(folder, root), root, tables, once)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _Broken(f"cell.json is not of this layout ({type(error).__name__}: {error})") from None
     if folder.name != f"seed{record.seed}-{record.key[:12]}":
         raise _Broken(f"the folder's name does not fit its record (seed {record.seed}, key {record.key[:12]})")
+    _check_tasks("claims.csv", tables, record.n_tasks)
     if record.done and record.accuracy is None:
         raise _Broken("status done, but no accuracy.csv")
     return record
@@ -108,12 +116,23 @@ def _checked(raw: Mapping[str, Any], folder: Path) -> dict[str, str] | None:
     tables = {}
     for name, expected in (raw.get("files") or {}).items():
         try:
-            tables[name] = _text(os.path.join(folder, name))
-        except (OSError, ValueError):
-            raise _Broken(f"{name} is missing or not text") from None
+            tables[name] = paths.read_text(os.path.join(folder, name), paths.TABLE_BYTES)
+        except FileNotFoundError:
+            raise _Broken(f"{name} is missing") from None
+        except OSError as error:
+            raise _Broken(f"{name} cannot be read: {error.strerror}") from None
+        except ValueError:
+            raise _Broken(f"{name} is no text") from None
         if _digest(tables[name]) != expected:
             raise _Broken(f"{name} is cut short or was altered: its checksum does not fit")
     return tables or None
+
+
+def _check_tasks(name: str, tables: Mapping[str, str] | None, tasks: int) -> None:
+    """Raise _Broken where a row's first two columns, tasks learnt and the task, are not of a stream of `tasks`."""
+    for after, task in _TWO_NUMBERS.findall((tables or {}).get(name, "")):
+        if len(after + task) > 18 or not (int(after) <= tasks and int(task) < tasks):
+            raise _Broken(f"{name} speaks of task {task[:20]} after {after[:20]}; there are {tasks}")
 
 
 def _digest(text: str) -> str:
@@ -155,6 +174,7 @@ def _from_json(
         task_names=kept(tuple(map(str, raw.get("task_names") or ()))),
         source=kept(str(raw.get("source") or "")),
         carried=kept(str(raw.get("carried") or "")),
+        fairness=dict(raw.get("fairness") or {}),
         suite=str(raw.get("suite") or ""),
         command=kept(str(raw.get("command") or "")),
         environment=kept(dict(raw.get("environment") or {})),
@@ -185,7 +205,7 @@ def _whole(value: Any) -> int | None:
 def _read_table(path: str) -> str | None:
     """The text of a table, None where there is no such file."""
     try:
-        return _text(path)
+        return paths.read_text(path, paths.TABLE_BYTES)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -208,9 +228,3 @@ def _matrix(name: str, text: str | None, tasks: int) -> Matrix | None:
     if ((matrix < 0) | (matrix > 1)).any():
         raise _Broken(f"{name} holds values outside 0..1")
     return matrix
-
-
-def _text(path: str) -> str:
-    """Paths are text here: pathlib takes longer to join names than such a file takes to read."""
-    with open(path, encoding="utf-8") as file:
-        return file.read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import paths
 from reports.metrics import Matrix
 
 
@@ -71,6 +73,8 @@ class Record:
     source: str
     carried: str
     """Which earlier code computed it and how that was shown to give the same numbers; empty if `source` did."""
+    fairness: Mapping[str, Any]
+    """What was measured of budget, network and memory, by `tasks` and `held`; empty in older records."""
     suite: str
     command: str
     environment: Mapping[str, Any]
@@ -116,9 +120,9 @@ class Record:
         if self.tables is not None and name not in self.tables:
             return []
         try:
-            with open(os.path.join(self.root, self.folder, name), encoding="utf-8", newline="") as file:
-                return list(csv.DictReader(file))
-        except (OSError, ValueError):
+            text = paths.read_text(os.path.join(self.root, self.folder, name), paths.TABLE_BYTES)
+            return list(csv.DictReader(io.StringIO(text, newline="")))
+        except (OSError, ValueError, csv.Error):
             return []
 
 

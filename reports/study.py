@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ import pandas as pd
 
 from benchmarks import catalogue
 from reports import metrics, statistics
+from reports.deviations import keeps
 from reports.metrics import Matrix, Measure, Metric
 from reports.record import Record, Records, Status
 
@@ -34,6 +36,15 @@ IN_WORDS = {
 METRICS: tuple[Metric, ...] = (*metrics.TABLE_METRICS, metrics.CERTIFIED, metrics.INFERENCE)
 
 
+def file_stem(name: str) -> str:
+    """A name for files and labels: letters, digits and hyphens, and where that loses something a few digits of a hash.
+
+    Otherwise `a b` and `a_b`, or two names in Chinese, would share a file.
+    """
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+    return plain if plain == name.strip("-") else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".strip("-")
+
+
 @dataclass(frozen=True, order=True)
 class Group:
     """What may be compared: one benchmark (with one budget and network) in one scenario."""
@@ -48,7 +59,7 @@ class Group:
     @property
     def stem(self) -> str:
         """A name for files."""
-        return re.sub(r"[^A-Za-z0-9]+", "-", f"{self.benchmark}-{self.scenario}").strip("-")
+        return file_stem(f"{self.benchmark}-{self.scenario}")
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,11 @@ class Study:
         return frozenset(entry.label for entry in self.entries if entry.record.method == UPPER_BOUND)
 
     @cached_property
+    def unranked(self) -> frozenset[str]:
+        """Labels that are neither ranked nor set in bold: the upper bound, and methods that keep training data."""
+        return self.references | frozenset(entry.label for entry in self.entries if keeps(entry.record))
+
+    @cached_property
     def _by_row(self) -> dict[tuple[Group, str], list[Entry]]:
         rows: dict[tuple[Group, str], list[Entry]] = defaultdict(list)
         for entry in sorted(self.entries, key=lambda e: e.seed):
@@ -132,7 +148,7 @@ class Study:
             for label in self.rows(group)
             if any(e.record.status is not Status.RUNNING for e in self.at(group, label))
         }
-        return frozenset(ended) - self.references
+        return frozenset(ended) - self.unranked
 
     def comparable(self, scenario: str) -> tuple[list[Group], list[str]]:
         """Benchmarks and methods of one scenario that may be ranked together: each method was run on each benchmark.

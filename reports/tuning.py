@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
+from benchmarks import paths
 from reports.panels import Drawn, Job
-from reports.study import Study, pretty
+from reports.study import Study, file_stem, pretty
 from reports.style import FULL_WIDTH, Look, Margins, canvas, cut
 
 TRIALS = Path("tuning") / "trials.csv"
@@ -52,19 +54,21 @@ class Tuned:
 def read(root: Path) -> list[Tuned]:
     """What runners/tune.py left below a results folder; nothing where there is no whole table."""
     try:
-        with (root / TRIALS).open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["accuracy"]]
+        text = paths.read_text(root / TRIALS, paths.TABLE_BYTES)
+        rows = [row for row in csv.DictReader(io.StringIO(text, newline="")) if row["accuracy"]]
         key = ("suite", "benchmark", "scenario", "method")
         found = []
         for (suite, benchmark, scenario, method), group in groupby(rows, lambda row: [row[name] for name in key]):
             points: dict[str, list[Point]] = {}
+            for word in (suite, benchmark, scenario, method):
+                paths.name(word)
             for row in group:
                 point = Point(row["state"], 100 * float(row["accuracy"]), row["value"])
                 points.setdefault(row["parameter"], []).append(point)
             if any(point.state == "complete" for some in points.values() for point in some):
                 found.append(Tuned(suite, benchmark, scenario, method, points))
         return found
-    except (OSError, KeyError, ValueError):
+    except (OSError, KeyError, ValueError, TypeError, csv.Error):
         return []
 
 
@@ -95,7 +99,7 @@ def _sensitivity(study: Study, found: dict[str, Look], tuned: Tuned) -> Drawn:
         f"{tuned.trials} trials of runners/tune.py (suite {tuned.suite}; streams of seeds that no comparison uses). "
         f"Crosses: {pruned} trials ended early, with their accuracy then. Star: the chosen values, {tuned.best:.1f} %."
     )
-    stem = f"tuning-{tuned.benchmark}-{tuned.scenario}-{tuned.method}".replace(":", "-")
+    stem = f"tuning-{file_stem(f'{tuned.benchmark}-{tuned.scenario}-{tuned.method}')}"
     return Drawn(stem, caption, figure, appendix=True)
 
 

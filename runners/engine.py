@@ -33,9 +33,11 @@ class InlineEngine:
 
     def run(self, jobs: Sequence[Job], emit: Emit) -> None:
         from methods.stepping import CaptureFailed
+        from runners import process_state
         from runners.execution import run_cell
 
         cpu.prepare(self.threads)
+        process_state.taken()
         for index, job in enumerate(jobs):
 
             def tell(event: Event, index: int = index) -> None:
@@ -44,6 +46,9 @@ class InlineEngine:
             try:
                 if not self.spoilt:
                     run_cell(job, tell)
+                    if lasting := process_state.taken().lasting:
+                        self.spoilt = _lasting(job.cell.method, lasting)
+                        continue
             except StorageError as error:
                 tell(Event(Kind.STORAGE, reason=str(error)))
             except CaptureFailed as error:
@@ -53,3 +58,10 @@ class InlineEngine:
 
     def close(self) -> None:
         """Nothing runs when `run` has returned."""
+
+
+def _lasting(method: str, names: Sequence[str]) -> str:
+    return (
+        f"{method} has changed {', '.join(names)} of this process, which cannot be put back; "
+        "--engine local runs the other cells in a process that this has not spoilt"
+    )

@@ -70,12 +70,11 @@ def of_training(method: Method) -> dict[str, str]:
     steps: captured as a CUDA graph, or step by step and why. output_layer: who computed the passes over a
     hypernetwork's output layer (`methods.nets.fused`), all of them where the number of boxes decided.
     """
-    from torch import nn
-
+    from methods import parts
     from methods.nets.fused import OutputLayer
 
-    found = {"steps": method.stepped} if method.stepped else {}
-    networks = [value for value in vars(method).values() if isinstance(value, nn.Module)]
+    found = {"steps": str(method.stepped)[:1000]} if method.stepped else {}
+    networks = parts.networks(method).values()
     layers = [module for network in networks for module in network.modules() if isinstance(module, OutputLayer)]
     if computed_by := set[str]().union(*(layer.computed_by for layer in layers)):
         found["output_layer"] = ", ".join(sorted(computed_by))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.types import Budget
+from benchmarks import untrusted
+from benchmarks.types import Budget, UserError
 from runners.cells import Cell
 
 
@@ -77,12 +77,12 @@ def history(results: Path) -> Rates:
     rates = Rates()
     for file in results.glob("*/*/*/seed*/cell.json"):
         try:
-            body = json.loads(file.read_text(encoding="utf-8"))
+            body = untrusted.read_record(file)
             if body["status"] == "done":
                 seconds = sum(body["seconds"]["train"]) + sum(body["seconds"]["evaluate"])
                 budget = Budget(**body["budget"])
                 rates.note(body["method"], body["benchmark"], body["scenario"], budget, body["n_tasks"], seconds)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
             continue
     return rates
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from benchmarks.samples import Samples
 from benchmarks.stream import Stream
-from benchmarks.types import CIL, TIL
+from benchmarks.types import CIL, TIL, UserError
 from methods.base import Certifying, Method
+from runners import stated
 from runners.precision import ieee_float32, in_force
 from runners.records import ClaimRow, Measurements
 
@@ -21,7 +22,7 @@ TRAINING_SAMPLES = 10_000
 
 
 class NotFinite(Exception):
-    """A prediction is not a number."""
+    """A prediction is infinite or not a number."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class _Counts:
     """Classes that were answered over."""
     right: Tensor
     not_a_number: Tensor
+    infinite: Tensor
     certified: Tensor | None = None
     refuted: Tensor | None = None
     """Certified, and answered wrongly all the same."""
@@ -57,10 +59,12 @@ class Evaluator:
         self.precision = in_force(self.method.device.type == "cuda")
         known = after if self.scenario == CIL else min(after + 1, len(self.stream))
         asked = range(len(self.stream)) if after == 0 and self.scenario != CIL else range(known)
-        counts = {j: self._count(j, learnt=j < after) for j in asked}
+        counts = {j: self._count(j, after) for j in asked}
         for j, count in counts.items():
             if bool(count.not_a_number):
                 raise NotFinite(f"predictions for task {j} after {after} tasks are not numbers")
+            if bool(count.infinite):
+                raise NotFinite(f"predictions for task {j} after {after} tasks are infinite")
             measured.accuracy[after][j] = int(count.right) / count.n
             if count.certified is not None:
                 measured.certified[after][j] = int(count.certified) / count.n
@@ -69,27 +73,31 @@ class Evaluator:
         if after and self.certifies:
             measured.claims += self._claims(after, measured, counts)
 
-    def _count(self, j: int, learnt: bool) -> _Counts:
-        samples = self.stream.test(j)
+    def _count(self, j: int, after: int) -> _Counts:
+        samples, learnt = self.stream.test(j), j < after
+        if len(samples) == 0:
+            raise UserError(f"{self.stream.benchmark.name}: task {j} has no samples to be judged on")
         zero = torch.zeros((), dtype=torch.int64, device=samples.device)
-        right, broken = [], zero.clone()
+        right, broken, infinite = [], zero.clone(), zero.clone()
         task_id = j if self.scenario == TIL else None
         infer: Any = getattr(self.method, "infer_task", None)
         infers = learnt and self.scenario == CIL and infer is not None
         inferred = zero.clone() if infers else None
-        answers = 0
+        per_task = self.stream.spec.classes_per_task
+        answers = per_task * max(1, after) if self.scenario == CIL else per_task
         for batch in samples.batches(self.batch_size):
             logits = self.method.predict(batch.x, task_id)
-            answers = logits.shape[1]
+            logits = stated.answers(logits, self.method, (len(batch.y), answers), samples.device)
             right.append(logits.argmax(1) == batch.y)
             broken += torch.isnan(logits).any()
+            infinite += torch.isinf(logits).any()
             if inferred is not None and infer is not None:
-                inferred += (infer(batch.x) == j).sum()
+                inferred += (stated.tasks(infer(batch.x), self.method, len(batch.y)) == j).sum()
         answered = torch.cat(right)
         certified, width = self._certificate(samples, j, answers) if learnt and self.certifies else (None, None)
         refuted = None if certified is None else (certified & ~answered).sum()
         certified = None if certified is None else certified.sum()
-        return _Counts(len(samples), answers, answered.sum(), broken, certified, refuted, inferred, width)
+        return _Counts(len(samples), answers, answered.sum(), broken, infinite, certified, refuted, inferred, width)
 
     def _certificate(self, samples: Samples, j: int, answers: int) -> tuple[Tensor | None, Tensor | None]:
         """Which answers hold for every network in the region of task j, (n,) bool, and the median logit width.
@@ -122,7 +130,7 @@ class Evaluator:
         rows = []
         method: Any = self.method
         try:
-            claims = method.audit()
+            claims = stated.claims(method.audit(), self.method, after)
         except NotImplementedError:
             return []
         for claim in claims:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -16,19 +17,22 @@ import torch
 
 from benchmarks import catalogue
 from benchmarks.stream import Stream, TuningStream, open_stream
+from benchmarks.tally import counting
 from benchmarks.types import UserError, derived_seed
+from methods import state
 from methods.base import Diverged, Method, Progress
 from methods.stepping import CaptureFailed
-from runners import checkpoint, cpu, devices, environment, exhibits, samples, settings
+from runners import checkpoint, cpu, devices, environment, exhibits, measures, samples, settings, stated
 from runners.cells import Conditions, Job
 from runners.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.events import Emit, Event, Kind, Phase
 from runners.folder import CellFolder, StorageError, Store
+from runners.guard import Guard
 from runners.loading import load_method, parts_of
 from runners.memory import MemoryPeak
 from runners.records import BrokenRecord, Measurements, Record, Status
 from runners.resources import GIB
-from runners.shortage import first_line, shortage
+from runners.shortage import first_line, shortage, text
 
 
 class Skip(Exception):
@@ -47,7 +51,7 @@ def run_cell(job: Job, emit: Emit) -> Status | None:
     holds the cell. Raises StorageError where the record cannot be written, CaptureFailed where this process is to end
     and the cell to be run again in another, step by step; and lets KeyboardInterrupt through.
     """
-    folder = CellFolder(job.folder)
+    folder = CellFolder(job.folder.absolute())  # a method may change the working directory
     try:
         with folder.lock() as held:
             end = _held(job, folder, emit) if held else Event(Kind.ELSEWHERE)
@@ -66,7 +70,7 @@ def _held(job: Job, folder: CellFolder, emit: Emit) -> Event:
     return run_held(job, folder, emit)
 
 
-def lost(error: Exception) -> Event:
+def lost(error: BaseException) -> Event:
     """The event of a cell that failed where its record could not be written; says at which line of code."""
     status, reason = _diagnose(error)
     at = traceback.extract_tb(error.__traceback__)[-1]
@@ -145,31 +149,52 @@ class _CellRun:
         self.memory: MemoryPeak | None = None
         """None until the device is in use."""
         self.phase = Phase.PREPARATION
+        self.guard = Guard(job.cell.method)
+        self.refused = False
+        """Whether the user knows that the method's state cannot be kept."""
 
     def run(self) -> Event:
-        trace = None
+        try:
+            status, reason, trace = self._outcome()
+        finally:
+            self._put_back()
+        self._end(status, reason, trace)
+        phase = None if status.finished else self.phase
+        memory = self.measured.peak_device or self.measured.peak_rss
+        return Event(Kind.ENDED, status=status, reason=reason, phase=phase, memory=memory)
+
+    def _outcome(self) -> tuple[Status, str | None, str | None]:
+        """Status, reason and traceback. A cell that changed its data is `failed`, whatever else it is."""
+        try:
+            outcome = self._attempt()
+        finally:
+            changed = self.guard.look("by its end", content=True)
+        return (Status.FAILED, changed, outcome[2]) if changed else outcome
+
+    def _attempt(self) -> tuple[Status, str | None, str | None]:
         try:
             self._begin()
             complete = self._run()
-            status, reason = (Status.DONE, None) if complete else (Status.RUNNING, "paused")
-        except StorageError:
+            return (Status.DONE, None, None) if complete else (Status.RUNNING, "paused", None)
+        except (StorageError, KeyboardInterrupt):
             raise
         except Skip as skip:
-            status, reason = Status.SKIPPED, str(skip)
+            return Status.SKIPPED, text(skip), None
         except (Diverged, NotFinite) as error:
-            status, reason = Status.DIVERGED, str(error)
-        except Exception as error:
+            return Status.DIVERGED, text(error), None
+        except BaseException as error:  # sys.exit in a method ends its cell, not the run
             status, reason = _diagnose(error)
             if isinstance(error, CaptureFailed) and status is Status.FAILED and not self.job.conditions.step_by_step:
                 raise
             if status is Status.OOM:
                 reason = self._shortage(reason)
-            if status is Status.OOM or not isinstance(error, UserError):
-                trace = traceback.format_exc()
-        self._end(status, reason, trace)
-        phase = None if status.finished else self.phase
-        memory = self.measured.peak_device or self.measured.peak_rss
-        return Event(Kind.ENDED, status=status, reason=reason, phase=phase, memory=memory)
+            told = status is not Status.OOM and isinstance(error, UserError)
+            return status, reason, None if told else traceback.format_exc()
+
+    def _put_back(self) -> None:
+        if names := self.guard.put_back():
+            self.record = replace(self.record, environment={**self.record.environment, "left_behind": names})
+            self.emit(Event(Kind.NOTE, reason=f"{self.cell.method} left its process changed: {names}; put back"))
 
     def _shortage(self, reason: str) -> str:
         """What ran out of memory, how much there was at most, and what may help."""
@@ -197,10 +222,10 @@ class _CellRun:
 
     def _run(self) -> bool:
         """Learn and measure task after task; False where the cell is to pause before the last one."""
-        stream, method = self._prepare()
+        stream, make = self._prepare()
+        method, start = self._resumed(make)
         evaluator = Evaluator(method, stream, self.job.conditions.evaluation_batch)
         method.progress, method.step_by_step = self._report, self.job.conditions.step_by_step
-        start = self._resume(method)
         self.emit(Event(Kind.STARTED, task=start))
         self.folder.write(self.record)
         if self.cell.judged_on == "test":
@@ -211,8 +236,10 @@ class _CellRun:
         for j in range(start, stop):
             self._learn(method, stream, j)
             self._evaluate(evaluator, j + 1)
-            self.measured.stored_per_task.append(method.parameters_stored())
-            self.record = replace(self.record, parameters={"trained": method.parameters_trained(), "stored": None})
+            trained = stated.whole(method.parameters_trained(), f"{self.cell.method}: parameters_trained")
+            stored = stated.whole(method.parameters_stored(), f"{self.cell.method}: parameters_stored")
+            self.measured.stored_per_task.append(stored)
+            self.record = replace(self.record, parameters={"trained": trained, "stored": None})
             if j + 1 < len(stream) and method.resumable:
                 self._save(method, j + 1)
             accuracy = accuracy_so_far(self.measured, j + 1)
@@ -220,9 +247,11 @@ class _CellRun:
         if stop < len(stream):
             return False
         self._exhibit(method)
+        self.measured.held = measures.of_method(method, stream)
         return True
 
-    def _prepare(self) -> tuple[Stream, Method]:
+    def _prepare(self) -> tuple[Stream, Callable[[], Method]]:
+        """The stream, and what makes the method anew."""
         benchmark = catalogue.find(self.cell.benchmark)
         if self.cell.scenario in benchmark.undefined:
             raise Skip(
@@ -249,25 +278,37 @@ class _CellRun:
             data_dir=Path(data_dir) if data_dir else None,
             device=self.device,
             network=self.cell.network,
-            budget=self.cell.budget,
+            budget=replace(self.cell.budget),  # a copy: in this process other cells may have the same budget
         )
         if self.cell.judged_on == "validation":
             stream = TuningStream(stream)
         self.record = replace(self.record, task_names=tuple(stream.task_names))
-        _seed_others(self.cell.seed, "init")
-        return stream, cls(spec, config, self.device, self.cell.seed)
+        self.guard.over(stream)
 
-    def _resume(self, method: Method) -> int:
+        def make() -> Method:
+            _seed_others(self.cell.seed, "init")
+            return cls(stream.spec, config, self.device, self.cell.seed)
+
+        return stream, make
+
+    def _resumed(self, make: Callable[[], Method]) -> tuple[Method, int]:
+        """A method as its checkpoint has it, and how many tasks it has learnt; a new one where none can be used."""
+        method = make()
         saved = checkpoint.load(self.folder, self.cell.key)
         if saved is None:
             if self.folder.has_checkpoint():
                 self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: the checkpoint is damaged; begun anew"))
-            return 0
-        method.load_state_dict(saved.state)
+            return method, 0
+        try:
+            method.load_state_dict(saved.state)
+        except Exception as error:  # of a method whose networks grow, say
+            why = f"the checkpoint does not fit the method as it is built ({first_line(error)}); begun anew"
+            self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: {why}"))
+            return make(), 0
         self.measured = saved.measured
         self.record = replace(self.record, started=saved.started)
         self.emit(Event(Kind.NOTE, reason=f"goes on after task {saved.tasks_done} of {self.cell.n_tasks}"))
-        return saved.tasks_done
+        return method, saved.tasks_done
 
     def _learn(self, method: Method, stream: Stream, j: int) -> None:
         task = stream.task(j, previous=method.rehearses)
@@ -277,9 +318,13 @@ class _CellRun:
         begun = self._clock()
         try:
             method.begin(task)
-            method.learn(task)
+            with counting() as tally:
+                method.learn(task)
+            self.guard.assure(f"learning task {j}")
+            method.check_budget()
         finally:
-            self.measured.steps += [(entry.task, entry.step, entry.loss) for entry in method.curve]
+            self.measured.steps += stated.curve(method)
+        self.measured.taken.append(measures.of_task(tally, task))
         self.measured.train_seconds.append(self._clock() - begun)
         self.record = replace(self.record, environment={**self.record.environment, **environment.of_training(method)})
 
@@ -287,6 +332,7 @@ class _CellRun:
         self.phase = Phase.EVALUATION
         begun = self._clock()
         evaluator.measure(after, self.measured)
+        self.guard.assure(f"answering after {after} tasks")
         seconds = self._clock() - begun
         here = {**self.record.environment, "evaluation_precision": evaluator.precision}
         self.record = replace(self.record, environment=here)
@@ -298,12 +344,27 @@ class _CellRun:
         try:
             self.measured.exhibits = exhibits.collect(method)
         except Exception as error:
-            self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: no exhibits kept: {type(error).__name__}: {error}"))
+            self.emit(
+                Event(Kind.NOTE, reason=f"{self.folder.path}: no exhibits kept: {type(error).__name__}: {text(error)}")
+            )
 
     def _save(self, method: Method, tasks_done: int) -> None:
+        self.guard.assure(f"by the end of task {tasks_done - 1}", content=True)
         self._note_peaks()
-        saved = checkpoint.Checkpoint(tasks_done, method.state_dict(), self.measured, self.record.started)
+        kept = method.state_dict()
+        own = type(method).state_dict is not Method.state_dict
+        if why := state.unplain(kept) if own else state.unkept(method):
+            self._refuse(why)
+            return
+        saved = checkpoint.Checkpoint(tasks_done, kept, self.measured, self.record.started)
         checkpoint.save(self.folder, self.cell.key, saved)
+
+    def _refuse(self, why: str) -> None:
+        """Tell once that the method's state cannot be kept. The cell goes on without checkpoints."""
+        if not self.refused:
+            advice = "or write state_dict and load_state_dict; interrupted, the cell begins anew"
+            self.emit(Event(Kind.NOTE, reason=f"{self.cell.method}: no checkpoint: {why}, {advice}"))
+        self.refused = True
 
     def _report(self, at: Progress) -> None:
         self.emit(Event(Kind.PROGRESS, task=at.task, step=at.step, steps=at.steps, loss=at.loss))
@@ -321,11 +382,11 @@ def _seed_others(seed: int, *names: str | int) -> None:
     np.random.seed(value)
 
 
-def _diagnose(error: Exception) -> tuple[Status, str]:
+def _diagnose(error: BaseException) -> tuple[Status, str]:
     lacking = shortage(error)
     if lacking is not None:
         return Status.OOM, lacking
-    said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
+    said = text(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
     return Status.FAILED, said
 
 

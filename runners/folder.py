@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
+from benchmarks import paths, untrusted
 from benchmarks.types import UserError
 from runners.records import BrokenRecord, Measurements, Record, Status
 
@@ -65,15 +65,15 @@ class CellFolder:
         """The record with its tables checked, or None where there is none. Raises BrokenRecord."""
         place = str(self.path)  # plain strings here: ten thousand records are read when a grid is resumed
         try:
-            record = Record.from_json(_read(f"{place}/{RECORD}").decode())
+            record = Record.from_json(paths.read_bytes(f"{place}/{RECORD}", paths.RECORD_BYTES).decode())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise BrokenRecord(f"not readable ({error})") from error
         if record.status.finished:
             for name, expected in record.files.items():
                 try:
-                    found = hashlib.sha256(_read(f"{place}/{name}")).hexdigest()
+                    found = hashlib.sha256(paths.read_bytes(f"{place}/{name}", paths.TABLE_BYTES)).hexdigest()
                 except FileNotFoundError as error:
                     raise BrokenRecord(f"{name} is missing") from error
                 except OSError as error:
@@ -100,12 +100,12 @@ class CellFolder:
             for name, table in tables.items():
                 write_atomically(self.path / name, table.encode())
             if trace:
-                write_atomically(self.path / TRACEBACK, trace.encode(), durable=False)
+                write_atomically(self.path / TRACEBACK, trace.encode(errors="backslashreplace"), durable=False)
             else:
-                (self.path / TRACEBACK).unlink(missing_ok=True)
+                _remove(self.path / TRACEBACK)
             write_atomically(self.path / RECORD, text.encode(), durable=status is not Status.RUNNING)
             if status.finished:
-                (self.path / CHECKPOINT).unlink(missing_ok=True)
+                _remove(self.path / CHECKPOINT)
 
     def set_aside(self) -> Path:
         """Move an unusable record out of the way, names ending in `.old`; the folder it now lies in.
@@ -139,20 +139,27 @@ class CellFolder:
     def read_checkpoint(self) -> bytes | None:
         """The payload of the checkpoint; None where there is none or it is damaged."""
         try:
-            content = (self.path / CHECKPOINT).read_bytes()
+            content = paths.read_bytes(self.path / CHECKPOINT, paths.CHECKPOINT_BYTES)
         except OSError:
             return None
         line, _, payload = content.partition(b"\n")
         return payload if line == hashlib.sha256(payload).hexdigest().encode() else None
 
 
-def _read(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.readall()
+def _make_way(path: Path) -> None:
+    """Rename what lies in the place of a file and is none, such as a folder, which would refuse to be replaced."""
+    if path.is_dir() and not path.is_symlink():
+        path.rename(next(p for n in range(10**6) if not (p := path.with_name(f"aside-{path.name}-{n}")).exists()))
+
+
+def _remove(path: Path) -> None:
+    _make_way(path)
+    path.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
     """Write under a temporary name in the same folder, and rename; flush to the disk first if it must be durable."""
+    _make_way(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -190,10 +197,11 @@ def probe(results: Path) -> None:
 def read_status(path: Path) -> tuple[str | None, str | None]:
     """Status and reason in a cell's folder without checking anything else, (None, None) if none."""
     try:
-        body = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        return body.get("status"), body.get("reason")
+        body = untrusted.parse(paths.read_text(path / RECORD, paths.RECORD_BYTES))
+        status, reason = body.get("status"), body.get("reason")
     except (OSError, ValueError, AttributeError):
         return None, None
+    return status if isinstance(status, str) else None, reason if isinstance(reason, str) else None
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from benchmarks import catalogue
 from benchmarks.types import DIL, UserError
 from methods.nets import targets
-from runners import settings
+from runners import process_state, settings
 from runners.cells import Cell
 from runners.loading import load_method
 
@@ -116,14 +116,14 @@ def _estimate(
     spec = benchmark.spec(scenario, network)
     if cls.skip(spec, config):
         return None
-    with _same_generator(), torch.device("meta"):
+    with process_state.unchanged(), _same_generator(), torch.device("meta"):
         try:
             method = cls(spec, config, "meta", 0)
             state = FLOAT * sum(t.numel() for t in _tensors(method.state_dict()))
             n_trained = method.parameters_trained()
         except UserError:
             raise
-        except Exception:  # a method from elsewhere that looks at values, or at its device
+        except (Exception, SystemExit):  # a method from elsewhere that looks at values, or at its device
             return None
         target = targets.build(network, spec.input_shape, spec.n_outputs)
     sizes = _activations(network, spec.input_shape)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import untrusted
 from runners.cells import Cell
 
 MARGIN = 1.2
@@ -90,8 +91,7 @@ def _kind(decisive: list[Any]) -> _Kind:
 def _records(results: Path) -> Iterator[dict[str, Any]]:
     for file in results.glob("*/*/*/seed*/cell.json"):
         try:
-            body = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            body = untrusted.read_record(file)
+        except (OSError, ValueError, KeyError):
             continue
-        if isinstance(body, dict):
-            yield body
+        yield body

@@ -79,12 +79,6 @@ class Snapshot:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> Snapshot:
-        parts = {"running": Running, "failures": Failure, "waiting": Waiting}
-        lists = {name: [kind(**row) for row in data[name]] for name, kind in parts.items()}
-        return Snapshot(**{**data, **lists})
-
 
 _Kind = tuple[Any, ...]
 

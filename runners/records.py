@@ -12,11 +12,14 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from benchmarks.types import Budget, Scenario
+from benchmarks import untrusted
+from benchmarks.types import Budget, Scenario, UserError
 
 SCHEMA = 1
-_LATER = {"chosen", "judged_on", "definition", "carried"}
+_LATER = {"chosen", "judged_on", "definition", "carried", "fairness"}
 """Fields that records of before do not have."""
+_FREE = ("reason", "traceback", "command", "task_names", "environment")
+"""Fields with texts from elsewhere: messages, arguments, class names, which may hold any character."""
 
 
 class Status(StrEnum):
@@ -88,6 +91,10 @@ class Measurements:
     stored_per_task: list[int] = field(default_factory=list)
     exhibits: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """Tables that the method gave after the last task, column by column; see runners.exhibits."""
+    taken: list[dict[str, int]] = field(default_factory=list)
+    """What each task took of its budget; see runners.measures."""
+    held: dict[str, Any] = field(default_factory=dict)
+    """What the method holds after the last task; see runners.measures."""
     peak_rss: int = 0
     peak_device: int = 0
 
@@ -155,6 +162,8 @@ class Record:
     stored_per_task: tuple[int, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every table that belongs to this record."""
+    fairness: dict[str, Any] = field(default_factory=dict)
+    """What was measured of budget, network and memory: `tasks`, a row each, and `held`; empty in older records."""
     carried: str | None = None
     """Of a reference record: which earlier code computed it, and how `source` was shown to give the same numbers."""
 
@@ -167,20 +176,22 @@ class Record:
             memory_bytes={"peak_rss": measured.peak_rss or None, "peak_device": measured.peak_device or None},
             parameters={**self.parameters, "stored": stored[-1] if stored else None},
             stored_per_task=tuple(stored),
+            fairness={"tasks": measured.taken, "held": measured.held} if measured.taken else {},
             files={name: digest(text) for name, text in measured.tables().items()},
         )
 
     def to_json(self) -> str:
         body = {"schema": SCHEMA, **asdict(self)}
+        body |= {name: _printable(body[name]) for name in _FREE}
         return json.dumps({**body, "checksum": _checksum(body)}, indent=1)
 
     @staticmethod
     def from_json(text: str) -> Record:
         """Read cell.json. Raises BrokenRecord if it is truncated, altered or of another schema."""
         try:
-            body = json.loads(text)
+            body = untrusted.parse(text)
         except ValueError as error:
-            raise BrokenRecord(f"truncated or not JSON ({error})") from error
+            raise BrokenRecord(str(error)) from error
         if not isinstance(body, dict) or body.get("schema") != SCHEMA:
             found = body.get("schema") if isinstance(body, dict) else None
             raise BrokenRecord(f"schema {found}, while this version writes schema {SCHEMA}")
@@ -189,10 +200,22 @@ class Record:
         body.pop("schema")
         if body.keys() | _LATER != Record.__dataclass_fields__.keys():
             raise BrokenRecord("the fields are not those of this schema")
-        body["status"], body["scenario"] = Status(body["status"]), Scenario(body["scenario"])
-        body["budget"] = Budget(**body["budget"])
-        body["task_names"], body["stored_per_task"] = tuple(body["task_names"]), tuple(body["stored_per_task"])
+        try:
+            untrusted.check_record(body)
+            body["status"], body["scenario"] = Status(body["status"]), Scenario(body["scenario"])
+            body["budget"] = Budget(**body["budget"])
+            body["task_names"], body["stored_per_task"] = tuple(body["task_names"]), tuple(body["stored_per_task"])
+        except (ValueError, TypeError, KeyError, UserError) as error:
+            raise BrokenRecord(str(error)) from error
         return Record(**body)
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return untrusted.printable(value)
+    if isinstance(value, dict):
+        return {key: _printable(inner) for key, inner in value.items()}
+    return [_printable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def digest(text: str) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import paths, untrusted
 from benchmarks.types import UserError
 from runners.cells import Cell
 from runners.folder import CellFolder, share, write_atomically
@@ -29,6 +30,8 @@ CURVE, CURVE_POINTS = "steps.csv", 20
 """The loss curve keeps so many points of each task."""
 EXHIBIT, EXHIBIT_SEED = "exhibit-", 0
 SHEET = "samples.png"
+REFERENCE_BYTES = 1 << 30
+"""A file of reference records is not larger."""
 ABSOLUTE_PATH = re.compile(r"(?<=[ =])/\S*/(?=[^/\s])")
 """What goes from a command before it ships: of a path on somebody's machine only the last part is of use."""
 
@@ -64,10 +67,15 @@ def read(folder: Path | None = None) -> dict[str, ReferenceCell]:
     environments = _environments(folder)
     found = {}
     for file in sorted(folder.glob("*.jsonl")):
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            text = paths.read_text(file, REFERENCE_BYTES)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} cannot be read ({error}); fetch the file again") from error
+        # Not splitlines: texts may hold other ends of lines, a label U+0085 say.
+        for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
             try:
                 cell = _from_line(line, environments)
-            except (ValueError, KeyError, TypeError, BrokenRecord) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, BrokenRecord) as error:
                 raise UserError(
                     f"{file}, line {number}: no whole reference record ({error}); fetch the file again"
                 ) from error
@@ -102,8 +110,8 @@ def collect(results: Path) -> Iterator[ReferenceCell]:
     """The finished cells of a results folder, compact. Raises UserError where a record is not whole."""
     for path, record in finished(results):
         try:
-            tables = {name: (path / name).read_text(encoding="utf-8") for name in record.files}
-        except OSError as error:
+            tables = {name: paths.read_text(path / name, paths.TABLE_BYTES) for name in record.files}
+        except (OSError, ValueError) as error:
             raise UserError(f"{path}: {error}") from error
         yield _compact(record, tables)
 
@@ -227,7 +235,7 @@ def _to_line(cell: ReferenceCell, environments: dict[str, dict[str, Any]]) -> st
 
 
 def _from_line(line: str, environments: Mapping[str, Any]) -> ReferenceCell:
-    data = json.loads(line)
+    data = untrusted.parse(line)
     body = {**data["record"], "environment": environments[data["environment"]]}
     record = Record.from_json(json.dumps(body))
     tables = data["tables"]
@@ -240,8 +248,8 @@ def _from_line(line: str, environments: Mapping[str, Any]) -> ReferenceCell:
 
 def _environments(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / ENVIRONMENTS).read_text(encoding="utf-8"))
+        return untrusted.parse(paths.read_text(folder / ENVIRONMENTS, paths.RECORD_BYTES))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{folder / ENVIRONMENTS} is damaged ({error}); fetch the file again") from error

@@ -118,7 +118,7 @@ def tell(job: Job, handed: Handed) -> Iterator[list[Message]]:
         if said:
             yield said
         events = [message for message in said if isinstance(message, Event)]
-        if any(event.kind is Kind.AGAIN or spoils(event.status, job.conditions.device) for event in events):
+        if any(_ends_the_process(event, job.conditions.device) for event in events):
             time.sleep(SECONDS_TO_DELIVER)
             os._exit(1)  # Ray would give this process to other cells
         if isinstance(last, BaseException):
@@ -127,11 +127,22 @@ def tell(job: Job, handed: Handed) -> Iterator[list[Message]]:
             return
 
 
+def _ends_the_process(event: Event, device: str) -> bool:
+    """Whether the process is of no more use once the event is told; what a cell left behind is known at its end."""
+    if event.kind is Kind.AGAIN or spoils(event.status, device):
+        return True
+    from runners import process_state
+
+    return event.kind is Kind.ENDED and bool(process_state.taken().changed)
+
+
 def _run(job: Job, handed: Handed, outbox: _Outbox) -> None:
     from methods.stepping import CaptureFailed
+    from runners import process_state
     from runners.execution import run_held
 
     try:
+        process_state.taken()
         shipping.arrive()
         cpu.prepare(job.conditions.threads)  # in this thread: part of it holds for one thread only
         emit = Throttle(outbox.put, handed.seconds_between_progress)

@@ -22,6 +22,9 @@ _TEXTS = re.compile(
 """Of RuntimeErrors. Triton's OutOfResources is none of them: a kernel wants more shared memory than there is in any
 multiprocessor, and would want it of an empty device too."""
 
+CHARACTERS_AT_MOST = 4000
+"""Of the message of an error: it travels to the driver and stands in the record."""
+
 
 def shortage(error: BaseException) -> str | None:
     """The line that tells of a lack of memory, in an error or in what it was raised from or after; else None."""
@@ -30,14 +33,23 @@ def shortage(error: BaseException) -> str | None:
             return first_line(part)
         if isinstance(part, OSError) and part.errno == errno.ENOMEM:
             return first_line(part)
-        if isinstance(part, RuntimeError) and (found := _TEXTS.search(str(part))):
-            return next(line for line in str(part).splitlines() if found[0] in line).strip()
+        if isinstance(part, RuntimeError) and (found := _TEXTS.search(text(part))):
+            return next(line for line in text(part).splitlines() if found[0] in line).strip()
     return None
+
+
+def text(error: BaseException) -> str:
+    """What an error says, also where it cannot be printed; of an endless message the beginning."""
+    try:
+        found = str(error)
+    except Exception as failure:
+        found = f"its message cannot be printed ({type(failure).__name__})"
+    return found if len(found) <= CHARACTERS_AT_MOST else f"{found[:CHARACTERS_AT_MOST]} ..."
 
 
 def first_line(error: BaseException) -> str:
     """The first line of what an error says."""
-    return (str(error).strip().splitlines() or ["no message"])[0]
+    return (text(error).strip().splitlines() or ["no message"])[0]
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -17,10 +17,12 @@ from types import TracebackType
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from benchmarks import paths, untrusted
 from benchmarks.types import UserError
 from runners.folder import RECORD, read_status, write_atomically
 from runners.progress import Board, Failure, Snapshot
@@ -33,6 +35,7 @@ SECONDS_BETWEEN_WRITES = 2.0
 SECONDS_OF_SILENCE = 60.0
 """A run elsewhere that has not written for so long is taken for gone."""
 FAILURES_SHOWN = 20
+PROCESS_AT_MOST = 2**31 - 1
 RUNNING, ENDED, STOPPED, GONE = "running", "ended", "stopped", "gone"
 
 
@@ -52,10 +55,6 @@ class Run:
     @property
     def place(self) -> tuple[str, int, str]:
         return self.host, self.process, self.started
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> Run:
-        return Run(**{**data, "progress": Snapshot.from_json(data["progress"])})
 
 
 class StatusFile:
@@ -135,8 +134,9 @@ def _page(runs: Sequence[Run], **options: Any) -> RenderableType:
 
 def _stored(results: Path) -> list[Run]:
     try:
-        body = json.loads((results / STATUS).read_text(encoding="utf-8"))
-        return [Run.from_json(run) for run in body["runs"]] if body["schema"] == SCHEMA else []
+        body = untrusted.parse(paths.read_text(results / STATUS, paths.RECORD_BYTES))
+        runs = TypeAdapter(list[Run]).validate_python(body["runs"]) if body["schema"] == SCHEMA else []
+        return [run for run in runs if datetime.fromisoformat(run.updated).tzinfo and run.process <= PROCESS_AT_MOST]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 

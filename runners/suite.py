@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from benchmarks import paths
 from benchmarks.types import Budget, Scenario, UserError
 
 SUITES = Path(__file__).resolve().parent.parent / "benchmarks" / "suites"
@@ -152,7 +153,11 @@ def read(path: Path) -> Suite:
     """Read and validate a suite file. Raises UserError with file, key, value and what is permitted."""
     data = read_toml(path, "suite file")
     if isinstance(data.get("tuned"), str):
-        found = read_toml(path.parent / data["tuned"], "file of tuned values")
+        try:
+            tuned = paths.below(path.parent, data["tuned"])
+        except paths.UnsafePath as error:
+            raise UserError(f"{path}: tuned: {error}") from error
+        found = read_toml(tuned, "file of tuned values")
         data["settings"] = [*data.get("settings", []), *found.get("settings", [])]
     try:
         return Suite(**{"name": path.stem, **data})
@@ -164,9 +169,11 @@ def read(path: Path) -> Suite:
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """The contents of a TOML file. Raises UserError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(paths.read_text(path, paths.SUITE_BYTES))
     except FileNotFoundError as error:
         raise UserError(f"there is no {what} {path}") from error
+    except RecursionError as error:
+        raise UserError(f"the {what} {path} is nested too deep") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the {what} {path} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:

@@ -29,6 +29,7 @@ def main() -> None:
     jobs: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     from methods.stepping import CaptureFailed
+    from runners import process_state
     from runners.execution import run_cell
     from runners.folder import StorageError
 
@@ -50,7 +51,7 @@ def main() -> None:
         except CaptureFailed as error:
             emit(Event(Kind.AGAIN, reason=error.why))
             os._exit(1)  # without a word to CUDA, which might wait for the capture for ever
-        if spoils(status, job.conditions.device):
+        if spoils(status, job.conditions.device) or process_state.taken().changed:
             return  # the driver starts a fresh process
 
 

@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from methods.nets import ownership
 from methods.nets.passes import Cotangents, Images, Step, Targets
 
 SOURCE = Path(__file__).with_name("output_layer.cpp")
@@ -55,7 +57,7 @@ _BACKWARD: list[Any] = [
 def library() -> ctypes.CDLL | None:
     """The compiled passes, or None; the reason is logged once."""
     try:
-        return _opened(_built())
+        return _built()
     except (OSError, subprocess.SubprocessError) as error:
         log.info("the output layer runs without machine code: %s", error)
         return None
@@ -68,7 +70,7 @@ def _opened(target: Path) -> ctypes.CDLL:
     return found
 
 
-def _built() -> Path:
+def _built() -> ctypes.CDLL:
     if os.environ.get("CONTINUAL_COMPILED", "1") == "0":
         raise OSError("CONTINUAL_COMPILED is 0")
     named = os.environ.get("CXX")
@@ -77,11 +79,33 @@ def _built() -> Path:
         raise OSError(f"there is no C++ compiler {named}" if named else "there is no C++ compiler")
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
     key = "\n".join([SOURCE_DIGEST, *FLAGS, version, platform.platform(), _processor()])
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "continual-intervals"
-    target = folder / f"output_layer-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        _compile(compiler, target)
+    name = f"output_layer-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    with ExitStack() as stack:
+        try:
+            target = _kept(name)
+        except (OSError, RuntimeError) as error:  # the second from pathlib, of a user without a home
+            log.info("the machine code of the output layer is compiled for this process alone: %s", error)
+            target = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="continual-intervals-"))) / name
+        if not target.exists():
+            _compile(compiler, target)
+        return _opened(target)  # what is loaded stays when its file goes
+
+
+def _kept(name: str) -> Path:
+    """The library's place in the user's cache folder; what lies there already is the user's own work.
+
+    To load a library is to run it. Raises OSError where others can write the folder, or nobody can.
+    """
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    target = root / "continual-intervals" / name
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if doubt := ownership.distrusted_folder(target.parent, root):
+        raise OSError(doubt)
+    if os.path.lexists(target) and (doubt := ownership.distrusted(target)):
+        log.warning("%s; it is compiled anew", doubt)
+        target.unlink()
+    if not target.exists() and not os.access(target.parent, os.W_OK):
+        raise OSError(f"{target.parent} cannot be written")
     return target
 
 
@@ -95,6 +119,7 @@ def _compile(compiler: str, target: Path, *more: str) -> None:
         )  # fmt: skip
         if done.returncode:
             raise OSError(f"{compiler} fails: {done.stderr.strip()[-500:]}")
+        output.chmod(0o700)  # a user's umask may permit the group to write
         os.replace(output, target)
 
 

@@ -67,7 +67,7 @@ def entropy_bounds(log_lower: Tensor, log_upper: Tensor, weights: Tensor | None 
     -p log p rises up to p = 1/e and falls after it, so its least value lies at an end. All terms are positive, so
     rounding costs a few units in the last place and one for each class.
     """
-    low, up = ((-log_p.exp() * log_p).nan_to_num(0.0) for log_p in (log_lower, log_upper))  # 0 log 0 = 0
+    low, up = -log_lower.exp() * log_lower, -log_upper.exp() * log_upper
     peak = (log_lower <= -1) & (log_upper >= -1)
     least, most = torch.minimum(low, up), torch.where(peak, math.exp(-1), torch.maximum(low, up))
     if weights is not None:

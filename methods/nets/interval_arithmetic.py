@@ -32,16 +32,12 @@ class Arithmetic:
     dtype: torch.dtype
     """Of the inputs, in which a number written into the network counts where nothing is rounded."""
 
-    def held(self, x: Interval) -> Interval:
-        """What the network is given, in the arithmetic in which it is computed."""
-        return ops.exactly(x) if self.rounded and x.lower.is_floating_point() else x
-
     def lifted(self, x: Any) -> Value:
         """A value as it is; a number or a constant tensor as a point."""
         if isinstance(x, Value):
             return x
         if isinstance(x, Tensor):
-            return Value(self.held(Interval.point(x)))
+            return Value(Interval.point(x))
         number = torch.as_tensor(x, dtype=torch.float64 if self.rounded else self.dtype)
         return Value(Interval.point(number), x >= 0)
 

@@ -24,8 +24,6 @@ Rule = Callable[..., Any]
 
 FUNCTIONS: dict[Any, Rule] = {}
 """By the function, or by the name of the tensor's method."""
-MAY_BE_VALUES = {"input", "other", "weight", "bias", "tensors"}
-"""The arguments that may depend on inputs and weights; all others are numbers, shapes and flags."""
 
 
 def rule(*targets: Any) -> Callable[[Rule], Rule]:

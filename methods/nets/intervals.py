@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from benchmarks.types import UserError
-from methods.nets.interval import Interval, contains, intersect, outward
+from methods.nets.interval import Interval, contains, exactly, intersect, outward
 from methods.nets.interval_arithmetic import Arithmetic, Unbounded, Value
 from methods.nets.interval_layers import LAYERS
 from methods.nets.interval_ops import (
@@ -83,7 +83,7 @@ class _Propagation:
         buffers: Mapping[str, Tensor],
         arithmetic: Arithmetic,
     ) -> None:
-        self.network, self.arithmetic, self.inputs = network, arithmetic, arithmetic.dtype
+        self.network, self.arithmetic = network, arithmetic
         self.given = {**{name: Interval.point(buffer) for name, buffer in buffers.items()}, **weights}
 
     def run(self, x: Interval, nonnegative: bool) -> Interval:
@@ -93,15 +93,14 @@ class _Propagation:
             args, kwargs = fx.map_arg((node.args, node.kwargs), known.__getitem__)
             match node.op:
                 case "placeholder":
-                    known[node] = Value(self.arithmetic.held(x), nonnegative)
+                    known[node] = Value(x, nonnegative)
                 case "get_attr":
                     bounds = self._tensor(str(node.target))
                     known[node] = None if bounds is None else Value(bounds)
                 case "call_module":
                     known[node] = self._layer(str(node.target), [*args, *kwargs.values()])
                 case "call_function" | "call_method":
-                    rest = fx.map_arg(plan.numbers.get(node), known.__getitem__)
-                    known[node] = self._function(node.target, args, kwargs, rest)
+                    known[node] = self._function(node.target, args, kwargs)
                 case "output":
                     return self._answer(args[0])
             if node in plan.writes and isinstance(known[node], Value):
@@ -111,19 +110,19 @@ class _Propagation:
     def _answer(self, result: Any) -> Interval:
         if not isinstance(result, Value):
             raise UserError(f"interval bounds: {type(self.network).__name__} does not return one tensor of logits")
-        return result.bounds
+        return exactly(result.bounds) if self.arithmetic.rounded else result.bounds
 
     def _tensor(self, name: str) -> Interval | None:
         """Bounds of a parameter or buffer, given under any of its names; else it is taken as it is."""
         if name in self.given:
-            return self.arithmetic.held(self.given[name])
+            return self.given[name]
         path, _, last = name.rpartition(".")
         value = getattr(self.network.get_submodule(path), last)
         if value is None:
             return None
         first = self._first_names.get(name)
         twin = next((other for other in self.given if self._first_names.get(other, "") == first), None)
-        return self.arithmetic.held(Interval.point(value) if twin is None else self.given[twin])
+        return Interval.point(value) if twin is None else self.given[twin]
 
     @cached_property
     def _first_names(self) -> dict[str, str]:
@@ -136,8 +135,7 @@ class _Propagation:
             raise UserError(f"interval bounds: no bound is known for {what}")
         x = self.arithmetic.lifted(arguments[0])
         if getattr(module, "constant", False) and x.bounds.is_point:
-            # A constant is what it is as computed: it is given the very inputs, not their float64.
-            return self.arithmetic.lifted(module(x.bounds.lower.to(self.inputs)))
+            return Value(Interval.point(module(x.bounds.lower)))
         rule = LAYERS.get(type(module))
         if rule is None:
             raise UserError(f"interval bounds: no bound is known for {what}")
@@ -146,14 +144,13 @@ class _Propagation:
         except Unbounded as reason:
             raise UserError(f"interval bounds: no bound is known for {what}, with {reason}") from None
 
-    def _function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], numbers: Any) -> Any:
-        """numbers: those of the arguments that must not depend on inputs or weights."""
+    def _function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         rule, name = FUNCTIONS.get(target), target if isinstance(target, str) else target.__name__
         if not _holds_value((args, kwargs)):
             return getattr(args[0], target)(*args[1:], **kwargs) if isinstance(target, str) else target(*args, **kwargs)
-        if rule is None or _holds_value(numbers):
+        if rule is None:
             raise UserError(f"interval bounds: no bound is known for the operation {name!r}")
-        try:
+        try:  # a TypeError: the rule does not name an argument, or wants a number where there is an interval
             return rule(self.arithmetic, *args, **kwargs)
         except (Unbounded, TypeError) as reason:
             raise UserError(f"interval bounds: no bound is known for the operation {name!r}, with {reason}") from None

@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from benchmarks.types import UserError
 from methods.nets.interval_layers import RETURN_INPUT
-from methods.nets.interval_rules import FUNCTIONS, MAY_BE_VALUES
+from methods.nets.interval_rules import FUNCTIONS
 from methods.nets.interval_shapes import IN_PLACE, VIEWS
 
 
@@ -24,8 +24,6 @@ class Plan:
     graph: fx.Graph
     writes: dict[fx.Node, fx.Node] = field(default_factory=dict)
     """Node -> the earlier node whose tensor it changes, which is read as changed from then on."""
-    numbers: dict[fx.Node, Any] = field(default_factory=dict)
-    """Node -> those of its arguments that are other nodes and have to be numbers, shapes or flags."""
 
 
 _PLANS: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], Plan]] = WeakKeyDictionary()
@@ -91,11 +89,6 @@ def _planned(network: nn.Module) -> Plan:
         raise UserError(f"interval bounds: {name} takes more than one input")
     plan = Plan(graph)
     _find_writes(plan, network)
-    for node in graph.nodes:
-        if node.op in ("call_function", "call_method"):
-            numbers = {key: value for key, value in _arguments(node).items() if key not in MAY_BE_VALUES}
-            if _nodes(numbers):
-                plan.numbers[node] = numbers
     return plan
 
 

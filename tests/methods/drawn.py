@@ -155,6 +155,7 @@ OPERATIONS = [
     Operation("times a weight", lambda net, a, b: a * net.vector),
     Operation("plus a weight", lambda net, a, b: a.relu() + net.vector),
     Operation("plus a buffer", lambda net, a, b: a.relu() + net.shift),
+    Operation("plus a tensor made", lambda net, a, b: a.relu() + torch.full((a.size(0), SIZE), -1.5)),
     Operation("divided", lambda net, a, b: a / -2, bounded=False),
     Operation("added in place", lambda net, a, b: _changed(a, lambda y: _added(y, b))),
     Operation("subtracted in place", lambda net, a, b: _changed(a, lambda y: _subtracted(y, 1.5))),

@@ -67,16 +67,21 @@ def _at_most(a: float, v: Fraction) -> bool:
     return a == float("-inf") or (abs(a) != float("inf") and Fraction(a) <= v)
 
 
+STEEP = 3.3
+"""Beta of the steep softplus."""
+
+
 def elementary(name: str, x: Fraction) -> Fraction:
-    """A function of a fraction, right to 40 digits."""
+    """A function of a fraction, right to 40 digits also where it is as small as 1e-90."""
     with localcontext() as context:
-        context.prec = 60
+        context.prec = 200
         d = Decimal(x.numerator) / Decimal(x.denominator)
-        e = d.exp()
+        e, steep = d.exp(), Decimal.from_float(STEEP)
         value = {
             "sigmoid": lambda: e / (1 + e),
             "tanh": lambda: (e - 1 / e) / (e + 1 / e),
             "softplus": lambda: (1 + e).ln() if d <= 20 else d,
+            "steep softplus": lambda: (1 + (d * steep).exp()).ln() / steep,
             "elu": lambda: d if d > 0 else e - 1,
         }[name]()
         return Fraction(value)

@@ -141,6 +141,21 @@ def test_one_layer_encloses_its_exact_extremes_and_little_more(seed, radius, kin
         assert ((exact.fractions(bounds.upper) - high) < 1e-13 * size).all()
 
 
+def test_rounded_operations_are_computed_in_double_precision_and_piece_by_piece():
+    torch.manual_seed(0)
+    x, w = (Interval(t, t + 0.1) for t in (torch.randn(9, 16, 32, 32), torch.randn(4, 16, 3, 3)))
+    whole = ops.conv2d(x, w, padding=1, rounded=True)
+    assert whole.lower.dtype == torch.float64 and float((whole.upper - whole.lower).min()) > 0
+    for i in range(9):
+        one = ops.conv2d(Interval(x.lower[i : i + 1], x.upper[i : i + 1]), w, padding=1, rounded=True)
+        torch.testing.assert_close(whole.lower[i : i + 1], one.lower, rtol=1e-12, atol=1e-12)
+    a, b = (Interval.point(torch.randn(3, 5)) for _ in range(2))
+    for bounds in (ops.linear(a, b, rounded=True), ops.add(a, b, rounded=True), ops.multiply(a, b, rounded=True)):
+        assert bounds.lower.dtype == torch.float64 and bool((bounds.upper - bounds.lower < 1e-13).all())
+    untouched = propagate(nn.Sequential(nn.ReLU()), {}, a.lower, rounded=True)
+    assert untouched.lower.dtype == torch.float64 and torch.equal(untouched.lower, a.lower.relu().double())
+
+
 def alone(function) -> nn.Module:
     """A network that does nothing else, so that no other operation's slack hides a missing one."""
 
@@ -194,7 +209,10 @@ def test_batch_norm_encloses_its_rounding_also_where_product_and_bias_cancel(see
 def test_elementary_functions_enclose_the_image_of_an_interval(points, width):
     x = torch.tensor(points)[:, None]
     interval = Interval(x, x + width)
-    modules = {"sigmoid": nn.Sigmoid(), "tanh": nn.Tanh(), "softplus": nn.Softplus(), "elu": nn.ELU()}
+    modules = {
+        "sigmoid": nn.Sigmoid(), "tanh": nn.Tanh(), "elu": nn.ELU(), "softplus": nn.Softplus(),
+        "steep softplus": nn.Softplus(exact.STEEP, threshold=1000),
+    }  # fmt: skip
     for name, module in modules.items():
         bounds = propagate(nn.Sequential(module), {}, interval, rounded=True)
         for side in (interval.lower, (interval.lower + interval.upper) / 2, interval.upper):
@@ -203,6 +221,12 @@ def test_elementary_functions_enclose_the_image_of_an_interval(points, width):
             for index, value in enumerate(right.flatten()):
                 right.flat[index] = exact.elementary(name, value)
             assert exact.holds(bounds, right), name
+
+
+def test_what_is_known_to_be_nonnegative_stays_so_where_rounding_widens_it():
+    x = Interval(torch.tensor([-90.0, -1.0, 0.0]), torch.tensor([-80.0, 0.0, 0.0]))
+    for function in (torch.sigmoid, F.softplus, F.hardsigmoid, lambda x: x.relu() * 3, lambda x: x.relu() + 0.0):
+        assert bool((propagate(alone(function), {}, x, rounded=True).lower >= 0).all())
 
 
 @pytest.mark.parametrize(

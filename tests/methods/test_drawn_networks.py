@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.func import functional_call
 
 from benchmarks.types import UserError
@@ -29,25 +30,30 @@ def inside(box: Interval) -> torch.Tensor:
 
 
 def check(program, seed: int, x_radius: float, radius: float, nonnegative: bool) -> None:
-    """Bounds hold for networks drawn from the box, signs of the last value included."""
+    """Bounds hold for networks drawn from a box around a drawn network."""
     torch.manual_seed(seed)
     net = Drawn(program).double().eval()
     box = {
         name: Interval.around(p.detach(), radius * torch.rand(p.shape, dtype=torch.float64))
         for name, p in net.named_parameters()
     }
-    signs = torch.eye(SIZE, dtype=torch.float64)
-    box["probe.weight"] = Interval(-signs, signs)
     x = drawn((5, SIZE), x_radius)
     x = Interval(x.lower.relu(), x.upper.relu()) if nonnegative else x
     x = Interval.point(x.lower) if x_radius == 0 else x
+    signs = torch.eye(SIZE, dtype=torch.float64)
+    for probe in (Interval(-signs, signs), Interval.point(signs)):  # the sign of the last value, and the value
+        check_box(net, {**box, "probe.weight": probe}, x, nonnegative)
+
+
+def check_box(net: nn.Module, box: dict[str, Interval], x: Interval, nonnegative: bool) -> None:
     rounded = propagate(net, box, x, nonnegative_inputs=nonnegative, rounded=True)
     bounds = propagate(net, box, x, nonnegative_inputs=nonnegative)
     # An evaluation in float64 errs by no more than the bounds were widened by for doing the same.
     allowed = 2 * (rounded.width - bounds.width).abs() + 1e-13 * (1 + bounds.magnitude)
-    for sign in (signs, -signs, None, None):
+    for side in (0, 1, None, None):
         point = {name: inside(part) for name, part in box.items()}
-        point = point if sign is None else {**point, "probe.weight": sign}
+        if side is not None:
+            point["probe.weight"] = box["probe.weight"][side]
         y = functional_call(net, point, (inside(x),))
         assert contains(Interval(bounds.lower - allowed, bounds.upper + allowed), y).all()
         assert contains(Interval(rounded.lower - allowed, rounded.upper + allowed), y).all()

@@ -12,6 +12,7 @@ from methods.hyperinterval import HyperInterval
 from methods.nets.candidates import RULES
 from methods.nets.functional import FunctionalNetwork
 from methods.nets.fused import FusedAdam
+from methods.nets.inference import least_entropy, over_all_classes
 from methods.nets.intervals import Interval, contains
 from tests.methods import exact
 from tests.methods.helpers import learn, opened
@@ -74,6 +75,20 @@ def test_sampled_networks_lie_all_over_the_box_half_of_each_on_its_faces(monkeyp
     low, high = ((places * sign > 1 - 1e-6).float().mean().item() for sign in (-1, 1))
     assert wide.any() and (places.abs() < 1 + 1e-6).all()
     assert low == pytest.approx(0.25, abs=0.03) and high == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize("scenario", [TIL, DIL, CIL])
+def test_certificates_of_boxes_without_width_enclose_the_network_in_double_precision(scenario):
+    method = made(scenario, dtype=torch.float32, eps=0.0)
+    x = torch.rand(50, 5)
+    with torch.no_grad():
+        theta, rho = method.weights(slice(0, 3))
+        assert not rho.any()
+        lower, upper = method.bounds(x, 1)
+        logits = torch.stack([method.middle(row.double(), x.double(), j) for j, row in enumerate(theta)])
+    right = over_all_classes(logits, least_entropy(logits)) if scenario is CIL else logits[1]
+    assert lower.dtype == torch.float64 and bool(((lower < right) & (right < upper)).all())
+    assert bool((upper - lower < 1e-10).all())
 
 
 @settings(max_examples=15, deadline=None)

@@ -1,5 +1,7 @@
 """Bounds of the task inference hold for every point of the logits' boxes."""
 
+from decimal import Decimal, localcontext
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -43,6 +45,41 @@ def test_bounds_of_a_point_are_the_point():
     answers = over_all_classes(logits, least_entropy(logits))
     for bound in over_all_classes_bounds(logits, logits):
         torch.testing.assert_close(bound, answers)
+
+
+DIGITS = Decimal("1e-40")
+"""To which the reference is right."""
+
+
+def exact_log_softmax(logits: list[float]) -> list[Decimal]:
+    exponentials = [Decimal(v).exp() for v in logits]
+    return [Decimal(v) - sum(exponentials).ln() for v in logits]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-80, 80), min_size=1, max_size=6), st.booleans())
+def test_bounds_of_a_point_enclose_their_own_rounding(logits, weighted):
+    """Against 50 digits, so that a choice of the task that the bounds call sure is sure."""
+    x = torch.tensor([logits], dtype=torch.float64)
+    weights = torch.rand_like(x) if weighted else None
+    log_lower, log_upper = log_softmax_bounds(x, x)
+    with localcontext() as context:
+        context.prec = 50
+        right = exact_log_softmax(logits)
+        for a, v, b in zip(log_lower[0].tolist(), right, log_upper[0].tolist(), strict=True):
+            assert Decimal(a) - DIGITS <= v <= Decimal(b) + DIGITS
+        for value in (log_lower, log_upper):  # as if it were the log-probabilities themselves
+            low, up = entropy_bounds(value, value, weights)
+            factors = [Decimal(1)] * len(logits) if weights is None else [Decimal(w) for w in weights[0].tolist()]
+            terms = [-Decimal(v).exp() * Decimal(v) * f for v, f in zip(value[0].tolist(), factors, strict=True)]
+            assert Decimal(low.item()) <= sum(terms) <= Decimal(up.item())
+
+
+def test_logits_without_bounds_leave_everything_open():
+    lower, upper = torch.tensor([[[-torch.inf, 0.0]], [[0.0, 0.0]]]), torch.tensor([[[torch.inf, 0.0]], [[0.0, 0.0]]])
+    low, up = over_all_classes_bounds(lower.double(), upper.double())
+    assert not (low.isnan() | up.isnan()).any()
+    assert (low[0, :2] <= -1e4).all() and (up[0, :2] >= -1e-9).all()
 
 
 @pytest.mark.parametrize("size", [1.0, 1000.0])

@@ -151,6 +151,7 @@ def attention(net: nn.Module, x: Tensor) -> Tensor:
         (lambda net, x: x.to(torch.float16), {}, "operation 'to', with torch.float16"),
         (lambda net, x: x.to(torch.int64), {}, "operation 'to', with torch.int64"),
         (lambda net, x: x[x > 0], {}, "no bound is known"),
+        (lambda net, x: x[x], {}, "no bound is known for the operation 'getitem'"),
         (lambda net, x: F.hardtanh(x, -1.0, x.amax()), {}, "no bound is known for the operation 'hardtanh'"),
         (lambda net, x: (x, x), {}, "does not return one tensor"),
         (lambda net, x: x + x.max(1)[0].item(), {}, "no bound is known for the operation 'max'"),

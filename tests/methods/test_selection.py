@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from benchmarks.catalogue import find
+from benchmarks.stream import Stream, open_stream
+from benchmarks.types import UserError
+from methods import registry
 from methods.nets.selection import Selection
 
 
@@ -63,3 +68,27 @@ def test_rate_follows_torchs_plateau_scheduler(scores: list[float], falls: bool)
         assert math.isclose(optimizer.lr, reference.param_groups[0]["lr"], rel_tol=1e-9)
     assert (optimizer.lr < 1e-3) is falls
     assert not falls or optimizer.lr >= 5e-7
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("hyperinterval", {"plateau": True, "select": "last"}),
+        ("hyperinterval", {"select": "val"}),
+        ("hyperinterval", {"select": "official"}),
+        ("hypermask", {"plateau": True}),
+        ("hypermask", {"selection": "val"}),
+    ],
+)
+def test_nothing_is_judged_without_validation_samples(name, options) -> None:
+    """An accuracy over no samples is 0 / 0, which is never better: the learning rate would fall all the time."""
+    digits = open_stream(find("split-digits"), "til", 0)
+    stream = Stream(replace(digits.benchmark, validation=0), digits.spec, 0, digits.data)
+    cls = registry.load(name)
+    method = cls(stream.spec, replace(cls.Config(), **options))
+    task = stream.task(0)
+    method.begin(task)
+    with pytest.raises(UserError, match=f"{name}: .* need validation samples; this stream has none"):
+        method.learn(task)
+    with pytest.raises(UserError, match="no accuracy over no samples"):
+        method.accuracy(task.validation, 0)

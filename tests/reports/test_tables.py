@@ -167,7 +167,7 @@ def test_csv_has_the_numbers_of_the_text(several_results: Path) -> None:
 
 
 def test_weird_names_survive_markdown_and_latex(tmp_path: Path) -> None:
-    Synthetic(WEIRD).write(tmp_path)
+    Synthetic(label=WEIRD).write(tmp_path)
     found = table(tmp_path)
     markdown = next(line for line in to_markdown(found).splitlines() if "方法" in line)
     assert len(re.findall(r"(?<!\\)\|", markdown)) == len(found.columns) + 1
@@ -191,7 +191,7 @@ LATEX = shutil.which("pdflatex")
 
 @pytest.mark.skipif(LATEX is None, reason="no TeX here (Debian: apt install texlive-latex-recommended)")
 def test_every_table_compiles_in_a_plain_article(several_report: Report, tmp_path: Path) -> None:
-    weird = Synthetic(WEIRD.replace("方法", "é"), reason="a_b", config={"p_q": "C:\\x^2 {~}"})
+    weird = Synthetic(label=WEIRD.replace("方法", "é"), reason="a_b", config={"p_q": "C:\\x^2 {~}"})
     weird.write(tmp_path / "r")
     tables = [*several_report.latex, *build_report(tmp_path / "r").latex]
     lines = [r"\documentclass{article}", r"\usepackage{array,booktabs,graphicx}", r"\begin{document}"]
