@@ -62,6 +62,21 @@ def test_every_embedding_in_a_box_makes_a_network_inside_its_bounds(seed, eps, s
                 ).all()
 
 
+def test_sampled_networks_lie_all_over_the_box_half_of_each_on_its_faces(monkeypatch):
+    method, seen = made(TIL, eps=1.0), []
+    monkeypatch.setattr(method, "middle", lambda weights, x, j: seen.append((j, weights)) or torch.zeros(1, 2))
+    for _ in range(60):
+        method.sampled(torch.zeros(1, 5), 1)
+    assert {j for j, _ in seen} == {1}
+    with torch.no_grad():
+        theta, rho = method.weights(1)
+    wide = rho[0] > 1e-6
+    places = torch.stack([(weights - theta[0])[wide] / rho[0][wide] for _, weights in seen])
+    low, high = ((places * sign > 1 - 1e-6).float().mean().item() for sign in (-1, 1))
+    assert wide.any() and (places.abs() < 1 + 1e-6).all()
+    assert low == pytest.approx(0.25, abs=0.03) and high == pytest.approx(0.25, abs=0.03)
+
+
 @pytest.mark.parametrize("scenario", [TIL, DIL, CIL])
 def test_certificates_of_boxes_without_width_enclose_the_network_in_double_precision(scenario):
     method = made(scenario, dtype=torch.float32, eps=0.0)

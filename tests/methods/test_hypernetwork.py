@@ -7,8 +7,8 @@ from methods.nets.fused import Targets
 from methods.nets.hypernetwork import ChunkedHypernetwork, hypernetwork
 from methods.nets.intervals import Interval, contains
 
-EMBEDDING, CHUNK_EMBEDDING, CHUNK, OUTPUTS = 4, 3, 5, 13
-"""The last chunk is not used to its end."""
+EMBEDDING, CHUNK_EMBEDDING, CHUNK, OUTPUTS = 4, 2, 5, 13
+"""Three chunks, the last of which is not used to its end; no two of the sizes are alike."""
 
 
 def chunked(hidden: tuple[int, ...], seed: int = 0) -> ChunkedHypernetwork:

@@ -129,3 +129,17 @@ def test_too_few_blocks_or_methods_are_said(scores: pd.DataFrame) -> None:
     assert "needs 3 benchmarks and 3 methods" in str(statistics.untestable(scores))
     with pytest.raises(ValueError, match="needs 3 benchmarks"):
         statistics.friedman(scores)
+
+
+def test_two_values_have_a_spread_an_interval_and_an_effect() -> None:
+    """The least n at which there is one: of 1 and 3, and of differences of them."""
+    assert statistics.spread([1.0, 3.0]) == pytest.approx(2**0.5)
+    # Of the means 1, 2, 2, 3 of all samples of two, 2.5 % lies at 0.075 of the way from 1 to 2.
+    assert statistics.bootstrap_mean([1, 3]) == pytest.approx((1.075, 2.925))
+    assert statistics.sign_flip([2.0, 4.0], [1.0, 1.0]).effect == pytest.approx(2 / 2**0.5)
+
+
+def test_an_effect_without_spread_has_no_end_or_is_none() -> None:
+    for difference, effect in ((0.5, np.inf), (-0.5, -np.inf), (0.0, 0.0)):
+        assert statistics.sign_flip([1.0 + difference] * 3, [1.0] * 3).effect == effect
+        assert statistics.sign_flip([1.0 + difference], [1.0]).effect == effect
