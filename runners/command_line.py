@@ -15,22 +15,36 @@ import typer
 from rich.console import Console
 
 from benchmarks.types import Scenario, UserError
+from runners import streams
 
+UNLIMITED = 10_000
+"""Characters in a line of a pipe or a file."""
 EXIT_FAILED_CELLS, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(app: typer.Typer) -> None:
-    """Run a command; a UserError becomes its sentence and exit code 2, SIGTERM acts as Ctrl-C does."""
+    """Run a command; a UserError becomes its sentence and exit code 2, SIGTERM acts as Ctrl-C does,
+    and where nobody reads on (`| head`) it ends without a word."""
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)  # also where the shell had it ignored, as for background jobs
+    streams.prepare()
     try:
-        app()
+        try:
+            app()
+        finally:
+            streams.flush()
     except UserError as error:
         complain(str(error))
         sys.exit(EXIT_MISTAKE)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_MISTAKE)
+    except streams.ReaderGone as error:
+        streams.silence()
+        sys.exit(error.code)
+
+
+def console() -> Console:
+    """Standard output: as wide as the terminal, or as COLUMNS says; in a pipe or a file nothing is wrapped."""
+    found = Console()
+    return found if found.is_terminal or os.environ.get("COLUMNS") else Console(width=UNLIMITED)
 
 
 @contextmanager

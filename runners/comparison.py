@@ -208,7 +208,7 @@ def _show_plan(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
     for group, count in groups.items():
         needed = f", memory at least about {memory[group]}" if memory[group] else ""
         line = f"{' '.join(group)}: {count} seeds, {ready[group]} finished{needed}"
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     for sentence in dict.fromkeys(footprint.refusals(cells, assigned[0]).values()):
         console.print(f"refused: {sentence}", style="red", highlight=False, soft_wrap=True, markup=False)
     expected = estimate([job.cell for job in jobs], options.results, len(assigned))
