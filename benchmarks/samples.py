@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks import tally
+
 Transform = Callable[[Tensor, "int | Tensor"], Tensor]
 """(float images in [0, 1] (b, *stored shape), task index: int or (b,)) -> inputs (b, *input_shape)."""
 Augment = Callable[[Tensor, "int | Tensor"], Tensor]
@@ -61,6 +63,8 @@ class Samples:
         return replace(self, normalise=None).batch(indices).x
 
     def _batch(self, indices: Tensor | slice, x: Tensor) -> Batch:
+        if torch.is_grad_enabled():
+            tally.handed_out(x.shape[0], self.rows)
         task = self.task if isinstance(self.task, int) else _taken(self.task, indices).to(torch.int64)
         if x.dtype == torch.uint8:
             x = x.div(255.0)

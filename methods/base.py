@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from benchmarks import tally
 from benchmarks.samples import Batch, Samples
 from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Budget, Scenario, StreamSpec, Task, UserError, derived_seed
 from methods import parts, state, stepping
@@ -247,7 +248,8 @@ class Method(ABC):
         for start in range(first_step, last, check_every):
             stop = min(start + check_every, last)
             _set_training(networks, True)
-            losses = runner.run([next(order) for _ in range(start, stop)])
+            with tally.loop(stop - start, size):
+                losses = runner.run([next(order) for _ in range(start, stop)])
             _set_training(networks, False)
             self._check(task, start, last, losses)
             if on_check is not None:

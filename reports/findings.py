@@ -59,11 +59,11 @@ def methods(study: Study) -> str:
 
 
 def means(study: Study, group: Group) -> list[tuple[str, float]]:
-    """Labels and their mean ACC, best first, the upper bound left out."""
+    """Labels and their mean ACC, best first, the upper bound and methods that keep training data left out."""
     found = []
     for label in study.rows(group):
         values = study.values(group, label, ACC)
-        if values and label not in study.references:
+        if values and label not in study.unranked:
             found.append((label, sum(values.values()) / len(values)))
     return sorted(found, key=lambda pair: -pair[1])
 
@@ -201,7 +201,7 @@ def _bounds(study: Study) -> Iterator[str]:
         (group, label, sum(v.values()) / len(v))
         for group in study.groups
         for label in study.rows(group)
-        if label not in study.references and (v := study.values(group, label, BWT))
+        if label not in study.unranked and (v := study.values(group, label, BWT))
     ]
     if kept:
         group, label, worst = min(kept, key=lambda t: t[2])

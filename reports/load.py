@@ -174,6 +174,7 @@ def _from_json(
         task_names=kept(tuple(map(str, raw.get("task_names") or ()))),
         source=kept(str(raw.get("source") or "")),
         carried=kept(str(raw.get("carried") or "")),
+        fairness=dict(raw.get("fairness") or {}),
         suite=str(raw.get("suite") or ""),
         command=kept(str(raw.get("command") or "")),
         environment=kept(dict(raw.get("environment") or {})),

@@ -9,6 +9,8 @@ from typing import Any
 from reports import metrics, statistics
 from reports.before_after import change_table
 from reports.comparisons import comparison_table
+from reports.conduct import conduct_table
+from reports.deviations import deviations
 from reports.findings import count, findings, join, methods
 from reports.guarantees import guarantee_table
 from reports.metrics import AIA, FORGETTING, FWT, LA
@@ -60,6 +62,7 @@ class Contents:
     untested: list[str]
     guarantee: Table | None
     cost: Table | None
+    conduct: Table | None
     published: Table | None
     compared: Table | None
     hyperparameters: Table
@@ -81,6 +84,7 @@ def contents(study: Study, before: Study | None = None) -> Contents:
         untested=_untested_ranks(study),
         guarantee=guarantee_table(study),
         cost=cost_table(study),
+        conduct=conduct_table(study) if any(e.record.fairness for e in study.entries) else None,
         published=published_table(study),
         compared=comparison_table(study),
         hyperparameters=hyperparameters(study),
@@ -104,6 +108,8 @@ def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
     for sentence in _setting(study):
         body.paragraph(sentence)
     body.table(content.setting)
+    if content.conduct:
+        body.table(content.conduct)
     body.figures(f for f in figures if _section(f) == "setting")
     if content.before:
         body.heading("Before and after")
@@ -332,11 +338,23 @@ def _setting(study: Study) -> list[str]:
     )
     second = (
         "The same seed gives every method the same stream of tasks and the same order of data, so that methods are "
-        "compared in pairs. All have the same training budget and target network on one benchmark. Test data are used "
+        f"compared in pairs. {_measured(study)} Test data are used "
         "for measurement only: whatever a method selects while it learns, it selects on validation samples held out of "
         "the training data; how each hyperparameter was chosen is in @[tab:hyperparameters]."
     )
     return [first, second]
+
+
+def _measured(study: Study) -> str:
+    """What is known of the budget: nothing is said of it that was not measured."""
+    done = [entry for entry in study.entries if entry.record.done]
+    known = [entry for entry in done if entry.record.fairness]
+    if not known:
+        return "Optimiser steps, training samples and networks were not measured in these records."
+    beyond = sorted({entry.label for entry in known if deviations(entry.record)})
+    verdict = f"{join(beyond)} went beyond the budget or kept data unsaid" if beyond else "no method went beyond it"
+    rest = "" if len(known) == len(done) else f" ({len(known)} of {len(done)} finished cells were measured)"
+    return f"What each took of the budget was counted{rest}: {verdict}; see @[tab:conduct]."
 
 
 def _how_to_read(study: Study) -> str:

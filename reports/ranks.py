@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def ranked(study: Study, scenario: str) -> pd.DataFrame:
     """ACC on the benchmarks (rows) of one scenario that may be ranked, of the methods with a value on each of them.
 
-    The upper bound is left out.
+    The upper bound and methods that keep training data are left out.
     """
     groups, labels = study.comparable(scenario)
     table = scores(study, groups, labels, ACC)

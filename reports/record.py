@@ -73,6 +73,8 @@ class Record:
     source: str
     carried: str
     """Which earlier code computed it and how that was shown to give the same numbers; empty if `source` did."""
+    fairness: Mapping[str, Any]
+    """What was measured of budget, network and memory, by `tasks` and `held`; empty in older records."""
     suite: str
     command: str
     environment: Mapping[str, Any]

@@ -15,6 +15,7 @@ import pandas as pd
 
 from benchmarks import catalogue
 from reports import metrics, statistics
+from reports.deviations import keeps
 from reports.metrics import Matrix, Measure, Metric
 from reports.record import Record, Records, Status
 
@@ -114,6 +115,11 @@ class Study:
         return frozenset(entry.label for entry in self.entries if entry.record.method == UPPER_BOUND)
 
     @cached_property
+    def unranked(self) -> frozenset[str]:
+        """Labels that are neither ranked nor set in bold: the upper bound, and methods that keep training data."""
+        return self.references | frozenset(entry.label for entry in self.entries if keeps(entry.record))
+
+    @cached_property
     def _by_row(self) -> dict[tuple[Group, str], list[Entry]]:
         rows: dict[tuple[Group, str], list[Entry]] = defaultdict(list)
         for entry in sorted(self.entries, key=lambda e: e.seed):
@@ -142,7 +148,7 @@ class Study:
             for label in self.rows(group)
             if any(e.record.status is not Status.RUNNING for e in self.at(group, label))
         }
-        return frozenset(ended) - self.references
+        return frozenset(ended) - self.unranked
 
     def comparable(self, scenario: str) -> tuple[list[Group], list[str]]:
         """Benchmarks and methods of one scenario that may be ranked together: each method was run on each benchmark.

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from reports import statistics
+from reports.deviations import deviations
 from reports.metrics import ACC, BWT, TABLE_METRICS, Metric
 from reports.study import UPPER_BOUND, Group, Study, pretty
 
@@ -183,7 +184,7 @@ def scores(study: Study, groups: Sequence[Group], labels: Sequence[str], metric:
 def column(study: Study, group: Group, metric: Metric, labels: Sequence[str], notes: Notes) -> list[Cell]:
     """One metric of one group, best and level cells marked."""
     cells = [measured(study, group, label, metric, notes) for label in labels]
-    ranked = [i for i, label in enumerate(labels) if cells[i].value is not None and label not in study.references]
+    ranked = [i for i, label in enumerate(labels) if cells[i].value is not None and label not in study.unranked]
     if not ranked:
         return cells
     sign = 1 if metric.higher_is_better else -1
@@ -213,7 +214,7 @@ def _level(study: Study, group: Group, metric: Metric, labels: Sequence[str], be
 
 
 def measured(study: Study, group: Group, label: str, metric: Metric, notes: Notes) -> Cell:
-    """Mean, spread and n of one metric; where there is none, why."""
+    """Mean, spread and n of one metric; where there is none, why. What is beyond the budget is marked."""
     values = list(study.values(group, label, metric).values())
     if not values:
         return _absent(study, group, label, metric, notes)
@@ -222,10 +223,13 @@ def measured(study: Study, group: Group, label: str, metric: Metric, notes: Note
     text = percent(mean, signed=metric in _SIGNED)
     if deviation is not None:
         text += f" ± {percent(deviation)}"
-    mark = ""
+    marked = list(dict.fromkeys(text for entry in study.done(group, label) for text in deviations(entry.record)))
+    if label in study.unranked - study.references:
+        marked.append("keeps training data of earlier tasks")
     if len(values) < expected:
         text += f" (n={len(values)})"
-        mark = notes.mark(_why_fewer(study, group, label, metric))
+        marked.append(_why_fewer(study, group, label, metric))
+    mark = notes.mark("; ".join(marked)) if marked else ""
     return Cell(text, mean, deviation, len(values), mark=mark)
 
 
@@ -274,7 +278,12 @@ def spread_words(study: Study, groups: Iterable[Group]) -> str:
 
 def best_words(study: Study) -> str:
     """How the best are marked."""
-    apart = f" ({UPPER_BOUND}, the upper bound, is not ranked)" if study.references else ""
+    keeping = sorted(study.unranked - study.references)
+    parts = [f"{UPPER_BOUND}, the upper bound, is not ranked"] if study.references else []
+    if keeping:
+        which = f"{', '.join(keeping)} {'keep' if len(keeping) > 1 else 'keeps'}"
+        parts.append(f"{which} training data of earlier tasks and {'are' if len(keeping) > 1 else 'is'} not ranked")
+    apart = f" ({'; '.join(parts)})" if parts else ""
     return f"Best in bold{apart}."
 
 

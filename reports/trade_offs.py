@@ -73,7 +73,7 @@ def _cost(study: Study, found: dict[str, Look], page: Page) -> Drawn:
             acc, seconds = study.values(group, label, ACC), _seconds(study, group, label)
             if acc and seconds:
                 points.append((_mean(seconds), 100 * _mean(list(acc.values())), label))
-        front = _pareto([point for point in points if point[2] not in study.references])
+        front = _pareto([point for point in points if point[2] not in study.unranked])
         ax.plot([x for x, _, _ in front], [y for _, y, _ in front], color="#BBBBBB", linewidth=0.8, zorder=0)
         for x, y, label in points:
             _dot(ax, x, y, found[label])

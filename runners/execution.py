@@ -17,11 +17,12 @@ import torch
 
 from benchmarks import catalogue
 from benchmarks.stream import Stream, TuningStream, open_stream
+from benchmarks.tally import counting
 from benchmarks.types import UserError, derived_seed
 from methods import state
 from methods.base import Diverged, Method, Progress
 from methods.stepping import CaptureFailed
-from runners import checkpoint, cpu, devices, environment, exhibits, samples, settings, stated
+from runners import checkpoint, cpu, devices, environment, exhibits, measures, samples, settings, stated
 from runners.cells import Conditions, Job
 from runners.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.events import Emit, Event, Kind, Phase
@@ -32,6 +33,9 @@ from runners.memory import MemoryPeak
 from runners.records import BrokenRecord, Measurements, Record, Status
 from runners.resources import GIB
 from runners.shortage import first_line, shortage, text
+
+TRACEBACK_CHARACTERS = 100_000
+"""Of a traceback so much is kept, its end: a message in it may be endless, and a record must stay readable."""
 
 
 class Skip(Exception):
@@ -188,7 +192,7 @@ class _CellRun:
             if status is Status.OOM:
                 reason = self._shortage(reason)
             told = status is not Status.OOM and isinstance(error, UserError)
-            return status, reason, None if told else traceback.format_exc()
+            return status, reason, None if told else traceback.format_exc()[-TRACEBACK_CHARACTERS:]
 
     def _put_back(self) -> None:
         if names := self.guard.put_back():
@@ -246,6 +250,7 @@ class _CellRun:
         if stop < len(stream):
             return False
         self._exhibit(method)
+        self.measured.held = measures.of_method(method, stream)
         return True
 
     def _prepare(self) -> tuple[Stream, Callable[[], Method]]:
@@ -282,6 +287,7 @@ class _CellRun:
             stream = TuningStream(stream)
         self.record = replace(self.record, task_names=tuple(stream.task_names))
         self.guard.over(stream)
+        measures.network_parameters(stream.spec.network, stream.spec.input_shape, stream.spec.n_outputs)
 
         def make() -> Method:
             _seed_others(self.cell.seed, "init")
@@ -316,11 +322,13 @@ class _CellRun:
         begun = self._clock()
         try:
             method.begin(task)
-            method.learn(task)
+            with counting() as tally:
+                method.learn(task)
             self.guard.assure(f"learning task {j}")
             method.check_budget()
         finally:
             self.measured.steps += stated.curve(method)
+        self.measured.taken.append(measures.of_task(tally, task))
         self.measured.train_seconds.append(self._clock() - begun)
         self.record = replace(self.record, environment={**self.record.environment, **environment.of_training(method)})
 

@@ -16,7 +16,7 @@ from benchmarks import untrusted
 from benchmarks.types import Budget, Scenario, UserError
 
 SCHEMA = 1
-_LATER = {"chosen", "judged_on", "definition", "carried"}
+_LATER = {"chosen", "judged_on", "definition", "carried", "fairness"}
 """Fields that records of before do not have."""
 _FREE = ("reason", "traceback", "command", "task_names", "environment")
 """Fields with texts from elsewhere: messages, arguments, class names, which may hold any character."""
@@ -91,6 +91,10 @@ class Measurements:
     stored_per_task: list[int] = field(default_factory=list)
     exhibits: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """Tables that the method gave after the last task, column by column; see runners.exhibits."""
+    taken: list[dict[str, int]] = field(default_factory=list)
+    """What each task took of its budget; see runners.measures."""
+    held: dict[str, Any] = field(default_factory=dict)
+    """What the method holds after the last task; see runners.measures."""
     peak_rss: int = 0
     peak_device: int = 0
 
@@ -158,6 +162,8 @@ class Record:
     stored_per_task: tuple[int, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every table that belongs to this record."""
+    fairness: dict[str, Any] = field(default_factory=dict)
+    """What was measured of budget, network and memory: `tasks`, a row each, and `held`; empty in older records."""
     carried: str | None = None
     """Of a reference record: which earlier code computed it, and how `source` was shown to give the same numbers."""
 
@@ -170,6 +176,7 @@ class Record:
             memory_bytes={"peak_rss": measured.peak_rss or None, "peak_device": measured.peak_device or None},
             parameters={**self.parameters, "stored": stored[-1] if stored else None},
             stored_per_task=tuple(stored),
+            fairness={"tasks": measured.taken, "held": measured.held} if measured.taken else {},
             files={name: digest(text) for name, text in measured.tables().items()},
         )
 

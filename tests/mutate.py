@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import multiprocessing
 import os
 import random
 import shutil
@@ -24,6 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas  # noqa: F401 - loaded once; every run is a fork of this process
+import pytest
+import torch
+
 ROOT = Path(__file__).resolve().parent.parent
 COMPARISONS: dict[type, tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt),
@@ -34,6 +39,8 @@ OPERATORS: dict[type, type[ast.operator]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Div,
     ast.Mod: ast.FloorDiv, ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
 }  # fmt: skip
+SYMMETRIC = ("max", "min", "maximum", "minimum", "dot", "mse_loss")
+FORK = multiprocessing.get_context("fork")
 SLOWER = 5.0
 """A run of so many times the unchanged file's length, and half a minute, counts as noticed."""
 
@@ -78,7 +85,7 @@ def mutants(source: bytes) -> list[Mutant]:
 def _nodes(node: ast.AST) -> Iterator[Any]:
     """What may be changed: no annotations, decorators, texts, assertions, logging, nor the defaults of a Config."""
     match node:
-        case ast.JoinedStr() | ast.Assert() | ast.If(test=ast.Name(id="TYPE_CHECKING")):
+        case ast.JoinedStr() | ast.Assert() | ast.keyword(arg="strict") | ast.If(test=ast.Name(id="TYPE_CHECKING")):
             return
         case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id="log")))):
             return
@@ -121,9 +128,9 @@ def _changed(node: ast.AST) -> Iterator[str]:
         case ast.Constant(value=float(value)):
             yield repr(2 * value if value else 1.0)
         case ast.Call(func=func, args=args, keywords=keywords):
-            if len(args) > 1:
+            if len(args) > 1 and ast.unparse(func).rpartition(".")[2] not in SYMMETRIC:
                 yield ast.unparse(ast.Call(func, [args[1], args[0], *args[2:]], keywords))
-            for keyword in keywords:
+            for keyword in (keyword for keyword in keywords if keyword.arg != "strict"):
                 yield ast.unparse(ast.Call(func, args, [other for other in keywords if other is not keyword]))
         case ast.Expr(value=ast.Call()) | ast.Raise() | ast.Continue() | ast.Break():
             yield "pass"
@@ -156,17 +163,23 @@ def copied(folder: Path) -> None:
 
 def noticed(folder: Path, tests: list[str], seconds: float | None) -> bool:
     """Whether a test fails in this copy, or does not end in time."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    quiet, env = subprocess.DEVNULL, {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=folder, env=env, stdout=quiet, stderr=quiet, start_new_session=True)
-    try:
-        return process.wait(seconds) != 0
-    except subprocess.TimeoutExpired:
-        return True
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    process = FORK.Process(target=_run, args=(folder, tests))
+    process.start()
+    process.join(seconds)
+    if process.is_alive():
+        os.killpg(process.pid or 0, signal.SIGKILL)
+        process.join()
+    return process.exitcode != 0
+
+
+def _run(folder: Path, tests: list[str]) -> None:
+    os.setsid()  # whatever the tests start ends with them
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    os.chdir(folder)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
 
 
 def main() -> None:

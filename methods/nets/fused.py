@@ -12,7 +12,7 @@ Who computes the two passes: `triton_passes` on CUDA, `compiled` (machine code) 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -117,6 +117,11 @@ class OutputAdam:
         self.bias_moments = [torch.zeros_like(self.bias), torch.zeros_like(self.bias)]
         self.steps = torch.zeros((), device=layer.weight.device)
 
+    def move_into(self, layer: OutputLayer, memory: Callable[[Tensor], Tensor]) -> None:
+        """Lay out the layer's weight and its moments as `memory` does; the parameter stays the same object."""
+        layer.weight.data = memory(layer.weight.data)
+        self.weight, self.moments = layer.weight.detach(), [memory(moment) for moment in self.moments]
+
     def begin(self) -> None:
         """Count one step; call once before its rows."""
         self.steps += 1
@@ -126,14 +131,14 @@ class OutputAdam:
         i, (beta1, beta2) = float(self.steps), self.betas
         return beta1, beta2, self.eps, float(self.lr) / (1 - beta1**i), (1 - beta2**i) ** -0.5
 
-    def device_rule(self) -> Tensor:
-        """The last two of `rule`, (2,), without waiting for the device."""
-        i, (beta1, beta2) = self.steps.double(), self.betas
-        return torch.stack([self.lr / (1 - beta1**i), (1 - beta2**i).rsqrt()]).to(self.weight.dtype)
-
     def step_rows(self, rows: slice, grad: Tensor) -> None:
-        """Adam's step for W[rows], given their gradient."""
-        self._adam(self.weight[rows], grad, self.moments[0][rows], self.moments[1][rows])
+        """Adam's step for W[rows], given their gradient (rows, h)."""
+        tensors = [tensor[rows] for tensor in (self.weight, *self.moments)]
+        (n, h), width = grad.shape, self.weight.stride(0)
+        if width > h:  # the fused kernel knows no gaps: zeros behind the rows take the step too, and stay zeros
+            tensors = [tensor.as_strided((n, width), (width, 1)) for tensor in tensors]
+            grad = nn.functional.pad(grad, (0, width - h))
+        self._adam(tensors[0], grad, *tensors[1:])
 
     def step_bias(self, grad: Tensor) -> None:
         """Adam's step for the bias."""
@@ -160,11 +165,15 @@ class FusedAdam:
         self.output = OutputAdam(layer, lr)
 
     def __enter__(self) -> FusedAdam:
+        widened = getattr(passes_for(self.layer.weight, 1), "widened", None)
+        if widened is not None:
+            self.output.move_into(self.layer, widened)
         self.layer.update = self.output
         return self
 
     def __exit__(self, *_: object) -> None:
         self.layer.update = None
+        self.layer.weight.data = self.layer.weight.data.contiguous()
 
     @property
     def lr(self) -> float:

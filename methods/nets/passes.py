@@ -39,8 +39,11 @@ class Cotangents(NamedTuple):
 class Step(Protocol):
     """Adam's step, taken row by row while the gradient of these rows is at hand."""
 
+    lr: float
     betas: tuple[float, float]
     eps: float
+    steps: Tensor
+    """How many steps there were, the one under way included, 0-d on the device."""
 
     @property
     def moments(self) -> list[Tensor]:
@@ -49,10 +52,6 @@ class Step(Protocol):
 
     def rule(self) -> tuple[float, float, float, float, float]:
         """beta1, beta2, eps, lr / (1 - beta1^i), 1 / sqrt(1 - beta2^i) of the step i under way, on the host."""
-        ...
-
-    def device_rule(self) -> Tensor:
-        """The last two of `rule`, (2,), on the device."""
         ...
 
     def step_rows(self, rows: slice, grad: Tensor) -> None:

@@ -18,6 +18,8 @@ from runners.conformance.trial import BENCHMARK, Trial, accuracy_of, equal
 LEARNT = 0.9
 RELATIVE, ABSOLUTE = 1e-3, 1e-4
 """Batches of other sizes are summed in another order; nothing else may differ."""
+LARGE = 2000
+"""As many samples as the evaluation gives a method at once."""
 
 
 def _configuration(trial: Trial) -> Iterator[str]:
@@ -75,6 +77,11 @@ def _independence(trial: Trial) -> Iterator[str]:
         mixed = trial.answer(method, torch.stack([x[:20], trial.stream.test(1).x[:20]], 1).flatten(0, 1), 0)
         if not (_close(mixed[0::2], together[0][:20]) and _close(mixed[1::2], together[1][:20])):
             yield "samples of two tasks in one batch get other logits than apart"
+        count = min(len(x), len(trial.stream.test(1).x))
+        pair = torch.stack([x[:count], trial.stream.test(1).x[:count]], 1).flatten(0, 1)
+        large = trial.answer(method, pair.repeat(-(-LARGE // len(pair)), *[1] * (pair.dim() - 1)), 0)[: len(pair)]
+        if not (_close(large[0::2], together[0][:count]) and _close(large[1::2], together[1][:count])):
+            yield f"samples of two tasks in a batch of {LARGE} or more get other logits than apart"
 
 
 def _purity(trial: Trial) -> Iterator[str]:

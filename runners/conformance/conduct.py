@@ -8,6 +8,7 @@ import torch
 
 from benchmarks.types import TIL
 from methods.base import Certifying
+from runners import measures
 from runners.conformance import reach
 from runners.conformance.check import Check
 from runners.conformance.trial import BENCHMARK, Trial, equal, packed, unpacked
@@ -55,6 +56,9 @@ def _memory(trial: Trial) -> Iterator[str]:
         if rows:
             places.append(path)
             found |= rows
+    alike = 0 if len(found) > method.memory_samples else measures.images_kept(method, stream)
+    if alike > method.memory_samples:
+        yield f"after training it keeps {alike} images like training samples, but declares {method.memory_samples}"
     if len(found) > method.memory_samples:
         where = ", ".join(place.lstrip(".") for place in places[:3])
         yield f"after training it keeps {len(found)} training samples ({where}), but declares {method.memory_samples}"

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from reports.deviations import beyond
 from runners.conformance import reach
 from runners.conformance.check import Check
 from runners.conformance.trial import EASY, SHORT, Trial
@@ -72,6 +73,9 @@ def _budget(trial: Trial) -> Iterator[str]:
             yield f"on task {j} it takes {updates} optimiser steps; the budget is {allowed}"
         elif reported > allowed:
             yield f"on task {j} its loss curve goes to step {reported}; the budget is {allowed}"
+    for clause in beyond(trial.run.taken):
+        if trial.run.taken[0]["steps"] or "no optimiser step" not in clause:
+            yield f"it {clause}"
 
 
 def _parameters(trial: Trial) -> Iterator[str]:
@@ -106,7 +110,7 @@ def _waits(trial: Trial) -> Iterator[str]:
 CHECKS = (
     Check(
         "budget",
-        "no more optimiser steps are taken than the budget allows",
+        "no more optimiser steps, samples or passes are taken than the budget allows, and none on validation samples",
         "All methods train for the same number of steps; one that takes more is compared unfairly.",
         _budget,
     ),

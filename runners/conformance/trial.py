@@ -17,8 +17,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from benchmarks.catalogue import Benchmark, find
 from benchmarks.samples import Samples
 from benchmarks.stream import Stream, open_stream
+from benchmarks.tally import counting
 from benchmarks.types import TIL, Budget, Scenario
 from methods.base import Method
+from runners import measures
 from runners import settings as configuration
 from runners.conformance.watch import Watch, watched
 
@@ -49,6 +51,8 @@ class Run:
     """Optimiser steps that torch counted in each task."""
     reported: list[int]
     """Steps in each task by the loss curve."""
+    taken: list[dict[str, int]]
+    """What each task took of its budget; see runners.measures."""
     watch: Watch
 
 
@@ -128,24 +132,25 @@ class Trial:
         except Exception as error:
             raise Broken(f"build raises {type(error).__name__}: {error}") from error
         early = self._tried("predict before the first task", lambda: self.answer(method, stream.test(0).x, 0))
-        accuracies, answers, stored, updates, reported = [], [], [], [], []
+        accuracies, answers, stored, updates, reported, taken = [], [], [], [], [], []
         saved = b""
         for j in range(len(stream)):
             task = stream.task(j, previous=method.rehearses)
             counted: list[int] = []
             handle = register_optimizer_step_post_hook(lambda *_, counted=counted: counted.append(1))
             try:
-                with watched(watch):
+                with watched(watch), counting() as tally:
                     self._tried(f"learn, on task {j}", lambda task=task: (method.begin(task), method.learn(task)))
             finally:
                 handle.remove()
             updates.append(len(counted))
+            taken.append(measures.of_task(tally, task))
             reported.append(method.curve[-1].step if method.curve else 0)
             answers.append([self._tried("predict", lambda i=i: self._answers(method, stream, i)) for i in range(j + 1)])
             accuracies.append(accuracy_of(answers[j][j], stream.test(j)))
             stored.append(method.parameters_stored())
             saved = saved or self._tried("state_dict after a task", lambda: packed(method))
-        return Run(method, early, accuracies, saved, answers, stored, updates, reported, watch)
+        return Run(method, early, accuracies, saved, answers, stored, updates, reported, taken, watch)
 
     def _answers(self, method: Method, stream: Stream, j: int) -> Tensor:
         return self.answer(method, stream.test(j).x, j)

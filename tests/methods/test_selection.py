@@ -25,6 +25,9 @@ def test_keeps_what_it_judged_best_and_the_earlier_of_equals() -> None:
         selection.look(step)
     selection.restore()
     assert weights.tolist() == [1.0, 1.0]
+    weights.fill_(7.0)
+    selection.restore()
+    assert weights.tolist() == [7.0, 7.0], "the copy is given up, for it may be large"
 
 
 def test_without_tensors_or_optimizer_nothing_is_judged_or_changed() -> None:
@@ -36,9 +39,22 @@ def test_without_tensors_or_optimizer_nothing_is_judged_or_changed() -> None:
     selection.restore()
 
 
-def test_rate_follows_torchs_plateau_scheduler() -> None:
+def noisy() -> list[float]:
     generator = torch.Generator().manual_seed(0)
-    scores = [0.6 + 0.05 * torch.rand((), generator=generator).item() for _ in range(80)]
+    return [0.6 + 0.05 * torch.rand((), generator=generator).item() for _ in range(80)]
+
+
+RISING = [0.5 * (1 + 1.01e-4) ** (n // 5) for n in range(40)]
+"""Every fifth look is better by just enough."""
+CREEPING = [0.5 * (1 + 0.6e-4) ** n for n in range(40)]
+"""Every second one is: each by too little."""
+
+
+@pytest.mark.parametrize(
+    ("scores", "falls"), [(noisy(), True), ([0.0] * 9 + [0.5] * 40, True), (RISING + [0.5] * 20, True), (RISING, False),
+                          (CREEPING, False), ([0.5 * (1 + 0.1e-4) ** n for n in range(8)] * 4, True)],
+)  # fmt: skip
+def test_rate_follows_torchs_plateau_scheduler(scores: list[float], falls: bool) -> None:
     reference = torch.optim.SGD([torch.zeros(1)], lr=1e-3)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         reference, "max", factor=math.sqrt(0.1), patience=5, min_lr=5e-7
@@ -50,7 +66,8 @@ def test_rate_follows_torchs_plateau_scheduler() -> None:
         selection.look()
         scheduler.step(score)
         assert math.isclose(optimizer.lr, reference.param_groups[0]["lr"], rel_tol=1e-9)
-    assert optimizer.lr < 1e-4
+    assert (optimizer.lr < 1e-3) is falls
+    assert not falls or optimizer.lr >= 5e-7
 
 
 @pytest.mark.parametrize(

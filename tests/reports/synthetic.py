@@ -41,6 +41,7 @@ class Synthetic:
     finished: str = "2026-01-02T03:04:05+00:00"
     certifies: bool = False
     carried: str | None = None
+    fairness: Mapping[str, Any] = field(default_factory=dict)
     accuracy: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -95,6 +96,7 @@ class Synthetic:
             "task_names": [f"{2 * j} {2 * j + 1}" for j in range(tasks)],
             "source": self.source,
             "carried": self.carried,
+            "fairness": dict(self.fairness),
             "suite": "quick",
             "command": self.command,
             "environment": {

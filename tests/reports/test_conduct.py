@@ -1,0 +1,76 @@
+"""What was measured reaches the report: the table, marks of what deviates, and no rank for what keeps data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reports.conduct import conduct_table
+from reports.load import load
+from reports.paper import contents, paper
+from reports.study import Group, Study, study
+from reports.tables import best_words, detail
+from tests.reports.synthetic import Synthetic
+
+GROUP = Group("split-digits", "til")
+
+
+def taken(*, held: dict[str, Any] | None = None, **changed: int) -> dict[str, Any]:
+    task = {"steps": 10, "samples": 320, "aside": 0, "steps_allowed": 10, "samples_allowed": 320, "available": 240}
+    holds = {"rehearses": False, "declared": 0, "found": 0, "network_parameters": 1426, "module_parameters": 1426}
+    return {"tasks": [{**task, **changed}] * 2, "held": {**holds, **(held or {})}}
+
+
+def written(results: Path, **fairness: dict[str, Any]) -> Study:
+    """One cell a method; the later ones are better."""
+    for i, (method, measured) in enumerate(fairness.items()):
+        accuracy = np.full((3, 2), 0.5 + i / 10)
+        Synthetic(method, n_tasks=2, accuracy=accuracy, fairness=measured).write(results)
+    return study(load(results))
+
+
+def notes_of(found: Study, label: str) -> str:
+    table = detail(found, GROUP)
+    (row,) = [row for row in table.rows if row[0].text == label]
+    return next((note for note in table.notes if row[1].mark and note.startswith(f"({row[1].mark})")), "")
+
+
+@pytest.mark.parametrize("held", [{"rehearses": True}, {"declared": 200}, {"found": 150}])
+def test_what_keeps_data_is_marked_and_neither_bold_nor_ranked(tmp_path: Path, held: dict[str, Any]) -> None:
+    found = written(tmp_path, finetune=taken(), ewc=taken(), clone=taken(held=held))
+    table = detail(found, GROUP)
+    assert [row[0].text for row in table.rows if row[1].best] == ["ewc"]
+    assert "keeps training data of earlier tasks" in notes_of(found, "clone")
+    assert "clone" not in found.run(GROUP) and "clone keeps training data" in best_words(found)
+
+
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        (taken(steps=11), "more optimiser steps"),
+        (taken(samples=3200), "more samples"),
+        (taken(aside=241), "more than once"),
+        (taken(steps=0), "no optimiser step"),
+        (taken(held={"found": 3}), "does not declare"),
+    ],
+)
+def test_what_lies_beyond_the_budget_is_marked(tmp_path: Path, measured: dict[str, Any], words: str) -> None:
+    found = written(tmp_path, finetune=taken(aside=240), ewc=measured)
+    assert words in notes_of(found, "ewc") and not notes_of(found, "finetune")
+    setting = " ".join(b["text"] for b in paper(contents(found), []).data["body"] if b["kind"] == "paragraph")
+    assert "ewc went beyond the budget" in setting
+
+
+def test_the_table_says_what_was_taken(tmp_path: Path) -> None:
+    table = conduct_table(written(tmp_path, finetune=taken(), ewc=taken(steps=12)))
+    assert table is not None
+    assert {row[1].text: row[2].text for row in table.rows} == {"finetune": "20 / 20", "ewc": "24 / 20"}
+
+
+def test_nothing_is_said_of_a_budget_that_was_not_measured(tmp_path: Path) -> None:
+    found = written(tmp_path, finetune={}, ewc={})
+    setting = " ".join(b["text"] for b in paper(contents(found), []).data["body"] if b["kind"] == "paragraph")
+    assert "were not measured" in setting and "same training budget" not in setting

@@ -1,0 +1,107 @@
+"""Ways round a fair comparison, each as a small method, with the check of the conformance suite that finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from methods.base import Task
+from tests.runners.broken import Sound
+
+
+class Hoarder(Sound):
+    """Keeps the inputs of every task, disguised."""
+
+    def disguise(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def learn(self, task: Task) -> None:
+        super().learn(task)
+        setattr(self, f"old{task.index}", self.disguise(task.train.x[:40].flatten(1)))
+
+
+def hoarder(name: str, disguise: Callable[[Tensor], Tensor]) -> type:
+    return type(name, (Hoarder,), {"name": name, "disguise": lambda self, x: disguise(x)})
+
+
+class TenfoldBatch(Sound):
+    """Steps of its own on ten times the batch size."""
+
+    def learn(self, task: Task) -> None:
+        optimizer = torch.optim.Adam(self.net.parameters(), lr=self.config.lr)
+        steps = task.budget.steps_for(len(task.train))
+        for _ in range(steps):
+            rows = torch.randint(len(task.train), (10 * task.budget.batch_size,))
+            optimizer.zero_grad()
+            self.loss(task.train.batch(rows)).backward()
+            optimizer.step()
+
+
+class ByGradients(Sound):
+    """Steps that no optimiser takes."""
+
+    def learn(self, task: Task) -> None:
+        parameters = list(self.net.parameters())
+        for _ in range(10 * task.budget.steps_for(len(task.train))):
+            rows = torch.randint(len(task.train), (task.budget.batch_size,))
+            slopes = torch.autograd.grad(self.loss(task.train.batch(rows)), parameters)
+            with torch.no_grad():
+                for parameter, slope in zip(parameters, slopes, strict=True):
+                    parameter -= 0.1 * slope
+
+
+class MoreSteps(Sound):
+    """The budget twice."""
+
+    def learn(self, task: Task) -> None:
+        super().learn(task)
+        super().learn(task)
+
+
+class OnValidation(Sound):
+    """Trains on what is held out, too."""
+
+    def learn(self, task: Task) -> None:
+        half = task.budget.steps_for(len(task.train)) // 2
+        self.fit(task, self.loss, self.net.parameters(), lr=self.config.lr, steps=half)
+        self.fit(task, self.loss, self.net.parameters(), lr=self.config.lr, steps=half, samples=task.validation)
+
+
+class Majority(Sound):
+    """In a large batch, answers all samples as if they were of the task that the batch as a whole looks like."""
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        logits = super().predict(x, task_id)
+        if len(x) < 500 or self.tasks_seen < 2:
+            return logits
+        heads = logits.unflatten(1, (-1, self.spec.classes_per_task))
+        chosen = int(heads.logsumexp(2).sum(0).argmax())
+        keep = torch.arange(heads.shape[1]) == chosen
+        return (heads - 1e3 * (~keep)[:, None]).flatten(1)
+
+
+class BatchStatistics(Sound):
+    """Standardises test batches by themselves."""
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        return super().predict(x - x.mean(0), task_id)
+
+
+DETECTED = [
+    ("memory", hoarder("noisy", lambda x: x + 0.05 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)))),
+    ("memory", hoarder("centred", lambda x: x - x.mean(0))),
+    ("memory", hoarder("transposed", lambda x: x.unflatten(1, (8, 8)).transpose(1, 2).contiguous())),
+    ("memory", hoarder("columns", lambda x: x.T.contiguous())),
+    ("memory", hoarder("bytes", lambda x: (x * 200).to(torch.uint8))),
+    ("memory", hoarder("rounded", lambda x: (x * 8).round() / 8)),
+    ("memory", hoarder("double", lambda x: x.double() * 3 - 1)),
+    ("budget", TenfoldBatch),
+    ("budget", ByGradients),
+    ("budget", MoreSteps),
+    ("budget", OnValidation),
+    ("independence", Majority),
+    ("independence", BatchStatistics),
+]
+"""(check that finds it, method)"""
