@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import os
 import signal
@@ -65,10 +66,11 @@ def complain(sentence: str, heading: str = "error: ") -> None:
 
 
 def names(text: str | None) -> tuple[str, ...] | None:
-    """`a,b` -> ("a", "b"); None stays None."""
+    """`a,b` -> ("a", "b"), and `"a,b",c` -> ("a,b", "c") as in a CSV file; None stays None."""
     if text is None:
         return None
-    found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    parts = next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True), [])
+    found = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
     if not found:
         raise UserError(f"{text!r} names nothing; write names with commas between them")
     return found

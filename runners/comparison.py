@@ -104,17 +104,19 @@ def check(options: Options) -> None:
 def build_cells(options: Options) -> list[Cell]:
     from runners import grid, settings, suite
 
+    suites = suite.find(options.suites)
+    labels = [variant.label for each in suites for variant in each.variants]
     choices = grid.Choices(
         methods=options.methods,
         foreign=options.foreign,
         benchmarks=options.benchmarks,
         scenarios=options.scenarios,
         seeds=options.seeds,
-        assignments=tuple(map(settings.parse_assignment, options.assignments)),
+        assignments=tuple(settings.parse_assignment(text, labels) for text in options.assignments),
         budget_scale=options.budget_scale,
         data=options.data,
     )
-    cells = grid.build(suite.find(options.suites), choices)
+    cells = grid.build(suites, choices)
     if not cells:
         raise UserError("nothing to run: the choices leave no cell of the suites")
     return cells
