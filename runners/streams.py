@@ -45,9 +45,8 @@ def prepare() -> None:
         old: Any = getattr(sys, name)
         if not isinstance(old, io.TextIOWrapper):
             continue  # closed, or somebody else's
-        settings = {"line_buffering": old.line_buffering, "write_through": old.write_through}
-        encoding = old.encoding
-        made = Stream(old.detach(), encoding, _HANDLER, **settings)
+        encoding, lines, through = old.encoding, old.line_buffering, old.write_through
+        made = Stream(old.detach(), encoding, _HANDLER, line_buffering=lines, write_through=through)
         setattr(sys, name, made)
         setattr(sys, f"__{name}__", made)
 
