@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from filelock import FileLock, Timeout
 
+from benchmarks import paths, untrusted
 from benchmarks.files import DataError, cache_folder
 
 if TYPE_CHECKING:
@@ -91,11 +92,13 @@ def find(dataset: str, key: str) -> Entry | None:
     """The entry, if it is complete: every file is there in its full size."""
     folder = folder_of(dataset, key)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        whole = all((folder / name).stat().st_size == size for name, size in manifest["sizes"].items())
-    except (OSError, ValueError, KeyError):
+        manifest = untrusted.parse(paths.read_text(folder / MANIFEST, paths.RECORD_BYTES))
+        sizes = manifest["sizes"].items()
+        whole = all(paths.below(folder, name).stat().st_size == size for name, size in sizes)
+        whole = whole and all(paths.below(folder, name) for name in manifest["sha256"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Entry(folder, manifest) if whole and manifest["key"] == key else None
+    return Entry(folder, manifest) if whole and manifest.get("key") == key else None
 
 
 def obtain(dataset: str, key: str, decode: Callable[[], Decoding], progress: Progress | None = None) -> Entry:

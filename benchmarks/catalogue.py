@@ -10,7 +10,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from benchmarks import plugins
+from benchmarks import paths, plugins
 from benchmarks.types import CIL, Budget, Scenario, StreamSpec, UserError
 
 SHUFFLED_SUFFIX = "-shuffled"
@@ -140,6 +140,9 @@ def find(name: str) -> Benchmark:
         return split if plain == name else split.shuffled()
     if name in plugins.points():
         return plugins.benchmark(name)
+    if name.startswith("images-"):
+        form = "images-FOLDER-TASKSxCLASSES or images-FOLDER-TASKSxCLASSES-SIDEpx"
+        raise UserError(f"benchmark {name!r}: write {form}, for example images-my birds-5x2-64px; counts begin at 1")
     known = [*BENCHMARKS, *plugins.points()]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
@@ -213,10 +216,14 @@ def _split_tiny_imagenet(n_tasks: int) -> Benchmark:
 
 def _image_folder(name: str) -> Benchmark | None:
     """The benchmark `images-NAME-TxC` or `images-NAME-TxC-SIDEpx` (default 64) of the folder DIR/NAME."""
-    parts = re.fullmatch(r"images-([\w.-]+)-([1-9]\d*)x([1-9]\d*)(?:-([1-9]\d*)px)?", name)
+    parts = re.fullmatch(r"images-(.+)-([1-9]\d{0,5})x([1-9]\d{0,5})(?:-([1-9]\d{0,3})px)?", name)
     if parts is None:
         return None
-    folder, n_tasks, per_task, side = parts[1], int(parts[2]), int(parts[3]), int(parts[4] or 64)
+    try:
+        folder = paths.part(parts[1], "folder")
+    except paths.UnsafePath as error:
+        raise UserError(f"benchmark {name!a}: {error}") from error
+    n_tasks, per_task, side = int(parts[2]), int(parts[3]), int(parts[4] or 64)
     return Benchmark(
         name,
         f"{folder} {n_tasks} x {per_task}",

@@ -162,8 +162,10 @@ def _type(annotation: Any, default: Any) -> Any:
     options = [option for option in typing.get_args(annotation) or (annotation,) if option in plain]
     if default is None:
         return options[0] | None if options else None
-    kind = options[0] if options else type(default)
-    return kind if kind in plain else None
+    if type(default) not in plain:
+        return None
+    fits = (kind for kind in options if kind is type(default) or (kind is float and type(default) is int))
+    return next(fits, type(default))  # an annotation may be wrong: `temperature: int = 0.1`
 
 
 class AvalancheMethod(Method):

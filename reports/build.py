@@ -20,7 +20,7 @@ from reports.load import CELL_FOLDERS, load
 from reports.page import page
 from reports.paper import Paper, contents, paper
 from reports.record import Problem, Records
-from reports.render import to_csv, to_latex, to_markdown
+from reports.render import no_formula, to_csv, to_latex, to_markdown
 from reports.study import Study, study
 from reports.summary import summary
 
@@ -68,8 +68,8 @@ def build_report(
 
 def _write(found: Study, folder: Path, before: Study | None, drawing: Studio | None) -> None:
     drawn = save_figures(found, folder / "figures", drawing)
-    found.frame.to_csv(folder / "cells.csv", index=False)
-    summary(found).to_csv(folder / "summary.csv", index=False, float_format="%.6g")
+    found.frame.map(no_formula).to_csv(folder / "cells.csv", index=False)
+    summary(found).map(no_formula).to_csv(folder / "summary.csv", index=False, float_format="%.6g")
     content = contents(found, before)
     figures = drawn()
     document = paper(content, figures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -155,9 +156,21 @@ def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
         "body": body.items,
         "appendix": appendix.items,
     }
+    _settle(body.items + appendix.items)
     return Paper(data, (*body.tables, *appendix.tables))
 
 
+def _settle(items: Sequence[dict[str, Any]]) -> None:
+    """Take the form of a reference from what names no table or figure here, such as a label `@[x]`."""
+    known = {item["label"] for item in items if "label" in item}
+    for item in items:
+        if item["kind"] == "paragraph":
+            plain = REFERENCE.sub(lambda found: found[0] if found[1] in known else f"@ [{found[1]}]", item["text"])
+            item["text"] = plain
+
+
+REFERENCE = re.compile(r"@\[([^\]]+)\]")
+"""In paragraphs; see paper.typ."""
 PUBLISHED_WORDS = (
     "Values from the literature for the same method, benchmark and scenario. They come from other code, networks, "
     "budgets and ways of choosing hyperparameters, so a difference is no verdict on either side; only what was read in "

@@ -10,8 +10,12 @@ from reports.tables import Cell, Table, longest, split, without_repeats
 
 LATEX_ROWS_AT_MOST, LATEX_PARAGRAPH_ROWS_AT_MOST = 40, 10
 LATEX_CHARACTERS_IN_A_LINE, LATEX_CHARACTERS_IN_A_CELL = 95, 34
+# In brackets: after the end of a row `[` would begin an argument of it, and `*` be a part of it.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
+    "[": "{[}",
+    "*": "{*}",
     "{": r"\{",
     "}": r"\}",
     "_": r"\_",
@@ -43,14 +47,26 @@ def to_csv(table: Table) -> str:
     header: list[str] = []
     for i, name in enumerate(table.columns):
         name = name.rstrip(" ↑↓")
+        name = no_formula(name)
         header += [name, f"{name} std", f"{name} n", f"{name} best"] if i in measured else [name]
     writer.writerow(header)
     for row in table.rows:
         line: list[str] = []
         for i, cell in enumerate(row):
-            line += _csv_measured(cell) if i in measured else [cell.text]
+            line += _csv_measured(cell) if i in measured else [no_formula(cell.text)]
         writer.writerow(line)
     return out.getvalue()
+
+
+def no_formula(text: Any) -> Any:
+    """A text that no spreadsheet computes: behind an apostrophe where it begins as a formula does and is no number."""
+    if not isinstance(text, str) or not text.lstrip().startswith(FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def _csv_measured(cell: Cell) -> list[str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -34,7 +33,7 @@ def check(
     from runners import cpu, devices
     from runners.conformance import CHECKS, FIELDS, conform, scenarios_of
 
-    console = Console()
+    console = command_line.console()
     device = devices.single(device)
     cpu.prepare(1)
     devices.use(torch.device(device))

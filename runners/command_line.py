@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import os
 import signal
@@ -15,22 +16,36 @@ import typer
 from rich.console import Console
 
 from benchmarks.types import Scenario, UserError
+from runners import streams
 
+UNLIMITED = 10_000
+"""Characters in a line of a pipe or a file."""
 EXIT_FAILED_CELLS, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(app: typer.Typer) -> None:
-    """Run a command; a UserError becomes its sentence and exit code 2, SIGTERM acts as Ctrl-C does."""
+    """Run a command; a UserError becomes its sentence and exit code 2, SIGTERM acts as Ctrl-C does,
+    and where nobody reads on (`| head`) it ends without a word."""
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)  # also where the shell had it ignored, as for background jobs
+    streams.prepare()
     try:
-        app()
+        try:
+            app()
+        finally:
+            streams.flush()
     except UserError as error:
         complain(str(error))
         sys.exit(EXIT_MISTAKE)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_MISTAKE)
+    except streams.ReaderGone as error:
+        streams.silence()
+        sys.exit(error.code)
+
+
+def console() -> Console:
+    """Standard output: as wide as the terminal, or as COLUMNS says; in a pipe or a file nothing is wrapped."""
+    found = Console()
+    return found if found.is_terminal or os.environ.get("COLUMNS") else Console(width=UNLIMITED)
 
 
 @contextmanager
@@ -51,10 +66,11 @@ def complain(sentence: str, heading: str = "error: ") -> None:
 
 
 def names(text: str | None) -> tuple[str, ...] | None:
-    """`a,b` -> ("a", "b"); None stays None."""
+    """`a,b` -> ("a", "b"), and `"a,b",c` -> ("a,b", "c") as in a CSV file; None stays None."""
     if text is None:
         return None
-    found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    parts = next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True), [])
+    found = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
     if not found:
         raise UserError(f"{text!r} names nothing; write names with commas between them")
     return found

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # run as a script: the rooms, not this folder
@@ -89,7 +88,7 @@ def compare(
 
     The same command again goes on where it stopped. Exit code 1: a cell failed; 2: a mistake in the call.
     """
-    console = Console()
+    console = command_line.console()
     if list_all:
         command_line.show_list(console)
         return

@@ -104,17 +104,19 @@ def check(options: Options) -> None:
 def build_cells(options: Options) -> list[Cell]:
     from runners import grid, settings, suite
 
+    suites = suite.find(options.suites)
+    labels = [variant.label for each in suites for variant in each.variants]
     choices = grid.Choices(
         methods=options.methods,
         foreign=options.foreign,
         benchmarks=options.benchmarks,
         scenarios=options.scenarios,
         seeds=options.seeds,
-        assignments=tuple(map(settings.parse_assignment, options.assignments)),
+        assignments=tuple(settings.parse_assignment(text, labels) for text in options.assignments),
         budget_scale=options.budget_scale,
         data=options.data,
     )
-    cells = grid.build(suite.find(options.suites), choices)
+    cells = grid.build(suites, choices)
     if not cells:
         raise UserError("nothing to run: the choices leave no cell of the suites")
     return cells
@@ -208,7 +210,7 @@ def _show_plan(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
     for group, count in groups.items():
         needed = f", memory at least about {memory[group]}" if memory[group] else ""
         line = f"{' '.join(group)}: {count} seeds, {ready[group]} finished{needed}"
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     for sentence in dict.fromkeys(footprint.refusals(cells, assigned[0]).values()):
         console.print(f"refused: {sentence}", style="red", highlight=False, soft_wrap=True, markup=False)
     expected = estimate([job.cell for job in jobs], options.results, len(assigned))

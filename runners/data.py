@@ -14,13 +14,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # run as a script: the rooms, not this folder
 
 from benchmarks.types import UserError
 from runners import command_line, datasets
+from runners.columns import Columns
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -46,7 +46,7 @@ def main(
 
     Exit code 1: a data set is missing or damaged; 2: a mistake in the call.
     """
-    console = Console()
+    console = command_line.console()
     if data is not None and not data.is_dir():
         raise UserError(f"--data {data}: there is no such folder")
     if not (list_all or prepare or check):
@@ -76,12 +76,8 @@ def _act(action: datasets.Action, name: str, data: Path | None, console: Console
 
 
 def _show(rows: list[datasets.Row], console: Console) -> None:
-    table = Table(title="Data sets", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for heading in ("name", "state", "size", "decoded"):
-        table.add_column(heading, header_style="dim", no_wrap=True)
-    for row in rows:
-        table.add_row(row.name, row.state, row.size, row.decoded)
-    console.print(table)
+    shown = [(row.name, row.state, row.size, row.decoded) for row in rows]
+    console.print(Columns("Data sets", ("name", "state", "size", "decoded"), shown))
     for row in rows:
         if row.advice:
             console.print(f"{row.name}: {row.advice}", soft_wrap=True, highlight=False, markup=False)

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks import catalogue, plugins
+from benchmarks import catalogue, paths, plugins
 from benchmarks.data import FOLDER_PREFIX
 from benchmarks.files import locate
 from benchmarks.folders import listing
@@ -185,6 +185,11 @@ def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, se
     cls: Any = row.method.cls
     config = settings.configure(row.method.name, cls.Config, values, f"suite {suite.name}")
     network = entry.network or benchmark.network
+    for what, name in (("benchmark", benchmark.name), ("method", row.method.name)):
+        try:
+            paths.part(name, what)  # they become folders, and nobody reads a record that names others
+        except paths.UnsafePath as error:
+            raise UserError(f"suite {suite.name}: {error}") from error
     return Cell(
         method=row.method.name,
         reference=row.method.reference,

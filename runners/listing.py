@@ -4,47 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.table import Table
-
 from benchmarks import plugins
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.types import Budget, Scenario
 from methods import registry
 from runners import suite
+from runners.columns import Columns
+
+WORDS = "what it is"
 
 
-def tables() -> Iterator[Table]:
+def tables() -> Iterator[Columns]:
     """Three tables: methods, benchmarks, suites."""
     yield _methods()
     yield _benchmarks()
     yield _suites()
 
 
-def _methods() -> Table:
-    table = _table("Methods", "name", "scenarios", "what it is")
-    for info in registry.available().values():
-        table.add_row(info.name, _scenarios(info.scenarios), info.summary)
-    return table
+def _methods() -> Columns:
+    found = registry.available().values()
+    rows = [(info.name, _scenarios(info.scenarios), info.summary) for info in found]
+    return Columns("Methods", ("name", "scenarios", WORDS), rows, frozenset({WORDS}))
 
 
-def _benchmarks() -> Table:
-    table = _table("Benchmarks", "name", "scenarios", "tasks", "budget per task", "network")
+def _benchmarks() -> Columns:
+    rows = []
     for benchmark in (*BENCHMARKS.values(), *map(plugins.benchmark, plugins.points())):
         tasks = f"{benchmark.n_tasks} x {benchmark.classes_per_task} classes"
         scenarios = _scenarios(benchmark.scenarios)
-        table.add_row(benchmark.name, scenarios, tasks, budget_in_words(benchmark.budget), benchmark.network)
-    return table
+        rows.append((benchmark.name, scenarios, tasks, budget_in_words(benchmark.budget), benchmark.network))
+    return Columns("Benchmarks", ("name", "scenarios", "tasks", "budget per task", "network"), rows)
 
 
-def _suites() -> Table:
-    table = _table("Suites", "name", "methods", "cells", "what it is")
+def _suites() -> Columns:
+    listed = []
     for name, path in suite.available().items():
         found = suite.read(path)
         rows = len(found.methods) + len(found.variants)
         cells = rows * len(found.benchmarks) * len(found.scenarios) * found.seeds
-        table.add_row(name, str(rows), str(cells), found.description)
-    table.add_row(suite.ALL, "", "", "Every suite of this repository but those that say in_all = false")
-    return table
+        listed.append((name, str(rows), str(cells), found.description))
+    listed.append((suite.ALL, "", "", "Every suite of this repository but those that say in_all = false"))
+    return Columns("Suites", ("name", "methods", "cells", WORDS), listed, frozenset({WORDS}))
 
 
 def budget_in_words(budget: Budget) -> str:
@@ -54,10 +54,3 @@ def budget_in_words(budget: Budget) -> str:
 
 def _scenarios(scenarios: tuple[Scenario, ...]) -> str:
     return " ".join(scenarios)
-
-
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(heading, no_wrap=heading == "name", header_style="dim")
-    return table

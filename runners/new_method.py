@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -30,7 +29,7 @@ def new_method(
 ) -> None:
     """Write NAME.py, a method that runs as it is."""
     file = write(name, into)
-    console = Console()
+    console = command_line.console()
     reference = f"{file}:{class_name(name)}"
     console.print(f"{file} is written; next:", soft_wrap=True, highlight=False)
     for line in (

@@ -45,7 +45,7 @@ def reference(
     ] = None,
 ) -> None:
     """Add finished cells to the reference records; a cell run with newer code replaces the older one."""
-    console = Console()
+    console = command_line.console()
     for folder in [*results, *([before] if before else [])]:
         if not folder.is_dir():
             raise UserError(f"there is no results folder {folder}")

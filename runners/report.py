@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # run as a script: the rooms, not this folder
@@ -47,7 +46,7 @@ def report(
             reference_records.unpack(results)
             out = out or REFERENCE_REPORT
         written = build_report(results or Path("results"), out, compare=compare)
-    console = Console()
+    console = command_line.console()
     for path in (written.pdf, written.html, written.markdown, written.cells):
         console.print(str(path), soft_wrap=True, highlight=False, markup=False)
     for problem in written.problems:

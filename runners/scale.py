@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 if not __package__:
@@ -92,7 +91,7 @@ def cells(
     table = _table("scheduler", "process", "wall", "memory")
     row = [f"{1000 * seconds / n:.2f} ms" for seconds in (thread, process, wall)]
     table.add_row(f"{n} cells, {engine}", *row, " ".join(f"{mib:.0f}" for _, mib in meter.memory) + " MiB")
-    Console().print(table)
+    command_line.console().print(table)
 
 
 @app.command()
@@ -113,7 +112,7 @@ def resume(n: Count = 10_000) -> None:
         raise UserError(f"{len(jobs)} of {n} cells were not taken for finished")
     table = _table("CPU", "wall")
     table.add_row(f"scan of {n} finished cells", f"{busy:.2f} s", f"{wall:.2f} s")
-    Console().print(table)
+    command_line.console().print(table)
 
 
 @app.command()
@@ -131,7 +130,7 @@ def report(n: Count = 10_080) -> None:
         wall, spent = time.monotonic() - wall, _children() - spent
     table = _table("CPU", "wall")
     table.add_row(f"report of {n} records", f"{spent:.1f} s", f"{wall:.1f} s")
-    Console().print(table)
+    command_line.console().print(table)
 
 
 @app.command()
@@ -161,9 +160,11 @@ def workers(
     for count, (wall, spent, share) in found.items():
         table.add_row(f"{len(built)} cells, {count} workers", f"{wall:.0f} s", f"{spent:.0f} s", f"{100 * share:.0f} %")
     one, two = found[1], found[2]
-    Console().print(table)
+    command_line.console().print(table)
     free = 2 * two[2] / one[2] * one[1] / two[1]
-    Console().print(f"speed-up: {one[0] / two[0]:.2f} by the wall clock, {free:.2f} on free cores", highlight=False)
+    command_line.console().print(
+        f"speed-up: {one[0] / two[0]:.2f} by the wall clock, {free:.2f} on free cores", highlight=False
+    )
 
 
 def _grid(method: str, n: int) -> list[Cell]:

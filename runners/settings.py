@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any, Literal, Union
 
@@ -50,10 +51,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def parse_assignment(text: str) -> tuple[str, str, str]:
-    """`method.key=value` -> (method, key, value). Raises UserError for another shape."""
-    name, equals, value = text.partition("=")
+def parse_assignment(text: str, labels: Iterable[str] = ()) -> tuple[str, str, str]:
+    """`method.key=value` -> (method, key, value). Raises UserError for another shape.
+
+    `labels` may hold dots and equals signs themselves: `EWC, strength=1.5.lr=0.1`.
+    """
+    label = max((label for label in labels if text.startswith(f"{label}.")), key=len, default="")
+    name, equals, value = text[len(label) :].partition("=")
     method, dot, key = name.strip().partition(".")
+    method = label or method
     if not (equals and dot and method and key):
         raise UserError(f"--set {text}: write it as method.key=value, for example --set ewc.lr=0.001")
     return method, key, value.strip()
@@ -124,8 +130,8 @@ def _scalar(expected: Any, value: object) -> Any:
         raise ValueError(value)
     if expected is int and isinstance(value, int | str):
         return int(value)
-    if expected is float and isinstance(value, int | float | str):
-        return float(value)
+    if expected is float and isinstance(value, int | float | str) and math.isfinite(number := float(value)):
+        return number
     if expected is str and isinstance(value, str):
         return value
     raise ValueError(value)

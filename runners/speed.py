@@ -114,7 +114,7 @@ def speed(
     results = [_apart(order) for order in orders]
     found = [row for result in results for row in rows(result)]
     compare(found)
-    console = Console()
+    console = command_line.console()
     wide = Console(width=max(console.width, 175))
     wide.print(machines(results), highlight=False)
     wide.print(table(found))

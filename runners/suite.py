@@ -78,7 +78,7 @@ class Settings(_Part):
 class Variant(_Part):
     """A further row in the tables: a method of the suite under another label and other values."""
 
-    label: Text
+    label: Annotated[Text, AfterValidator(paths.name)]
     method: Text
     values: dict[str, Value]
     scenarios: list[Scenario] = []

@@ -82,7 +82,7 @@ def tune(
     )
     check(options)
     with command_line.interruptible():
-        _tune(options, 16 if trials is None else trials, _grid(grid or ()), seeds, out, Console())
+        _tune(options, 16 if trials is None else trials, _grid(grid or ()), seeds, out, command_line.console())
 
 
 def _grid(texts: Sequence[str]) -> dict[str, list[str]]:

@@ -102,7 +102,7 @@ def test_any_folder_of_images_is_a_benchmark_by_its_name() -> None:
     assert (benchmark.n_tasks, benchmark.classes_per_task, benchmark.validation) == (5, 20, 200)
     small = find("images-birds-3x4-32px-shuffled")
     assert (small.stored_shape, small.class_order) == ((3, 32, 32), ClassOrder.SHUFFLED)
-    with pytest.raises(UserError, match=r"unknown benchmark 'images-birds-3'"):
+    with pytest.raises(UserError, match=r"benchmark 'images-birds-3': write images-FOLDER-TASKSxCLASSES"):
         find("images-birds-3")
 
 

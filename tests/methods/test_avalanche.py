@@ -1,6 +1,7 @@
 """Strategies of Avalanche as methods: their own training, our stream, our budget."""
 
 import dataclasses
+import json
 import random
 
 import numpy as np
@@ -12,6 +13,8 @@ from benchmarks.catalogue import find
 from benchmarks.stream import open_stream
 from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError
 from methods import avalanche, registry
+from runners import settings
+from tests.runners.helpers import compare_here
 
 STEPS = 20
 FIVE = ("Naive", "EWC", "LwF", "Replay", "GEM")
@@ -115,3 +118,19 @@ def test_mistakes_and_impossible_strategies_are_answered():
     assert not method.resumable
     with pytest.raises(UserError, match="cannot go on from a checkpoint"):
         method.load_state_dict({})
+
+
+@pytest.mark.parametrize("name", sorted(avalanche._strategies()))
+def test_a_strategys_own_defaults_are_permitted(name):
+    """Also where an annotation contradicts them, as SCR's `temperature: int = 0.1` does."""
+    config = avalanche.method(avalanche.PREFIX + name).Config
+    own = settings.as_json(config())
+    assert settings.as_json(settings.configure(name, config, own)) == own
+
+
+def test_a_strategy_that_cannot_run_is_skipped_and_the_others_run(tmp_path):
+    grid = {"methods": ("avalanche:SCR", "finetune"), "benchmarks": ("split-digits",), "scenarios": (CIL,)}
+    code, _ = compare_here(tmp_path, seeds=1, **grid)
+    assert code == 0
+    status = {file.parts[-3]: json.loads(file.read_text())["status"] for file in tmp_path.glob("*/*/*/seed*/cell.json")}
+    assert status == {"avalanche-SCR": "skipped", "finetune": "done"}

@@ -1,0 +1,78 @@
+"""Standard output and error of a command: any encoding, and a reader that leaves early."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+from typing import Any
+
+EXIT_READER_GONE = 141
+"""As a shell reports a program that SIGPIPE ended. The signal itself would end a run when one of its workers dies."""
+PLAIN = {"…": "...", "–": "-", "—": "-", "−": "-", "×": "x", "±": "+-", "→": "->", "•": "*"}
+"""What stands for signs that an encoding lacks; all others become escapes."""
+_HANDLER = "continual-plain"
+
+
+class ReaderGone(SystemExit):
+    """Nobody reads what is written any more. No error, so that nobody on the way reports it as one."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_READER_GONE)
+
+
+class Stream(io.TextIOWrapper):
+    """A standard stream that raises ReaderGone instead of BrokenPipeError."""
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            raise ReaderGone from None
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            raise ReaderGone from None
+
+
+def prepare() -> None:
+    """Replace standard output and error by streams that take every character in every encoding."""
+    codecs.register_error(_HANDLER, _plain)
+    for name in ("stdout", "stderr"):
+        old: Any = getattr(sys, name)
+        if not isinstance(old, io.TextIOWrapper):
+            continue  # closed, or somebody else's
+        encoding, lines, through = old.encoding, old.line_buffering, old.write_through
+        made = Stream(old.detach(), encoding, _HANDLER, line_buffering=lines, write_through=through)
+        setattr(sys, name, made)
+        setattr(sys, f"__{name}__", made)
+
+
+def flush() -> None:
+    """Write what is buffered. Raises ReaderGone."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+
+
+def silence() -> None:
+    """Let what is still buffered go nowhere, or the interpreter would complain of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, Stream):
+            os.dup2(nowhere, stream.fileno())
+
+
+def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    sign = error.object[error.start]
+    plain = PLAIN.get(sign)
+    if plain is None:
+        return codecs.backslashreplace_errors(
+            UnicodeEncodeError(error.encoding, error.object, error.start, error.start + 1, error.reason)
+        )
+    return plain, error.start + 1
