@@ -164,7 +164,7 @@ def read(path: Path) -> Suite:
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """The contents of a TOML file. Raises UserError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise UserError(f"there is no {what} {path}") from error
     except (OSError, UnicodeDecodeError) as error:

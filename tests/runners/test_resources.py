@@ -85,8 +85,7 @@ def test_code_that_travels_has_the_hash_of_the_code_at_home(tmp_path):
     assert there == {reference: "foreign/0/mine.py:Mine"}
     assert sorted(file.name for file in (staged / "foreign" / "0").iterdir()) == ["helper.py", "mine.py"]
     code = (
-        "import json; from runners.loading import load_method; from runners import fingerprint, shipping\n"
-        "shipping.arrive()\n"
+        "import json; from runners.loading import load_method; from runners import fingerprint\n"
         f"sources = [load_method(name).source for name in ({there[reference]!r}, 'hnet')]\n"
         "print(json.dumps([*sources, str(fingerprint.ROOT)]))"
     )
