@@ -42,11 +42,9 @@ def source_hash(file: Path) -> str:
     return _Graph(file.resolve()).hash()
 
 
-def module_hash(module: str) -> str:
-    """`source_hash` of a module of this project, by its dotted name."""
-    file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
-    assert file.is_file(), module
-    return source_hash(file)
+def file_of(module: str) -> Path:
+    """The file of a module of this project, by its dotted name."""
+    return ROOT.joinpath(*module.split(".")).with_suffix(".py")
 
 
 def foreign_files(file: Path) -> list[Path]:

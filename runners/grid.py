@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import catalogue, plugins
+from benchmarks.catalogue import Benchmark
 from benchmarks.data import FOLDER_PREFIX
 from benchmarks.files import locate
 from benchmarks.folders import listing
@@ -162,6 +163,21 @@ def _values(
     return values, chosen
 
 
+def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
+    """What a cell's key and record hold of its benchmark."""
+    return {
+        "n_tasks": benchmark.n_tasks,
+        "classes_per_task": benchmark.classes_per_task,
+        "input_shape": list(benchmark.input_shape),
+        "validation": benchmark.validation,
+        "padding": benchmark.padding,
+        "class_order": str(benchmark.class_order),
+        **_data_definition(benchmark.dataset, data),
+        "augmentation": str(benchmark.augmentation),
+        "normalisation": benchmark.normalisation and [list(part) for part in benchmark.normalisation],
+    }
+
+
 @cache
 def _data_definition(dataset: str, data: Path | None) -> dict[str, str]:
     """Of a data set without published checksums: the code of a package that makes it, or the files of a folder."""
@@ -191,17 +207,7 @@ def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, se
         label=row.label,
         config=settings.as_json(config),
         benchmark=benchmark.name,
-        definition={
-            "n_tasks": benchmark.n_tasks,
-            "classes_per_task": benchmark.classes_per_task,
-            "input_shape": list(benchmark.input_shape),
-            "validation": benchmark.validation,
-            "padding": benchmark.padding,
-            "class_order": str(benchmark.class_order),
-            **_data_definition(benchmark.dataset, choices.data),
-            "augmentation": str(benchmark.augmentation),
-            "normalisation": benchmark.normalisation and [list(part) for part in benchmark.normalisation],
-        },
+        definition=definition_of(benchmark, choices.data),
         scenario=scenario,
         seed=seed,
         budget=entry.budget(benchmark.budget).scaled(choices.budget_scale),

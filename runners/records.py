@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.types import Budget, Scenario
 
 SCHEMA = 1
-_LATER = {"chosen", "judged_on", "definition", "carried"}
+_LATER = {"chosen", "judged_on", "definition", "carried", "parts"}
 """Fields that records of before do not have."""
 
 
@@ -155,6 +155,8 @@ class Record:
     stored_per_task: tuple[int, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every table that belongs to this record."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """Hashes of the code of the network, the transforms, ..., which the key holds too; empty in older records."""
     carried: str | None = None
     """Of a reference record: which earlier code computed it, and how `source` was shown to give the same numbers."""
 
