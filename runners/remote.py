@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runners import cpu
+from runners import cpu, shipping
 from runners.cells import Job
 from runners.events import Event, Kind, Throttle, spoils
 from runners.folder import CellFolder
@@ -132,6 +132,7 @@ def _run(job: Job, handed: Handed, outbox: _Outbox) -> None:
     from runners.execution import run_held
 
     try:
+        shipping.arrive()
         cpu.prepare(job.conditions.threads)  # in this thread: part of it holds for one thread only
         emit = Throttle(outbox.put, handed.seconds_between_progress)
         outbox.put(run_held(job, _Away(job.folder, handed, outbox), emit))
