@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ast
 import difflib
-import hashlib
 import importlib
 import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -108,7 +106,7 @@ def describe(file: Path, module: str = "") -> list[MethodInfo]:
 
 @cache
 def _described(file: Path, module: str, _modified: int) -> tuple[MethodInfo, ...]:
-    classes = (node for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef))
+    classes = (node for node in ast.parse(file.read_bytes()).body if isinstance(node, ast.ClassDef))
     return tuple(info for node in classes if (info := _describe_class(node, file, module)))
 
 
@@ -139,17 +137,9 @@ def _load_file(reference: str) -> type[Method]:
     if not file.is_file():
         raise UserError(f"--method {reference}: there is no file {file}")
     from methods.base import Method
+    from methods.user_files import import_file
 
-    unique = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(f"_method_{file.stem}_{unique}", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and type hints look their module up here
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[spec.name]
-        raise UserError(f"{file} does not import: {type(error).__name__}: {error}") from error
+    module = import_file(file)
     classes = {
         key: value
         for key, value in vars(module).items()

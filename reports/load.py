@@ -173,6 +173,7 @@ def _from_json(
         classes_per_task=int(raw.get("classes_per_task") or 0),
         task_names=kept(tuple(map(str, raw.get("task_names") or ()))),
         source=kept(str(raw.get("source") or "")),
+        parts=kept(dict(raw.get("parts") or {})),
         carried=kept(str(raw.get("carried") or "")),
         fairness=dict(raw.get("fairness") or {}),
         suite=str(raw.get("suite") or ""),

@@ -71,6 +71,8 @@ class Record:
     classes_per_task: int
     task_names: tuple[str, ...]
     source: str
+    parts: Mapping[str, str]
+    """Hashes of the code of its network, transforms, ...; empty in older records."""
     carried: str
     """Which earlier code computed it and how that was shown to give the same numbers; empty if `source` did."""
     fairness: Mapping[str, Any]
@@ -145,7 +147,8 @@ class Records:
 def newest(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     """Of records that differ in their source only, the newest; one still running gives way to an older finished one.
 
-    A setting that only one of two sources knows is no difference: the other had no such choice yet.
+    A setting that only one of two sources knows is no difference: the other had no such choice yet. Seeds of one row
+    that other code computed than the newest of them are superseded too, so that no mean joins two states of the code.
     """
     by_cell: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
@@ -156,7 +159,34 @@ def newest(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
         for record in sorted(group, key=_age, reverse=True):
             (superseded if any(_replaces(newer, record) for newer in current) else current).append(record)
         kept.extend(current)
-    return kept, superseded
+    stale = {record.folder for record in _of_other_code(kept)}
+    superseded += [record for record in kept if record.folder in stale]
+    return [record for record in kept if record.folder not in stale], superseded
+
+
+def _of_other_code(records: Sequence[Record]) -> Iterator[Record]:
+    """Records with numbers whose code is not that of the newest one in their row."""
+    rows: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        if record.status in (Status.DONE, Status.DIVERGED):
+            of_row = json.dumps([record.config, _data(record)], sort_keys=True, default=str)
+            rows.setdefault((*_row(record), of_row), []).append(record)
+    for row in rows.values():
+        newest_one = max(row, key=_age)
+        yield from (record for record in row if not _same_code(record, newest_one))
+
+
+def _same_code(one: Record, other: Record) -> bool:
+    return one.source == other.source and _agree(one.parts, other.parts)
+
+
+def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two mappings have the same values under the keys that both have."""
+    return all(other[key] == value for key, value in one.items() if key in other)
+
+
+def _data(record: Record) -> dict[str, Any]:
+    return {key: value for key, value in record.definition.items() if value is not None}
 
 
 def _age(record: Record) -> tuple[bool, str, str]:
@@ -164,13 +194,19 @@ def _age(record: Record) -> tuple[bool, str, str]:
 
 
 def _replaces(newer: Record, older: Record) -> bool:
+    if not _agree(newer.definition, older.definition):  # other data, or other samples of them
+        return False
     if newer.source == older.source:
         return dict(newer.config) == dict(older.config)
-    return all(older.config[key] == value for key, value in newer.config.items() if key in older.config)
+    return _agree(newer.config, older.config)
 
 
 def _cell(record: Record) -> tuple[str, ...]:
-    names = (record.benchmark, record.scenario, record.method, record.label, str(record.seed), record.network)
+    return (*_row(record), str(record.seed))
+
+
+def _row(record: Record) -> tuple[str, ...]:
+    names = (record.benchmark, record.scenario, record.method, record.label, record.network)
     budget = json.dumps(record.budget, sort_keys=True, default=str)
     return (*names, str(record.n_tasks), str(record.classes_per_task), budget)
 

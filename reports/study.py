@@ -31,6 +31,8 @@ IN_WORDS = {
     "batch_size": "batch {}",
     "tasks": "{} tasks",
     "classes": "{} classes",
+    "files": "data {}",
+    "source": "data of code {}",
 }
 """How a benchmark's name says with which settings it was run, where not with its own."""
 METRICS: tuple[Metric, ...] = (*metrics.TABLE_METRICS, metrics.CERTIFIED, metrics.INFERENCE)
@@ -256,6 +258,7 @@ def _setting(record: Record) -> dict[str, Any]:
         "network": record.network,
         "tasks": record.n_tasks,
         "classes": record.classes_per_task,
+        **{key: value for key, value in record.definition.items() if key not in ("n_tasks", "classes_per_task")},
     }
 
 
@@ -294,7 +297,7 @@ def _distinct(
 def _with(name: str, settings: Mapping[str, Any], keys: Iterable[str]) -> str:
     found = [(key, settings.get(key)) for key in keys]
     parts = [
-        IN_WORDS[key].format(value) if key in IN_WORDS else f"{key}={_short(value)}"
+        IN_WORDS[key].format(_short(value)) if key in IN_WORDS else f"{key}={_short(value)}"
         for key, value in found
         if value is not None or key not in IN_WORDS
     ]
@@ -302,6 +305,8 @@ def _with(name: str, settings: Mapping[str, Any], keys: Iterable[str]) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{32,}", value):  # a hash
+        return value[:6]
     return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 

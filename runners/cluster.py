@@ -117,7 +117,10 @@ class RayEngine:
             "address": self.address,
             "log_to_driver": False,
             "logging_level": "CRITICAL",
-            "runtime_env": {"working_dir": self.staged.name, "env_vars": cpu.variables(self.threads)},
+            "runtime_env": {
+                "working_dir": self.staged.name,
+                "env_vars": {**cpu.variables(self.threads), "PYTHONSAFEPATH": "1"},
+            },
         }
         if self.address == LOCAL:
             options |= {"include_dashboard": False, "num_cpus": self.workers and self.workers * self.threads}

@@ -61,6 +61,8 @@ def run(options: Options, console: Console) -> int:
     """Run the grid and write the report; 0, or 1 if a cell failed. Raises UserError for bad options."""
     check(options)
     cells = build_cells(options)
+    for sentence in not_in_keys(cells):
+        console.print(f"note: {sentence}", highlight=False, soft_wrap=True, markup=False)
     assigned = devices_of(options)
     if options.dry_run:
         _show_plan(cells, options, assigned, console)
@@ -120,6 +122,31 @@ def build_cells(options: Options) -> list[Cell]:
     if not cells:
         raise UserError("nothing to run: the choices leave no cell of the suites")
     return cells
+
+
+def not_in_keys(cells: Sequence[Cell]) -> list[str]:
+    """What may decide numbers of these cells and is no part of their keys, a sentence each."""
+    from benchmarks import catalogue, plugins
+    from runners.fingerprint import not_followed
+    from runners.loading import load_method
+
+    loaded = (load_method(reference) for reference in dict.fromkeys(cell.reference for cell in cells))
+    files = dict.fromkeys(method.file for method in loaded)
+    sets = dict.fromkeys(catalogue.find(name).dataset for name in dict.fromkeys(cell.benchmark for cell in cells))
+    made = [dataset for dataset in sets if plugins.is_reference(dataset)]
+    places = dict.fromkeys(place for file in [*files, *map(plugins.file_of, made)] for place in not_followed(file))
+    found = []
+    if places:
+        found.append(
+            f"{', '.join(places)}: an import by a name known at run time only is not followed; after an edit of what "
+            "it imports, finished cells count as finished all the same"
+        )
+    if made:
+        found.append(
+            f"{', '.join(made)}: files that the function reads are not part of a cell's key; give the data set a new "
+            "name when they change"
+        )
+    return found
 
 
 def devices_of(options: Options) -> list[str]:

@@ -63,7 +63,7 @@ def _at_most(gpus: int) -> int:
 
 def free_memory(devices: Sequence[str]) -> dict[str, int]:
     """Free bytes of each GPU named; asked in a process of its own, for asking takes memory on each of them."""
-    found = subprocess.run([sys.executable, "-c", _ASK, *dict.fromkeys(devices)], capture_output=True, text=True)
+    found = subprocess.run([sys.executable, "-P", "-c", _ASK, *dict.fromkeys(devices)], capture_output=True, text=True)
     if found.returncode != 0:
         raise UserError(f"the GPUs do not answer: {(found.stderr.strip().splitlines() or ['no message'])[-1]}")
     return json.loads(found.stdout)

@@ -8,9 +8,10 @@ import re
 import subprocess
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runners.fingerprint import ROOT
+from runners.fingerprint import ROOT, installed_modules
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,21 @@ def of_driver() -> dict[str, Any]:
         "commit": commit,
         "dirty": bool(changed) if commit else None,
     }
+
+
+def of_code(*files: Path) -> dict[str, str | None]:
+    """Versions of the installed distributions that these modules, and those they need, import directly."""
+    names = frozenset[str]().union(*map(installed_modules, files))
+    return {name: _version(name) for name in sorted(_distributions(names))}
+
+
+@cache
+def _distributions(modules: frozenset[str]) -> frozenset[str]:
+    """The distributions that modules of these top-level names belong to; none for a name that is not installed."""
+    plain = {name for name in modules if _version(name)}  # the same name, as mostly: no need to read all metadata
+    known = metadata.packages_distributions() if modules - plain else {}
+    found = (known.get(name, ()) for name in modules - plain)
+    return frozenset(plain.union(*found))
 
 
 def of_worker(device: torch.device) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from runners.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.events import Emit, Event, Kind, Phase
 from runners.folder import CellFolder, StorageError, Store
 from runners.guard import Guard
-from runners.loading import load_method, parts_of
+from runners.loading import load_method, modules_of, parts_of
 from runners.memory import MemoryPeak
 from runners.records import BrokenRecord, Measurements, Record, Status
 from runners.resources import GIB
@@ -125,6 +125,7 @@ def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:
         n_tasks=cell.n_tasks,
         classes_per_task=int(cell.definition["classes_per_task"]),
         source=cell.source,
+        parts=dict(cell.parts),
         suite=cell.suite,
         command=job.conditions.command,
         environment=dict(job.conditions.environment or {}),
@@ -270,6 +271,8 @@ class _CellRun:
         if reason:
             raise Skip(reason)
         here = environment.of_worker(self.device)
+        known = self.record.environment.get("packages", {})
+        here["packages"] = environment.of_code(loaded.file, *modules_of(benchmark, self.cell.network)) | known
         if self.job.conditions.evaluation_batch != Conditions().evaluation_batch:
             here["evaluation_batch"] = self.job.conditions.evaluation_batch
         self.record = replace(self.record, environment={**self.record.environment, **here})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import catalogue, paths, plugins
+from benchmarks.catalogue import Benchmark
 from benchmarks.data import FOLDER_PREFIX
 from benchmarks.files import locate
 from benchmarks.folders import listing
@@ -53,18 +54,18 @@ def build(suites: Sequence[Suite], choices: Choices) -> list[Cell]:
     """All cells, seed by seed. Raises UserError for names or values that are not permitted."""
     suites = [_narrowed(suite, choices, first=suite is suites[0], all_suites=suites) for suite in suites]
     _check_benchmarks(suites)
-    rows = {suite.name: _rows(suite, choices) for suite in suites}
+    rows = [_rows(suite, choices) for suite in suites]  # by place: files in two folders may have one name
     for remembered in (_parts, _data_definition):
         remembered.cache_clear()  # files may have changed since the last grid
-    _check_assignments(choices, [row for some in rows.values() for row in some])
+    _check_assignments(choices, [row for some in rows for row in some])
     _check_settings(suites, rows)
     cells = [
         _cell(suite, row, entry, scenario, seed, choices)
-        for suite in suites
+        for suite, own in zip(suites, rows, strict=True)
         for seed in range(suite.seeds)
         for entry in suite.benchmarks
         for scenario in suite.scenarios
-        for row in rows[suite.name]
+        for row in own
         if scenario in row.scenarios
     ]
     return unique(cells)
@@ -128,10 +129,10 @@ def _check_assignments(choices: Choices, rows: Sequence[_Row]) -> None:
             raise UserError(f"--set {method}.{key}={value}: {method!r} is not in this grid: {', '.join(sorted(names))}")
 
 
-def _check_settings(suites: Sequence[Suite], rows: dict[str, list[_Row]]) -> None:
+def _check_settings(suites: Sequence[Suite], rows: Sequence[Sequence[_Row]]) -> None:
     """Check every block of settings, also those that meet no cell of a narrowed grid."""
-    for suite in suites:
-        known = {name: row for row in rows[suite.name] for name in (row.label, row.method.name)}
+    for suite, own in zip(suites, rows, strict=True):
+        known = {name: row for row in own for name in (row.label, row.method.name)}
         for number, block in enumerate(suite.settings):
             where = f"suite {suite.name}: settings[{number}]"
             if block.benchmark is not None:
@@ -160,6 +161,21 @@ def _values(
         values |= some
         chosen |= dict.fromkeys(some, source or f"suite {suite.name}")
     return values, chosen
+
+
+def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
+    """What a cell's key and record hold of its benchmark."""
+    return {
+        "n_tasks": benchmark.n_tasks,
+        "classes_per_task": benchmark.classes_per_task,
+        "input_shape": list(benchmark.input_shape),
+        "validation": benchmark.validation,
+        "padding": benchmark.padding,
+        "class_order": str(benchmark.class_order),
+        **_data_definition(benchmark.dataset, data),
+        "augmentation": str(benchmark.augmentation),
+        "normalisation": benchmark.normalisation and [list(part) for part in benchmark.normalisation],
+    }
 
 
 @cache
@@ -196,17 +212,7 @@ def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, se
         label=row.label,
         config=settings.as_json(config),
         benchmark=benchmark.name,
-        definition={
-            "n_tasks": benchmark.n_tasks,
-            "classes_per_task": benchmark.classes_per_task,
-            "input_shape": list(benchmark.input_shape),
-            "validation": benchmark.validation,
-            "padding": benchmark.padding,
-            "class_order": str(benchmark.class_order),
-            **_data_definition(benchmark.dataset, choices.data),
-            "augmentation": str(benchmark.augmentation),
-            "normalisation": benchmark.normalisation and [list(part) for part in benchmark.normalisation],
-        },
+        definition=definition_of(benchmark, choices.data),
         scenario=scenario,
         seed=seed,
         budget=entry.budget(benchmark.budget).scaled(choices.budget_scale),

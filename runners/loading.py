@@ -11,7 +11,7 @@ from benchmarks.catalogue import Augmentation, Benchmark, Kind
 from benchmarks.types import UserError
 from methods import registry
 from methods.nets import targets
-from runners.fingerprint import module_hash, source_hash
+from runners.fingerprint import file_of, source_hash
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class LoadedMethod:
     name: str
     reference: str
     cls: type
+    file: Path
     source: str
 
 
@@ -37,14 +38,23 @@ def load_method(reference: str) -> LoadedMethod:
     else:
         cls = registry.load(reference)
         file = Path(inspect.getfile(sys.modules[cls.__module__]))
-    return LoadedMethod(cls.name, reference, cls, source_hash(file))
+    return LoadedMethod(cls.name, reference, cls, file, source_hash(file))
 
 
 def parts_of(benchmark: Benchmark, network: str) -> dict[str, str]:
     """Hashes of the code that a cell uses beside its method's. Raises UserError for an unknown network."""
+    return {part: source_hash(file) for part, file in _modules(benchmark, network).items()}
+
+
+def modules_of(benchmark: Benchmark, network: str) -> list[Path]:
+    """The files whose hashes `parts_of` gives."""
+    return list(_modules(benchmark, network).values())
+
+
+def _modules(benchmark: Benchmark, network: str) -> dict[str, Path]:
     parts = {"network": targets.module_of(network)}
     if benchmark.kind in (Kind.PERMUTED, Kind.ROTATED) or benchmark.normalisation is not None:
         parts["transforms"] = "benchmarks.transforms"
     if benchmark.augmentation is not Augmentation.NONE:
         parts["augmentation"] = "benchmarks.augmentation"
-    return {part: module_hash(module) for part, module in parts.items()}
+    return {part: file_of(module) for part, module in parts.items()}

@@ -102,7 +102,7 @@ class LocalEngine:
         }
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         process = subprocess.Popen(
-            [sys.executable, "-m", WORKER],
+            [sys.executable, "-P", "-m", WORKER],  # -P: no package in the user's folder stands in for this project's
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -16,7 +16,7 @@ from benchmarks import untrusted
 from benchmarks.types import Budget, Scenario, UserError
 
 SCHEMA = 1
-_LATER = {"chosen", "judged_on", "definition", "carried", "fairness"}
+_LATER = {"chosen", "judged_on", "definition", "carried", "fairness", "parts"}
 """Fields that records of before do not have."""
 _FREE = ("reason", "traceback", "command", "task_names", "environment")
 """Fields with texts from elsewhere: messages, arguments, class names, which may hold any character."""
@@ -164,6 +164,8 @@ class Record:
     """SHA-256 of every table that belongs to this record."""
     fairness: dict[str, Any] = field(default_factory=dict)
     """What was measured of budget, network and memory: `tasks`, a row each, and `held`; empty in older records."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """Hashes of the code of the network, the transforms, ..., which the key holds too; empty in older records."""
     carried: str | None = None
     """Of a reference record: which earlier code computed it, and how `source` was shown to give the same numbers."""
 

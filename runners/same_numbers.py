@@ -8,8 +8,8 @@ digit, the shipped records of the earlier code get the keys of the later one, an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from benchmarks import catalogue
 from benchmarks.types import UserError
@@ -32,6 +32,8 @@ class Shown:
     later: str
     records: tuple[Record, ...]
     """Of the later code."""
+    parts: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Name and earlier hash of other code of these cells (their network's, ...) -> its later hash."""
 
     @property
     def scenarios(self) -> set[str]:
@@ -52,18 +54,28 @@ def compare(earlier: Iterable[Record], later: Iterable[Record]) -> list[Shown]:
     where nothing was compared.
     """
     counterparts = {identity(record): record for record in later}
-    found: dict[tuple[str, str, str], list[Record]] = {}
+    found: dict[tuple[str, str, str], list[tuple[Record, Record]]] = {}
     for record in earlier:
         other = counterparts.get(identity(record))
         if other is None:
             raise UserError(f"{_title(record)}: run with the earlier code only; run it with the later code too")
-        if record.source == other.source:
+        known = record.parts and other.parts
+        if record.source == other.source and not (known and record.parts != other.parts):
             continue
         _check_alike(record, other)
-        found.setdefault((record.method, record.source, other.source), []).append(other)
+        found.setdefault((record.method, record.source, other.source), []).append((record, other))
     if not found:
         raise UserError("the two runs have no cell whose code differs: nothing can be shown by them")
-    return [Shown(*names, tuple(records)) for names, records in found.items()]
+    return [Shown(*names, tuple(later for _, later in pairs), _parts(pairs)) for names, pairs in found.items()]
+
+
+def _parts(pairs: Sequence[tuple[Record, Record]]) -> dict[tuple[str, str], str]:
+    return {
+        (name, digest): later.parts[name]
+        for earlier, later in pairs
+        for name, digest in earlier.parts.items()
+        if name in later.parts
+    }
 
 
 def _check_alike(earlier: Record, later: Record) -> None:
@@ -107,13 +119,15 @@ def _carried(record: Record, shown: Shown) -> Record:
         method=record.method, reference="", label=record.label, config=record.config, benchmark=record.benchmark,
         definition=record.definition, scenario=record.scenario, seed=record.seed, budget=record.budget,
         network=record.network, source=record.source,
-        parts=parts_of(catalogue.find(record.benchmark), record.network),
+        parts=record.parts or parts_of(catalogue.find(record.benchmark), record.network),
     )  # fmt: skip
     if cell.key != record.key:
         return record
     words = f"computed by source {record.source[:12]}, which gives the same numbers: {shown.in_words()}"
     carried = f"{record.carried}; {words}" if record.carried else words
-    return replace(record, key=replace(cell, source=shown.later).key, source=shown.later, carried=carried)
+    parts = {name: shown.parts.get((name, digest), digest) for name, digest in cell.parts.items()}
+    key = replace(cell, source=shown.later, parts=parts).key
+    return replace(record, key=key, source=shown.later, parts=parts, carried=carried)
 
 
 def _title(record: Record) -> str:

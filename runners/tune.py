@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from filelock import FileLock
 from rich.console import Console
 
 if not __package__:
@@ -124,9 +125,10 @@ def _tune(
         for study in studies:
             with Display(console) as display:
                 found = tuning.run(study, trials, place, conditions, engine, display)
-            _write_trials(place / "trials.csv", study, found)
             chosen.append(_chosen(study, found, driver_environment.get("commit"), options))
-            _write_chosen(out or place / f"{study.cell.suite}.toml", chosen[-1])
+            with FileLock(place / ".files.lock"):  # another call may tune another method into the same files
+                _write_trials(place / "trials.csv", study, found)
+                _write_chosen(out or place / f"{study.cell.suite}.toml", chosen[-1])
             console.print(_in_words(study, found), highlight=False, soft_wrap=True)
     finally:
         engine.close()

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from benchmarks.types import UserError, derived_seed
 from methods.search import Even, Log, OneOf, Range, space
@@ -116,8 +119,32 @@ def run(
     """Run the study up to `trials` trials, from wherever an earlier call left it; every trial there is.
 
     The first trial has the values that the suite has now, so that what is chosen is never worse on validation. A grid
-    has as many trials as points.
+    has as many trials as points. Raises UserError where another process has the study in hand.
     """
+    with _alone(study, folder):
+        return _run(study, trials, folder, conditions, engine, watcher)
+
+
+@contextmanager
+def _alone(study: Study, folder: Path) -> Iterator[None]:
+    """Hold the study: trials of two calls at once would be taken for each other's. Raises UserError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f".{derived_seed(study.name):x}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{study.name} is being tuned by another process; wait until it ends, or give another folder by --results"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _run(
+    study: Study, trials: int, folder: Path, conditions: Conditions, engine: Engine, watcher: driver.Watcher
+) -> list[Trial]:
     trials = len(study.points) or trials
     kept = _open(study, folder)
     _take_up_again(kept)

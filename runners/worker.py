@@ -1,6 +1,6 @@
 """A worker process: reads jobs as JSON lines, runs them, writes events as JSON lines.
 
-Started by runners.local as `python -m runners.worker`. Standard output carries events only: what a
+Started by runners.local as `python -P -m runners.worker`. Standard output carries events only: what a
 method prints goes to standard error. When the driver is gone, the worker ends at once.
 """
 

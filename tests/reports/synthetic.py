@@ -42,6 +42,8 @@ class Synthetic:
     certifies: bool = False
     carried: str | None = None
     fairness: Mapping[str, Any] = field(default_factory=dict)
+    definition: Mapping[str, Any] = field(default_factory=lambda: {"validation": 100})
+    parts: Mapping[str, str] = field(default_factory=dict)
     accuracy: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -52,6 +54,8 @@ class Synthetic:
     @property
     def key(self) -> str:
         names = [self.method, self.benchmark, self.scenario, self.seed, dict(self.config), dict(self.budget)]
+        if self.parts or self.definition != {"validation": 100}:
+            names += [dict(self.definition), dict(self.parts)]
         return hashlib.sha256(json.dumps([*names, self.source]).encode()).hexdigest()
 
     def matrix(self) -> np.ndarray:
@@ -88,13 +92,14 @@ class Synthetic:
             "seed": self.seed,
             "config": dict(self.config),
             "chosen": dict(self.chosen),
-            "definition": {"validation": 100},
+            "definition": dict(self.definition),
             "budget": dict(self.budget),
             "network": self.network,
             "n_tasks": tasks,
             "classes_per_task": self.classes_per_task,
             "task_names": [f"{2 * j} {2 * j + 1}" for j in range(tasks)],
             "source": self.source,
+            "parts": dict(self.parts),
             "carried": self.carried,
             "fairness": dict(self.fairness),
             "suite": "quick",

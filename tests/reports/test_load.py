@@ -13,6 +13,7 @@ import pytest
 from benchmarks.types import Budget, Scenario, UserError
 from reports.findings import methods
 from reports.load import load
+from reports.record import Records
 from reports.study import study
 from runners.folder import CellFolder
 from runners.records import ClaimRow, Measurements, Record, Status, empty_matrix
@@ -143,6 +144,53 @@ def test_of_two_sources_the_newer_counts_and_the_older_is_mentioned(tmp_path: Pa
     records = load(tmp_path)
     assert [record.source for record in records.records] == ["new"]
     assert [record.source for record in records.superseded] == ["old"]
+
+
+JANUARY, FEBRUARY = "2026-01-01T00:00:00+00:00", "2026-02-01T00:00:00+00:00"
+
+
+def labels(records: Records) -> dict[tuple[str, str], list[int]]:
+    """Seeds of every row: benchmark and label as a report names them."""
+    rows: dict[tuple[str, str], list[int]] = {}
+    for entry in study(records).entries:
+        rows.setdefault((entry.group.benchmark, entry.label), []).append(entry.seed)
+    return {row: sorted(seeds) for row, seeds in rows.items()}
+
+
+@pytest.mark.parametrize(
+    ("key", "named"), [("files", "data {}"), ("source", "data of code {}"), ("validation", "validation={}")]
+)
+def test_seeds_on_other_data_are_another_row(tmp_path: Path, key: str, named: str) -> None:
+    """Seeds 0 to 2, a change of the data, seed 0 again; the code is the same."""
+    old, new = ("10", "20") if key == "validation" else ("a" * 64, "b" * 64)
+    for seed in range(3):
+        Synthetic(seed=seed, definition={key: old}, finished=JANUARY).write(tmp_path)
+    Synthetic(seed=0, definition={key: new}, finished=FEBRUARY).write(tmp_path)
+    records = load(tmp_path)
+    names = [f"split-digits ({named.format(value[:6])})" for value in (old, new)]
+    assert labels(records) == {(names[0], "finetune"): [0, 1, 2], (names[1], "finetune"): [0]}
+    assert not records.superseded
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [({"source": "old"}, {"source": "new"}), ({"parts": {"network": "old"}}, {"parts": {"network": "new"}})],
+    ids=["method", "network"],
+)
+def test_no_row_joins_seeds_of_two_states_of_the_code(tmp_path: Path, old: dict, new: dict) -> None:
+    for seed in range(3):
+        Synthetic(seed=seed, finished=JANUARY, **old).write(tmp_path)
+    Synthetic(seed=0, finished=FEBRUARY, **new).write(tmp_path)
+    other = [Synthetic(method="ewc", seed=seed, finished=JANUARY, **old).write(tmp_path) for seed in range(3)]
+    records = load(tmp_path)
+    assert labels(records) == {("split-digits", "finetune"): [0], ("split-digits", "ewc"): [0, 1, 2]}
+    assert sorted(record.seed for record in records.superseded) == [0, 1, 2] and len(other) == 3
+
+
+def test_records_that_do_not_tell_their_networks_code_stay_in_their_row(tmp_path: Path) -> None:
+    Synthetic(seed=0, finished=JANUARY).write(tmp_path)
+    Synthetic(seed=1, finished=FEBRUARY, parts={"network": "a"}).write(tmp_path)
+    assert labels(load(tmp_path)) == {("split-digits", "finetune"): [0, 1]}
 
 
 def test_a_cell_still_running_does_not_hide_its_finished_predecessor(tmp_path: Path) -> None:

@@ -175,3 +175,23 @@ def test_a_path_is_shown_as_it_was_written(capfd):
 
     complain("nowhere.py:X: there is no such file")
     assert "nowhere.py:X: there" in capfd.readouterr().err
+
+
+def test_two_suite_files_of_one_name_keep_their_own_methods(tmp_path):
+    text = 'description = "d"\nmethods = {}\nscenarios = ["til"]\nseeds = 1\n[[benchmarks]]\nname = "split-digits"\n'
+    for name, methods in (("a", '["finetune", "l2"]'), ("b", '["ewc"]')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.toml").write_text(text.format(methods), encoding="utf-8-sig")
+    done = call("--suite", "a/mine.toml", "--suite", "b/mine.toml", "--dry-run", "--results", "results", cwd=tmp_path)
+    listed = [line.split(":")[0].split()[-1] for line in done.stdout.splitlines() if "1 seeds" in line]
+    assert sorted(listed) == ["ewc", "finetune", "l2"], done.stdout + done.stderr
+
+
+def test_imports_that_no_key_follows_are_told_once(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import importlib\nfrom methods.base import register\nfrom methods.finetune import Finetune\n"
+        "importlib.import_module('js' + 'on')\n@register('mine')\nclass Mine(Finetune):\n    pass\n"
+    )
+    done = call("--method", "mine.py:Mine", *TINY, "--dry-run", "--results", "results", cwd=tmp_path)
+    told = [line for line in done.stdout.splitlines() if "not followed" in line]
+    assert len(told) == 1 and told[0].startswith("note: mine.py:4: "), done.stdout + done.stderr

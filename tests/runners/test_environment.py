@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import metadata
 
 import torch
 
@@ -56,3 +57,18 @@ def test_every_module_that_computed_the_output_layer_is_named(monkeypatch):
     assert environment.of_training(method)["output_layer"] == name
     learn(method, stream, [1])
     assert environment.of_training(method)["output_layer"] == ", ".join(sorted({"blockwise", name}))
+
+
+def test_the_record_has_the_versions_of_what_a_methods_code_imports(tmp_path, monkeypatch):
+    """Of the installed distributions alone, under their own names: also where a module beside the file imports it."""
+    site = tmp_path / "site-packages"
+    about = site / "oddly_named-3.2.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: oddly-named\nVersion: 3.2\n")
+    (about / "top_level.txt").write_text("odd_module\n")
+    (site / "odd_module.py").write_text("")
+    (tmp_path / "mine.py").write_text("import json\nimport helper\nimport not_there_at_all\n")
+    (tmp_path / "helper.py").write_text("def f():\n    import odd_module, numpy.linalg\n")
+    monkeypatch.syspath_prepend(site)
+    found = environment.of_code(tmp_path / "mine.py")
+    assert found == {"numpy": metadata.version("numpy"), "oddly-named": "3.2"}

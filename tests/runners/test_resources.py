@@ -85,8 +85,7 @@ def test_code_that_travels_has_the_hash_of_the_code_at_home(tmp_path):
     assert there == {reference: "foreign/0/mine.py:Mine"}
     assert sorted(file.name for file in (staged / "foreign" / "0").iterdir()) == ["helper.py", "mine.py"]
     code = (
-        "import json; from runners.loading import load_method; from runners import fingerprint, shipping\n"
-        "shipping.arrive()\n"
+        "import json; from runners.loading import load_method; from runners import fingerprint\n"
         f"sources = [load_method(name).source for name in ({there[reference]!r}, 'hnet')]\n"
         "print(json.dumps([*sources, str(fingerprint.ROOT)]))"
     )
@@ -102,10 +101,43 @@ def test_code_that_travels_has_the_hash_of_the_code_at_home(tmp_path):
     assert json.loads(done.stdout) == [source_hash(mine), cell.source, str(staged)]
 
 
+def test_two_files_of_one_package_travel_as_one_package(tmp_path, monkeypatch):
+    """With a package from elsewhere that both import; there, as here, no module is loaded from two places."""
+    home, staged = tmp_path / "home", tmp_path / "staged"
+    for name in ("travelling", "elsewhere/shared_parts"):
+        (home / name).mkdir(parents=True)
+        (home / name / "__init__.py").touch()
+    (home / "elsewhere" / "shared_parts" / "losses.py").write_text("FACTOR = 2.0\n")
+    monkeypatch.syspath_prepend(home / "elsewhere")
+    files = [home / "travelling" / f"{name}.py" for name in ("one", "two")]
+    for file in files:
+        file.write_text(
+            "from shared_parts.losses import FACTOR\nfrom methods.finetune import Finetune\n"
+            f"from methods.base import register\n@register({file.stem!r})\nclass Mine(Finetune):\n    pass\n"
+        )
+    there = shipping.stage(staged, [f"{file}:Mine" for file in files])
+    code = (
+        "import json; from runners import shipping; from runners.loading import load_method; shipping.arrive()\n"
+        f"print(json.dumps([load_method(name).source for name in {list(there.values())!r}]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=staged,
+        env=environment(PYTHONPATH=str(staged)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [source_hash(file) for file in files]
+
+
 def test_a_job_is_readdressed_to_the_code_that_travelled(tmp_path):
     [cell] = cells(foreign("Good"))
     at_home = job(cell, tmp_path)
     sent = shipping.readdressed(at_home, {cell.reference: "foreign/0/foreign.py:Good"})
+    [other] = cells(foreign("TilOnly"))
+    sent_too = shipping.readdressed(job(other, tmp_path), {cell.reference: "foreign/0/foreign.py:Good"})
+    assert sent_too.cell.reference == "foreign/0/foreign.py:TilOnly"
     assert shipping.is_foreign(at_home) and sent.cell.reference == "foreign/0/foreign.py:Good"
     assert replace(sent.cell, reference=cell.reference).to_json() == cell.to_json() and sent.cell.key == cell.key
 

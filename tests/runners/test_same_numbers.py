@@ -150,6 +150,23 @@ def test_every_scenario_that_ships_must_be_compared(before, shipped, tmp_path):
         reference.reference([after], out=shipped, before=tmp_path / "b")
 
 
+def test_a_change_of_the_networks_code_is_carried_too(grid, before, shipped, tmp_path):
+    """Records hold the hashes of both codes; the method's own stays the same here."""
+    parts = dict.fromkeys(grid[0].parts, LATER)
+    after = rerun(before, tmp_path / "after", lambda record: replace(record, source=grid[0].source, parts=parts))
+    reference.reference([after], out=shipped, before=before)
+    found = reference_records.read(shipped)
+    assert found.keys() == {replace(cell, parts=parts).key for cell in grid}
+    assert all(cell.record.parts == parts and cell.record.carried for cell in found.values())
+
+
+def test_records_without_hashes_of_the_networks_code_are_carried(grid, before, shipped, tmp_path):
+    known = reference_records.read(shipped).values()
+    reference_records.write([replace(cell, record=replace(cell.record, parts={})) for cell in known], shipped)
+    reference.reference([rerun(before, tmp_path / "after")], out=shipped, before=before)
+    assert reference_records.read(shipped).keys() == {replace(cell, source=LATER).key for cell in grid}
+
+
 def test_equal_code_shows_nothing(before):
     records = [record for _, record in reference_records.finished(before)]
     with pytest.raises(UserError, match="nothing can be shown"):

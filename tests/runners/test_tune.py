@@ -95,6 +95,14 @@ def test_a_trial_that_was_killed_is_taken_up_again(tmp_path: Path) -> None:
     assert len(found) == 2 and all(trial.state != "failed" for trial in found)
 
 
+def test_two_calls_cannot_tune_one_study_at_once(tmp_path: Path) -> None:
+    (cell,) = cells("finetune", steps=6)
+    study = tuning.study_of(cell, 1)
+    with tuning._alone(study, tmp_path), pytest.raises(UserError, match="is being tuned by another process"):
+        tuning.run(study, 1, tmp_path, Conditions(), InlineEngine(1), Silent())
+    assert len(tuning.run(study, 1, tmp_path, Conditions(), InlineEngine(1), Silent())) == 1
+
+
 def test_a_call_killed_before_all_of_a_grid_was_queued_still_tries_all_of_it(tmp_path: Path) -> None:
     (cell,) = cells("finetune", steps=6)
     study = tuning.grid_of(cell, {"lr": ["0.1", "0.01"]}, 1)
