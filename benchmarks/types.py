@@ -83,7 +83,7 @@ class StreamSpec:
     classes_per_task: int
     input_shape: tuple[int, ...]
     network: str
-    """Name of the target network, e.g. `mlp-400-400`; see methods/nets/targets.py."""
+    """Name of the target network, e.g. `mlp-400-400`; see methods/networks/targets.py."""
     nonnegative_inputs: bool = False
     """Whether no input is negative, in any split, after all transforms: found in the data by the stream, which refuses
     a declaration that the data contradict. Bounds of the first layer are tighter and cheaper then."""

@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from benchmarks.samples import Samples
 from benchmarks.types import StreamSpec, UserError
 from methods.base import CIL, DIL, TIL, Method, Scenario, Task
-from methods.nets import optimizers
 from methods.search import LEARNING_RATE, Log, ranges
+from methods.shared import optimizers
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # not ours, and nothing that a user of the suite can act on

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from benchmarks import tally
 from benchmarks.samples import Batch, Samples
 from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Budget, Scenario, StreamSpec, Task, UserError, derived_seed
-from methods import parts, state, stepping
-from methods.nets import targets
+from methods.networks import targets
 from methods.registry import register
+from methods.shared import parts, state, stepping
 
 __all__ = [
     "CIL",

@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from methods.base import Batch, Method, Task, UserError, register
-from methods.nets import optimizers
-from methods.nets.anchor import Anchor
-from methods.nets.fisher import fisher
-from methods.nets.optimizers import OptimizerName
 from methods.search import LEARNING_RATE, Log, ranges
+from methods.shared import optimizers
+from methods.shared.anchor import Anchor
+from methods.shared.fisher import fisher
+from methods.shared.optimizers import OptimizerName
 
 
 @register("ewc")

@@ -36,14 +36,14 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from methods.base import CIL, DIL, TIL, Batch, Exhibit, Method, Task, UserError, adam, register
-from methods.nets import exhibits, inference
-from methods.nets.fisher import fisher
-from methods.nets.functional import FunctionalNetwork, Statistics
-from methods.nets.fused import FusedAdam
-from methods.nets.held import HeldOutputs, own_head
-from methods.nets.hypernetwork import Hypernetwork, hypernetwork, xavier_
-from methods.nets.interval_weights import head_names
+from methods.hypernetworks.held import HeldOutputs, own_head
+from methods.hypernetworks.network import Hypernetwork, hypernetwork, xavier_
+from methods.hypernetworks.output_layer import FusedAdam
+from methods.intervals.weights import head_names
 from methods.search import LEARNING_RATE, Log, ranges
+from methods.shared import inference, tables
+from methods.shared.fisher import fisher
+from methods.shared.stateless import FunctionalNetwork, Statistics
 
 FISHER_SAMPLES = 2048
 """Training samples from which the Fisher information of `held_weights` is estimated."""
@@ -240,7 +240,7 @@ class HNET(Method):
     def exhibits(self) -> dict[str, Exhibit]:
         """The embeddings of the tasks learnt, as boxes of no width."""
         learnt = self.embeddings[: self.tasks_seen]
-        return {"embeddings": exhibits.embeddings(learnt, torch.zeros_like(learnt))}
+        return {"embeddings": tables.embeddings(learnt, torch.zeros_like(learnt))}
 
 
 class _Differentiated(torch.autograd.Function):

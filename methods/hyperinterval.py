@@ -50,14 +50,14 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.types import StreamSpec, UserError
 from methods.base import CIL, DIL, Batch, Claim, Exhibit, Method, Task, register
-from methods.nets import exhibits, inference
-from methods.nets.boundable import unbounded
-from methods.nets.candidates import RULES
-from methods.nets.functional import FunctionalNetwork, Statistics
-from methods.nets.fused import FusedAdam, Targets
-from methods.nets.hypernetwork import hypernetwork
-from methods.nets.intervals import Interval, outward, worst_case
+from methods.hypernetworks.candidates import RULES
+from methods.hypernetworks.network import hypernetwork
+from methods.hypernetworks.output_layer import FusedAdam, Targets
+from methods.intervals.boundable import unbounded
+from methods.intervals.bounding import Interval, outward, worst_case
 from methods.search import LEARNING_RATE, Log, ranges
+from methods.shared import inference, tables
+from methods.shared.stateless import FunctionalNetwork, Statistics
 
 
 @register("hyperinterval")
@@ -365,4 +365,4 @@ class HyperInterval(Method):
         """The boxes of the tasks learnt, at full eps."""
         rows = slice(0, self.tasks_seen)
         centres, radii = self.boxes(self.embeddings[rows], self.shapes[rows], self.config.eps)
-        return {"embeddings": exhibits.embeddings(centres, radii)}
+        return {"embeddings": tables.embeddings(centres, radii)}

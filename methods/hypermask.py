@@ -39,13 +39,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from methods.base import CIL, TIL, Batch, Exhibit, Method, Task, UserError, register
-from methods.nets import exhibits, fecam, inference
-from methods.nets.fused import FusedAdam
-from methods.nets.hypernetwork import hypernetwork
-from methods.nets.maskable import MaskableNetwork, Statistics, WeightCache
-from methods.nets.masks import Percent, masked, ramp, semi_binary_mask
-from methods.nets.selection import Selection
+from methods.hypernetworks.network import hypernetwork
+from methods.hypernetworks.output_layer import FusedAdam
 from methods.search import LEARNING_RATE, Even, Log, ranges
+from methods.shared import fecam, inference, tables
+from methods.shared.maskable import MaskableNetwork, Statistics, WeightCache
+from methods.shared.masks import Percent, masked, ramp, semi_binary_mask
+from methods.shared.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -309,5 +309,5 @@ class HyperMask(Method):
         """Embeddings of the tasks learnt, and how far their masks of the masked tensors overlap."""
         learnt, thresholded = self.embeddings[: self.tasks_seen], sum(self.target.sizes[: self.n_thresholded])
         masks = (self.mask(self.hypernetwork(row[None])[0], self.sparsity())[:thresholded] for row in learnt)
-        points = exhibits.embeddings(learnt, torch.zeros_like(learnt))
-        return {"embeddings": points, "mask-overlap": exhibits.mask_overlap(masks)}
+        points = tables.embeddings(learnt, torch.zeros_like(learnt))
+        return {"embeddings": points, "mask-overlap": tables.mask_overlap(masks)}

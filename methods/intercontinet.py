@@ -50,14 +50,14 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import StreamSpec
-from methods import state
 from methods.base import CIL, TIL, Batch, Claim, Method, Task, adam, register
-from methods.nets.boundable import unbounded
-from methods.nets.boxed import BoxedNetwork
-from methods.nets.contraction import Gate, easiest_loss, evenly, largest_factor
-from methods.nets.interval_weights import head_names, shift, sigmoid
-from methods.nets.intervals import Interval, certified, worst_case
+from methods.intervals.boundable import unbounded
+from methods.intervals.bounding import Interval, certified, worst_case
+from methods.intervals.boxed import BoxedNetwork
+from methods.intervals.contraction import Gate, easiest_loss, evenly, largest_factor
+from methods.intervals.weights import head_names, shift, sigmoid
 from methods.search import Even, Log, ranges
+from methods.shared import state
 
 Optimizer = Literal["sgd", "adam"]
 

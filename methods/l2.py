@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from methods.base import Batch, Method, Task, UserError, register
-from methods.nets import optimizers
-from methods.nets.anchor import Anchor, flatten, trainable
-from methods.nets.fisher import Answer, evaluating
-from methods.nets.optimizers import OptimizerName
 from methods.search import LEARNING_RATE, Log, ranges
+from methods.shared import optimizers
+from methods.shared.anchor import Anchor, flatten, trainable
+from methods.shared.fisher import Answer, evaluating
+from methods.shared.optimizers import OptimizerName
 
 
 @register("l2")

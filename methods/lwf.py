@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from methods.base import CIL, DIL, Batch, Method, Task, UserError, register
-from methods.nets import optimizers
-from methods.nets.optimizers import OptimizerName
 from methods.search import LEARNING_RATE, Log, OneOf, ranges
+from methods.shared import optimizers
+from methods.shared.optimizers import OptimizerName
 
 
 @register("lwf")

@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from methods.base import Batch, Method, Task, UserError, register
-from methods.nets import optimizers
-from methods.nets.anchor import Anchor, flat_gradient
-from methods.nets.optimizers import OptimizerName
 from methods.search import LEARNING_RATE, Log, ranges
+from methods.shared import optimizers
+from methods.shared.anchor import Anchor, flat_gradient
+from methods.shared.optimizers import OptimizerName
 
 OFFICIAL_DAMPING = 1e-7
 OFFICIAL_CAP = 1e-3

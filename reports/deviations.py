@@ -23,7 +23,7 @@ def deviations(record: Record) -> list[str]:
 
 
 def beyond(tasks: Sequence[Mapping[str, int]]) -> list[str]:
-    """Clauses on what some tasks took beyond their budget; see runners.measures.of_task for the fields."""
+    """Clauses on what some tasks took beyond their budget; see runners.cell.usage.of_task for the fields."""
     found = []
     if any(task["steps"] > task["steps_allowed"] for task in tasks):
         found.append("took more optimiser steps than the budget allows")

@@ -30,8 +30,8 @@ def check(
     import torch
 
     from methods import registry
-    from runners import cpu, devices
     from runners.conformance import CHECKS, FIELDS, conform, scenarios_of
+    from runners.process import cpu, devices
 
     console = command_line.console()
     device = devices.single(device)

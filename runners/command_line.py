@@ -111,7 +111,7 @@ def show_list(console: Console) -> None:
 
 def show_status(results: Path, watch: bool, console: Console) -> None:
     """Print how things stand in a results folder, once or until the run there ends. Raises UserError."""
-    from runners import status
+    from runners.watch import status
 
     (status.watch if watch else status.show)(results, console)
 

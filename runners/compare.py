@@ -17,7 +17,7 @@ if not __package__:
 
 from benchmarks.types import UserError
 from runners import command_line
-from runners.comparison import Options, run
+from runners.session import Options, run
 
 DEFAULT_SUITE = "quick"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -18,8 +18,9 @@ from rich.console import Console
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # run as a script: the rooms, not this folder
 
+from benchmarks import preparation
 from benchmarks.types import UserError
-from runners import command_line, datasets
+from runners import command_line
 from runners.columns import Columns
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -52,21 +53,21 @@ def main(
     if not (list_all or prepare or check):
         raise UserError("write --list, --prepare NAME or --check NAME")
     if list_all:
-        _show(datasets.survey(data), console)
+        _show(preparation.survey(data), console)
     failed = False
     with command_line.interruptible():
-        for action, names in ((datasets.prepare, prepare), (datasets.check, check)):
-            for name in datasets.chosen(names or [], data):
+        for action, names in ((preparation.prepare, prepare), (preparation.check, check)):
+            for name in preparation.chosen(names or [], data):
                 failed |= not _act(action, name, data, console)
     raise typer.Exit(command_line.EXIT_FAILED_CELLS if failed else 0)
 
 
-def _act(action: datasets.Action, name: str, data: Path | None, console: Console) -> bool:
+def _act(action: preparation.Action, name: str, data: Path | None, console: Console) -> bool:
     begun = time.monotonic()
     try:
         with command_line.progress_bar(console, name) as progress:
             lines = action(name, data, progress)
-    except datasets.DataError as error:
+    except preparation.DataError as error:
         command_line.complain(str(error))
         return False
     for line in lines:
@@ -75,7 +76,7 @@ def _act(action: datasets.Action, name: str, data: Path | None, console: Console
     return True
 
 
-def _show(rows: list[datasets.Row], console: Console) -> None:
+def _show(rows: list[preparation.Row], console: Console) -> None:
     shown = [(row.name, row.state, row.size, row.decoded) for row in rows]
     console.print(Columns("Data sets", ("name", "state", "size", "decoded"), shown))
     for row in rows:

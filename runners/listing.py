@@ -8,8 +8,8 @@ from benchmarks import plugins
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.types import Budget, Scenario
 from methods import registry
-from runners import suite
 from runners.columns import Columns
+from runners.grid import suite
 
 WORDS = "what it is"
 

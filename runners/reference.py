@@ -19,7 +19,8 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # run as a script: the rooms, not this folder
 
 from benchmarks.types import UserError
-from runners import command_line, reference_records, reproduction, same_numbers
+from runners import command_line
+from runners.records import reference_records, reproduction, same_numbers
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

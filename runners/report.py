@@ -40,7 +40,7 @@ def report(
         raise UserError(f"give either {results} or --reference")
     with command_line.interruptible(), ExitStack() as stack:
         if reference:
-            from runners import reference_records
+            from runners.records import reference_records
 
             results = Path(stack.enter_context(TemporaryDirectory()))
             reference_records.unpack(results)

@@ -25,11 +25,12 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.types import Scenario, UserError
-from runners import command_line, cpu
-from runners.cells import Cell, Conditions, Job
-from runners.comparison import Options, make_engine
-from runners.events import Event, Kind
-from runners.folder import CellFolder
+from runners import command_line
+from runners.cell.events import Event, Kind
+from runners.grid.cells import Cell, Conditions, Job
+from runners.process import cpu
+from runners.records.folder import CellFolder
+from runners.session import Options, make_engine
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 NO_OP = """
@@ -97,7 +98,7 @@ def cells(
 @app.command()
 def resume(n: Count = 10_000) -> None:
     """Plan a grid of which every cell is finished: all records and tables are read and checked."""
-    from runners import driver
+    from runners.engines import scheduler
 
     cpu.prepare(1)
     with tempfile.TemporaryDirectory() as scratch:
@@ -106,7 +107,7 @@ def resume(n: Count = 10_000) -> None:
         _finish(grid, results)
         grid = [replace(cell) for cell in grid]  # without the keys that are known by now
         wall, busy = time.monotonic(), time.process_time()
-        jobs, outcomes = driver.plan(grid, results, Conditions())
+        jobs, outcomes = scheduler.plan(grid, results, Conditions())
         wall, busy = time.monotonic() - wall, time.process_time() - busy
     if jobs or len(outcomes) != n:
         raise UserError(f"{len(jobs)} of {n} cells were not taken for finished")
@@ -144,10 +145,10 @@ def workers(
     Beside the wall clock, which other programs on the machine disturb, the speed-up on free cores: twice the share
     of time that the workers had a cell in hand, times the growth of what the cells cost in CPU time.
     """
-    from runners import grid
-    from runners import suite as suites
+    from runners.grid import build
+    from runners.grid import suite as suites
 
-    built = grid.build(suites.find([suite]), grid.Choices(seeds=seeds, budget_scale=budget_scale))
+    built = build.build(suites.find([suite]), build.Choices(seeds=seeds, budget_scale=budget_scale))
     found = {}
     for count in (1, 2):
         with tempfile.TemporaryDirectory() as scratch:
@@ -169,22 +170,25 @@ def workers(
 
 def _grid(method: str, n: int) -> list[Cell]:
     """`n` cells that differ in the seed."""
-    from runners import grid
-    from runners.suite import BenchmarkEntry, Suite
+    from runners.grid import build
+    from runners.grid.suite import BenchmarkEntry, Suite
 
     entry = BenchmarkEntry(name="split-digits", steps=1)
     suite = Suite(description="scale", methods=["finetune"], scenarios=[Scenario.TIL], seeds=n, benchmarks=[entry])
     files = (method,) if ".py:" in method else ()
-    return [cell for cell in grid.build([suite], grid.Choices(foreign=files)) if cell.method != "finetune" or not files]
+    cells = build.build([suite], build.Choices(foreign=files))
+    return [cell for cell in cells if cell.method != "finetune" or not files]
 
 
 def _run(grid: Sequence[Cell], results: Path, options: Options, meter: Meter) -> None:
-    from runners import devices, driver, environment
+    from runners.engines import scheduler
+    from runners.process import devices
+    from runners.records import environment
 
     conditions = Conditions(environment=environment.of_driver(), command="python runners/scale.py")
     engine = make_engine(options, devices.for_workers("cpu", options.workers))
     try:
-        outcomes = driver.run_grid(grid, results, conditions, engine, meter)
+        outcomes = scheduler.run_grid(grid, results, conditions, engine, meter)
     finally:
         engine.close()
     failed = [outcome for outcome in outcomes if not outcome.status.finished]
@@ -194,7 +198,7 @@ def _run(grid: Sequence[Cell], results: Path, options: Options, meter: Meter) ->
 
 def _finish(grid: Sequence[Cell], results: Path) -> None:
     """Run the first cell and give all others its record, each under its own key."""
-    from runners.execution import run_cell
+    from runners.cell.execution import run_cell
 
     first = grid[0]
     run_cell(Job(first, first.folder(results), Conditions()), lambda event: None)
@@ -211,8 +215,8 @@ def _finish(grid: Sequence[Cell], results: Path) -> None:
 
 def _multiply(results: Path, n: int) -> None:
     """Write `n` records into `results`, made of the reference records of Split Digits."""
-    from runners import reference_records
-    from runners.records import digest
+    from runners.records import reference_records
+    from runners.records.record import digest
 
     shipped = [cell for cell in reference_records.read().values() if cell.record.benchmark == "split-digits"]
     if not shipped:

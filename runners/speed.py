@@ -33,12 +33,13 @@ if not __package__:
 
 from benchmarks.types import Scenario, UserError
 from methods.registry import AVALANCHE_PREFIX
-from runners import command_line, cpu, devices
-from runners.official import method_of
-from runners.settings import parse_assignment
-from runners.speed_table import compare, machines, rows, table, title
-from runners.suite import find as find_suites
-from runners.timing import Order, Result, measure
+from runners import command_line
+from runners.grid.hyperparameters import parse_assignment
+from runners.grid.suite import find as find_suites
+from runners.process import cpu, devices
+from runners.timing.measure import Order, Result, measure
+from runners.timing.official import method_of
+from runners.timing.table import compare, machines, rows, table, title
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 STEPS = {"cpu": 20, "cuda": 250}

@@ -26,7 +26,7 @@ if not __package__:
 
 from benchmarks.types import UserError
 from runners import command_line
-from runners.comparison import Options, build_cells, check, devices_of, make_engine
+from runners.session import Options, build_cells, check, devices_of, make_engine
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 COLUMNS = ("suite", "benchmark", "scenario", "method", "trial", "state", "accuracy", "seconds", "parameter", "value")
@@ -101,12 +101,13 @@ def _grid(texts: Sequence[str]) -> dict[str, list[str]]:
 def _tune(
     options: Options, trials: int, grid: dict[str, list[str]], seeds: int, out: Path | None, console: Console
 ) -> None:
-    from runners import environment, folder, tuning
-    from runners.cells import Conditions
-    from runners.display import Display
+    from runners.grid.cells import Conditions
+    from runners.records import environment, folder
+    from runners.tuning import search
+    from runners.watch.live import Display
 
     cells = [cell for cell in build_cells(options) if cell.scenario in _supported(cell)]
-    studies = [tuning.grid_of(cell, grid, seeds) if grid else tuning.study_of(cell, seeds) for cell in cells]
+    studies = [search.grid_of(cell, grid, seeds) if grid else search.study_of(cell, seeds) for cell in cells]
     if not studies:
         raise UserError("nothing to tune: no method is defined in a scenario of this suite")
     assigned = devices_of(options)
@@ -124,7 +125,7 @@ def _tune(
     try:
         for study in studies:
             with Display(console) as display:
-                found = tuning.run(study, trials, place, conditions, engine, display)
+                found = search.run(study, trials, place, conditions, engine, display)
             chosen.append(_chosen(study, found, driver_environment.get("commit"), options))
             with FileLock(place / ".files.lock"):  # another call may tune another method into the same files
                 _write_trials(place / "trials.csv", study, found)
@@ -143,9 +144,9 @@ def _supported(cell: Any) -> Sequence[str]:
 
 
 def _in_words(study: Any, trials: Sequence[Any]) -> str:
-    from runners import tuning
+    from runners.tuning import search
 
-    best = tuning.best(trials)
+    best = search.best(trials)
     values = _listed(best)
     first = "" if trials[0].accuracy is None else f" (the suite's own values: {100 * trials[0].accuracy:.2f} %)"
     ended = sum(trial.state == "pruned" for trial in trials)
@@ -168,9 +169,9 @@ def _percent(accuracy: float | None) -> str:
 
 
 def _chosen(study: Any, trials: Sequence[Any], commit: str | None, options: Options) -> dict[str, Any]:
-    from runners import tuning
+    from runners.tuning import search
 
-    best, cell = tuning.best(trials), study.cell
+    best, cell = search.best(trials), study.cell
     length = f" at {options.budget_scale:g} of the training length" if options.budget_scale != 1 else ""
     grid = f" of a grid ({'; '.join(map(_listed, trials))})" if study.points else ""
     return {
@@ -186,7 +187,7 @@ def _chosen(study: Any, trials: Sequence[Any], commit: str | None, options: Opti
             "complete": sum(trial.state == "complete" for trial in trials),
             "pruned": sum(trial.state == "pruned" for trial in trials),
             "failed": sum(trial.state == "failed" for trial in trials),
-            "seeds": [tuning.FIRST_SEED + k for k in range(study.seeds)],
+            "seeds": [search.FIRST_SEED + k for k in range(study.seeds)],
             "train_seconds": round(sum(trial.seconds for trial in trials), 1),
             "study": study.name,
             "command": options.command,
@@ -198,8 +199,8 @@ def _chosen(study: Any, trials: Sequence[Any], commit: str | None, options: Opti
 
 def _write_chosen(file: Path, entry: dict[str, Any]) -> None:
     """Put the values into the file, in place of earlier ones of the same method, benchmark and scenario."""
-    from runners.folder import share
-    from runners.suite import read_toml
+    from runners.grid.suite import read_toml
+    from runners.records.folder import share
 
     identity = ("method", "benchmark", "scenario")
     old = read_toml(file, "file of tuned values") if file.is_file() else {}
@@ -229,7 +230,7 @@ def _toml(value: Any) -> str:
 
 def _write_trials(file: Path, study: Any, trials: Sequence[Any]) -> None:
     """All trials as a table, one line for each parameter; lines of the same study are replaced."""
-    from runners.folder import share
+    from runners.records.folder import share
 
     cell = study.cell
     identity = [cell.suite, cell.benchmark, str(cell.scenario), cell.label]

@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def no_stream_of_a_pretended_device():
     """The stream of captures is kept as long as the process; one of a pretended device is nothing for the next test."""
     yield
-    from methods import stepping
+    from methods.shared import stepping
 
     stepping._stream.cache_clear()
 

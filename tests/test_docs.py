@@ -17,8 +17,8 @@ from typer.main import get_command
 
 from benchmarks.types import CIL
 from methods import registry
-from runners import grid, suite
 from runners.conformance import conform
+from runners.grid import build, suite
 from tests.runners.helpers import ROOT, environment
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -77,7 +77,7 @@ def test_commands_and_links_exist(page: Path) -> None:
 
 def test_the_suite_file_shown_is_valid(tmp_path: Path) -> None:
     write_files(ROOT / "docs" / "suite-files.md", tmp_path)
-    cells = grid.build([suite.read(tmp_path / "mine.toml")], grid.Choices())
+    cells = build.build([suite.read(tmp_path / "mine.toml")], build.Choices())
     assert {cell.label for cell in cells} == {"finetune", "ewc", "avalanche:Replay", "ewc-batched"}
     assert {cell.config["mem_size"] for cell in cells if cell.method == "avalanche:Replay"} == {100}
 

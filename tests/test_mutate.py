@@ -44,5 +44,5 @@ def test_a_copy_is_run_and_what_its_tests_say_is_noticed(tmp_path: Path) -> None
 
 
 def test_the_tests_of_a_file_are_those_that_import_it_or_bear_its_name() -> None:
-    found = mutate.tests_of(Path("methods/nets/selection.py"))
+    found = mutate.tests_of(Path("methods/shared/selection.py"))
     assert "tests/methods/test_selection.py" in found and "tests/methods/test_masks.py" not in found

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from methods import stepping
+from methods.shared import stepping
 from tests.pretended import CUDA, Kind, Mismatch, pretended, recorder
 
 

@@ -26,7 +26,7 @@ from tests.pretended.phases import CHECK, FIT, LEARN, LOOK, STEPS
 USUAL, HALVING = 6, 40
 """Waits outside of steps and checks that learning one task may take; InterContiNet looks for the largest box that meets
 a threshold by halving."""
-OFFICIAL_RULE = "methods/nets/candidates.py"
+OFFICIAL_RULE = "methods/hypernetworks/candidates.py"
 """Where HyperInterval's official rule reads the loss in steps that it looks at; such steps are not captured."""
 USED_BY_DEFAULT = [
     ("ewc", TIL, {"optimizer": "sgd"}),

@@ -11,10 +11,10 @@ from torch.nn.functional import cross_entropy
 from benchmarks.types import CIL, TIL, Scenario
 from methods import registry
 from methods.base import Method
+from runners.cell.execution import run_cell
 from runners.conformance import conform
-from runners.execution import run_cell
-from runners.folder import CellFolder
-from runners.records import Status
+from runners.records.folder import CellFolder
+from runners.records.record import Status
 from tests.methods.helpers import CASES, learn, opened
 from tests.pretended import Device, pretended
 from tests.pretended.cells import cell_of, install_benchmarks, job_of, lived

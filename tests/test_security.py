@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from benchmarks.types import UserError
-from runners import checkpoint, suite
-from runners.folder import CellFolder
+from runners.cell import checkpoint
+from runners.grid import suite
+from runners.records.folder import CellFolder
 from tests.runners.helpers import compare_here
 
 ROOT = Path(__file__).resolve().parents[1]

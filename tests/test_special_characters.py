@@ -12,9 +12,9 @@ from benchmarks import catalogue
 from benchmarks.types import UserError
 from reports.build import build_report
 from reports.render import latex_text, no_formula
-from runners import suite
 from runners.command_line import names
-from runners.settings import configure, convert, parse_assignment
+from runners.grid import suite
+from runners.grid.hyperparameters import configure, convert, parse_assignment
 from tests.reports.synthetic import Synthetic
 from tests.runners.helpers import compare_here
 

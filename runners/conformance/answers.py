@@ -11,9 +11,9 @@ import torch
 
 from benchmarks.types import CIL, TIL
 from methods.base import Method
-from runners import settings
 from runners.conformance.check import Check
 from runners.conformance.trial import BENCHMARK, Trial, accuracy_of, equal
+from runners.grid import hyperparameters
 
 LEARNT = 0.9
 RELATIVE, ABSOLUTE = 1e-3, 1e-4
@@ -30,11 +30,11 @@ def _configuration(trial: Trial) -> Iterator[str]:
     if not config_class.__dataclass_params__.frozen:
         yield "Config is not frozen: write @dataclass(frozen=True)"
     config = config_class()
-    written = json.loads(json.dumps(settings.as_json(config)))
-    again = settings.configure(trial.cls.name, config_class, written)
-    for name, value in settings.as_json(config).items():
-        if settings.as_json(again)[name] != value:
-            yield f"{name} = {value!r} comes back from JSON as {settings.as_json(again)[name]!r}"
+    written = json.loads(json.dumps(hyperparameters.as_json(config)))
+    again = hyperparameters.configure(trial.cls.name, config_class, written)
+    for name, value in hyperparameters.as_json(config).items():
+        if hyperparameters.as_json(again)[name] != value:
+            yield f"{name} = {value!r} comes back from JSON as {hyperparameters.as_json(again)[name]!r}"
 
 
 def _learns(trial: Trial) -> Iterator[str]:

@@ -8,8 +8,7 @@ import torch
 
 from benchmarks.types import TIL
 from methods.base import Certifying
-from runners import measures
-from runners.conformance import reach
+from runners.cell import reach, usage
 from runners.conformance.check import Check
 from runners.conformance.trial import BENCHMARK, Trial, equal, packed, unpacked
 
@@ -56,7 +55,7 @@ def _memory(trial: Trial) -> Iterator[str]:
         if rows:
             places.append(path)
             found |= rows
-    alike = 0 if len(found) > method.memory_samples else measures.images_kept(method, stream)
+    alike = 0 if len(found) > method.memory_samples else usage.images_kept(method, stream)
     if alike > method.memory_samples:
         yield f"after training it keeps {alike} images like training samples, but declares {method.memory_samples}"
     if len(found) > method.memory_samples:

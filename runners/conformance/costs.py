@@ -14,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reports.deviations import beyond
-from runners.conformance import reach
+from runners.cell import reach
 from runners.conformance.check import Check
 from runners.conformance.trial import EASY, SHORT, Trial
 
@@ -26,7 +26,7 @@ _WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "uniq
 class _Counter(TorchDispatchMode):
     """Counts operations that a host would wait for, called from `file`; works without a GPU.
 
-    The shared parts in methods/nets take other ways on a GPU than on a CPU, so they are not judged here.
+    The parts that methods share take other ways on a GPU than on a CPU, so they are not judged here.
     """
 
     def __init__(self, file: str) -> None:

@@ -20,9 +20,9 @@ from benchmarks.stream import Stream, open_stream
 from benchmarks.tally import counting
 from benchmarks.types import TIL, Budget, Scenario
 from methods.base import Method
-from runners import measures
-from runners import settings as configuration
+from runners.cell import usage
 from runners.conformance.watch import Watch, watched
+from runners.grid import hyperparameters as configuration
 
 BENCHMARK = replace(find("split-digits"), n_tasks=2, network="mlp-20")
 EASY, SHORT = Budget(32, steps=150), Budget(16, steps=12)
@@ -52,7 +52,7 @@ class Run:
     reported: list[int]
     """Steps in each task by the loss curve."""
     taken: list[dict[str, int]]
-    """What each task took of its budget; see runners.measures."""
+    """What each task took of its budget; see runners.cell.usage."""
     watch: Watch
 
 
@@ -144,7 +144,7 @@ class Trial:
             finally:
                 handle.remove()
             updates.append(len(counted))
-            taken.append(measures.of_task(tally, task))
+            taken.append(usage.of_task(tally, task))
             reported.append(method.curve[-1].step if method.curve else 0)
             answers.append([self._tried("predict", lambda i=i: self._answers(method, stream, i)) for i in range(j + 1)])
             accuracies.append(accuracy_of(answers[j][j], stream.test(j)))

@@ -9,7 +9,7 @@ from math import isqrt
 import numpy as np
 from torch import Tensor
 
-from methods.nets.intervals import Interval
+from methods.intervals.bounding import Interval
 
 Array = np.ndarray
 """Of fractions."""

@@ -14,7 +14,7 @@ from benchmarks.samples import Samples
 from benchmarks.types import Budget, Scenario, StreamSpec, Task
 from methods import base
 from methods.base import Method
-from methods.nets.anchor import flatten, trainable
+from methods.shared.anchor import flatten, trainable
 from tests.methods.golden import assert_close, group, load, tensors
 
 N_TASKS = 3

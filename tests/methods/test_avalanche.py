@@ -13,7 +13,7 @@ from benchmarks.catalogue import find
 from benchmarks.stream import open_stream
 from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError
 from methods import avalanche, registry
-from runners import settings
+from runners.grid import hyperparameters
 from tests.runners.helpers import compare_here
 
 STEPS = 20
@@ -124,8 +124,8 @@ def test_mistakes_and_impossible_strategies_are_answered():
 def test_a_strategys_own_defaults_are_permitted(name):
     """Also where an annotation contradicts them, as SCR's `temperature: int = 0.1` does."""
     config = avalanche.method(avalanche.PREFIX + name).Config
-    own = settings.as_json(config())
-    assert settings.as_json(settings.configure(name, config, own)) == own
+    own = hyperparameters.as_json(config())
+    assert hyperparameters.as_json(hyperparameters.configure(name, config, own)) == own
 
 
 def test_a_strategy_that_cannot_run_is_skipped_and_the_others_run(tmp_path):

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from methods.nets import interval_ops as ops
-from methods.nets import targets
-from methods.nets.intervals import Interval, propagate
+from methods.intervals import ops
+from methods.intervals.bounding import Interval, propagate
+from methods.networks import targets
 from tests.methods import exact
 
 seeds = st.integers(0, 2**31 - 1)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call
 
 from benchmarks.types import UserError
-from methods.nets.intervals import Interval, contains, propagate
+from methods.intervals.bounding import Interval, contains, propagate
 from tests.methods.drawn import OPERATIONS, SIZE, Drawn
 
 seeds = st.integers(0, 2**31 - 1)

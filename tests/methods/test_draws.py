@@ -11,8 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from benchmarks.types import TIL
-from methods import registry, stepping
-from methods.nets import triton_passes
+from methods import registry
+from methods.hypernetworks import triton_passes
+from methods.shared import stepping
 from tests.methods.helpers import learn, made, opened
 from tests.pretended import CUDA, OnDevice, pretended
 

@@ -14,10 +14,10 @@ from benchmarks.samples import Samples
 from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Scenario, UserError
 from methods.ewc import EWC, OnlineEWC
 from methods.finetune import Finetune
-from methods.nets import fisher as fisher_module
-from methods.nets.anchor import Anchor, _Quadratic, flatten, trainable
-from methods.nets.fisher import fisher, sum_over_samples
 from methods.registry import load as load_method
+from methods.shared import fisher as fisher_module
+from methods.shared.anchor import Anchor, _Quadratic, flatten, trainable
+from methods.shared.fisher import fisher, sum_over_samples
 from tests.methods import regularised
 from tests.methods.golden import assert_close, group, load, tensors
 from tests.methods.regularised import learn_all, parameters_of, tiny_tasks, vector

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.types import CIL, DIL, TIL
-from methods.nets.exhibits import embeddings, mask_overlap
+from methods.shared.tables import embeddings, mask_overlap
 from tests.methods.helpers import assert_equal, learn, made, opened
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from methods.nets import fecam
+from methods.shared import fecam
 from tests.methods import golden
 
 GOLD = golden.tensors(golden.group(golden.load("interval"), "hm/fecam"))

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from methods.nets import blockwise, compiled, fused
-from methods.nets.fused import FusedAdam, OutputLayer, Targets
-from methods.nets.passes import Cotangents
+from methods.hypernetworks import compiled, output_layer, torch_passes
+from methods.hypernetworks.output_layer import FusedAdam, OutputLayer, Targets
+from methods.hypernetworks.passes import Cotangents
 
 SHAPES = [(1, 1, 1, 3), (3, 1, 7, 5), (4, 4, 50, 6), (5, 0, 11, 9), (0, 0, 6, 4), (1, 1, 997, 75), (9, 2, 61, 16)]
 
@@ -23,11 +23,11 @@ SHAPES = [(1, 1, 1, 3), (3, 1, 7, 5), (4, 4, 50, 6), (5, 0, 11, 9), (0, 0, 6, 4)
 @pytest.fixture(params=["blockwise", "compiled"], autouse=True)
 def passes(request, monkeypatch):
     """Both ways to compute the passes, in several blocks or threads."""
-    chosen = {"blockwise": blockwise, "compiled": compiled}[request.param]
+    chosen = {"blockwise": torch_passes, "compiled": compiled}[request.param]
     if chosen is compiled and compiled.library() is None:
         pytest.skip("there is no C++ compiler, or CONTINUAL_COMPILED is 0")
-    monkeypatch.setattr(fused, "passes_for", lambda weight, boxes: chosen)
-    monkeypatch.setattr(blockwise, "CPU_BLOCK", 32)
+    monkeypatch.setattr(output_layer, "passes_for", lambda weight, boxes: chosen)
+    monkeypatch.setattr(torch_passes, "CPU_BLOCK", 32)
     monkeypatch.setattr(compiled, "_parts", lambda rows: min(rows, 3))
     return chosen
 
@@ -47,7 +47,7 @@ def plain(centre, radius, weight, bias, held):
 @pytest.mark.parametrize(("t", "s"), [(0, 0), (2, 0), (2, 2)])
 def test_values_and_gradients_equal_the_plain_formula(passes, k, m, n, h, t, s):
     """k boxes, m of them with radii; t more held, s of them with radii."""
-    dtype, exact = (torch.float64, 1e-12) if passes is blockwise else (torch.float32, 1e-5)
+    dtype, exact = (torch.float64, 1e-12) if passes is torch_passes else (torch.float32, 1e-5)
     torch.manual_seed(0)
     centre, radius = torch.randn(k + t, h), torch.rand(m + s, h)
     radius[1:2] = 0.0  # a box without width beside others
@@ -129,7 +129,7 @@ def test_steps_of_wider_rows_are_the_same(passes):
     def steps(memory):
         torch.manual_seed(0)
         layer = OutputLayer(5, 23)
-        adam = fused.OutputAdam(layer, 0.01)
+        adam = output_layer.OutputAdam(layer, 0.01)
         adam.move_into(layer, memory)
         layer.update = adam
         for _ in range(3):
@@ -189,7 +189,7 @@ def three_steps(k, m, n, h):
     layer = OutputLayer(h, n)
     with torch.no_grad():
         layer.weight.copy_(weight)
-    adam, gradient, found = fused.OutputAdam(layer, 0.01), torch.empty(n, h), []
+    adam, gradient, found = output_layer.OutputAdam(layer, 0.01), torch.empty(n, h), []
     for _ in range(3):
         images = compiled.forward(centre, radius, adam.weight, bias, held)
         found += [*compiled.backward(centre, radius, adam.weight, images, cotangents, gradient), gradient.clone()]

@@ -9,11 +9,11 @@ from torch import nn
 from benchmarks.samples import Samples
 from benchmarks.types import CIL, DIL, TIL, Budget, StreamSpec, Task, UserError
 from methods.hyperinterval import HyperInterval
-from methods.nets.candidates import RULES
-from methods.nets.functional import FunctionalNetwork
-from methods.nets.fused import FusedAdam
-from methods.nets.inference import least_entropy, over_all_classes
-from methods.nets.intervals import Interval, contains
+from methods.hypernetworks.candidates import RULES
+from methods.hypernetworks.output_layer import FusedAdam
+from methods.intervals.bounding import Interval, contains
+from methods.shared.inference import least_entropy, over_all_classes
+from methods.shared.stateless import FunctionalNetwork
 from tests.methods import exact
 from tests.methods.helpers import learn, opened
 

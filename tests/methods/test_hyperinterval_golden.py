@@ -7,10 +7,10 @@ from torch import nn
 
 from benchmarks.types import CIL, DIL, TIL
 from methods.base import Batch
-from methods.nets import inference
-from methods.nets.functional import exchanged
-from methods.nets.fused import FusedAdam
-from methods.nets.intervals import worst_case
+from methods.hypernetworks.output_layer import FusedAdam
+from methods.intervals.bounding import worst_case
+from methods.shared import inference
+from methods.shared.stateless import exchanged
 from tests.methods.golden import assert_close, group, tensors
 from tests.methods.hyper_golden import CONFIG, GOLDEN, hyperinterval, stored_order, test_samples, trajectory_task
 

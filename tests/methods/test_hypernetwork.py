@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from methods.nets.fused import Targets
-from methods.nets.hypernetwork import ChunkedHypernetwork, hypernetwork
-from methods.nets.intervals import Interval, contains
+from methods.hypernetworks.network import ChunkedHypernetwork, hypernetwork
+from methods.hypernetworks.output_layer import Targets
+from methods.intervals.bounding import Interval, contains
 
 EMBEDDING, CHUNK_EMBEDDING, CHUNK, OUTPUTS = 4, 2, 5, 13
 """Three chunks, the last of which is not used to its end; no two of the sizes are alike."""

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.nets.inference import (
+from methods.shared.inference import (
     entropy,
     entropy_bounds,
     least_entropy,

@@ -10,11 +10,11 @@ from benchmarks.samples import Samples
 from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Budget, Scenario, StreamSpec, Task
 from methods.base import Certifying
 from methods.intercontinet import InterContiNet, ReleasedInterContiNet
-from methods.nets import boxed
-from methods.nets.boxed import BoxedNetwork
-from methods.nets.contraction import Gate, easiest_loss, evenly, largest_factor
-from methods.nets.interval_weights import head_names, moved, nested, scale, shift
-from methods.nets.intervals import Interval, certified, contains
+from methods.intervals import boxed
+from methods.intervals.bounding import Interval, certified, contains
+from methods.intervals.boxed import BoxedNetwork
+from methods.intervals.contraction import Gate, easiest_loss, evenly, largest_factor
+from methods.intervals.weights import head_names, moved, nested, scale, shift
 from tests.methods import exact
 
 TASKS, SIZE = 3, 6

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from benchmarks.samples import Samples
 from benchmarks.types import CIL, DIL, TIL, Budget, StreamSpec, Task
 from methods.intercontinet import ReleasedInterContiNet
-from methods.nets.interval_weights import effective_radius, moved, scale, shift
-from methods.nets.intervals import Interval, batch_norm, conv2d, linear, propagate, worst_case
+from methods.intervals.bounding import Interval, batch_norm, conv2d, linear, propagate, worst_case
+from methods.intervals.weights import effective_radius, moved, scale, shift
 from tests.methods.golden import assert_close, group, load, tensors
 
 GOLDEN = load("interval")

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from benchmarks.types import TIL, StreamSpec, UserError
 from methods.hyperinterval import HyperInterval
 from methods.intercontinet import InterContiNet
-from methods.nets.boxed import BoxedNetwork
-from methods.nets.functional import FunctionalNetwork
-from methods.nets.intervals import Interval, contains, propagate
-from methods.nets.maskable import MaskableNetwork
+from methods.intervals.bounding import Interval, contains, propagate
+from methods.intervals.boxed import BoxedNetwork
+from methods.shared.maskable import MaskableNetwork
+from methods.shared.stateless import FunctionalNetwork
 from tests.methods.golden import assert_close
 
 RADIUS = 0.3

@@ -11,8 +11,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from benchmarks.types import UserError
-from methods.nets import targets
-from methods.nets.intervals import (
+from methods.intervals.bounding import (
     Interval,
     add,
     batch_norm,
@@ -28,6 +27,7 @@ from methods.nets.intervals import (
     propagate,
     worst_case,
 )
+from methods.networks import targets
 from tests.methods.golden import assert_close, group, load, tensors
 
 seeds = st.integers(0, 2**31 - 1)

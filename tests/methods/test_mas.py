@@ -8,8 +8,8 @@ from torch import nn
 
 from benchmarks.types import ALL_SCENARIOS, TIL, Scenario, UserError
 from methods.mas import MAS
-from methods.nets.anchor import flatten, trainable
 from methods.registry import load as load_method
+from methods.shared.anchor import flatten, trainable
 from tests.methods import regularised
 from tests.methods.golden import assert_close, group, load
 from tests.methods.regularised import learn_all, parameters_of, tiny_tasks, vector

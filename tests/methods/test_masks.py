@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.nets.masks import (
+from methods.shared.masks import (
     kth_values,
     masked,
     neighbours_selected,

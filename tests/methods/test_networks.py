@@ -9,9 +9,9 @@ from benchmarks.types import TIL, StreamSpec, UserError
 from methods.hnet import HNET
 from methods.hyperinterval import HyperInterval
 from methods.lwf import LwF
-from methods.nets import targets
-from methods.nets.functional import FunctionalNetwork
-from methods.nets.maskable import MaskableNetwork
+from methods.networks import targets
+from methods.shared.maskable import MaskableNetwork
+from methods.shared.stateless import FunctionalNetwork
 
 SMALL = ["resnet-20", "resnet-20x2", "zenkenet", "timm:test_resnet", "timm:test_resnet+frozen"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from methods.nets import compiled, ownership
+from methods.hypernetworks import compiled, ownership
 
 COMPILER = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
 EVIL = """

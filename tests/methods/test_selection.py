@@ -13,7 +13,7 @@ from benchmarks.catalogue import find
 from benchmarks.stream import Stream, open_stream
 from benchmarks.types import UserError
 from methods import registry
-from methods.nets.selection import Selection
+from methods.shared.selection import Selection
 
 
 def test_keeps_what_it_judged_best_and_the_earlier_of_equals() -> None:

@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.types import ALL_SCENARIOS, DIL, TIL, Scenario, UserError
 from methods import base
-from methods.nets.anchor import flatten, trainable
 from methods.registry import load as load_method
+from methods.shared.anchor import flatten, trainable
 from methods.si import SI
 from tests.methods import regularised
 from tests.methods.golden import assert_close, group, load

@@ -5,7 +5,7 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from methods import registry
-from methods.nets import triton_passes
+from methods.hypernetworks import triton_passes
 from tests.methods.helpers import CASES, made, opened
 from tests.pretended import pretended
 

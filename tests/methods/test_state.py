@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.catalogue import find
-from methods import parts, state
 from methods.base import Method, Task
-from methods.state import StateError
+from methods.shared import parts, state
+from methods.shared.state import StateError
 
 
 class Blank(Method):

@@ -12,10 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from benchmarks.types import TIL
-from methods import registry, stepping
+from methods import registry
 from methods.base import Method
-from methods.nets import blockwise, fused, masks
-from methods.waits import sync_debug
+from methods.hypernetworks import output_layer, torch_passes
+from methods.shared import masks, stepping
+from methods.shared.waits import sync_debug
 from tests.methods.helpers import CASES, answers, learn, made, opened
 
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2", "bincount"}
@@ -103,7 +104,7 @@ def as_on_a_gpu(monkeypatch):
         sizes = signed.abs()
         signed.mul_(sizes >= masks.percentile(sizes, sparsity))
 
-    monkeypatch.setattr(fused, "passes_for", lambda weight, boxes: blockwise)
+    monkeypatch.setattr(output_layer, "passes_for", lambda weight, boxes: torch_passes)
     monkeypatch.setattr(masks, "_cut", cut)
     monkeypatch.setattr(masks, "neighbours", masks.neighbours_on_device)
 

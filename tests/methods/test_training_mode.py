@@ -12,8 +12,8 @@ from benchmarks.stream import open_stream
 from benchmarks.types import TIL, Budget
 from methods import registry
 from methods.base import Method
-from methods.nets.fused import Targets
-from methods.nets.hypernetwork import ChunkedHypernetwork
+from methods.hypernetworks.network import ChunkedHypernetwork
+from methods.hypernetworks.output_layer import Targets
 
 
 class Normed(nn.Module):

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from methods.nets.fused import OutputAdam, OutputLayer, Targets
-from methods.nets.passes import Cotangents, Images
+from methods.hypernetworks.output_layer import OutputAdam, OutputLayer, Targets
+from methods.hypernetworks.passes import Cotangents, Images
 
 triton = pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="kernels are interpreted here")
@@ -74,7 +74,7 @@ def compiled(launch, folder):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from methods.nets import triton_kernels
+    from methods.hypernetworks import triton_kernels
 
     attributes = {(at,): [["tt.divisibility", 16]] for at in launch.aligned}
     kernel = getattr(triton_kernels, launch.kernel)
@@ -90,7 +90,7 @@ def compiled(launch, folder):
 @pytest.fixture
 def launches(monkeypatch):
     """What the passes would have launched, by the kernels' names."""
-    from methods.nets import triton_kernels
+    from methods.hypernetworks import triton_kernels
 
     found = []
     for name in ("forward", "backward", "sums"):
@@ -121,7 +121,7 @@ def kernels(launches, folder, monkeypatch):
 
 def both_passes(k, m, h, adam=True, widen=True, count=None):
     """Both passes for k boxes, m of them with radii, one of each not held."""
-    from methods.nets import triton_passes
+    from methods.hypernetworks import triton_passes
 
     layer = OutputLayer(h, ROWS)
     rule = OutputAdam(layer, 0.01)

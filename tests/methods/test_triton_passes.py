@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from methods.nets import blockwise, fused
-from methods.nets.fused import FusedAdam, OutputAdam, OutputLayer, Targets
-from methods.nets.passes import Cotangents
+from methods.hypernetworks import output_layer, torch_passes
+from methods.hypernetworks.output_layer import FusedAdam, OutputAdam, OutputLayer, Targets
+from methods.hypernetworks.passes import Cotangents
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 NUMPY_UNKNOWN = "only 0-dimensional arrays can be converted to Python scalars"
@@ -87,23 +87,23 @@ def assert_close(ours, reference, within=1e-5):
 @pytest.mark.parametrize(("t", "s"), [(0, 0), (3, 0), (2, 2)])
 @pytest.mark.parametrize("shape", SHAPES + MANY)
 def test_values_and_gradients(shape, t, s):
-    from methods.nets import triton_passes
+    from methods.hypernetworks import triton_passes
 
     k, m, n, h = shape
     own, own_radii = (k - t, m - s) if k > 32 and m > s else (k, m)  # then held ones are among the many
     case = Case(own, own_radii, n, h, t, s)
-    assert_close(case.gradients(triton_passes), case.gradients(blockwise, torch.float64))
+    assert_close(case.gradients(triton_passes), case.gradients(torch_passes, torch.float64))
 
 
 @inside
 @pytest.mark.parametrize("shape", [(3, 1, 65, 75), (3, 3, 50, 100), *MANY])
 def test_steps_in_rows_of_any_width(shape):
     """W, stepped once whatever the number of boxes, and the same bits where its rows are wider in memory."""
-    from methods.nets import triton_passes
+    from methods.hypernetworks import triton_passes
 
     case = Case(*shape, t=3, s=min(1, shape[1]))
     ours, wide = case.stepped(triton_passes), case.stepped(triton_passes, triton_passes.widened)
-    assert_close(ours, case.stepped(blockwise), 1e-4)
+    assert_close(ours, case.stepped(torch_passes), 1e-4)
     assert wide[-3].stride(0) % 4 == 0
     assert all(torch.equal(one, other) for one, other in zip(ours, wide, strict=True))
     n, h, stride = *wide[-3].shape, wide[-3].stride(0)
@@ -113,9 +113,9 @@ def test_steps_in_rows_of_any_width(shape):
 
 @inside
 def test_100_steps_equal_torch_adam(monkeypatch):
-    from methods.nets import triton_passes
+    from methods.hypernetworks import triton_passes
 
-    monkeypatch.setattr(fused, "passes_for", lambda weight, boxes: triton_passes)
+    monkeypatch.setattr(output_layer, "passes_for", lambda weight, boxes: triton_passes)
     torch.manual_seed(1)
     layer, other = OutputLayer(5, 30).to(DEVICE), OutputLayer(5, 30).to(DEVICE)
     other.load_state_dict(layer.state_dict())
@@ -140,7 +140,7 @@ def test_100_steps_equal_torch_adam(monkeypatch):
 @pytest.mark.parametrize("steps", [1, 3, 1000, 1_000_000])
 def test_the_step_size_is_that_of_the_hosts_rule(steps):
     """Also in the first steps, where 1 - 0.999^i has lost 10 bits in float32."""
-    from methods.nets import triton_passes
+    from methods.hypernetworks import triton_passes
 
     case = Case(1, 0, 40, 12)
     layer = OutputLayer(12, 40).to(DEVICE)
@@ -157,7 +157,7 @@ def test_the_step_size_is_that_of_the_hosts_rule(steps):
 @inside
 @pytest.mark.parametrize("k", [3, 33])
 def test_the_self_check_that_every_gpu_passes_first(k):
-    from methods.nets import triton_passes
+    from methods.hypernetworks import triton_passes
 
     assert triton_passes.self_check(torch.device(DEVICE), k) < 1e-5
 
@@ -168,7 +168,7 @@ def test_products_on_tensor_cores_are_nearly_as_exact_as_float32(shape, monkeypa
     """Which read 11 bits of a number's 24, and cut off the others; the kernels' three products make up for that."""
     from triton.runtime import interpreter
 
-    from methods.nets import triton_passes
+    from methods.hypernetworks import triton_passes
 
     plain, cut = interpreter.InterpreterBuilder.create_dot, []
 
@@ -178,7 +178,7 @@ def test_products_on_tensor_cores_are_nearly_as_exact_as_float32(shape, monkeypa
         return plain(self, a, b, *others)
 
     case = Case(*shape, t=2, s=1)
-    exact = case.gradients(blockwise, torch.float64)
+    exact = case.gradients(torch_passes, torch.float64)
     monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot", create_dot)
     ours = case.gradients(triton_passes)
     assert cut

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from benchmarks.types import TIL
-from methods import stepping
 from methods.base import Method
-from methods.waits import first_wait, sync_debug
+from methods.shared import stepping
+from methods.shared.waits import first_wait, sync_debug
 from tests.methods.helpers import learn, opened
 from tests.pretended import pretended
 

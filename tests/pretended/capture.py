@@ -98,7 +98,7 @@ def capturing(device: Device, graph: Graph) -> Iterator[None]:
 
 
 def recorder(device: Device) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """A recorder as methods.stepping has it, on the current stream."""
+    """A recorder as methods.shared.stepping has it, on the current stream."""
 
     def record(body: Callable[[], None]) -> Callable[[], None]:
         graph = Graph()

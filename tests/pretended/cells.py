@@ -19,15 +19,15 @@ from benchmarks import catalogue
 from benchmarks.data import DataSet
 from benchmarks.types import Scenario
 from methods import registry
-from methods.nets import blockwise
-from methods.nets.passes import Images
-from runners import grid
-from runners.cells import Cell, Conditions, Job
-from runners.events import Event, Kind
-from runners.execution import run_cell
-from runners.folder import CellFolder
-from runners.records import Record, Status
-from runners.suite import BenchmarkEntry, Suite
+from methods.hypernetworks import torch_passes
+from methods.hypernetworks.passes import Images
+from runners.cell.events import Event, Kind
+from runners.cell.execution import run_cell
+from runners.grid import build
+from runners.grid.cells import Cell, Conditions, Job
+from runners.grid.suite import BenchmarkEntry, Suite
+from runners.records.folder import CellFolder
+from runners.records.record import Record, Status
 from tests.benchmarks.synthetic import data_set
 from tests.pretended.device import Device
 from tests.pretended.phases import Phases, name_phases
@@ -85,7 +85,7 @@ def cell_of(
             "settings": [{"method": method, "values": values}],
         }
     )  # fmt: skip
-    [cell] = grid.build([suite], grid.Choices())
+    [cell] = build.build([suite], build.Choices())
     return cell
 
 
@@ -133,14 +133,14 @@ def install_kernels(patch: pytest.MonkeyPatch) -> Counter[str]:
 
         return function
 
-    modules: list[Any] = [blockwise]
+    modules: list[Any] = [torch_passes]
     if importlib.util.find_spec("triton") is not None:
-        from methods.nets import triton_passes
+        from methods.hypernetworks import triton_passes
 
         modules.append(triton_passes)
-        patch.setattr(triton_passes, "backward", blockwise.backward)
+        patch.setattr(triton_passes, "backward", torch_passes.backward)
         patch.setattr(triton_passes, "_works", lambda _: True)
-    forward = blockwise.forward
+    forward = torch_passes.forward
     for module in modules:
         patch.setattr(module, "forward", counted(module.__name__.rpartition(".")[2], forward))
     return ran

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from methods import stepping
 from methods.base import Method
-from runners.evaluation import Evaluator
+from methods.shared import stepping
+from runners.cell.evaluation import Evaluator
 from tests.pretended.device import Device
 
 STEPS, CHECK, LOOK, FIT, LEARN, EVALUATION = "steps", "check", "look", "fit", "learn", "evaluation"

@@ -15,8 +15,8 @@ from reports.findings import methods
 from reports.load import load
 from reports.record import Records
 from reports.study import study
-from runners.folder import CellFolder
-from runners.records import ClaimRow, Measurements, Record, Status, empty_matrix
+from runners.records.folder import CellFolder
+from runners.records.record import ClaimRow, Measurements, Record, Status, empty_matrix
 from tests.reports.synthetic import Synthetic
 
 

@@ -28,12 +28,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.types import CIL, TIL
-from runners.cells import Cell, Conditions
-from runners.driver import run_grid
-from runners.events import Event, Kind
-from runners.folder import StorageError
-from runners.local import LocalEngine
-from runners.records import BrokenRecord, Record
+from runners.cell.events import Event, Kind
+from runners.engines.local import LocalEngine
+from runners.engines.scheduler import run_grid
+from runners.grid.cells import Cell, Conditions
+from runners.records.folder import StorageError
+from runners.records.record import BrokenRecord, Record
 from tests.runners.helpers import ROOT, Watching, command, compare_here, decisive, environment, foreign, tables
 
 METHODS, SCENARIOS, STEPS = ("ewc", "si", foreign("Hungry")), (TIL, CIL), 30
@@ -163,7 +163,7 @@ def out_of_memory(results: Path, _rng: random.Random) -> None:
 
 def interrupted_here(results: Path, rng: random.Random, cell_to_stop: int | None = None) -> None:
     """Ctrl-C after some task of some cell."""
-    from runners.engine import InlineEngine
+    from runners.engines.engine import InlineEngine
 
     stop, seen = rng.randrange(4, 24) if cell_to_stop is None else cell_to_stop, 0
 
@@ -179,9 +179,9 @@ def interrupted_here(results: Path, rng: random.Random, cell_to_stop: int | None
 
 def the_grid() -> list[Cell]:
     """The cells that the command builds."""
-    from runners import comparison
+    from runners import session
 
-    return comparison.build_cells(comparison.Options(suites=("quick",), **OPTIONS))
+    return session.build_cells(session.Options(suites=("quick",), **OPTIONS))
 
 
 def damaged(pattern: str, how: str) -> Inject:
@@ -212,8 +212,8 @@ def clock_set_back(results: Path, rng: random.Random) -> None:
 
     with (
         mock.patch("time.time", back),
-        mock.patch("runners.execution._now", back_in_words),
-        mock.patch("runners.status._now", back_in_words),
+        mock.patch("runners.cell.execution._now", back_in_words),
+        mock.patch("runners.watch.status._now", back_in_words),
     ):
         code, said = compare_here(results, **OPTIONS)
     assert code == 0, said

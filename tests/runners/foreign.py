@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods import stepping
 from methods.base import TIL, Batch, Claim, Exhibit, Method, Task, register
+from methods.shared import stepping
 
 
 class _Small(Method):

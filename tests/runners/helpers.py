@@ -12,12 +12,12 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.types import Scenario
-from runners import grid
-from runners.cells import Cell, Conditions, Job
-from runners.comparison import Options, run
-from runners.events import Event
-from runners.records import Record
-from runners.suite import BenchmarkEntry, Suite
+from runners.cell.events import Event
+from runners.grid import build
+from runners.grid.cells import Cell, Conditions, Job
+from runners.grid.suite import BenchmarkEntry, Suite
+from runners.records.record import Record
+from runners.session import Options, run
 
 ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = Path(__file__).with_name("foreign.py")
@@ -64,7 +64,7 @@ def cells(
         benchmarks=[BenchmarkEntry(name=benchmark, steps=steps, network=network)],
     )
     files = tuple(name for name in methods if ".py:" in name)
-    built = grid.build([suite], grid.Choices(foreign=files, assignments=assignments))
+    built = build.build([suite], build.Choices(foreign=files, assignments=assignments))
     return [cell for cell in built if cell.method in methods or ".py:" in cell.reference]
 
 

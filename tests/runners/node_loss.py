@@ -12,11 +12,11 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-from runners.cells import Conditions
-from runners.cluster import RayEngine
-from runners.driver import run_grid
-from runners.events import Kind
-from runners.resources import Need
+from runners.cell.events import Kind
+from runners.engines.ray_engine import RayEngine
+from runners.engines.resources import Need
+from runners.engines.scheduler import run_grid
+from runners.grid.cells import Conditions
 from tests.runners.faults import the_grid
 from tests.runners.helpers import Watching
 

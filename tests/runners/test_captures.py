@@ -6,17 +6,17 @@ import os
 
 import pytest
 
-from methods.stepping import CaptureFailed
-from runners import remote
-from runners.cells import Conditions
-from runners.driver import run_grid
-from runners.engine import InlineEngine
-from runners.events import Event, Kind
-from runners.execution import run_cell
-from runners.folder import CellFolder
-from runners.local import LocalEngine
-from runners.packing import Packer
-from runners.records import Status
+from methods.shared.stepping import CaptureFailed
+from runners.cell.events import Event, Kind
+from runners.cell.execution import run_cell
+from runners.engines import ray_worker
+from runners.engines.engine import InlineEngine
+from runners.engines.local import LocalEngine
+from runners.engines.packing import Packer
+from runners.engines.scheduler import run_grid
+from runners.grid.cells import Conditions
+from runners.records.folder import CellFolder
+from runners.records.record import Status
 from tests.runners.helpers import Watching, cells, foreign, job, silent, tables
 from tests.runners.test_engines import a_ray_engine
 
@@ -105,10 +105,10 @@ def test_a_spoilt_process_of_rays_ends_once_its_last_messages_are_on_their_way(t
         raise Exit
 
     monkeypatch.setattr(os, "_exit", leave)
-    monkeypatch.setattr(remote, "SECONDS_TO_DELIVER", 0.0)
-    said: list[remote.Message] = []
+    monkeypatch.setattr(ray_worker, "SECONDS_TO_DELIVER", 0.0)
+    said: list[ray_worker.Message] = []
     try:
-        for batch in remote.tell(job(cell, tmp_path), remote.Handed()):
+        for batch in ray_worker.tell(job(cell, tmp_path), ray_worker.Handed()):
             said += batch
         exited = False
     except Exit:

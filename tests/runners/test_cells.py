@@ -8,10 +8,10 @@ import pytest
 
 from benchmarks import catalogue
 from benchmarks.types import Budget, Scenario, UserError
-from runners import grid
-from runners.cells import Cell, Conditions, Job, unique
-from runners.loading import load_method
-from runners.suite import BenchmarkEntry, Settings, Suite, Variant
+from runners.grid import build
+from runners.grid.cells import Cell, Conditions, Job, unique
+from runners.grid.loading import load_method
+from runners.grid.suite import BenchmarkEntry, Settings, Suite, Variant
 from tests.runners.helpers import FOREIGN, cells, foreign
 
 
@@ -87,7 +87,7 @@ def a_suite(**changes: object) -> Suite:
 
 def test_the_grid_is_the_product_and_gives_every_method_the_same_budget():
     suite = a_suite(benchmarks=[BenchmarkEntry(name="split-digits", steps=40), BenchmarkEntry(name="permuted-digits")])
-    found = grid.build([suite], grid.Choices(budget_scale=0.5))
+    found = build.build([suite], build.Choices(budget_scale=0.5))
     default = catalogue.find("permuted-digits").budget.steps
     assert default is not None
     assert len(found) == len({cell.key for cell in found}) == 2 * 2 * 2 * 2
@@ -98,7 +98,7 @@ def test_the_grid_is_the_product_and_gives_every_method_the_same_budget():
 def test_the_key_of_an_image_folders_cell_changes_with_its_files_and_not_with_their_place(tmp_path):
     def key(place):
         suite = a_suite(methods=["finetune"], benchmarks=[BenchmarkEntry(name="images-birds-2x2")])
-        return grid.build([suite], grid.Choices(seeds=1, scenarios=(Scenario.TIL,), data=tmp_path / place))[0].key
+        return build.build([suite], build.Choices(seeds=1, scenarios=(Scenario.TIL,), data=tmp_path / place))[0].key
 
     for place in ("a", "b"):
         folder = tmp_path / place / "birds" / "train" / "wren"
@@ -113,8 +113,8 @@ def test_the_key_of_an_image_folders_cell_changes_with_its_files_and_not_with_th
 
 
 def test_choices_narrow_and_add():
-    choices = grid.Choices(("ewc",), (foreign("Good"),), ("permuted-digits",), (Scenario.DIL,), 1)
-    found = grid.build([a_suite(), a_suite(name="t")], choices)
+    choices = build.Choices(("ewc",), (foreign("Good"),), ("permuted-digits",), (Scenario.DIL,), 1)
+    found = build.build([a_suite(), a_suite(name="t")], choices)
     assert [(c.label, c.benchmark, c.scenario, c.seed) for c in found] == [
         ("ewc", "permuted-digits", "dil", 0),
         ("good", "permuted-digits", "dil", 0),
@@ -129,16 +129,16 @@ def test_later_settings_win_and_the_command_line_wins_over_all():
         Settings(method="finetune", benchmark="split-mnist", values={"lr": 0.125}),
         Settings(method="joint", values={"lr": 1}),
     ]
-    found = grid.build([a_suite(settings=blocks, seeds=1)], grid.Choices())
+    found = build.build([a_suite(settings=blocks, seeds=1)], build.Choices())
     assert {(c.method, c.scenario): c.config["lr"] for c in found} == {
         ("finetune", "til"): 0.5,
         ("finetune", "cil"): 0.25,
         ("joint", "til"): 1.0,
         ("joint", "cil"): 1.0,
     }
-    [cell] = grid.build(
+    [cell] = build.build(
         [a_suite(settings=blocks)],
-        grid.Choices(("finetune",), (), None, (Scenario.CIL,), 1, (("finetune", "lr", "3e-2"),)),
+        build.Choices(("finetune",), (), None, (Scenario.CIL,), 1, (("finetune", "lr", "3e-2"),)),
     )
     assert cell.config["lr"] == 0.03
 
@@ -149,8 +149,8 @@ def test_where_a_value_comes_from_goes_with_the_value_that_wins():
         Settings(method="finetune", scenario=Scenario.CIL, values={"lr": 0.25}),
     ]
     slow = Variant(label="slow", method="finetune", values={"lr": 1e-5}, source="slower")
-    choices = grid.Choices(seeds=1, assignments=(("joint", "lr", "0.1"),))
-    found = grid.build([a_suite(settings=blocks, variants=[slow])], choices)
+    choices = build.Choices(seeds=1, assignments=(("joint", "lr", "0.1"),))
+    found = build.build([a_suite(settings=blocks, variants=[slow])], choices)
     assert {(c.label, c.scenario): c.chosen for c in found} == {
         ("finetune", "til"): {"lr": "a paper"},
         ("finetune", "cil"): {"lr": "suite s"},
@@ -163,17 +163,17 @@ def test_where_a_value_comes_from_goes_with_the_value_that_wins():
 
 def test_a_variant_may_be_for_some_scenarios_only():
     slow = Variant(label="slow", method="finetune", values={"lr": 1e-5}, scenarios=[Scenario.CIL])
-    cells = grid.build([a_suite(seeds=1, scenarios=list(Scenario), variants=[slow])], grid.Choices())
+    cells = build.build([a_suite(seeds=1, scenarios=list(Scenario), variants=[slow])], build.Choices())
     assert [cell.scenario for cell in cells if cell.label == "slow"] == [Scenario.CIL]
     assert {cell.scenario for cell in cells if cell.label == "finetune"} == set(Scenario)
 
 
 def test_a_variant_is_a_row_of_its_own():
     suite = a_suite(seeds=1, variants=[Variant(label="finetune-slow", method="finetune", values={"lr": 1e-5})])
-    found = {cell.label: cell for cell in grid.build([suite], grid.Choices(scenarios=(Scenario.TIL,)))}
+    found = {cell.label: cell for cell in build.build([suite], build.Choices(scenarios=(Scenario.TIL,)))}
     assert found.keys() == {"finetune", "joint", "finetune-slow"}
     assert found["finetune-slow"].method == "finetune" and found["finetune-slow"].config["lr"] == 1e-5
-    [only] = grid.build([suite], grid.Choices(methods=("finetune-slow",), scenarios=(Scenario.TIL,)))
+    [only] = build.build([suite], build.Choices(methods=("finetune-slow",), scenarios=(Scenario.TIL,)))
     assert only.label == "finetune-slow"
 
 
@@ -195,7 +195,7 @@ def test_a_variant_is_a_row_of_its_own():
 )
 def test_mistakes_are_user_errors(suite, choices, answer):
     with pytest.raises(UserError, match=answer):
-        grid.build([a_suite(**suite)], grid.Choices(**choices))
+        build.build([a_suite(**suite)], build.Choices(**choices))
 
 
 def test_a_file_may_not_take_the_name_of_a_shipped_method(tmp_path):

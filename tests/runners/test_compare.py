@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.records import Record
+from runners.records.record import Record
 from tests.runners.helpers import call, command, compare_here, environment, tables
 
 GRID = ("--methods", "ewc,si", "--scenarios", "til,cil", "--seeds", "1", "--budget-scale", "0.2", "--no-report")

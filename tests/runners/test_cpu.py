@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runners import cpu
-from runners.local import LocalEngine
+from runners.engines.local import LocalEngine
+from runners.process import cpu
 
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 

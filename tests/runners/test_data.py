@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import cache, data, files
+from benchmarks import cache, data, files, preparation
 from benchmarks.files import FOLDER_VARIABLE, DataError
 from benchmarks.types import UserError
-from runners import command_line, datasets
+from runners import command_line
 from tests.benchmarks.image_files import jpeg, write_cifar, write_image_folder
 from tests.runners.helpers import call
 
@@ -35,47 +35,47 @@ def nothing(_done: int, _total: int) -> None:
 
 def test_the_list_says_what_is_there_and_where_the_rest_goes(root, monkeypatch) -> None:
     write_cifar(root, monkeypatch)
-    rows = {row.name: row for row in datasets.survey(root)}
+    rows = {row.name: row for row in preparation.survey(root)}
     assert set(rows) == {"digits", "mnist", "fashion-mnist", "cifar-10", "cifar-100", "tiny-imagenet"}
     assert (rows["digits"].state, rows["cifar-10"].state, rows["cifar-10"].decoded) == ("there", "there", "no")
     assert rows["cifar-100"].state == "missing" and rows["cifar-100"].size == "186 MB"
     assert "cifar-100-python.tar.gz" in rows["cifar-100"].advice and str(root) in rows["cifar-100"].advice
-    datasets.prepare("cifar-10", root, nothing)
-    assert {row.name: row for row in datasets.survey(root)}["cifar-10"].decoded == "yes"
+    preparation.prepare("cifar-10", root, nothing)
+    assert {row.name: row for row in preparation.survey(root)}["cifar-10"].decoded == "yes"
 
 
 def test_prepare_counts_images_and_reports_progress(root, monkeypatch) -> None:
     write_cifar(root, monkeypatch)
     seen: list[tuple[int, int]] = []
-    lines = datasets.prepare("cifar-10", root, lambda done, total: seen.append((done, total)))
+    lines = preparation.prepare("cifar-10", root, lambda done, total: seen.append((done, total)))
     assert lines[0] == "cifar-10: 100 training images (10 each) and 20 test images (2 each) of 10 classes, 3 x 32 x 32"
     assert seen[-1] == (120, 120) and lines[1].startswith("decoded, 0 MB: ")
 
 
 def test_check_finds_damage_of_the_source_and_mends_the_cache(root, monkeypatch) -> None:
     write_cifar(root, monkeypatch)
-    datasets.prepare("cifar-10", root, nothing)
+    preparation.prepare("cifar-10", root, nothing)
     source = data.source_of("cifar-10", files.locate(root))
     assert isinstance(source, data.Decodable)
     entry = cache.find("cifar-10", source.key())
     assert entry is not None
     images = entry.folder / "test-images"
     images.write_bytes(b"\1" + images.read_bytes()[1:])
-    lines = datasets.check("cifar-10", root, nothing)
+    lines = preparation.check("cifar-10", root, nothing)
     assert any("test-images is damaged" in line and "made again" in line for line in lines)
     entry = cache.find("cifar-10", source.key())
     assert entry is not None and entry.damage() is None
     path = root / "cifar-10-batches-py/test_batch"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(DataError, match="test_batch is corrupt: expected MD5"):
-        datasets.check("cifar-10", root, nothing)
+        preparation.check("cifar-10", root, nothing)
 
 
 def test_check_of_a_folder_reports_what_was_made_to_fit(root) -> None:
     folder = write_image_folder(root)
     (folder / "train/bird-1/2.jpg").write_bytes(jpeg(5, (80, 64), mode="L"))
-    (name,) = datasets.chosen(["images-birds-2x2"], root)
-    lines = datasets.check(name, root, nothing)
+    (name,) = preparation.chosen(["images-birds-2x2"], root)
+    lines = preparation.check(name, root, nothing)
     assert "not decoded yet; this is done now" in lines
     assert any("note: 1 images are grey" in line and "train/bird-1/2.jpg" in line for line in lines)
     assert any("note: 1 images are not 64 x 64" in line for line in lines)
@@ -83,10 +83,10 @@ def test_check_of_a_folder_reports_what_was_made_to_fit(root) -> None:
 
 def test_names_of_data_sets_of_benchmarks_and_all(root, monkeypatch) -> None:
     write_cifar(root, monkeypatch)
-    assert datasets.chosen(["split-cifar-100-5x20-fecam", "cifar-100"], root) == ["cifar-100"]
-    assert datasets.chosen(["all"], root) == ["digits", "cifar-10"]
+    assert preparation.chosen(["split-cifar-100-5x20-fecam", "cifar-100"], root) == ["cifar-100"]
+    assert preparation.chosen(["all"], root) == ["digits", "cifar-10"]
     with pytest.raises(UserError, match=r"'cifar-1000' is neither a data set \(digits, mnist.*nor a benchmark"):
-        datasets.chosen(["cifar-1000"], root)
+        preparation.chosen(["cifar-1000"], root)
 
 
 def test_the_command(tmp_path: Path, root: Path) -> None:

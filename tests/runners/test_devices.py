@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.types import UserError
-from runners import devices
+from runners.process import devices
 from tests.runners.helpers import ROOT, command, environment
 
 COMMANDS = {

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from runners.cells import Conditions, Job
-from runners.display import Display
-from runners.driver import Outcome
-from runners.estimate import estimate, in_words
-from runners.events import Event, Kind
-from runners.records import Status
+from runners.cell.events import Event, Kind
+from runners.engines.scheduler import Outcome
+from runners.grid.cells import Conditions, Job
+from runners.plan.estimate import estimate, in_words
+from runners.records.record import Status
+from runners.watch.live import Display
 from tests.runners.helpers import cells, compare_here
 
 
@@ -55,7 +55,7 @@ def test_a_row_for_each_cell_in_progress_and_counts_by_status():
 def test_time_left_counts_from_where_the_cell_went_on(monkeypatch):
     display, [job] = a_display(terminal=True), jobs(1)
     now = 1000.0
-    monkeypatch.setattr("runners.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("runners.watch.board.time.monotonic", lambda: now)
     display.planned([job], [])
     display.heard(job, Event(Kind.STARTED, task=2))
     now += 10.0
@@ -66,7 +66,7 @@ def test_time_left_counts_from_where_the_cell_went_on(monkeypatch):
 def test_time_left_of_the_run_comes_from_cells_like_those_that_wait(monkeypatch):
     display, some = a_display(terminal=True), jobs(5)
     now = 1000.0
-    monkeypatch.setattr("runners.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("runners.watch.board.time.monotonic", lambda: now)
     display.planned(some, [])
     assert display.board.snapshot().seconds_left is None
     for job in some[:2]:

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from runners import execution
-from runners.cells import Cell, Conditions
-from runners.cluster import RayEngine
-from runners.driver import Outcome, run_grid
-from runners.engine import Engine, InlineEngine
-from runners.events import Event, Kind
-from runners.folder import LOCK, CellFolder
-from runners.local import LocalEngine
-from runners.records import Status
-from runners.resources import Need
+from runners.cell import execution
+from runners.cell.events import Event, Kind
+from runners.engines.engine import Engine, InlineEngine
+from runners.engines.local import LocalEngine
+from runners.engines.ray_engine import RayEngine
+from runners.engines.resources import Need
+from runners.engines.scheduler import Outcome, run_grid
+from runners.grid.cells import Cell, Conditions
+from runners.records.folder import LOCK, CellFolder
+from runners.records.record import Status
 from tests.runners.helpers import Watching, cells, decisive, foreign, job, tables
 
 

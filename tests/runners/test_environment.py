@@ -8,8 +8,8 @@ from importlib import metadata
 import torch
 
 from benchmarks.types import TIL
-from methods.nets import blockwise, compiled, fused
-from runners import environment
+from methods.hypernetworks import compiled, output_layer, torch_passes
+from runners.records import environment
 from tests.methods.helpers import learn, made, opened
 from tests.runners import helpers
 
@@ -47,8 +47,8 @@ def test_a_worker_tells_what_its_user_made_of_the_choice():
 
 def test_every_module_that_computed_the_output_layer_is_named(monkeypatch):
     """The first task has one box at a time; the second has more, which other passes serve here."""
-    one_box = compiled if compiled.library() else blockwise
-    monkeypatch.setattr(fused, "passes_for", lambda weight, boxes: one_box if boxes < 2 else blockwise)
+    one_box = compiled if compiled.library() else torch_passes
+    monkeypatch.setattr(output_layer, "passes_for", lambda weight, boxes: one_box if boxes < 2 else torch_passes)
     stream = opened(TIL)
     method = made("hyperinterval", stream, chunk=0)
     assert "output_layer" not in environment.of_training(method)

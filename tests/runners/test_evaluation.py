@@ -6,10 +6,10 @@ from torch.backends import cuda, cudnn
 
 from benchmarks.types import TIL
 from methods.base import Claim, Method
-from runners.evaluation import Evaluator, NotFinite
-from runners.execution import run_cell
-from runners.precision import in_force
-from runners.records import Measurements, Record, Status
+from runners.cell.evaluation import Evaluator, NotFinite
+from runners.cell.execution import run_cell
+from runners.process.precision import in_force
+from runners.records.record import Measurements, Record, Status
 from tests.methods.helpers import opened
 from tests.runners.helpers import cells, job, silent
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from methods import registry
-from runners.evaluation import holds
-from runners.events import Event, Kind
-from runners.execution import run_cell
-from runners.folder import CHECKPOINT, CellFolder
-from runners.records import Measurements, Record, Status
+from runners.cell.evaluation import holds
+from runners.cell.events import Event, Kind
+from runners.cell.execution import run_cell
+from runners.records.folder import CHECKPOINT, CellFolder
+from runners.records.record import Measurements, Record, Status
 from tests.runners.helpers import cells, foreign, job, silent, tables
 
 
@@ -269,7 +269,7 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(tmp_path):
 
 def test_a_checkpoint_holds_no_objects(tmp_path):
     """Reading one must not be able to run code: torch.load with weights_only refuses everything else."""
-    from runners import checkpoint
+    from runners.cell import checkpoint
 
     [cell] = cells("finetune")
     interrupted(cell, tmp_path, task=0)

@@ -13,9 +13,9 @@ from PIL import Image
 from benchmarks.catalogue import find
 from benchmarks.samples import Samples
 from benchmarks.stream import open_stream
-from runners import samples
-from runners.events import Event, Kind
-from runners.records import Status
+from runners.cell import sample_sheet
+from runners.cell.events import Event, Kind
+from runners.records.record import Status
 from tests.runners.helpers import cells, foreign
 from tests.runners.test_execution import run
 
@@ -49,7 +49,7 @@ def test_one_sheet_of_samples_lies_beside_the_records(tmp_path):
 
 def test_the_sheet_shows_the_first_training_samples_of_every_task():
     stream = open_stream(find("split-digits"), "til", 0)
-    with Image.open(io_of(samples.sheet(stream))) as image:
+    with Image.open(io_of(sample_sheet.sheet(stream))) as image:
         pixels, fields = np.asarray(image), getattr(image, "text", {})
     assert (fields["tasks"], fields["tile"], fields["columns"]) == ("0 1 2 3 4", "8", "10")
     assert fields["names"].splitlines() == ["0 1", "2 3", "4 5", "6 7", "8 9"]
@@ -66,7 +66,7 @@ def test_inputs_that_are_no_images_have_no_sheet(shape, drawn):
     stream.task = lambda j, previous=False: replace(  # type: ignore[method-assign]
         stream._task(j), train=Samples(x, torch.arange(20), torch.arange(20) % 2, j)
     )
-    assert (samples.sheet(stream) is not None) == drawn
+    assert (sample_sheet.sheet(stream) is not None) == drawn
 
 
 def io_of(content: bytes | None):

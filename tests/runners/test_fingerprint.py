@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks.catalogue import Augmentation, Normalisation, find
 from methods import registry
-from runners import fingerprint
-from runners.fingerprint import ROOT, source_hash
-from runners.loading import parts_of
+from runners.grid import fingerprint
+from runners.grid.fingerprint import ROOT, source_hash
+from runners.grid.loading import parts_of
 
 CODE = '''
 """Docstring."""
@@ -65,7 +65,7 @@ def test_the_ranges_of_the_search_do_not_count(file):
 @pytest.mark.parametrize(
     "line",
     [
-        "from methods.nets.optimizers import make",
+        "from methods.shared.optimizers import make",
         "from methods.base import Method",
         "from benchmarks.types import Budget",
         "import methods.base",
@@ -119,11 +119,16 @@ def test_what_a_method_imports_from_the_project_counts_directly_or_not(monkeypat
     monkeypatch.setattr(fingerprint, "ROOT", tmp_path.resolve())
     finetune = tmp_path.resolve() / "methods" / "finetune.py"
     before = source_hash(finetune)
-    neutral = ("methods/registry.py", "methods/nets/targets.py", "methods/nets/convolutional.py", "methods/nets/mlp.py")
+    neutral = (
+        "methods/registry.py",
+        "methods/networks/targets.py",
+        "methods/networks/convolutional.py",
+        "methods/networks/mlp.py",
+    )
     for name in (*neutral, "methods/joint.py", "benchmarks/catalogue.py"):
         (tmp_path / name).write_text((tmp_path / name).read_text() + "\nEXTRA = 1\n")
     assert source_hash(finetune) == before
-    for name in ("methods/base.py", "methods/state.py", "benchmarks/samples.py"):
+    for name in ("methods/base.py", "methods/shared/state.py", "benchmarks/samples.py"):
         (tmp_path / name).write_text((tmp_path / name).read_text() + "\nEXTRA = 1\n")
         after = source_hash(finetune)
         assert after != before
@@ -137,7 +142,7 @@ def test_a_cell_depends_on_its_own_network_and_on_no_other(monkeypatch, tmp_path
     digits = find("split-digits")
     mlp, alexnet = parts_of(digits, "mlp-20"), parts_of(digits, "alexnet")
     assert mlp != alexnet
-    file = tmp_path / "methods/nets/convolutional.py"
+    file = tmp_path / "methods/networks/convolutional.py"
     file.write_text(file.read_text() + "\nEXTRA = 1\n")
     assert parts_of(digits, "mlp-20") == mlp
     assert parts_of(digits, "alexnet") != alexnet

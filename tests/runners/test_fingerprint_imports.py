@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runners import fingerprint
-from runners.fingerprint import ROOT, foreign_files, installed_modules, not_followed, source_hash
+from runners.grid import fingerprint
+from runners.grid.fingerprint import ROOT, foreign_files, installed_modules, not_followed, source_hash
 
 LOSSES = "FACTOR = 1.0\n\ndef loss(x):\n    return FACTOR * x\n\ndef other(x):\n    return x\n"
 
@@ -184,25 +184,25 @@ def test_modules_that_import_each_other_count_and_may_be_renamed(tmp_path):
 
 
 def test_a_module_of_the_project_may_be_moved(monkeypatch, tmp_path):
-    """`methods/nets/masks.py` becomes `methods/shared/mask_parts.py`: no method gets another hash."""
+    """`methods/shared/masks.py` becomes `methods/moved/mask_parts.py`: no method gets another hash."""
     for name in ("methods", "benchmarks"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     root = tmp_path.resolve()
     monkeypatch.setattr(fingerprint, "ROOT", root)
     methods = sorted((root / "methods").glob("*.py"))
     before = {file: source_hash(file) for file in methods}
-    (root / "methods/shared").mkdir()
-    (root / "methods/shared/__init__.py").touch()
-    (root / "methods/nets/masks.py").rename(root / "methods/shared/mask_parts.py")
+    (root / "methods/moved").mkdir()
+    (root / "methods/moved/__init__.py").touch()
+    (root / "methods/shared/masks.py").rename(root / "methods/moved/mask_parts.py")
     adapted = 0
     for file in (root / "methods").rglob("*.py"):
         text = file.read_text()
-        new = text.replace("methods.nets.masks", "methods.shared.mask_parts")
-        new = new.replace("from methods.nets import masks\n", "from methods.shared import mask_parts as masks\n")
+        new = text.replace("methods.shared.masks", "methods.moved.mask_parts")
+        new = new.replace("from methods.shared import masks\n", "from methods.moved import mask_parts as masks\n")
         adapted += new != text
         file.write_text(new)
     assert adapted and {file: source_hash(file) for file in methods} == before
-    moved = root / "methods/shared/mask_parts.py"
+    moved = root / "methods/moved/mask_parts.py"
     moved.write_text(moved.read_text() + "\nEXTRA = 1\n")
     assert {file.stem for file in methods if source_hash(file) != before[file]} >= {"hypermask"}
 
@@ -277,7 +277,7 @@ def test_the_order_of_neighbouring_imports_does_not_count(tmp_path):
 def test_all_python_versions_give_the_same_hash(python):
     found = shutil.which(python)
     code = (
-        "import json, sys; from pathlib import Path; from runners.fingerprint import source_hash\n"
+        "import json, sys; from pathlib import Path; from runners.grid.fingerprint import source_hash\n"
         "print(json.dumps([source_hash(file) for file in sorted(Path('methods').rglob('*.py'))]))"
     )
     done = found and subprocess.run([found, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -8,9 +8,10 @@ import torch
 from benchmarks import catalogue
 from benchmarks.stream import open_stream
 from methods import registry
-from runners import footprint, grid, settings
-from runners.records import Status
-from runners.suite import BenchmarkEntry, Suite
+from runners.grid import build, hyperparameters
+from runners.grid.suite import BenchmarkEntry, Suite
+from runners.plan import footprint
+from runners.records.record import Status
 from tests.runners.helpers import cells, compare_here, foreign
 
 SHIPPED = [name for name in registry.available() if "/" not in name]
@@ -26,7 +27,7 @@ def cell(method: str, benchmark: str, network: str, values: dict | None = None):
         benchmarks=[BenchmarkEntry(name=benchmark, network=network)],
     )
     assignments = tuple((method, key, value) for key, value in (values or {}).items())
-    return grid.build([suite], grid.Choices(assignments=assignments))[0]
+    return build.build([suite], build.Choices(assignments=assignments))[0]
 
 
 @pytest.mark.parametrize("name", ["finetune", "ewc", "hnet", "hypermask", "hyperinterval", "intercontinet", "lwf"])
@@ -36,7 +37,7 @@ def test_it_covers_what_a_method_holds_after_all_tasks(name) -> None:
     assert needed is not None
     stream = open_stream(catalogue.find(made.benchmark), "til", 0, budget=made.budget)
     cls = registry.load(name)
-    method = cls(stream.spec, settings.configure(name, cls.Config, made.config))
+    method = cls(stream.spec, hyperparameters.configure(name, cls.Config, made.config))
     begin = sum(t.numel() for t in footprint._tensors(method.state_dict()))
     assert needed.state == 4 * begin
     for j in range(len(stream)):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from runners import checkpoint
-from runners.events import Event, Kind
-from runners.execution import run_cell
-from runners.folder import CHECKPOINT, CellFolder
-from runners.records import Record, Status
+from runners.cell import checkpoint
+from runners.cell.events import Event, Kind
+from runners.cell.execution import run_cell
+from runners.records.folder import CHECKPOINT, CellFolder
+from runners.records.record import Record, Status
 from tests.runners.helpers import cells, job, silent, tables
 
 KEEPING = Path(__file__).with_name("keeping.py")

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from benchmarks import data
-from runners import cpu, process_state, shared_data
-from runners.cells import Conditions
-from runners.driver import run_grid
-from runners.engine import InlineEngine
-from runners.events import Event, Kind
-from runners.execution import run_cell
-from runners.folder import CHECKPOINT, CellFolder
-from runners.local import LocalEngine
-from runners.records import Status
+from runners.cell.events import Event, Kind
+from runners.cell.execution import run_cell
+from runners.engines.engine import InlineEngine
+from runners.engines.local import LocalEngine
+from runners.engines.scheduler import run_grid
+from runners.grid.cells import Conditions
+from runners.process import cpu, known_state, shared_data
+from runners.records.folder import CHECKPOINT, CellFolder
+from runners.records.record import Status
 from tests.runners.helpers import Watching, cells, job, silent, tables
 from tests.runners.leaving import SETTINGS
 
@@ -42,10 +42,10 @@ def run(cell, results, engine=None):
 def this_process():
     """Whatever a test leaves behind in spite of the code that it tests."""
     cpu.prepare(1)
-    before = process_state.Snapshot()
+    before = known_state.Snapshot()
     yield
     before.put_back()
-    process_state.taken()
+    known_state.taken()
     data._load.cache_clear()
 
 
@@ -60,11 +60,11 @@ def clean(tmp_path_factory):
 @pytest.mark.parametrize("what", [*SETTINGS])
 def test_the_next_cell_finds_every_setting_as_it_was_and_the_method_is_named(tmp_path, clean, what):
     cell, name = leaving("Leaves", what=what), SETTINGS[what][1]
-    before = process_state.Snapshot()
+    before = known_state.Snapshot()
     outcomes, notes = run([cell, *cells("ewc")], tmp_path)
     assert [outcome.status for outcome in outcomes] == [Status.DONE] * 2, [outcome.reason for outcome in outcomes]
     assert len(notes) == 1 and notes[0].startswith("leaves left its process changed: ") and name in notes[0]
-    assert before.put_back() == process_state.Left()
+    assert before.put_back() == known_state.Left()
     assert {path: text for path, text in tables(tmp_path).items() if "/ewc/" in path} == clean
     record = CellFolder(cell.folder(tmp_path)).read()
     assert record is not None and name in record.environment["left_behind"]
@@ -192,7 +192,7 @@ def test_the_checksum_depends_on_every_byte_and_its_place():
 
 def test_records_are_those_of_before(tmp_path, clean):
     """Nothing that a cell runs under is changed by taking a look."""
-    before = process_state.Snapshot()
+    before = known_state.Snapshot()
     before.put_back()
     run(cells("ewc"), tmp_path)
     assert tables(tmp_path) == clean

@@ -10,13 +10,13 @@ import sys
 import pytest
 
 from benchmarks.types import UserError
-from runners import local
-from runners.cells import Conditions, Job
-from runners.driver import run_grid
-from runners.events import Event, Kind
-from runners.folder import CellFolder
-from runners.local import LocalEngine, cause_of_death
-from runners.records import Status
+from runners.cell.events import Event, Kind
+from runners.engines import local
+from runners.engines.local import LocalEngine, cause_of_death
+from runners.engines.scheduler import run_grid
+from runners.grid.cells import Conditions, Job
+from runners.records.folder import CellFolder
+from runners.records.record import Status
 from tests.runners.helpers import Watching, cells, compare_here, foreign, job, tables
 
 
@@ -109,7 +109,7 @@ def test_workers_that_do_not_start_are_a_clear_mistake(monkeypatch, tmp_path):
 
 def test_workers_end_when_their_driver_is_gone():
     code = (
-        "import sys, time; from runners.local import LocalEngine; "
+        "import sys, time; from runners.engines.local import LocalEngine; "
         "engine = LocalEngine(['cpu'], 1); engine.start(1); print(engine.workers[0].process.pid, flush=True); "
         "time.sleep(60)"
     )

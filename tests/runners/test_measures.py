@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from runners.cells import Conditions, Job
-from runners.execution import run_cell
-from runners.records import Record
+from runners.cell.execution import run_cell
+from runners.grid.cells import Conditions, Job
+from runners.records.record import Record
 from tests.runners.helpers import cells
 
 

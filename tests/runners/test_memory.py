@@ -10,8 +10,8 @@ import pytest
 CODE = """
 import torch
 from runners import cpu
-from runners.memory import MemoryPeak, peak_rss
-from runners.records import Measurements
+from runners.process.memory import MemoryPeak, peak_rss
+from runners.records.record import Measurements
 
 if not cpu.keep_freed_memory():
     raise SystemExit("no mallopt here")

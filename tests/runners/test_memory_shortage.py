@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from runners.cells import Conditions
-from runners.driver import Outcome, run_grid
-from runners.engine import InlineEngine
-from runners.events import Kind
-from runners.folder import CellFolder
-from runners.records import Status
+from runners.cell.events import Kind
+from runners.engines.engine import InlineEngine
+from runners.engines.scheduler import Outcome, run_grid
+from runners.grid.cells import Conditions
+from runners.records.folder import CellFolder
+from runners.records.record import Status
 from tests.runners.helpers import Watching, cells, compare_here, foreign, tables
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.catalogue import BENCHMARKS
 from methods import registry
-from runners import suite
+from runners.grid import suite
 from runners.streams import EXIT_READER_GONE
 from tests.runners.helpers import ROOT
 

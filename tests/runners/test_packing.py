@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runners.cells import Cell
-from runners.driver import run_grid
-from runners.local import LocalEngine
-from runners.packing import MARGIN, Packer
-from runners.records import Status
+from runners.engines.local import LocalEngine
+from runners.engines.packing import MARGIN, Packer
+from runners.engines.scheduler import run_grid
+from runners.grid.cells import Cell
+from runners.records.record import Status
 from tests.runners.helpers import Watching, cells, foreign, job
 
 
@@ -55,7 +55,7 @@ def test_an_unknown_cell_is_never_joined():
 def test_records_of_earlier_runs_count(tmp_path):
     import json
 
-    from runners.execution import run_cell
+    from runners.cell.execution import run_cell
     from tests.runners.helpers import silent
 
     cell, other = some(2)
@@ -73,7 +73,7 @@ def together(results, capacity: int) -> int:
     engine = LocalEngine(["cpu", "cpu"], threads=1, packer=Packer({"cpu": capacity}, overhead=0))
     seen = []
     watcher = Watching(lambda *_: seen.append(sum(worker.job is not None for worker in engine.workers)))
-    from runners.cells import Conditions
+    from runners.grid.cells import Conditions
 
     try:
         outcomes = run_grid(cells(foreign("Good"), seeds=4), results, Conditions(command="test"), engine, watcher)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.backends import cuda, cudnn, mkldnn
 
-from runners.precision import ieee_float32, in_force
+from runners.process.precision import ieee_float32, in_force
 
 OPERATIONS = [cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.types import Budget, Scenario
-from runners.folder import CHECKPOINT, CellFolder, StorageError, probe, write_atomically
-from runners.records import BrokenRecord, ClaimRow, Measurements, Record, Status, matrix_csv
+from runners.records.folder import CHECKPOINT, CellFolder, StorageError, probe, write_atomically
+from runners.records.record import BrokenRecord, ClaimRow, Measurements, Record, Status, matrix_csv
 from tests.runners.helpers import ROOT
 
 
@@ -185,7 +185,7 @@ WRITER = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from runners.folder import CellFolder
+from runners.records.folder import CellFolder
 from tests.runners.test_records import a_record, measurements
 folder, number = CellFolder(Path(sys.argv[1])), 0
 print("ready", flush=True)
@@ -198,7 +198,7 @@ while True:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from runners.folder import CellFolder
+from runners.records.folder import CellFolder
 with CellFolder(Path(sys.argv[1])).lock() as held:
     print(held, flush=True)
     time.sleep(60)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.types import UserError
-from runners import reference_records
-from runners.folder import CellFolder
+from runners.records import reference_records
+from runners.records.folder import CellFolder
 
 from .helpers import cells, compare_here, foreign, job, silent, tables
 
@@ -16,7 +16,7 @@ from .helpers import cells, compare_here, foreign, job, silent, tables
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     """A results folder with a certifying method and one that is skipped, and the reference made of it."""
-    from runners.execution import run_cell
+    from runners.cell.execution import run_cell
 
     results, folder = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("reference")
     grid = cells("finetune", "intercontinet", steps=30)

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from runners import reference, reference_records, reproduction
-from runners.records import Status
+from runners import reference
+from runners.records import reference_records, reproduction
+from runners.records.record import Status
 
 from .helpers import cells, job, silent
 
@@ -16,7 +17,7 @@ RUN = CliRunner()
 @pytest.fixture(scope="module")
 def run_twice(tmp_path_factory):
     """The same cells run in two folders; the first is the reference."""
-    from runners.execution import run_cell
+    from runners.cell.execution import run_cell
 
     folders = [tmp_path_factory.mktemp(name) for name in ("shipped", "here")]
     for results in folders:

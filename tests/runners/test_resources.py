@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.types import UserError
-from runners import shipping
-from runners.comparison import Options, run
-from runners.events import Event, Kind, Throttle
-from runners.fingerprint import source_hash
-from runners.resources import GIB, Need, fitting, largest
+from runners.cell.events import Event, Kind, Throttle
+from runners.engines import shipping
+from runners.engines.resources import GIB, Need, fitting, largest
+from runners.grid.fingerprint import source_hash
+from runners.session import Options, run
 from tests.runners.helpers import cells, environment, foreign, job
 
 SMALL, LARGE = {"CPU": 4.0, "memory": 8.0 * GIB}, {"CPU": 32.0, "GPU": 8.0, "memory": 256.0 * GIB}
@@ -85,7 +85,7 @@ def test_code_that_travels_has_the_hash_of_the_code_at_home(tmp_path):
     assert there == {reference: "foreign/0/mine.py:Mine"}
     assert sorted(file.name for file in (staged / "foreign" / "0").iterdir()) == ["helper.py", "mine.py"]
     code = (
-        "import json; from runners.loading import load_method; from runners import fingerprint\n"
+        "import json; from runners.grid.loading import load_method; from runners import fingerprint\n"
         f"sources = [load_method(name).source for name in ({there[reference]!r}, 'hnet')]\n"
         "print(json.dumps([*sources, str(fingerprint.ROOT)]))"
     )
@@ -117,7 +117,7 @@ def test_two_files_of_one_package_travel_as_one_package(tmp_path, monkeypatch):
         )
     there = shipping.stage(staged, [f"{file}:Mine" for file in files])
     code = (
-        "import json; from runners import shipping; from runners.loading import load_method; shipping.arrive()\n"
+        "import json; from runners import shipping; from runners.grid.loading import load_method; shipping.arrive()\n"
         f"print(json.dumps([load_method(name).source for name in {list(there.values())!r}]))"
     )
     done = subprocess.run(
@@ -143,7 +143,7 @@ def test_a_job_is_readdressed_to_the_code_that_travelled(tmp_path):
 
 
 def test_a_cluster_that_wants_a_token_is_not_taken_for_an_absent_one():
-    from runners.cluster import _refusal
+    from runners.engines.ray_engine import _refusal
 
     wanted = ConnectionError("Failed to connect")
     wanted.__cause__ = RuntimeError("RPC error: InvalidAuthToken: missing")

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.types import UserError
-from runners import reference, reference_records, same_numbers
-from runners.environment import CPU_KERNELS
-from runners.folder import CellFolder
+from runners import reference
+from runners.records import reference_records, same_numbers
+from runners.records.environment import CPU_KERNELS
+from runners.records.folder import CellFolder
 
 from .helpers import cells, job, silent
 
@@ -23,7 +24,7 @@ def grid():
 @pytest.fixture(scope="module")
 def before(grid, tmp_path_factory):
     """The cells as run by the code at hand, which is the earlier one here."""
-    from runners.execution import run_cell
+    from runners.cell.execution import run_cell
 
     results = tmp_path_factory.mktemp("before")
     for cell in grid:

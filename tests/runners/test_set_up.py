@@ -7,15 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from runners import devices, execution, footprint
-from runners.cells import Conditions
-from runners.driver import run_grid
-from runners.engine import InlineEngine
-from runners.events import Event, Kind
-from runners.execution import run_cell
-from runners.folder import CellFolder, StorageError
-from runners.local import LocalEngine
-from runners.records import Status
+from runners.cell import execution
+from runners.cell.events import Event, Kind
+from runners.cell.execution import run_cell
+from runners.engines.engine import InlineEngine
+from runners.engines.local import LocalEngine
+from runners.engines.scheduler import run_grid
+from runners.grid.cells import Conditions
+from runners.plan import footprint
+from runners.process import devices
+from runners.records.folder import CellFolder, StorageError
+from runners.records.record import Status
 from tests.pretended import pretended
 from tests.runners.helpers import Watching, cells, foreign, job, silent
 

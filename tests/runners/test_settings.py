@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from benchmarks.types import UserError
-from runners.settings import as_json, configure, describe, parse_assignment
+from runners.grid.hyperparameters import as_json, configure, describe, parse_assignment
 
 
 class Mode(StrEnum):

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from benchmarks.types import UserError
-from methods.stepping import CaptureFailed
-from runners import execution
-from runners.execution import run_cell
-from runners.folder import CellFolder
-from runners.records import Status
-from runners.shortage import shortage
+from methods.shared.stepping import CaptureFailed
+from runners.cell import execution
+from runners.cell.execution import run_cell
+from runners.process.shortage import shortage
+from runners.records.folder import CellFolder
+from runners.records.record import Status
 from tests.runners.helpers import cells, job, silent
 
 CUDA_NOTE = (

@@ -18,9 +18,10 @@ from typer import testing
 from benchmarks.samples import Samples
 from benchmarks.types import CIL, TIL, UserError
 from methods.base import STEPS_BETWEEN_CHECKS
-from runners import by_hand, official, speed
-from runners.speed_table import compare, machines, rows, table
-from runners.timing import ROUNDS, Order, measure, opened, rounds
+from runners import speed
+from runners.timing import by_hand, official
+from runners.timing.measure import ROUNDS, Order, measure, opened, rounds
+from runners.timing.table import compare, machines, rows, table
 
 from .helpers import ROOT
 
@@ -137,7 +138,7 @@ def test_an_epoch_has_the_fisher_pass_in_it_and_avalanches_beside_it():
 def test_avalanche_sees_the_same_samples_as_pil_images_and_as_tensors():
     pytest.importorskip("avalanche")
     from benchmarks.avalanche import dataset_of
-    from runners.pictures import data_set
+    from runners.timing.pictures import data_set
 
     rng = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (6, 1, 4, 4), dtype=torch.uint8, generator=rng)

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from runners import status
-from runners.cells import Conditions, Job
-from runners.events import Event, Kind
-from runners.progress import Board
-from runners.records import Status
-from runners.status import StatusFile
+from runners.cell.events import Event, Kind
+from runners.grid.cells import Conditions, Job
+from runners.records.record import Status
+from runners.watch import status
+from runners.watch.board import Board
+from runners.watch.status import StatusFile
 from tests.runners.helpers import call, cells, command, compare_here, environment, foreign
 
 

@@ -5,7 +5,7 @@ import pytest
 from benchmarks import catalogue
 from benchmarks.types import Budget, UserError
 from methods import registry
-from runners import suite
+from runners.grid import suite
 
 GOOD = """
 description = "d"

@@ -11,9 +11,11 @@ from typer.testing import CliRunner
 from benchmarks import data
 from benchmarks.types import UserError
 from reports.tuning import read
-from runners import suite, tune, tuning
-from runners.cells import Conditions
-from runners.engine import InlineEngine
+from runners import tune
+from runners.engines.engine import InlineEngine
+from runners.grid import suite
+from runners.grid.cells import Conditions
+from runners.tuning import search
 from tests.runners.helpers import cells
 
 RUN = CliRunner()
@@ -56,7 +58,7 @@ def test_a_study_ends_in_values_that_a_suite_takes(tmp_path: Path) -> None:
     chosen = tomllib.loads((tmp_path / "tuning" / "quick.toml").read_text())
     assert [entry["method"] for entry in chosen["settings"]] == ["ewc", "finetune"]
     assert {entry["trials"] for entry in chosen["provenance"]} == {5}
-    assert all(min(entry["seeds"]) >= tuning.FIRST_SEED for entry in chosen["provenance"])
+    assert all(min(entry["seeds"]) >= search.FIRST_SEED for entry in chosen["provenance"])
     assert all(entry["accuracy"] >= entry["accuracy_before"] for entry in chosen["provenance"])
     rows = trials_of(tmp_path)
     assert {row["parameter"] for row in rows if row["method"] == "ewc"} == {"lr", "strength"}
@@ -88,27 +90,27 @@ def test_the_same_call_gives_the_same_trials_and_goes_on_where_it_stopped(tmp_pa
 
 def test_a_trial_that_was_killed_is_taken_up_again(tmp_path: Path) -> None:
     (cell,) = cells("finetune", steps=6)
-    study = tuning.study_of(cell, 1)
-    kept = tuning._open(study, tmp_path)
-    kept.ask(tuning._distributions(study.ranges))  # and nobody ever tells what became of it
-    found = tuning.run(study, 2, tmp_path, Conditions(), InlineEngine(1), Silent())
+    study = search.study_of(cell, 1)
+    kept = search._open(study, tmp_path)
+    kept.ask(search._distributions(study.ranges))  # and nobody ever tells what became of it
+    found = search.run(study, 2, tmp_path, Conditions(), InlineEngine(1), Silent())
     assert len(found) == 2 and all(trial.state != "failed" for trial in found)
 
 
 def test_two_calls_cannot_tune_one_study_at_once(tmp_path: Path) -> None:
     (cell,) = cells("finetune", steps=6)
-    study = tuning.study_of(cell, 1)
-    with tuning._alone(study, tmp_path), pytest.raises(UserError, match="is being tuned by another process"):
-        tuning.run(study, 1, tmp_path, Conditions(), InlineEngine(1), Silent())
-    assert len(tuning.run(study, 1, tmp_path, Conditions(), InlineEngine(1), Silent())) == 1
+    study = search.study_of(cell, 1)
+    with search._alone(study, tmp_path), pytest.raises(UserError, match="is being tuned by another process"):
+        search.run(study, 1, tmp_path, Conditions(), InlineEngine(1), Silent())
+    assert len(search.run(study, 1, tmp_path, Conditions(), InlineEngine(1), Silent())) == 1
 
 
 def test_a_call_killed_before_all_of_a_grid_was_queued_still_tries_all_of_it(tmp_path: Path) -> None:
     (cell,) = cells("finetune", steps=6)
-    study = tuning.grid_of(cell, {"lr": ["0.1", "0.01"]}, 1)
-    kept = tuning._open(study, tmp_path)
-    kept.enqueue_trial(tuning._drawn(study, study.points[0]))
-    found = tuning.run(study, 1, tmp_path, Conditions(), InlineEngine(1), Silent())
+    study = search.grid_of(cell, {"lr": ["0.1", "0.01"]}, 1)
+    kept = search._open(study, tmp_path)
+    kept.enqueue_trial(search._drawn(study, study.points[0]))
+    found = search.run(study, 1, tmp_path, Conditions(), InlineEngine(1), Silent())
     assert [trial.values["lr"] for trial in found] == [1e-3, 0.1, 0.01]
 
 
@@ -130,13 +132,13 @@ def test_tuning_cannot_reach_test_data(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_values_that_a_method_refuses_and_hopeless_trials_end_early() -> None:
     (cell,) = cells("finetune", steps=6)
-    study = tuning.study_of(cell, 2)
+    study = search.study_of(cell, 2)
     seeds = [each.seed for each in study.cells({"lr": 0.5})]
-    assert seeds == [tuning.FIRST_SEED, tuning.FIRST_SEED + 1]
+    assert seeds == [search.FIRST_SEED, search.FIRST_SEED + 1]
     assert all(each.judged_on == "validation" and each.config["lr"] == 0.5 for each in study.cells({"lr": 0.5}))
-    pruned = tuning.Trial(0, "pruned", 0.9, {}, 1.0)
-    complete = tuning.Trial(1, "complete", 0.8, {}, 1.0)
-    assert tuning.best([pruned, complete]) is complete
+    pruned = search.Trial(0, "pruned", 0.9, {}, 1.0)
+    complete = search.Trial(1, "complete", 0.8, {}, 1.0)
+    assert search.best([pruned, complete]) is complete
 
 
 def test_a_grid_tries_the_given_values_and_the_suites_own_all_to_their_end(tmp_path: Path) -> None:
@@ -162,11 +164,11 @@ def test_lists_in_a_grid_and_what_is_no_grid() -> None:
         with pytest.raises(UserError, match="write it as key=value"):
             tune._grid(wrong)
     (cell,) = cells("ewc", steps=6)
-    assert [point["lr"] for point in tuning.grid_of(cell, {"lr": ["0.5", "0.001", "0.5"]}, 1).points] == [1e-3, 0.5]
+    assert [point["lr"] for point in search.grid_of(cell, {"lr": ["0.5", "0.001", "0.5"]}, 1).points] == [1e-3, 0.5]
     for name, value, said in (
         ("strength", "a", "permitted is a number"),
         ("foo", "1", "has no setting"),
         ("lr", "0.001", "name another value"),
     ):
         with pytest.raises(UserError, match=said):
-            tuning.grid_of(cell, {name: [value]}, 1)
+            search.grid_of(cell, {name: [value]}, 1)

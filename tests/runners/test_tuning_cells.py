@@ -10,11 +10,11 @@ from benchmarks.catalogue import find
 from benchmarks.stream import TuningStream, open_stream
 from benchmarks.types import CIL, TIL, UserError
 from reports.load import load
-from runners import execution
-from runners.cells import Cell, Conditions, Job
-from runners.execution import run_cell
-from runners.folder import CellFolder
-from runners.records import Status
+from runners.cell import execution
+from runners.cell.execution import run_cell
+from runners.grid.cells import Cell, Conditions, Job
+from runners.records.folder import CellFolder
+from runners.records.record import Status
 from tests.runners.helpers import cells, foreign, job, silent, tables
 
 

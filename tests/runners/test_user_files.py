@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.types import UserError
 from methods import registry, user_files
-from runners.loading import load_method
+from runners.grid.loading import load_method
 from tests.runners.helpers import ROOT, call, environment
 
 CODE = '''{imports}
@@ -154,7 +154,11 @@ def test_files_are_read_as_python_reads_them(tmp_path):
         file.write_bytes((mark + text).encode(encoding))
         file.with_name("the_part.py").write_bytes((mark + "FACTOR = len('\xfc')\n").encode(encoding))
         done = subprocess.run(
-            [sys.executable, "-c", f"from runners.loading import load_method as l; print(l({str(file)!r}).cls.factor)"],
+            [
+                sys.executable,
+                "-c",
+                f"from runners.grid.loading import load_method as l; print(l({str(file)!r}).cls.factor)",
+            ],
             cwd=ROOT,
             env=environment(),
             capture_output=True,

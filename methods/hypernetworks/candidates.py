@@ -1,0 +1,131 @@
+"""Which parameters of a HyperInterval task's training are kept: the last, the best, or the official code's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.samples import Batch
+from benchmarks.types import Task
+from methods.hypernetworks.output_layer import FusedAdam
+from methods.shared.selection import Selection
+
+if TYPE_CHECKING:
+    from methods.hyperinterval import HyperInterval
+
+
+class Candidates:
+    """Model selection: keeps the best parameters of a task's training (`last` keeps none)."""
+
+    capturable = True
+    """Whether every step looks alike, so that it may be captured; see `Method.capturable`."""
+
+    def __init__(
+        self, method: HyperInterval, task: Task, embedding: Tensor, shape: Tensor, optimizer: FusedAdam
+    ) -> None:
+        self.method, self.task, self.steps = method, task, task.budget.steps_for(len(task.train))
+        self.epoch = -(-len(task.train) // task.budget.batch_size)
+        self.plateau = Selection(self.judge, [], optimizer) if method.config.plateau else None
+        self.embedding, self.shape = embedding, shape
+        statistics = method.statistics[-1].values()
+        self.tensors = [*method.hypernetwork.parameters(), embedding, shape, *statistics]
+
+    def watch(self, loss: Callable[[Batch], Tensor]) -> Callable[[Batch], Tensor]:
+        """The loss, or a wrapper that looks at it."""
+        return loss
+
+    def after_step(self) -> None:
+        """Called after each update."""
+
+    def consider(self, done: int) -> None:
+        """Called every `select_every` updates; looks for a plateau at the first call after an epoch's end."""
+        if self.plateau is not None and done % self.epoch < self.method.config.select_every:
+            self.plateau.look()
+
+    def restore(self) -> None:
+        """Put the kept parameters back, if there are any."""
+
+    def judge(self) -> Tensor:
+        """Validation accuracy at full eps."""
+        return self.validation_accuracy(self.method.config.eps)
+
+    @torch.no_grad()
+    def validation_accuracy(self, eps: Any) -> Tensor:
+        """Share of the task's validation samples answered rightly by its own middle weights at `eps`, 0-d."""
+        method = self.method
+        centres, radii = method.boxes(self.embedding, self.shape, eps)
+        theta, rho, _ = method.hypernetwork.intervals(centres, radii, 0 if method.config.bounds == "interval" else 1)
+        right = torch.zeros((), device=method.device)
+        for batch in self.task.validation.batches(2000):
+            t = self.task.index
+            logits = method.logits(theta[0], rho[0], batch.x, t)[0] if len(rho) else method.middle(theta[0], batch.x, t)
+            right += (logits.argmax(1) == method.within_task(batch.y, batch.task)).sum()
+        return right / len(self.task.validation)
+
+
+class BestOnValidation(Candidates):
+    """Judges, at full eps, the very parameters that would be kept."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.selection = Selection(self.judge, self.tensors)
+
+    def consider(self, done: int) -> None:
+        super().consider(done)
+        if done > self.steps // 2 or done == self.steps:
+            self.selection.look()
+
+    def restore(self) -> None:
+        self.selection.restore()
+
+
+class OfficialRule(Candidates):
+    """The official rule: judges the parameters before an update and keeps those after it.
+
+    TIL: validation accuracy at the annealed eps, from step 0 on (start 0, strictly greater). Nested:
+    minus the training loss of the batch, only where round(eps_i) = eps; so for eps = 0.5 no
+    candidate ever qualifies. The official code then returns the untrained network; we keep the last.
+    """
+
+    capturable = False
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.schedule = self.method.schedule(self.steps)
+        self.best = float("-inf") if self.method.nested else 0.0
+        self.kept: list[Tensor] = []
+        self.i = 0
+        self.score: float | None = None
+
+    def watch(self, loss: Callable[[Batch], Tensor]) -> Callable[[Batch], Tensor]:
+        def watched(batch: Batch) -> Tensor:
+            value = loss(batch)
+            self.score = self._judge(float(value.detach())) if self._due() else None
+            return value
+
+        return watched
+
+    def _due(self) -> bool:
+        return self.i % self.method.config.select_every == 0 or self.i == self.steps - 1
+
+    def _judge(self, loss: float) -> float | None:
+        eps = self.method.present(self.schedule)[1]
+        if not self.method.nested:
+            return float(self.validation_accuracy(eps))
+        return -loss if round(float(eps)) == self.method.config.eps else None
+
+    def after_step(self) -> None:
+        if self.score is not None and self.score > self.best:
+            self.best = self.score
+            self.kept = [tensor.detach().clone() for tensor in self.tensors]
+        self.i += 1
+
+    def restore(self) -> None:
+        for tensor, kept in zip(self.tensors, self.kept, strict=False):
+            tensor.data.copy_(kept)
+
+
+RULES = {"val": BestOnValidation, "last": Candidates, "official": OfficialRule}

@@ -1,0 +1,82 @@
+"""What a hypernetwork shall go on answering for the embeddings of old tasks, and how firmly each output is held.
+
+Source: von Oswald et al. (2020), arXiv 1906.00695, eq. 2 and appendix; the variants are those of the authors' code.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from methods.shared.stateless import FunctionalNetwork
+
+
+class HeldOutputs:
+    """Targets for t old tasks, fixed before a new one is learnt.
+
+    network: the hypernetwork, embeddings (t, E) -> outputs (t, N). embeddings: (t, E), as they are now.
+    weights: (t, N), factors of the squared residuals; None: all 1. at_once: so many old tasks, drawn anew for
+    each step, are looked at (0: all). online: keep a copy of the network instead of its outputs and compute
+    targets when needed, so that memory does not grow with the tasks; trained: embeddings may move with the network.
+    """
+
+    def __init__(
+        self, network: nn.Module, embeddings: Tensor, weights: Tensor | None = None,
+        at_once: int = 0, online: bool = False, trained: bool = False,
+    ) -> None:  # fmt: skip
+        self.start = embeddings.clone()
+        self.embeddings = nn.Parameter(embeddings.clone(), requires_grad=trained)
+        self.weights, self.at_once = weights, at_once
+        self.network = copy.deepcopy(network).requires_grad_(False) if online else None
+        with torch.no_grad():
+            self.targets = None if online else network(self.start)
+
+    @property
+    def plain(self) -> bool:
+        """Whether every output of every old task is held alike, at targets that are at hand."""
+        everything = not self.at_once or self.at_once >= len(self.start)
+        return everything and self.weights is None and self.targets is not None
+
+    def draw(self) -> slice | Tensor:
+        """The old tasks that a step looks at: all, or `at_once` different ones at random.
+
+        On CUDA they are drawn there, since a copy from the host would end the capture of a step.
+        """
+        t = len(self.start)
+        if not self.at_once or self.at_once >= t:
+            return slice(0, t)
+        if self.start.is_cuda:
+            return torch.rand(t, device=self.start.device).argsort()[: self.at_once]
+        return torch.randperm(t)[: self.at_once]
+
+    def drift(self, outputs: Tensor, rows: slice | Tensor) -> Tensor:
+        """Mean over the drawn tasks of their weighted squared drift, 0-d; outputs (k, N) are those of `rows`."""
+        targets = self._targets(rows)
+        if self.weights is None:
+            return mse_loss(outputs, targets, reduction="sum") / len(outputs)
+        return ((outputs - targets).square() * self.weights[rows]).sum() / len(outputs)
+
+    @torch.no_grad()
+    def _targets(self, rows: slice | Tensor) -> Tensor:
+        if self.targets is not None:
+            return self.targets[rows]
+        assert self.network is not None
+        return self.network(self.start[rows])
+
+
+def own_head(target: FunctionalNetwork, head: list[str], classes: list[slice]) -> Tensor:
+    """1 for every weight but those of other tasks' heads, which get 0: (t, N).
+
+    head: names of the output layer's parameters; classes: the rows of each of the t tasks in it.
+    """
+    mask = torch.ones(len(classes), target.n_weights)
+    for row, own in zip(mask, classes, strict=True):
+        for name in head:
+            part = target.named(row)[name]
+            kept = part[own].clone()
+            part.zero_()
+            part[own] = kept
+    return mask

@@ -1,0 +1,159 @@
+"""The output layer's passes as Triton kernels: on CUDA, in float32; `triton_kernels` has the kernels.
+
+Forward reads W once. Backward reads W and both moments once and writes them once; a tile of W meets its gradient in
+registers, and the sums over rows that the inputs' gradients are stay there until the end. With more than GROUP boxes,
+groups of them share W's tile in the cache, and backward reads W twice: for the sums, then for the step.
+
+Beside the kernels of W a step has one small kernel forward (the drift's sum) and one backward (that of the inputs'
+gradients). Nothing waits for the device. Before first use the kernels are tried on a small layer.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from functools import cache
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from methods.hypernetworks import torch_passes, triton_kernels
+from methods.hypernetworks.passes import Cotangents, Images, Step, Targets
+
+# Kernels are given parts of argument lists, whose lengths no type says.
+# pyright: reportCallIssue=false
+
+GROUP = 32
+"""Boxes that one program serves; more would not stay in registers."""
+# A tile of W (rows BN, columns BH), and what runs it. Triton 3.10 no longer fuses products and sums unless asked.
+FORWARD = {"BN": 128, "BH": 16, "num_warps": 4, "num_stages": 3, "enable_fp_fusion": True}
+BACKWARD = {"BN": 16, "BH": 64, "num_warps": 4, "num_stages": 1, "enable_fp_fusion": True}
+MANY = {**BACKWARD, "BN": 32}
+"""`backward` after `sums`: more rows a tile, since it reads all centres and radii for each."""
+SUMS = {"BN": 32, "BH": 64, "num_warps": 4, "num_stages": 1, "enable_fp_fusion": True}
+REGISTERS = 168
+"""With so many registers a thread, three blocks of `backward` fit a multiprocessor of compute capability 9.0."""
+
+log = logging.getLogger(__name__)
+
+
+def suits(weight: Tensor, boxes: int) -> bool:
+    """Whether these passes can serve a layer with this weight and so many boxes."""
+    fits = weight.is_cuda and weight.dtype == torch.float32 and weight.stride(1) == 1 and boxes > 0
+    return fits and _works(weight.device)
+
+
+def widened(weight: Tensor) -> Tensor:
+    """The weight (N, h) in memory where each row begins at a multiple of 16 bytes; behind it are zeros."""
+    n, h = weight.shape
+    width = 4 * triton.cdiv(h, 4)
+    return weight if weight.stride(0) == width else weight.new_zeros(n, width)[:, :h].copy_(weight)
+
+
+def forward(centre: Tensor, radius: Tensor, weight: Tensor, bias: Tensor, held: Targets | None) -> Images:
+    """As `torch_passes.forward`."""
+    n, k, m = len(weight), len(centre), len(radius)
+    theta, rho = centre.new_empty(k, n), centre.new_empty(m, n)
+    t, s = (len(held.theta), len(held.rho)) if held else (0, 0)
+    held_theta, held_rho = (held.theta.contiguous(), held.rho.contiguous()) if held else (theta, rho)
+    sizes = _sizes(k, m, weight)
+    squares = centre.new_empty(sizes["groups"] * triton.cdiv(n, FORWARD["BN"]))
+    triton_kernels.forward[(len(squares),)](
+        centre.contiguous(), _given(radius.contiguous(), centre), weight, bias, _given(held_theta, theta),
+        _given(held_rho, theta), theta, _given(rho, theta), squares, held.radius_weight if held else 0.0,
+        n, k, k - t, m, m - s, **sizes, **FORWARD,
+    )  # fmt: skip
+    return Images(theta, rho, squares.sum())
+
+
+def backward(
+    centre: Tensor, radius: Tensor, weight: Tensor, images: Images, cotangents: Cotangents, step: Step | Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `torch_passes.backward`; moments, or the tensor for the gradient, have rows as wide as the weight's."""
+    (n, h), k, m = weight.shape, len(centre), len(radius)
+    theta, sizes = images.theta, _sizes(k, m, weight)
+    outputs = [
+        _given(cotangents.theta.contiguous(), theta), theta,
+        _given(cotangents.rho.contiguous(), theta), _given(images.rho, theta),
+        cotangents.theta_scale, cotangents.rho_scale,
+    ]  # fmt: skip
+    counts = (n, k, len(cotangents.theta), m, len(cotangents.rho))
+    one_group = sizes["groups"] == 1
+    tile = BACKWARD if one_group else MANY
+    parts = min(_programs(weight.device), triton.cdiv(n, tile["BN"]))
+    kept = parts if one_group else triton.cdiv(parts, sizes["groups"])
+    sums, grad_bias = centre.new_empty(kept, k + m, h), centre.new_empty(n)
+    if not one_group:
+        programs = kept * triton.cdiv(h, SUMS["BH"]) * sizes["groups"]
+        triton_kernels.sums[(programs,)](weight, *outputs, sums, *counts, **sizes, **SUMS)
+    few = {"maxnreg": REGISTERS} if sizes["BK"] == sizes["BM"] == 16 and sizes["stride"] % 4 == 0 else {}
+    moved, rule, logs = _adam(step)
+    assert all(tensor.stride() == weight.stride() for tensor in moved[:2])
+    triton_kernels.backward[(parts * triton.cdiv(h, tile["BH"]),)](
+        centre.contiguous(), _given(radius.contiguous(), centre), weight, *outputs, sums, grad_bias, *moved, *rule,
+        *counts, **sizes, **logs, ADAM=not isinstance(step, Tensor), SUMS=one_group, **tile, **few,
+    )  # fmt: skip
+    total = sums.sum(0)
+    return total[:k], total[k:], grad_bias
+
+
+def _adam(step: Step | Tensor) -> tuple[list[Tensor], list[float], dict[str, float]]:
+    """What `backward` needs of a step: tensors that it writes and the count, numbers, logarithms of the betas."""
+    if isinstance(step, Tensor):
+        return [step, step, step], [0.0] * 6, {"log_beta1": 0.0, "log_beta2": 0.0}
+    (beta1, beta2), (mean, square) = step.betas, step.moments
+    numbers = [float(step.lr), beta1, 1 - beta1, beta2, 1 - beta2, step.eps]
+    return [mean, square, step.steps], numbers, {"log_beta1": math.log(beta1), "log_beta2": math.log(beta2)}
+
+
+def _given(tensor: Tensor, instead: Tensor) -> Tensor:
+    """The tensor, or another one where it is empty and so has no address; the kernels do not read it then."""
+    return tensor if tensor.numel() else instead
+
+
+def _sizes(k: int, m: int, weight: Tensor) -> dict[str, Any]:
+    """How k centres and m radii are grouped, and W's widths; products need at least 16 of everything."""
+    groups = max(1, triton.cdiv(max(k, m), GROUP))
+    bk, bm = (16 if boxes <= 16 else GROUP for boxes in (k, m))
+    return {"groups": groups, "h": weight.shape[1], "stride": weight.stride(0), "BK": bk, "BM": bm, "RADII": m > 0}
+
+
+@cache
+def _programs(device: torch.device) -> int:
+    """Programs that walk over the rows: enough to fill the device."""
+    return 4 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 3
+
+
+@cache
+def _works(device: torch.device) -> bool:
+    """Whether the kernels compile here and agree with PyTorch on a small layer; says so once if not."""
+    try:
+        difference = max(self_check(device, boxes) for boxes in (3, GROUP + 1))
+    except Exception as error:  # compilers fail in many ways, and each only costs speed
+        log.warning("the output layer runs without Triton: %s: %s", type(error).__name__, error)
+        return False
+    if difference > 1e-4:
+        log.warning("the output layer runs without Triton: its results are off by %.1e", difference)
+    return difference <= 1e-4
+
+
+@torch.no_grad()
+def self_check(device: torch.device, k: int = 3) -> float:
+    """Largest relative difference to `torch_passes` over all results on a small layer, with k boxes, most of them held."""
+    generator = torch.Generator().manual_seed(0)
+    t, m, s, n, h = k - 1, k - 1, k - 2, 150, 75
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device)
+
+    centre, radius, weight, bias = drawn(k, h), drawn(m, h).abs(), drawn(n, h), drawn(n)
+    held = Targets(drawn(t, n), drawn(s, n), 0.5)
+    given = Cotangents(drawn(k - t, n), drawn(m - s, n), drawn(), drawn())
+    results = []
+    for passes in (forward, backward), (torch_passes.forward, torch_passes.backward):
+        images = passes[0](centre, radius, weight, bias, held)
+        gradient = torch.empty_like(weight)
+        results.append([*images, *passes[1](centre, radius, weight, images, given, gradient), gradient])
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*results, strict=True))

@@ -1,0 +1,76 @@
+"""Values on their way through a network, and how bounds of them are computed: for training, or for certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from methods.intervals import ops
+from methods.intervals.interval import Interval
+
+
+class Value(NamedTuple):
+    """An interval on its way through the network, and whether it is known to hold no negative number."""
+
+    bounds: Interval
+    nonnegative: bool = False
+
+
+class Unbounded(Exception):
+    """No bound is known; the text says with what."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How bounds are computed: as they are for training, or in float64 and rounded outwards for certificates."""
+
+    rounded: bool
+    dtype: torch.dtype
+    """Of the inputs, in which a number written into the network counts where nothing is rounded."""
+
+    def lifted(self, x: Any) -> Value:
+        """A value as it is; a number or a constant tensor as a point."""
+        if isinstance(x, Value):
+            return x
+        if isinstance(x, Tensor):
+            return Value(Interval.point(x))
+        number = torch.as_tensor(x, dtype=torch.float64 if self.rounded else self.dtype)
+        return Value(Interval.point(number), x >= 0)
+
+    def known(self, bounds: Interval, nonnegative: bool) -> Value:
+        """A value whose sign is known, also where rounding has widened its bounds."""
+        if nonnegative and self.rounded and not bounds.is_point:
+            bounds = Interval(bounds.lower.clamp(min=0), bounds.upper)
+        return Value(bounds, nonnegative)
+
+    def sum(self, a: Any, b: Any) -> Value:
+        """a + b."""
+        a, b = self.lifted(a), self.lifted(b)
+        return self.known(ops.add(a.bounds, b.bounds, rounded=self.rounded), a.nonnegative and b.nonnegative)
+
+    def product(self, a: Any, b: Any) -> Value:
+        """a * b."""
+        a, b = self.lifted(a), self.lifted(b)
+        return self.known(ops.multiply(a.bounds, b.bounds, rounded=self.rounded), a.nonnegative and b.nonnegative)
+
+    def exact(self, function: Callable[[Tensor], Tensor], x: Value, nonnegative: bool | None = None) -> Value:
+        """The image under an increasing function that only chooses and moves numbers; None: it keeps their sign."""
+        return Value(ops.monotone(function, x.bounds), x.nonnegative if nonnegative is None else nonnegative)
+
+    def smooth(self, function: Callable[[Tensor], Tensor], x: Value, nonnegative: bool = False) -> Value:
+        """The image under an increasing elementwise function."""
+        return self.known(ops.smooth(function, x.bounds, rounded=self.rounded), nonnegative)
+
+    def averaged(self, function: Callable[[Tensor], Tensor], x: Value) -> Value:
+        """The image under a sum or mean."""
+        return self.known(ops.averaged(function, x.bounds, rounded=self.rounded), x.nonnegative)
+
+
+def require(condition: Any, what: str) -> None:
+    """Raises Unbounded unless the condition holds."""
+    if not condition:
+        raise Unbounded(what)

@@ -1,0 +1,96 @@
+"""A network inside a box of weights that later weights must stay in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from methods.intervals.bounding import Interval, contains, propagate
+from methods.intervals.weights import Layout, linear_bias_names, nested
+
+
+class BoxedNetwork(nn.Module):
+    """A network whose parameters lie in [lower, upper] (N,), except those named in `points`, which have no box.
+
+    The parameters of `net` are the centres: the network that answers. Linear biases in the box start at zero.
+    """
+
+    lower: Tensor
+    upper: Tensor
+
+    def __init__(self, net: nn.Module, points: Iterable[str], max_radius: float) -> None:
+        super().__init__()
+        self.net, self.max_radius = net, max_radius
+        left_out = set(points)
+        self.layout = Layout.of({name: p for name, p in net.named_parameters() if name not in left_out})
+        parameters = dict(net.named_parameters())
+        with torch.no_grad():
+            for name in self.linear_biases():
+                parameters[name].zero_()
+        self.register_buffer("lower", self.centres() - max_radius)
+        self.register_buffer("upper", self.centres() + max_radius)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def linear_biases(self) -> list[str]:
+        """Names of the linear biases in the box."""
+        return linear_bias_names(self.net, self.layout.shapes)
+
+    def points(self) -> dict[str, Tensor]:
+        """The parameters without a box."""
+        return {name: p for name, p in self.net.named_parameters() if name not in self.layout.shapes}
+
+    @property
+    def box(self) -> Interval:
+        """The box, (N,) each side."""
+        return Interval(self.lower, self.upper)
+
+    def centres(self) -> Tensor:
+        """The parameters in the box as they are, (N,)."""
+        return self.layout.flatten(dict(self.net.named_parameters())).detach()
+
+    def radius(self) -> Tensor:
+        """How far every parameter may move either way, (N,)."""
+        centres = self.centres()
+        return torch.minimum(centres - self.lower, self.upper - centres).clamp(min=0)
+
+    def draw_first_box(self) -> None:
+        """Put the box `max_radius` around the present parameters, whatever it was."""
+        self.lower, self.upper = self.centres() - self.max_radius, self.centres() + self.max_radius
+
+    @torch.no_grad()
+    def shrink(self, middle: Tensor, radius: Tensor) -> int:
+        """Move the parameters to `middle` (N,) and the box to middle -+ radius, cut back to the old box.
+
+        Returns how many sides of the new box lie outside the old one: none, unless something is broken.
+        """
+        before = self.box
+        middle = middle.clamp(*before)
+        parameters = dict(self.net.named_parameters())
+        for name, value in self.layout.views(middle).items():
+            parameters[name].copy_(value)
+        self.lower, self.upper = nested(Interval.around(middle, radius), before)
+        return int((~contains(before, self.box)).sum())
+
+    def astray(self) -> int:
+        """How many parameters lie outside the box."""
+        return int((~contains(self.box, self.centres())).sum())
+
+    def freeze_statistics(self) -> None:
+        """Batch norm from now on uses the statistics it has, also while the rest is in training mode."""
+        for module in self.net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+    def statistics(self) -> Tensor:
+        """All batch-norm statistics, flat."""
+        found = [b.flatten() for b in self.net.buffers() if b.is_floating_point()]
+        return torch.cat([torch.zeros_like(self.lower[:0]), *found])
+
+    def bounds(self, box: Interval, x: Tensor, nonnegative_inputs: bool, rounded: bool = False) -> Interval:
+        """Bounds of the outputs over `box` (N,); parameters without a box are taken as they are, and constant."""
+        weights = self.layout.boxes(box) | {name: Interval.point(p.detach()) for name, p in self.points().items()}
+        return propagate(self.net, weights, x, nonnegative_inputs=nonnegative_inputs, rounded=rounded)

@@ -1,0 +1,145 @@
+"""The graph of a network for its interval bounds: what is computed from what, and what is changed in place."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import fx, nn
+
+from benchmarks.types import UserError
+from methods.intervals.layers import RETURN_INPUT
+from methods.intervals.rules import FUNCTIONS
+from methods.intervals.shapes import IN_PLACE, VIEWS
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A traced network."""
+
+    graph: fx.Graph
+    writes: dict[fx.Node, fx.Node] = field(default_factory=dict)
+    """Node -> the earlier node whose tensor it changes, which is read as changed from then on."""
+
+
+_PLANS: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], Plan]] = WeakKeyDictionary()
+
+
+def plan_of(network: nn.Module) -> Plan:
+    """The plan of a network in the mode in which its modules are, made once.
+
+    Raises UserError for a network that cannot be traced, or whose graph does not say all that it computes.
+    """
+    plans = _PLANS.setdefault(network, {})
+    mode = tuple(module.training for module in network.modules())
+    if mode not in plans:
+        plans[mode] = _planned(network)
+    return plans[mode]
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether calling the module does more than its `forward`."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+class _Proxy(fx.Proxy):
+    """Keeps apart what `fx` takes for the same: `x += y` changes x for all who hold it, `x = x + y` does not."""
+
+    def __iadd__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+    def __isub__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+
+    def __imul__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+
+
+class _Tracer(fx.Tracer):
+    """Takes modules that are constant functions as a whole, as it does torch's own."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return getattr(m, "constant", False) or super().is_leaf_module(m, module_qualified_name)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+
+def _planned(network: nn.Module) -> Plan:
+    name = type(network).__name__
+    if has_hooks(network):
+        raise UserError(f"interval bounds: {name} has hooks, which may change what it computes")
+    random = torch.get_rng_state()
+    try:
+        graph = _Tracer().trace(network)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"interval bounds: {name} cannot be traced: {text}") from error
+    if not torch.equal(random, torch.get_rng_state()):
+        raise UserError(f"interval bounds: {name} draws random numbers")
+    _, *others = [node for node in graph.nodes if node.op == "placeholder"]
+    if any(node.users for node in others):
+        raise UserError(f"interval bounds: {name} takes more than one input")
+    plan = Plan(graph)
+    _find_writes(plan, network)
+    return plan
+
+
+def _arguments(node: fx.Node) -> dict[str, Any]:
+    """A function's arguments by the names that its rule gives them; none where there is no rule for such arguments."""
+    rule = FUNCTIONS.get(node.target)
+    if rule is None:
+        return {}
+    try:
+        return inspect.signature(rule).bind(None, *node.args, **node.kwargs).arguments
+    except TypeError:
+        return {}
+
+
+def _nodes(part: Any) -> list[fx.Node]:
+    found: list[fx.Node] = []
+    fx.map_arg(part, lambda node: found.append(node) or node)
+    return found
+
+
+def _find_writes(plan: Plan, network: nn.Module) -> None:
+    """Follow changes in place to whoever reads the changed tensor afterwards, by its own name.
+
+    Raises UserError where it is read by another name: as a view of it, or what it is a view of.
+    """
+    tensor: dict[fx.Node, fx.Node] = {}
+    """Node -> the node that made the memory in which it lies."""
+    position = {node: place for place, node in enumerate(plan.graph.nodes)}
+    for node in plan.graph.nodes:
+        target = next(iter(_nodes((node.args, node.kwargs))), None)
+        view, write = _kind(node, network)
+        tensor[node] = tensor[target] if target is not None and (view or write) else node
+        if not write or target is None:
+            continue
+        plan.writes[node] = target
+        others = [other for other, made in tensor.items() if made is tensor[node] and other not in (node, target)]
+        read = any(position[user] > position[node] for other in others for user in other.users)
+        if read or tensor[node].op == "get_attr":
+            name = type(network).__name__
+            raise UserError(
+                f"interval bounds: {name} changes a tensor in place ({node.name}) that it reads by another name"
+            )
+
+
+def _kind(node: fx.Node, network: nn.Module) -> tuple[bool, bool]:
+    """Whether the node may return its input or a part of it, and whether it changes it in place."""
+    if node.op == "call_module":
+        module = network.get_submodule(str(node.target))
+        return isinstance(module, RETURN_INPUT), bool(getattr(module, "inplace", False))
+    if node.op not in ("call_function", "call_method"):
+        return False, False
+    named = isinstance(node.target, str) and node.target.endswith("_")
+    inplace = named or node.target in IN_PLACE or bool(_arguments(node).get("inplace"))
+    return FUNCTIONS.get(node.target) in VIEWS, inplace

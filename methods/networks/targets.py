@@ -1,0 +1,56 @@
+"""Target networks by name. Any `nn.Module` will do: methods call them through functional_call.
+
+Each family is a module of its own with a function `build(name, input_shape, n_outputs)`. A cell's key holds the
+hash of its own network's module (`module_of`), so that a new family leaves the records of all others valid; this
+file only finds the family and decides no number.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks.types import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Family(NamedTuple):
+    """Networks of one module: which names they have, and how a message says so."""
+
+    pattern: str
+    module: str
+    """Below methods.networks."""
+    usage: str
+
+
+FAMILIES = (
+    Family(r"mlp(-[1-9]\d*)*", "mlp", "mlp-WIDTH-WIDTH (for example mlp-400-400)"),
+    Family(r"alexnet|resnet-18", "convolutional", "alexnet, resnet-18"),
+    Family(
+        r"resnet-(8|14|20|32|44|56|110)(x[1-9])?",
+        "residual",
+        "resnet-8, -14, -20, -32, ..., resnet-20x2 (twice the maps)",
+    ),
+    Family("zenkenet", "zenke", "zenkenet"),
+    Family(r"timm:[\w.]+(\+pretrained|\+frozen)*", "timm", "timm:NAME, timm:NAME+pretrained, timm:NAME+frozen"),
+)
+
+
+def module_of(name: str) -> str:
+    """The dotted module that defines the network called `name`. Raises UserError for a name that is not understood."""
+    for family in FAMILIES:
+        if re.fullmatch(family.pattern, name):
+            return f"methods.networks.{family.module}"
+    known = ", ".join(family.usage for family in FAMILIES)
+    raise UserError(f"unknown network {name!r}: write one of {known}")
+
+
+def build(name: str, input_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
+    """The network called `name` for inputs (b, *input_shape) and logits (b, n_outputs).
+
+    Raises UserError for a name that is not understood, and for images that the network cannot take.
+    """
+    return importlib.import_module(module_of(name)).build(name, input_shape, n_outputs)

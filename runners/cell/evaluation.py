@@ -1,0 +1,172 @@
+"""Test accuracy, certified accuracy and task inference of a method, in batches, without gradients, in IEEE float32."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.samples import Samples
+from benchmarks.stream import Stream
+from benchmarks.types import CIL, TIL, UserError
+from methods.base import Certifying, Method
+from runners.cell import stated
+from runners.process.precision import ieee_float32, in_force
+from runners.records.record import ClaimRow, Measurements
+
+TRAINING_SAMPLES = 10_000
+"""At most so many training samples of a task are certified."""
+
+
+class NotFinite(Exception):
+    """A prediction is infinite or not a number."""
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What one pass over a task's test samples counts; 0-d tensors, fetched once for all tasks."""
+
+    n: int
+    answers: int
+    """Classes that were answered over."""
+    right: Tensor
+    not_a_number: Tensor
+    infinite: Tensor
+    certified: Tensor | None = None
+    refuted: Tensor | None = None
+    """Certified, and answered wrongly all the same."""
+    inferred: Tensor | None = None
+    logit_width: Tensor | None = None
+
+
+class Evaluator:
+    """Fills row after row of the matrices; hands the task id over in TIL only."""
+
+    def __init__(self, method: Method, stream: Stream, batch_size: int) -> None:
+        self.method, self.stream, self.batch_size = method, stream, batch_size
+        self.scenario = stream.spec.scenario
+        self.certifies = isinstance(method, Certifying)
+        self.precision = ""
+        """Of the products of float32 in the latest evaluation."""
+
+    @torch.no_grad()
+    @ieee_float32()
+    def measure(self, after: int, measured: Measurements) -> None:
+        """Row `after` of all matrices, and the method's claims. Raises NotFinite."""
+        self.precision = in_force(self.method.device.type == "cuda")
+        known = after if self.scenario == CIL else min(after + 1, len(self.stream))
+        asked = range(len(self.stream)) if after == 0 and self.scenario != CIL else range(known)
+        counts = {j: self._count(j, after) for j in asked}
+        for j, count in counts.items():
+            if bool(count.not_a_number):
+                raise NotFinite(f"predictions for task {j} after {after} tasks are not numbers")
+            if bool(count.infinite):
+                raise NotFinite(f"predictions for task {j} after {after} tasks are infinite")
+            measured.accuracy[after][j] = int(count.right) / count.n
+            if count.certified is not None:
+                measured.certified[after][j] = int(count.certified) / count.n
+            if count.inferred is not None:
+                measured.inferred[after][j] = int(count.inferred) / count.n
+        if after and self.certifies:
+            measured.claims += self._claims(after, measured, counts)
+
+    def _count(self, j: int, after: int) -> _Counts:
+        samples, learnt = self.stream.test(j), j < after
+        if len(samples) == 0:
+            raise UserError(f"{self.stream.benchmark.name}: task {j} has no samples to be judged on")
+        zero = torch.zeros((), dtype=torch.int64, device=samples.device)
+        right, broken, infinite = [], zero.clone(), zero.clone()
+        task_id = j if self.scenario == TIL else None
+        infer: Any = getattr(self.method, "infer_task", None)
+        infers = learnt and self.scenario == CIL and infer is not None
+        inferred = zero.clone() if infers else None
+        per_task = self.stream.spec.classes_per_task
+        answers = per_task * max(1, after) if self.scenario == CIL else per_task
+        for batch in samples.batches(self.batch_size):
+            logits = self.method.predict(batch.x, task_id)
+            logits = stated.answers(logits, self.method, (len(batch.y), answers), samples.device)
+            right.append(logits.argmax(1) == batch.y)
+            broken += torch.isnan(logits).any()
+            infinite += torch.isinf(logits).any()
+            if inferred is not None and infer is not None:
+                inferred += (stated.tasks(infer(batch.x), self.method, len(batch.y)) == j).sum()
+        answered = torch.cat(right)
+        certified, width = self._certificate(samples, j, answers) if learnt and self.certifies else (None, None)
+        refuted = None if certified is None else (certified & ~answered).sum()
+        certified = None if certified is None else certified.sum()
+        return _Counts(len(samples), answers, answered.sum(), broken, infinite, certified, refuted, inferred, width)
+
+    def _certificate(self, samples: Samples, j: int, answers: int) -> tuple[Tensor | None, Tensor | None]:
+        """Which answers hold for every network in the region of task j, (n,) bool, and the median logit width.
+
+        `bounds` is told the task in every scenario: it names the region that is audited. A method
+        that certifies in some scenarios only raises NotImplementedError in the others.
+        """
+        certified, widths = [], []
+        method: Any = self.method
+        try:
+            for batch in samples.batches(self.batch_size):
+                lower, upper = method.bounds(batch.x, j)
+                if lower.shape != upper.shape or lower.shape[1] != answers:
+                    shapes = f"{tuple(lower.shape)} and {tuple(upper.shape)}"
+                    raise ValueError(f"bounds gives {shapes}, but predict answers over {answers} classes")
+                certified.append(holds(lower, upper, batch.y))
+                widths.append((upper - lower).flatten())
+        except NotImplementedError:
+            return None, None
+        return torch.cat(certified), torch.cat(widths).median()
+
+    def _certified_train(self, j: int, answers: int) -> float | None:
+        """Certified share of the first training samples of task j."""
+        train = self.stream.task(j).train
+        part = replace(train, rows=train.rows[:TRAINING_SAMPLES], labels=train.labels[:TRAINING_SAMPLES])
+        certified, _ = self._certificate(part, j, answers)
+        return None if certified is None else int(certified.sum()) / len(part)
+
+    def _claims(self, after: int, measured: Measurements, counts: dict[int, _Counts]) -> list[ClaimRow]:
+        rows = []
+        method: Any = self.method
+        try:
+            claims = stated.claims(method.audit(), self.method, after)
+        except NotImplementedError:
+            return []
+        for claim in claims:
+            j = int(claim.task)
+            promised, accuracy = measured.certified[j + 1][j], measured.accuracy[after][j]
+            width, refuted = (counts[j].logit_width, counts[j].refuted) if j in counts else (None, None)
+            fell = promised is not None and accuracy is not None and accuracy < promised
+            rows.append(
+                ClaimRow(
+                    after=after,
+                    task=j,
+                    contained=bool(claim.contained),
+                    outside=int(claim.outside),
+                    drift=float(claim.drift),
+                    median_width=float(claim.median_width),
+                    median_logit_width=None if width is None else float(width),
+                    violation=fell or (refuted is not None and bool(refuted)),
+                    reason=str(claim.reason),
+                    certified_train=self._certified_train(j, counts[j].answers) if j == after - 1 else None,
+                )
+            )
+        return rows
+
+
+def holds(lower: Tensor, upper: Tensor, y: Tensor) -> Tensor:
+    """Whether the true logit's lower bound exceeds every other upper bound: (b, c), (b, c), (b,) -> (b,) bool."""
+    if lower.shape[1] == 1:
+        return torch.isfinite(lower[:, 0])
+    true = torch.nn.functional.one_hot(y, lower.shape[1]).bool()
+    rivals = upper.masked_fill(true, -math.inf)
+    floor = lower.gather(1, y[:, None]).squeeze(1)
+    # The maximum passes NaN on, and a comparison with NaN is false: an undefined bound certifies nothing.
+    return floor > rivals.max(dim=1).values
+
+
+def accuracy_so_far(measured: Measurements, after: int) -> float | None:
+    """Mean accuracy over the tasks learnt, or None before the first."""
+    values = [value for value in measured.accuracy[after][:after] if value is not None]
+    return sum(values) / len(values) if values else None

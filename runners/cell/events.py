@@ -1,0 +1,102 @@
+"""What a running cell tells the driver; plain values, so that they travel between processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from runners.records.record import Status
+
+
+class Kind(StrEnum):
+    READY = "ready"
+    """A worker process waits for a job."""
+    STARTED = "started"
+    PROGRESS = "progress"
+    """Training: task, step, steps, loss."""
+    TASK_DONE = "task_done"
+    """Evaluated and saved: task, accuracy so far."""
+    ENDED = "ended"
+    """The cell has a status and a record."""
+    ELSEWHERE = "elsewhere"
+    """Another process holds the cell."""
+    STORAGE = "storage"
+    """The results folder cannot be written any more; the reason says why."""
+    LOST = "lost"
+    """The cell failed and nothing could record it, e.g. since its worker is gone; the driver does."""
+    AGAIN = "again"
+    """The cell is to be run again, step by step and in another process: a capture failed, for the `reason` given, and
+    this process is to end."""
+    NOTE = "note"
+    """Something the user should know, in `reason`."""
+
+
+ENDS = frozenset({Kind.ENDED, Kind.ELSEWHERE, Kind.STORAGE, Kind.LOST, Kind.AGAIN})
+"""After these a worker has its cell no longer in hand."""
+
+
+class Phase(StrEnum):
+    """What a cell was doing."""
+
+    PREPARATION = "preparation"
+    TRAINING = "training"
+    EVALUATION = "evaluation"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One message about the job `job` (its place in the list given to the engine)."""
+
+    kind: Kind
+    job: int = -1
+    task: int | None = None
+    step: int | None = None
+    steps: int | None = None
+    loss: float | None = None
+    accuracy: float | None = None
+    """Mean test accuracy over the tasks learnt so far."""
+    status: Status | None = None
+    reason: str | None = None
+    memory: int | None = None
+    """Peak bytes of a cell that ended: on the GPU, or of its process where it ran on the CPU."""
+    phase: Phase | None = None
+    """Of a cell that ended before its time."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Event:
+        kinds = {"kind": Kind, "status": Status, "phase": Phase}
+        return Event(**{name: kinds[name](value) if name in kinds else value for name, value in data.items()})
+
+
+def spoils(status: Status | None, device: str) -> bool:
+    """Whether a process is of no more use after a cell that ended so: memory may be torn, the GPU in an error state."""
+    return status is Status.OOM or (device != "cpu" and status is Status.FAILED)
+
+
+def again(event: Event) -> str:
+    """What the user is told of a cell to be run again after a failed capture."""
+    return f"the training steps could not be captured ({event.reason}); run again in another process, step by step"
+
+
+Emit = Callable[[Event], None]
+
+
+class Throttle:
+    """Passes events on, of those of progress at most one in `seconds`."""
+
+    def __init__(self, emit: Emit, seconds: float) -> None:
+        self.emit, self.seconds, self.latest = emit, seconds, float("-inf")
+
+    def __call__(self, event: Event) -> None:
+        if event.kind is Kind.PROGRESS:
+            now = time.monotonic()
+            if now - self.latest < self.seconds:
+                return
+            self.latest = now
+        self.emit(event)

@@ -1,0 +1,404 @@
+"""Running one cell: stream, method, tasks, measurements, checkpoints, and a record at the end."""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import catalogue
+from benchmarks.stream import Stream, TuningStream, open_stream
+from benchmarks.tally import counting
+from benchmarks.types import UserError, derived_seed
+from methods.base import Diverged, Method, Progress
+from methods.shared import state
+from methods.shared.stepping import CaptureFailed
+from runners.cell import checkpoint, exhibits, sample_sheet, stated, usage
+from runners.cell.evaluation import Evaluator, NotFinite, accuracy_so_far
+from runners.cell.events import Emit, Event, Kind, Phase
+from runners.engines.resources import GIB
+from runners.grid import hyperparameters
+from runners.grid.cells import Conditions, Job
+from runners.grid.loading import load_method, modules_of, parts_of
+from runners.process import cpu, devices
+from runners.process.guard import Guard
+from runners.process.memory import MemoryPeak
+from runners.process.shortage import first_line, shortage, text
+from runners.records import environment
+from runners.records.folder import CellFolder, StorageError, Store
+from runners.records.record import BrokenRecord, Measurements, Record, Status
+
+TRACEBACK_CHARACTERS = 100_000
+"""Of a traceback so much is kept, its end: a message in it may be endless, and a record must stay readable."""
+
+
+class Skip(Exception):
+    """The cell is not defined; the text says why."""
+
+
+class SourceChanged(UserError):
+    """The method's code is no longer that of the cell's key."""
+
+
+def run_cell(job: Job, emit: Emit) -> Status | None:
+    """Run a cell to its end, from its checkpoint where it has one, and record what became of it.
+
+    Nothing raised by the method, nor on the way to it, leaves this function: it becomes the record's status, or,
+    where no record could be written, an event by which the driver writes one. Returns None where another process
+    holds the cell. Raises StorageError where the record cannot be written, CaptureFailed where this process is to end
+    and the cell to be run again in another, step by step; and lets KeyboardInterrupt through.
+    """
+    folder = CellFolder(job.folder.absolute())  # a method may change the working directory
+    try:
+        with folder.lock() as held:
+            end = _held(job, folder, emit) if held else Event(Kind.ELSEWHERE)
+    except (StorageError, CaptureFailed):
+        raise
+    except Exception as error:
+        end = lost(error)
+    emit(end)
+    return end.status
+
+
+def _held(job: Job, folder: CellFolder, emit: Emit) -> Event:
+    existing = usable_record(folder, job.cell.key, emit)
+    if existing is not None and existing.status.finished:
+        return Event(Kind.ENDED, status=existing.status, reason=existing.reason)
+    return run_held(job, folder, emit)
+
+
+def lost(error: BaseException) -> Event:
+    """The event of a cell that failed where its record could not be written; says at which line of code."""
+    status, reason = _diagnose(error)
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return Event(Kind.LOST, status=status, reason=f"{reason} (at {Path(at.filename).name}:{at.lineno})")
+
+
+def run_held(job: Job, folder: Store, emit: Emit) -> Event:
+    """Run a cell that the caller holds, from the checkpoint in `folder` where there is one; the event of its end.
+
+    Raises what `run_cell` raises.
+    """
+    return _CellRun(job, folder, emit).run()
+
+
+def usable_record(folder: CellFolder, key: str, emit: Emit) -> Record | None:
+    """The folder's record if it is whole and has the key; an unusable one is set aside and reported."""
+    try:
+        record = folder.read()
+        if record is None or record.key == key:
+            return record
+        broken = "it belongs to another cell"
+    except BrokenRecord as error:
+        broken = str(error)
+    aside = folder.set_aside()
+    emit(
+        Event(Kind.NOTE, reason=f"{folder.path}: the record is not usable ({broken}); moved to {aside.name}, run anew")
+    )
+    return None
+
+
+def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:
+    """A record of the cell with nothing measured."""
+    cell, now = job.cell, _now()
+    return Record(
+        key=cell.key,
+        status=status,
+        reason=reason,
+        benchmark=cell.benchmark,
+        scenario=cell.scenario,
+        method=cell.method,
+        label=cell.label,
+        seed=cell.seed,
+        config=cell.config,
+        chosen=dict(cell.chosen),
+        definition=dict(cell.definition),
+        judged_on=cell.judged_on,
+        budget=cell.budget,
+        network=cell.network,
+        n_tasks=cell.n_tasks,
+        classes_per_task=int(cell.definition["classes_per_task"]),
+        source=cell.source,
+        parts=dict(cell.parts),
+        suite=cell.suite,
+        command=job.conditions.command,
+        environment=dict(job.conditions.environment or {}),
+        started=now,
+        finished=None if status is Status.RUNNING else now,
+    )
+
+
+_loaded = cache(load_method)
+"""One class and hash per process: an edit while a grid runs does not reach cells of running workers."""
+
+
+@cache
+def _parts(benchmark: str, network: str) -> dict[str, str]:
+    return parts_of(catalogue.find(benchmark), network)
+
+
+class _CellRun:
+    """One cell under way."""
+
+    def __init__(self, job: Job, folder: Store, emit: Emit) -> None:
+        self.job, self.cell, self.folder, self.emit = job, job.cell, folder, emit
+        self.measured = Measurements.empty(job.cell.n_tasks)
+        self.record = blank_record(job, Status.RUNNING)
+        self.memory: MemoryPeak | None = None
+        """None until the device is in use."""
+        self.phase = Phase.PREPARATION
+        self.guard = Guard(job.cell.method)
+        self.refused = False
+        """Whether the user knows that the method's state cannot be kept."""
+
+    def run(self) -> Event:
+        try:
+            status, reason, trace = self._outcome()
+        finally:
+            self._put_back()
+        self._end(status, reason, trace)
+        phase = None if status.finished else self.phase
+        memory = self.measured.peak_device or self.measured.peak_rss
+        return Event(Kind.ENDED, status=status, reason=reason, phase=phase, memory=memory)
+
+    def _outcome(self) -> tuple[Status, str | None, str | None]:
+        """Status, reason and traceback. A cell that changed its data is `failed`, whatever else it is."""
+        try:
+            outcome = self._attempt()
+        finally:
+            changed = self.guard.look("by its end", content=True)
+        return (Status.FAILED, changed, outcome[2]) if changed else outcome
+
+    def _attempt(self) -> tuple[Status, str | None, str | None]:
+        try:
+            self._begin()
+            complete = self._run()
+            return (Status.DONE, None, None) if complete else (Status.RUNNING, "paused", None)
+        except (StorageError, KeyboardInterrupt):
+            raise
+        except Skip as skip:
+            return Status.SKIPPED, text(skip), None
+        except (Diverged, NotFinite) as error:
+            return Status.DIVERGED, text(error), None
+        except BaseException as error:  # sys.exit in a method ends its cell, not the run
+            status, reason = _diagnose(error)
+            if isinstance(error, CaptureFailed) and status is Status.FAILED and not self.job.conditions.step_by_step:
+                raise
+            if status is Status.OOM:
+                reason = self._shortage(reason)
+            told = status is not Status.OOM and isinstance(error, UserError)
+            return status, reason, None if told else traceback.format_exc()[-TRACEBACK_CHARACTERS:]
+
+    def _put_back(self) -> None:
+        if names := self.guard.put_back():
+            self.record = replace(self.record, environment={**self.record.environment, "left_behind": names})
+            self.emit(Event(Kind.NOTE, reason=f"{self.cell.method} left its process changed: {names}; put back"))
+
+    def _shortage(self, reason: str) -> str:
+        """What ran out of memory, how much there was at most, and what may help."""
+        self._note_peaks()
+        host, on_device = self.measured.peak_rss, self.measured.peak_device
+        peak = f"peak {on_device / GIB:.3g} GiB on the GPU" if on_device else f"peak {host / GIB:.3g} GiB"
+        smaller = "--on-oom retry-smaller, " if self.phase is Phase.EVALUATION else ""
+        help_ = f"{smaller}fewer cells at a time (--workers) or a machine with more may help"
+        return f"out of memory in {self.phase} ({peak}): {reason}; {help_}"
+
+    def _end(self, status: Status, reason: str | None, trace: str | None) -> None:
+        self._note_peaks()
+        ended = replace(self.record, status=status, reason=reason, traceback=trace, finished=_now())
+        self.record = ended.with_measurements(self.measured)
+        self.folder.write(self.record, self.measured)
+
+    def _note_peaks(self) -> None:
+        if self.memory is not None:
+            self.measured.peak_rss, self.measured.peak_device = self.memory.peaks(self.measured)
+
+    def _begin(self) -> None:
+        self.device = torch.device(self.job.conditions.device)
+        devices.use(self.device)
+        self.memory = MemoryPeak(self.device)
+
+    def _run(self) -> bool:
+        """Learn and measure task after task; False where the cell is to pause before the last one."""
+        stream, make = self._prepare()
+        method, start = self._resumed(make)
+        evaluator = Evaluator(method, stream, self.job.conditions.evaluation_batch)
+        method.progress, method.step_by_step = self._report, self.job.conditions.step_by_step
+        self.emit(Event(Kind.STARTED, task=start))
+        self.folder.write(self.record)
+        if self.cell.judged_on == "test":
+            sample_sheet.leave(stream, self.folder)
+        if start == 0:
+            self._evaluate(evaluator, 0)
+        stop = min(len(stream), self.job.conditions.stop_after or len(stream))
+        for j in range(start, stop):
+            self._learn(method, stream, j)
+            self._evaluate(evaluator, j + 1)
+            trained = stated.whole(method.parameters_trained(), f"{self.cell.method}: parameters_trained")
+            stored = stated.whole(method.parameters_stored(), f"{self.cell.method}: parameters_stored")
+            self.measured.stored_per_task.append(stored)
+            self.record = replace(self.record, parameters={"trained": trained, "stored": None})
+            if j + 1 < len(stream) and method.resumable:
+                self._save(method, j + 1)
+            accuracy = accuracy_so_far(self.measured, j + 1)
+            self.emit(Event(Kind.TASK_DONE, task=j, accuracy=accuracy))
+        if stop < len(stream):
+            return False
+        self._exhibit(method)
+        self.measured.held = usage.of_method(method, stream)
+        return True
+
+    def _prepare(self) -> tuple[Stream, Callable[[], Method]]:
+        """The stream, and what makes the method anew."""
+        benchmark = catalogue.find(self.cell.benchmark)
+        if self.cell.scenario in benchmark.undefined:
+            raise Skip(
+                f"{benchmark.name} is not defined in {self.cell.scenario}: {benchmark.undefined[self.cell.scenario]}"
+            )
+        loaded = _loaded(self.cell.reference)
+        if loaded.source != self.cell.source or _parts(benchmark.name, self.cell.network) != self.cell.parts:
+            raise SourceChanged(f"the code of {self.cell.method} changed while the run was under way; start it again")
+        cls: Any = loaded.cls
+        config = hyperparameters.configure(self.cell.method, cls.Config, self.cell.config)
+        spec = benchmark.spec(self.cell.scenario, self.cell.network)
+        reason = cls.skip(spec, config)
+        if reason:
+            raise Skip(reason)
+        here = environment.of_worker(self.device)
+        known = self.record.environment.get("packages", {})
+        here["packages"] = environment.of_code(loaded.file, *modules_of(benchmark, self.cell.network)) | known
+        if self.job.conditions.evaluation_batch != Conditions().evaluation_batch:
+            here["evaluation_batch"] = self.job.conditions.evaluation_batch
+        self.record = replace(self.record, environment={**self.record.environment, **here})
+        data_dir = self.job.conditions.data_dir
+        stream = open_stream(
+            benchmark,
+            self.cell.scenario,
+            self.cell.seed,
+            data_dir=Path(data_dir) if data_dir else None,
+            device=self.device,
+            network=self.cell.network,
+            budget=replace(self.cell.budget),  # a copy: in this process other cells may have the same budget
+        )
+        if self.cell.judged_on == "validation":
+            stream = TuningStream(stream)
+        self.record = replace(self.record, task_names=tuple(stream.task_names))
+        self.guard.over(stream)
+        usage.network_parameters(stream.spec.network, stream.spec.input_shape, stream.spec.n_outputs)
+
+        def make() -> Method:
+            _seed_others(self.cell.seed, "init")
+            return cls(stream.spec, config, self.device, self.cell.seed)
+
+        return stream, make
+
+    def _resumed(self, make: Callable[[], Method]) -> tuple[Method, int]:
+        """A method as its checkpoint has it, and how many tasks it has learnt; a new one where none can be used."""
+        method = make()
+        saved = checkpoint.load(self.folder, self.cell.key)
+        if saved is None:
+            if self.folder.has_checkpoint():
+                self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: the checkpoint is damaged; begun anew"))
+            return method, 0
+        try:
+            method.load_state_dict(saved.state)
+        except Exception as error:  # of a method whose networks grow, say
+            why = f"the checkpoint does not fit the method as it is built ({first_line(error)}); begun anew"
+            self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: {why}"))
+            return make(), 0
+        self.measured = saved.measured
+        self.record = replace(self.record, started=saved.started)
+        self.emit(Event(Kind.NOTE, reason=f"goes on after task {saved.tasks_done} of {self.cell.n_tasks}"))
+        return method, saved.tasks_done
+
+    def _learn(self, method: Method, stream: Stream, j: int) -> None:
+        task = stream.task(j, previous=method.rehearses)
+        _seed_others(self.cell.seed, "learn", j)
+        self.phase = Phase.TRAINING
+        cpu.give_back_freed_memory()
+        begun = self._clock()
+        try:
+            method.begin(task)
+            with counting() as tally:
+                method.learn(task)
+            self.guard.assure(f"learning task {j}")
+            method.check_budget()
+        finally:
+            self.measured.steps += stated.curve(method)
+        self.measured.taken.append(usage.of_task(tally, task))
+        self.measured.train_seconds.append(self._clock() - begun)
+        self.record = replace(self.record, environment={**self.record.environment, **environment.of_training(method)})
+
+    def _evaluate(self, evaluator: Evaluator, after: int) -> None:
+        self.phase = Phase.EVALUATION
+        begun = self._clock()
+        evaluator.measure(after, self.measured)
+        self.guard.assure(f"answering after {after} tasks")
+        seconds = self._clock() - begun
+        here = {**self.record.environment, "evaluation_precision": evaluator.precision}
+        self.record = replace(self.record, environment=here)
+        if after:
+            self.measured.evaluate_seconds.append(seconds)
+
+    def _exhibit(self, method: Method) -> None:
+        """Keep the method's own tables. They are no result: what is wrong with them is said, and the rest stands."""
+        try:
+            self.measured.exhibits = exhibits.collect(method)
+        except Exception as error:
+            self.emit(
+                Event(Kind.NOTE, reason=f"{self.folder.path}: no exhibits kept: {type(error).__name__}: {text(error)}")
+            )
+
+    def _save(self, method: Method, tasks_done: int) -> None:
+        self.guard.assure(f"by the end of task {tasks_done - 1}", content=True)
+        self._note_peaks()
+        kept = method.state_dict()
+        own = type(method).state_dict is not Method.state_dict
+        if why := state.unplain(kept) if own else state.unkept(method):
+            self._refuse(why)
+            return
+        saved = checkpoint.Checkpoint(tasks_done, kept, self.measured, self.record.started)
+        checkpoint.save(self.folder, self.cell.key, saved)
+
+    def _refuse(self, why: str) -> None:
+        """Tell once that the method's state cannot be kept. The cell goes on without checkpoints."""
+        if not self.refused:
+            advice = "or write state_dict and load_state_dict; interrupted, the cell begins anew"
+            self.emit(Event(Kind.NOTE, reason=f"{self.cell.method}: no checkpoint: {why}, {advice}"))
+        self.refused = True
+
+    def _report(self, at: Progress) -> None:
+        self.emit(Event(Kind.PROGRESS, task=at.task, step=at.step, steps=at.steps, loss=at.loss))
+
+    def _clock(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def _seed_others(seed: int, *names: str | int) -> None:
+    """Seed the generators that `Method.begin` does not, for methods from elsewhere that draw from them."""
+    value = derived_seed(seed, "others", *names) % 2**32
+    random.seed(value)
+    np.random.seed(value)
+
+
+def _diagnose(error: BaseException) -> tuple[Status, str]:
+    lacking = shortage(error)
+    if lacking is not None:
+        return Status.OOM, lacking
+    said = text(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
+    return Status.FAILED, said
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,69 @@
+"""The code that travels to the nodes of a cluster: this project's and that of methods named by file."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from methods.modules import base_of
+from runners.grid.cells import Job
+from runners.grid.fingerprint import ROOT, foreign_files
+
+PACKAGES = ("benchmarks", "methods", "runners")
+FOREIGN = "foreign"
+
+
+def stage(folder: Path, foreign: Sequence[str]) -> dict[str, str]:
+    """Copy the code into `folder`; for each of the `foreign` references the one to use there.
+
+    A foreign reference is `/path/file.py:Class`; its file and what it imports outside installed distributions go
+    along, packages as packages: one folder for all that
+    Python finds in one folder here, so that nothing is there twice. References in the answer are relative to `folder`.
+    """
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    there: dict[str, str] = {}
+    numbers: dict[Path, int] = {}
+    for reference in foreign:
+        path, colon, class_name = reference.removesuffix(".py").partition(".py:")
+        file = Path(f"{path}.py").resolve()
+        files = foreign_files(file)
+        bases = {base_of(source) for source in files if source.suffix == ".py"}
+        for source in files:
+            base = max((base for base in bases if source.is_relative_to(base)), key=lambda base: len(base.parts))
+            _copy(source, folder / FOREIGN / str(numbers.setdefault(base, len(numbers))), base)
+        base = base_of(file)
+        there[reference] = f"{FOREIGN}/{numbers[base]}/{file.relative_to(base).as_posix()}{colon and ':'}{class_name}"
+    return there
+
+
+def _copy(source: Path, folder: Path, base: Path) -> None:
+    target = folder / source.relative_to(base)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def arrive() -> None:
+    """Where the code was staged: let foreign files import packages that lay in other folders than they did."""
+    for folder in sorted(Path(FOREIGN).glob("*")):
+        if str(folder.resolve()) not in sys.path:
+            sys.path.append(str(folder.resolve()))
+
+
+def is_foreign(job: Job) -> bool:
+    return ".py:" in job.cell.reference or job.cell.reference.endswith(".py")
+
+
+def readdressed(job: Job, there: dict[str, str]) -> Job:
+    """The job with the reference that holds where the code was staged."""
+    file, _, class_name = job.cell.reference.partition(".py:")
+    files = {known.partition(".py:")[0]: place.partition(".py:")[0] for known, place in there.items()}
+    reference = job.cell.reference
+    if reference in there:
+        reference = there[reference]
+    elif file in files and class_name:  # another class of a file that travelled
+        reference = f"{files[file]}.py:{class_name}"
+    return replace(job, cell=replace(job.cell, reference=reference))

@@ -1,0 +1,224 @@
+"""From suites and the command line's choices to the cells to run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmarks import catalogue, paths, plugins
+from benchmarks.catalogue import Benchmark
+from benchmarks.data import FOLDER_PREFIX
+from benchmarks.files import locate
+from benchmarks.folders import listing
+from benchmarks.types import Scenario, UserError
+from methods import registry
+from runners.grid import hyperparameters
+from runners.grid.cells import Cell, unique
+from runners.grid.fingerprint import source_hash
+from runners.grid.loading import LoadedMethod, load_method, parts_of
+from runners.grid.suite import BenchmarkEntry, Suite
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the command line asks for on top of the suites; None leaves the suite's own."""
+
+    methods: tuple[str, ...] | None = None
+    foreign: tuple[str, ...] = ()
+    """`path/to/file.py:Class`, added to the methods of every suite."""
+    benchmarks: tuple[str, ...] | None = None
+    scenarios: tuple[Scenario, ...] | None = None
+    seeds: int | None = None
+    assignments: tuple[tuple[str, str, str], ...] = ()
+    """(method, key, value as text) from --set; they win over the suites' settings."""
+    budget_scale: float = 1.0
+    data: Path | None = None
+    """Where folders of images lie; see `benchmarks.files.locate`."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of the tables to be: a method under a label."""
+
+    label: str
+    method: LoadedMethod
+    values: dict[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    scenarios: Sequence[Scenario] = tuple(Scenario)
+
+
+def build(suites: Sequence[Suite], choices: Choices) -> list[Cell]:
+    """All cells, seed by seed. Raises UserError for names or values that are not permitted."""
+    suites = [_narrowed(suite, choices, first=suite is suites[0], all_suites=suites) for suite in suites]
+    _check_benchmarks(suites)
+    rows = [_rows(suite, choices) for suite in suites]  # by place: files in two folders may have one name
+    for remembered in (_parts, _data_definition):
+        remembered.cache_clear()  # files may have changed since the last grid
+    _check_assignments(choices, [row for some in rows for row in some])
+    _check_settings(suites, rows)
+    cells = [
+        _cell(suite, row, entry, scenario, seed, choices)
+        for suite, own in zip(suites, rows, strict=True)
+        for seed in range(suite.seeds)
+        for entry in suite.benchmarks
+        for scenario in suite.scenarios
+        for row in own
+        if scenario in row.scenarios
+    ]
+    return unique(cells)
+
+
+def _narrowed(suite: Suite, choices: Choices, first: bool, all_suites: Sequence[Suite]) -> Suite:
+    changes: dict[str, Any] = {}
+    if choices.benchmarks is not None:
+        listed = {entry.name for each in all_suites for entry in each.benchmarks}
+        kept = [entry for entry in suite.benchmarks if entry.name in choices.benchmarks]
+        if first:
+            kept += [BenchmarkEntry(name=name) for name in choices.benchmarks if name not in listed]
+        changes["benchmarks"] = kept
+    if choices.scenarios is not None:
+        changes["scenarios"] = list(choices.scenarios)
+    if choices.seeds is not None:
+        changes["seeds"] = choices.seeds
+    if choices.methods is not None:
+        changes["methods"] = list(choices.methods)
+        changes["variants"] = [v for v in suite.variants if v.label in choices.methods or v.method in choices.methods]
+        labels = {variant.label for variant in suite.variants}
+        changes["methods"] = [name for name in choices.methods if name not in labels]
+    return suite.model_copy(update=changes)
+
+
+def _check_benchmarks(suites: Sequence[Suite]) -> None:
+    for suite in suites:
+        for entry in suite.benchmarks:
+            catalogue.find(entry.name)
+
+
+def _rows(suite: Suite, choices: Choices) -> list[_Row]:
+    _check_names([*suite.methods, *(variant.method for variant in suite.variants)])
+    foreign = {name: load_method(name) for name in choices.foreign}  # first, for they are likelier to be refused
+    loaded = {name: load_method(name) for name in suite.methods} | foreign
+    rows = [_Row(method.name, method) for method in loaded.values()]
+    for variant in suite.variants:
+        method = loaded.get(variant.method) or load_method(variant.method)
+        rows.append(_Row(variant.label, method, variant.values, variant.source, variant.scenarios or tuple(Scenario)))
+    labels = [row.label for row in rows]
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise UserError(f"suite {suite.name}: two methods or variants are called {twice!r}")
+    return rows
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse unknown names before the first method takes its seconds to load; and files, which only --method runs."""
+    known = registry.available()
+    for name in names:
+        if name.endswith(".py") or ".py:" in name:
+            raise UserError(f"{name}: suites and --methods take registered names; --method {name} runs a file")
+        if name not in known:
+            registry.load(name)
+
+
+def _check_assignments(choices: Choices, rows: Sequence[_Row]) -> None:
+    names = {row.label for row in rows} | {row.method.name for row in rows}
+    for method, key, value in choices.assignments:
+        if method not in names:
+            raise UserError(f"--set {method}.{key}={value}: {method!r} is not in this grid: {', '.join(sorted(names))}")
+
+
+def _check_settings(suites: Sequence[Suite], rows: Sequence[Sequence[_Row]]) -> None:
+    """Check every block of settings, also those that meet no cell of a narrowed grid."""
+    for suite, own in zip(suites, rows, strict=True):
+        known = {name: row for row in own for name in (row.label, row.method.name)}
+        for number, block in enumerate(suite.settings):
+            where = f"suite {suite.name}: settings[{number}]"
+            if block.benchmark is not None:
+                catalogue.find(block.benchmark)
+            if block.method in known:
+                cls: Any = known[block.method].method.cls
+                hyperparameters.configure(block.method, cls.Config, block.values, where)
+            elif block.method not in registry.available():
+                registry.load(block.method)
+
+
+def _values(
+    suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, choices: Choices
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What replaces the method's defaults in a cell, and where each value comes from; later ones win."""
+    labelled = row.label != row.method.name
+    parts: list[tuple[dict[str, Any], str | None]] = [
+        *((b.values, b.source) for b in suite.settings if b.applies(row.method.name, entry.name, scenario)),
+        (row.values, row.source),
+        *((b.values, b.source) for b in suite.settings if labelled and b.applies(row.label, entry.name, scenario)),
+    ]
+    parts += [({k: v}, "command line") for m, k, v in choices.assignments if m in (row.label, row.method.name)]
+    values: dict[str, Any] = {}
+    chosen: dict[str, str] = {}
+    for some, source in parts:
+        values |= some
+        chosen |= dict.fromkeys(some, source or f"suite {suite.name}")
+    return values, chosen
+
+
+def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
+    """What a cell's key and record hold of its benchmark."""
+    return {
+        "n_tasks": benchmark.n_tasks,
+        "classes_per_task": benchmark.classes_per_task,
+        "input_shape": list(benchmark.input_shape),
+        "validation": benchmark.validation,
+        "padding": benchmark.padding,
+        "class_order": str(benchmark.class_order),
+        **_data_definition(benchmark.dataset, data),
+        "augmentation": str(benchmark.augmentation),
+        "normalisation": benchmark.normalisation and [list(part) for part in benchmark.normalisation],
+    }
+
+
+@cache
+def _data_definition(dataset: str, data: Path | None) -> dict[str, str]:
+    """Of a data set without published checksums: the code of a package that makes it, or the files of a folder."""
+    if plugins.is_reference(dataset):
+        return {"dataset": dataset, "source": source_hash(plugins.file_of(dataset))}
+    if dataset.startswith(FOLDER_PREFIX):
+        folder = locate(data).folder / dataset.split("/")[1]
+        return {"files": listing(folder)} if folder.is_dir() else {}
+    return {}
+
+
+@cache
+def _parts(benchmark: str, network: str) -> dict[str, str]:
+    """As `parts_of`; kept while one grid is built."""
+    return parts_of(catalogue.find(benchmark), network)
+
+
+def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, seed: int, choices: Choices) -> Cell:
+    benchmark = catalogue.find(entry.name)
+    values, chosen = _values(suite, row, entry, scenario, choices)
+    cls: Any = row.method.cls
+    config = hyperparameters.configure(row.method.name, cls.Config, values, f"suite {suite.name}")
+    network = entry.network or benchmark.network
+    for what, name in (("benchmark", benchmark.name), ("method", row.method.name)):
+        try:
+            paths.part(name, what)  # they become folders, and nobody reads a record that names others
+        except paths.UnsafePath as error:
+            raise UserError(f"suite {suite.name}: {error}") from error
+    return Cell(
+        method=row.method.name,
+        reference=row.method.reference,
+        label=row.label,
+        config=hyperparameters.as_json(config),
+        benchmark=benchmark.name,
+        definition=definition_of(benchmark, choices.data),
+        scenario=scenario,
+        seed=seed,
+        budget=entry.budget(benchmark.budget).scaled(choices.budget_scale),
+        network=network,
+        source=row.method.source,
+        parts=_parts(benchmark.name, network),
+        suite=suite.name,
+        chosen=chosen,
+    )

@@ -1,0 +1,60 @@
+"""A method's class together with the hash of its code."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.catalogue import Augmentation, Benchmark, Kind
+from benchmarks.types import UserError
+from methods import registry
+from methods.networks import targets
+from runners.grid.fingerprint import file_of, source_hash
+
+
+@dataclass(frozen=True)
+class LoadedMethod:
+    """A method's class with what the key of a cell needs of it."""
+
+    name: str
+    reference: str
+    cls: type
+    file: Path
+    source: str
+
+
+def load_method(reference: str) -> LoadedMethod:
+    """Load a method's class and hash its code. Raises UserError."""
+    if reference.endswith(".py") or ".py:" in reference:
+        path, _, class_name = reference.partition(".py:")
+        file = Path(path if path.endswith(".py") else path + ".py").resolve()
+        reference = f"{file}:{class_name}" if class_name else str(file)
+        cls = registry.load(reference)
+        known = registry.available().get(cls.name)
+        if known is not None and known.file != file:
+            raise UserError(f"{file} registers the name {cls.name!r}, which {known.module} has; choose another name")
+    else:
+        cls = registry.load(reference)
+        file = Path(inspect.getfile(sys.modules[cls.__module__]))
+    return LoadedMethod(cls.name, reference, cls, file, source_hash(file))
+
+
+def parts_of(benchmark: Benchmark, network: str) -> dict[str, str]:
+    """Hashes of the code that a cell uses beside its method's. Raises UserError for an unknown network."""
+    return {part: source_hash(file) for part, file in _modules(benchmark, network).items()}
+
+
+def modules_of(benchmark: Benchmark, network: str) -> list[Path]:
+    """The files whose hashes `parts_of` gives."""
+    return list(_modules(benchmark, network).values())
+
+
+def _modules(benchmark: Benchmark, network: str) -> dict[str, Path]:
+    parts = {"network": targets.module_of(network)}
+    if benchmark.kind in (Kind.PERMUTED, Kind.ROTATED) or benchmark.normalisation is not None:
+        parts["transforms"] = "benchmarks.transforms"
+    if benchmark.augmentation is not Augmentation.NONE:
+        parts["augmentation"] = "benchmarks.augmentation"
+    return {part: file_of(module) for part, module in parts.items()}

@@ -1,0 +1,215 @@
+"""Suite files: a named grid of cells in TOML, validated so that every mistake has a clear answer."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import typing
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from benchmarks import paths
+from benchmarks.types import Budget, Scenario, UserError
+
+SUITES = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
+ALL = "all"
+"""Every suite of this repository."""
+ENTRY_POINT_GROUP = "continual_intervals.suites"
+"""Entry points of this group are paths of suite files (`str` or `Path`); the entry point's name is the suite's."""
+Positive = Annotated[int, Field(ge=1, strict=True)]
+Text = Annotated[str, Field(strict=True, min_length=1)]
+
+
+def _check_value(value: Any) -> Any:
+    scalars = (bool, int, float, str)
+    if isinstance(value, scalars) or (isinstance(value, list) and all(isinstance(part, scalars) for part in value)):
+        return value
+    raise ValueError(f"{value!r} is not permitted: write true or false, a number, a text or a list of them")
+
+
+Value = Annotated[Any, AfterValidator(_check_value)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BenchmarkEntry(_Part):
+    """A benchmark of the suite; what is left out is the benchmark's own. The same for all methods."""
+
+    name: Text
+    steps: Positive | None = None
+    epochs: Positive | None = None
+    batch_size: Positive | None = None
+    network: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_length(self) -> BenchmarkEntry:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("give steps or epochs, not both")
+        return self
+
+    def budget(self, default: Budget) -> Budget:
+        """The benchmark's budget with what this entry replaces."""
+        batch_size = self.batch_size or default.batch_size
+        if self.steps is not None or self.epochs is not None:
+            return Budget(batch_size, steps=self.steps, epochs=self.epochs)
+        return Budget(batch_size, steps=default.steps, epochs=default.epochs)
+
+
+class Settings(_Part):
+    """Values for a method's Config, everywhere or on one benchmark or scenario; later ones win."""
+
+    method: Text
+    benchmark: Text | None = None
+    scenario: Scenario | None = None
+    values: dict[str, Value]
+    source: Text | None = None
+    """Where the values come from or how they were chosen, in a few words; kept with the records and reported."""
+
+    def applies(self, row: str, benchmark: str, scenario: Scenario) -> bool:
+        return self.method == row and self.benchmark in (None, benchmark) and self.scenario in (None, scenario)
+
+
+class Variant(_Part):
+    """A further row in the tables: a method of the suite under another label and other values."""
+
+    label: Annotated[Text, AfterValidator(paths.name)]
+    method: Text
+    values: dict[str, Value]
+    scenarios: list[Scenario] = []
+    """Of the suite's scenarios those that the row takes part in; none named: all."""
+    source: Text | None = None
+    """See Settings."""
+
+
+class Suite(_Part):
+    """What a suite file holds."""
+
+    name: str = ""
+    description: Text
+    methods: list[Text] = Field(min_length=1)
+    scenarios: list[Scenario] = Field(default=list(Scenario), min_length=1)
+    seeds: Positive = 3
+    benchmarks: list[BenchmarkEntry] = Field(min_length=1)
+    settings: list[Settings] = []
+    variants: list[Variant] = []
+    tuned: Text | None = None
+    """File of `runners/tune.py`, relative to this one, whose values follow those of `settings`."""
+    in_all: bool = True
+    """Whether `all` holds this suite; False for one that answers a question of its own, with many rows."""
+
+    @field_validator("methods", "scenarios")
+    @classmethod
+    def _no_repeats(cls, values: list[str]) -> list[str]:
+        if len(set(values)) < len(values):
+            raise ValueError("holds an entry twice")
+        return values
+
+
+def shipped() -> dict[str, Path]:
+    """The suite files of this repository, by name."""
+    return {path.stem: path for path in sorted(SUITES.glob("*.toml"))}
+
+
+def available() -> dict[str, Path]:
+    """The suite files of this repository and of installed packages, by name. Raises UserError."""
+    found = shipped()
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name in found:
+            raise UserError(f"the entry point {point.value} would replace the suite {point.name!r}; rename it")
+        try:
+            found[point.name] = Path(point.load())
+        except (ImportError, AttributeError, TypeError) as error:
+            raise UserError(f"suite {point.name}: {point.value} gives no path of a file: {error}") from error
+    return found
+
+
+def find(names: Iterable[str]) -> list[Suite]:
+    """The suites of these names or paths; `all` is every shipped one that does not stay out. Raises UserError."""
+    known, found = available(), []
+    for name in names:
+        if name == ALL:
+            found += [suite for suite in map(read, shipped().values()) if suite.in_all]
+        elif name in known:
+            found.append(read(known[name]))
+        elif name.endswith(".toml"):
+            found.append(read(Path(name)))
+        else:
+            near = difflib.get_close_matches(name, [*known, ALL], n=3, cutoff=0.5)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise UserError(
+                f"--suite {name}: there is no such suite.{hint} "
+                f"Available: {', '.join([*known, ALL])}, or the path of a .toml file"
+            )
+    return found
+
+
+def read(path: Path) -> Suite:
+    """Read and validate a suite file. Raises UserError with file, key, value and what is permitted."""
+    data = read_toml(path, "suite file")
+    if isinstance(data.get("tuned"), str):
+        try:
+            tuned = paths.below(path.parent, data["tuned"])
+        except paths.UnsafePath as error:
+            raise UserError(f"{path}: tuned: {error}") from error
+        found = read_toml(tuned, "file of tuned values")
+        data["settings"] = [*data.get("settings", []), *found.get("settings", [])]
+    try:
+        return Suite(**{"name": path.stem, **data})
+    except ValidationError as error:
+        lines = [f"{path}: {_explain(details)}" for details in error.errors()]
+        raise UserError("\n".join(dict.fromkeys(lines))) from error
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The contents of a TOML file. Raises UserError."""
+    try:
+        return tomllib.loads(paths.read_text(path, paths.SUITE_BYTES))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {what} {path}") from error
+    except RecursionError as error:
+        raise UserError(f"the {what} {path} is nested too deep") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the {what} {path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"the {what} {path} is not TOML: {error}") from error
+
+
+def _explain(details: Any) -> str:
+    location = list(details["loc"])
+    key, kind, value = _dotted(location), details["type"], details["input"]
+    if kind == "extra_forbidden":
+        permitted = _permitted_keys(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), permitted, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        return f"unknown key {key} = {value!r}.{hint} Permitted keys: {', '.join(permitted)}"
+    if kind == "missing":
+        return f"the key {key} is missing"
+    if kind == "enum":
+        near = difflib.get_close_matches(str(value), list(Scenario), n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        return f"{key} = {value!r}: permitted are {', '.join(Scenario)}.{hint}"
+    message = details["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r}"
+    return f"{key}{shown}: {message[0].lower()}{message[1:]}" if key else message
+
+
+def _dotted(location: Iterable[int | str]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _permitted_keys(location: list[int | str]) -> list[str]:
+    model: type[BaseModel] = Suite
+    for part in location:
+        if isinstance(part, str):
+            inner = typing.get_args(model.model_fields[part].annotation)
+            model = next(kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return [name for name in model.model_fields if name != "name" or model is not Suite]

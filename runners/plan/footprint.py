@@ -1,0 +1,202 @@
+"""Device memory that a cell will need, estimated before it runs; what cannot fit is refused with the numbers.
+
+The method is built on torch's `meta` device, which knows shapes and allocates nothing. Counted are its state, the
+gradients and Adam's two moments of what it trains, what it keeps for each task, the activations of one training batch
+and of one evaluation batch, and a fixed share for torch itself. An estimate of the least that the cell needs: where
+there is room, evaluation takes larger batches, so the peak on record can be several times as much (ResNet-8 on a CPU:
+two to six times).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import catalogue
+from benchmarks.types import DIL, UserError
+from methods.networks import targets
+from runners.grid import hyperparameters
+from runners.grid.cells import Cell
+from runners.grid.loading import load_method
+from runners.process import known_state
+
+FLOAT = 4
+"""Bytes of a float32."""
+RUNTIME = 600e6
+"""torch's own libraries, or a CUDA context, bytes."""
+EVALUATION_BATCH = 250
+"""Samples evaluated at once: the driver takes smaller batches where the usual 2000 do not fit."""
+KEPT_FOR_EACH_TASK = {"hnet": 1, "hyperinterval": 3, "hypermask": 2, "intercontinet": 0}
+"""Copies of the target network's weights that a method keeps for each task: targets of regularisers, boxes, caches."""
+FORWARDS = {"hyperinterval": 3, "intercontinet": 3, "hnet": 2}
+"""Passes through the target network at once, in units of an ordinary one; bounds count as six."""
+BOUNDS = 6
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes on the device, by what they are for."""
+
+    state: float
+    """Weights and whatever else the method holds from the start."""
+    training: float
+    """Gradients, Adam's moments, and the copy that model selection keeps."""
+    tasks: float
+    """Kept for all tasks of the stream, at its end."""
+    activations: float
+    """Of a training or an evaluation batch, whichever is more."""
+
+    @property
+    def total(self) -> float:
+        return self.state + self.training + self.tasks + self.activations + RUNTIME
+
+    def __str__(self) -> str:
+        parts = ("state", "training", "tasks", "activations")
+        shown = ", ".join(f"{name} {in_words(getattr(self, name))}" for name in parts)
+        return f"{in_words(self.total)} ({shown}, runtime {in_words(RUNTIME)})"
+
+
+def of_cell(cell: Cell) -> Footprint | None:
+    """The estimate, or None for a method that cannot be built without memory. Reads no data."""
+    return _estimate(
+        cell.reference, cell.method, json.dumps(cell.config), cell.benchmark, cell.scenario, cell.network,
+        cell.budget.batch_size,
+    )  # fmt: skip
+
+
+def refusals(cells: Iterable[Cell], device: str) -> dict[str, str]:
+    """Key -> sentence for each cell that needs more than the device has."""
+    capacity = capacity_of(device)
+    found = {}
+    for cell in cells:
+        needed = of_cell(cell)
+        if needed is not None and needed.total > capacity:
+            chunked = cell.config.get("chunk") == 0
+            hint = f"; a chunked hypernetwork needs less, for example --set {cell.label}.chunk=50000" if chunked else ""
+            found[cell.key] = (
+                f"{cell.method} with {cell.network} on {cell.benchmark} needs about {needed}, "
+                f"but {device} has {in_words(capacity)}{hint}"
+            )
+    return found
+
+
+def capacity_of(device: str) -> float:
+    """Bytes of memory that the device has; infinite for a GPU of another machine, of which nothing is known here."""
+    if device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            return float("inf")
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def in_words(n_bytes: float) -> str:
+    """`12 MB`, `3.4 GB`."""
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
+
+
+_loaded = lru_cache(maxsize=256)(load_method)
+
+
+@lru_cache(maxsize=4096)
+def _estimate(
+    reference: str, name: str, config_text: str, benchmark_name: str, scenario: str, network: str, batch_size: int
+) -> Footprint | None:
+    benchmark = catalogue.find(benchmark_name)
+    if scenario in benchmark.undefined:
+        return None
+    cls: Any = _loaded(reference).cls
+    config = hyperparameters.configure(name, cls.Config, json.loads(config_text))
+    spec = benchmark.spec(scenario, network)
+    if cls.skip(spec, config):
+        return None
+    with known_state.unchanged(), _same_generator(), torch.device("meta"):
+        try:
+            method = cls(spec, config, "meta", 0)
+            state = FLOAT * sum(t.numel() for t in _tensors(method.state_dict()))
+            n_trained = method.parameters_trained()
+        except UserError:
+            raise
+        except (Exception, SystemExit):  # a method from elsewhere that looks at values, or at its device
+            return None
+        target = targets.build(network, spec.input_shape, spec.n_outputs)
+    sizes = _activations(network, spec.input_shape)
+    n_weights = sum(p.numel() for p in target.parameters())
+    nested = scenario == DIL and name == "hyperinterval"
+    kept = KEPT_FOR_EACH_TASK.get(name, 0) + nested
+    return Footprint(
+        state=state,
+        training=FLOAT * (_per_trained(method) * n_trained + _working_copies(method) * n_weights),
+        tasks=FLOAT * kept * n_weights * spec.n_tasks,
+        activations=FLOAT * _at_once(name, config, sizes, batch_size),
+    )
+
+
+def _per_trained(method: Any) -> int:
+    """Floats beside each trained one: gradient, two moments, a copy for selection, HNET's step ahead twice."""
+    config = method.config
+    fused = getattr(getattr(method, "hypernetwork", None), "output", None) is not None and method.name != "hnet"
+    selects = "val" in (getattr(config, "select", None), getattr(config, "selection", None))
+    return (2 if fused else 3) + selects + (2 if getattr(config, "look_ahead", False) else 0)
+
+
+def _working_copies(method: Any) -> int:
+    """Generated weights with their gradients and bounds while a batch is under way."""
+    return 8 if hasattr(method, "hypernetwork") or method.name == "intercontinet" else 0
+
+
+def _at_once(name: str, config: Any, sizes: list[int], batch_size: int) -> float:
+    """Floats of activations: all of a training batch, twice for their gradients; the largest of an evaluation batch."""
+    bounded = name == "intercontinet" or getattr(config, "bounds", None) == "interval"
+    passes = BOUNDS if bounded else FORWARDS.get(name, 1)
+    training = 2 * passes * batch_size * sum(sizes)
+    # Certificates are computed in float64.
+    evaluation = 3 * (2 * BOUNDS if name in ("intercontinet", "hyperinterval") else 1) * EVALUATION_BATCH * max(sizes)
+    return max(training, evaluation)
+
+
+@lru_cache(maxsize=64)
+def _activations(name: str, input_shape: tuple[int, ...]) -> list[int]:
+    """Outputs of every layer for one input, in floats; by a real pass, which starts faster than one on `meta`."""
+    sizes: list[int] = []
+    with _same_generator():
+        network = targets.build(name, input_shape, 10)
+
+    def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output[0].numel())
+
+    handles = [module.register_forward_hook(record) for module in network.modules() if not list(module.children())]
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, *input_shape))
+    for handle in handles:
+        handle.remove()
+    return sizes or [1]
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _tensors(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _tensors(part)
+
+
+@contextmanager
+def _same_generator() -> Iterator[None]:
+    """Leaves torch's generator as it was."""
+    before = torch.random.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(before)

@@ -1,0 +1,50 @@
+"""What a cell must not do to the cells after it: change the data that all share, or its process."""
+
+from __future__ import annotations
+
+from benchmarks.stream import Stream
+from runners.process import known_state
+from runners.process.shared_data import ChangedData, Watch, renew
+
+
+class Guard:
+    """Watches one cell of a method, from before anything of the method runs."""
+
+    def __init__(self, method: str) -> None:
+        self.method, self.before = method, known_state.Snapshot()
+        self.watch: Watch | None = None
+        self.changed = ""
+        """What the method has changed of the data, in a sentence; empty where nothing."""
+
+    def over(self, stream: Stream) -> None:
+        """Watch the stream's tensors from now on."""
+        self.watch = Watch(stream)
+
+    def assure(self, when: str, content: bool = False) -> None:
+        """Raise ChangedData where `look` finds something."""
+        if self.look(when, content):
+            raise ChangedData(self.changed)
+
+    def look(self, when: str, content: bool = False) -> str:
+        """What the method has changed of the data, in a sentence. Where it has, the next cell loads the data anew.
+
+        content: also compare the bytes, which finds changes that PyTorch does not count.
+        """
+        if self.watch is None or self.changed:
+            return self.changed
+        name = self.watch.compare() if content else self.watch.look()
+        if name:
+            self.changed = (
+                f"{self.method} has changed {name} in place ({when}), which all tasks and methods share; "
+                "have it work on a copy, as `task.x` is one. The data set is loaded anew for the next cell"
+            )
+            if not renew(self.watch.stream):
+                known_state.note(known_state.Left((name,), (name,)))
+        return self.changed
+
+    def put_back(self) -> str:
+        """Put the process back as it was, and note for whoever runs cells in it what was not; the names of that."""
+        left = self.before.put_back()
+        if left.changed:
+            known_state.note(left)
+        return ", ".join(left.changed)

@@ -1,0 +1,216 @@
+"""A cell's folder on disk: locked by one process at a time, written atomically, checked when read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from filelock import FileLock, Timeout
+
+from benchmarks import paths, untrusted
+from benchmarks.types import UserError
+from runners.records.record import BrokenRecord, Measurements, Record, Status
+
+RECORD, CHECKPOINT, LOCK, TRACEBACK = "cell.json", "checkpoint.pt", ".lock", "traceback.txt"
+_PROBE_BYTES = 1 << 16
+
+
+class StorageError(UserError):
+    """The results folder cannot be written: read-only, full, or gone."""
+
+
+class Store(Protocol):
+    """Where a running cell leaves its record and its checkpoints: its folder, or a way to the process that has it."""
+
+    path: Path
+
+    def write(self, record: Record, measured: Measurements | None = None) -> None: ...
+    def write_checkpoint(self, payload: bytes) -> None: ...
+    def has_checkpoint(self) -> bool: ...
+    def read_checkpoint(self) -> bytes | None: ...
+    def has_shared(self, name: str) -> bool: ...
+    def share(self, name: str, content: bytes) -> None: ...
+
+
+class CellFolder:
+    """Reads and writes the record and the checkpoint of one cell."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Hold the cell: yields False at once where another process holds it."""
+        with _storage(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / LOCK, timeout=0)
+            try:
+                lock.acquire()
+            except Timeout:
+                lock = None
+        if lock is None:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def read(self) -> Record | None:
+        """The record with its tables checked, or None where there is none. Raises BrokenRecord."""
+        place = str(self.path)  # plain strings here: ten thousand records are read when a grid is resumed
+        try:
+            record = Record.from_json(paths.read_bytes(f"{place}/{RECORD}", paths.RECORD_BYTES).decode())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise BrokenRecord(f"not readable ({error})") from error
+        if record.status.finished:
+            for name, expected in record.files.items():
+                try:
+                    found = hashlib.sha256(paths.read_bytes(f"{place}/{name}", paths.TABLE_BYTES)).hexdigest()
+                except FileNotFoundError as error:
+                    raise BrokenRecord(f"{name} is missing") from error
+                except OSError as error:
+                    raise BrokenRecord(f"{name} is not readable ({error})") from error
+                if found != expected:
+                    raise BrokenRecord(f"{name} is truncated or altered")
+        return record
+
+    def write(self, record: Record, measured: Measurements | None = None) -> None:
+        """Write the record and the tables of what was measured; see `write_files`."""
+        self.write_files(record, measured.tables() if measured else {})
+
+    def write_files(self, record: Record, tables: Mapping[str, str]) -> None:
+        """Write a record and its tables; see `write_texts`."""
+        self.write_texts(record.to_json(), record.status, record.traceback, tables)
+
+    def write_texts(self, text: str, status: Status, trace: str | None, tables: Mapping[str, str]) -> None:
+        """Write the tables, then cell.json with `text`, each under a temporary name and renamed.
+
+        cell.json comes last: a reader who sees `done` sees the tables that belong to it. The
+        checkpoint of a finished cell is removed. `trace` is what traceback.txt shall hold.
+        """
+        with _storage(self.path):
+            for name, table in tables.items():
+                write_atomically(self.path / name, table.encode())
+            if trace:
+                write_atomically(self.path / TRACEBACK, trace.encode(errors="backslashreplace"), durable=False)
+            else:
+                _remove(self.path / TRACEBACK)
+            write_atomically(self.path / RECORD, text.encode(), durable=status is not Status.RUNNING)
+            if status.finished:
+                _remove(self.path / CHECKPOINT)
+
+    def set_aside(self) -> Path:
+        """Move an unusable record out of the way, names ending in `.old`; the folder it now lies in.
+
+        The checkpoint stays: it has a check of its own.
+        """
+        with _storage(self.path):
+            aside = next(p for n in range(10**6) if not (p := self.path / f"aside-{n}").exists())
+            aside.mkdir()
+            for entry in list(self.path.iterdir()):
+                if entry.name not in (LOCK, CHECKPOINT) and not entry.name.startswith("aside-"):
+                    entry.rename(aside / f"{entry.name}.old")
+        return aside
+
+    def has_shared(self, name: str) -> bool:
+        return (self.path.parents[2] / name).exists()
+
+    def share(self, name: str, content: bytes) -> None:
+        """Write a file beside the records of the cell's benchmark, atomically. Raises StorageError."""
+        share(self.path.parents[2] / name, content)
+
+    def write_checkpoint(self, payload: bytes) -> None:
+        """Keep `payload` behind a line with its SHA-256."""
+        with _storage(self.path):
+            line = hashlib.sha256(payload).hexdigest().encode() + b"\n"
+            write_atomically(self.path / CHECKPOINT, line + payload)
+
+    def has_checkpoint(self) -> bool:
+        return (self.path / CHECKPOINT).exists()
+
+    def read_checkpoint(self) -> bytes | None:
+        """The payload of the checkpoint; None where there is none or it is damaged."""
+        try:
+            content = paths.read_bytes(self.path / CHECKPOINT, paths.CHECKPOINT_BYTES)
+        except OSError:
+            return None
+        line, _, payload = content.partition(b"\n")
+        return payload if line == hashlib.sha256(payload).hexdigest().encode() else None
+
+
+def _make_way(path: Path) -> None:
+    """Rename what lies in the place of a file and is none, such as a folder, which would refuse to be replaced."""
+    if path.is_dir() and not path.is_symlink():
+        path.rename(next(p for n in range(10**6) if not (p := path.with_name(f"aside-{path.name}-{n}")).exists()))
+
+
+def _remove(path: Path) -> None:
+    _make_way(path)
+    path.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
+    """Write under a temporary name in the same folder, and rename; flush to the disk first if it must be durable."""
+    _make_way(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def share(path: Path, content: bytes) -> None:
+    """Write a file that several cells share, atomically. Raises StorageError."""
+    with _storage(path.parent):
+        write_atomically(path, content)
+
+
+def probe(results: Path) -> None:
+    """Make the results folder and try to write in it. Raises StorageError with the reason."""
+    with _storage(results):
+        results.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".probe.", dir=results)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(bytes(_PROBE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+def read_status(path: Path) -> tuple[str | None, str | None]:
+    """Status and reason in a cell's folder without checking anything else, (None, None) if none."""
+    try:
+        body = untrusted.parse(paths.read_text(path / RECORD, paths.RECORD_BYTES))
+        status, reason = body.get("status"), body.get("reason")
+    except (OSError, ValueError, AttributeError):
+        return None, None
+    return status if isinstance(status, str) else None, reason if isinstance(reason, str) else None
+
+
+@contextmanager
+def _storage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:  # the second of a file system that knows no locks
+        what = getattr(error, "strerror", None) or str(error)
+        raise StorageError(
+            f"the results folder {path} cannot be written: {what}. "
+            "Free space or rights there, or give another folder with --results; nothing recorded so far is lost"
+        ) from error

@@ -1,0 +1,255 @@
+"""The records that ship with the repository: compact, a file a scenario, taken instead of running a cell again.
+
+reports/reference/<benchmark>-<scenario>.jsonl holds a line for each finished cell: its cell.json and its tables, with
+the loss curve thinned out and exhibits of seed 0 only. The environment (versions, device, commit), the same for many
+cells, lies once in environments.json; <benchmark>.png shows samples of its tasks. A cell's key decides whether it
+may be taken: code, configuration, budget and seed must agree.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import paths, untrusted
+from benchmarks.types import UserError
+from runners.grid.cells import Cell
+from runners.records.folder import CellFolder, share, write_atomically
+from runners.records.record import BrokenRecord, Record, Status, digest
+
+FOLDER = Path(__file__).resolve().parents[2] / "reports" / "reference"
+ENVIRONMENTS = "environments.json"
+CURVE, CURVE_POINTS = "steps.csv", 20
+"""The loss curve keeps so many points of each task."""
+EXHIBIT, EXHIBIT_SEED = "exhibit-", 0
+SHEET = "samples.png"
+REFERENCE_BYTES = 1 << 30
+"""A file of reference records is not larger."""
+ABSOLUTE_PATH = re.compile(r"(?<=[ =])/\S*/(?=[^/\s])")
+"""What goes from a command before it ships: of a path on somebody's machine only the last part is of use."""
+
+
+@dataclass(frozen=True)
+class ReferenceCell:
+    """A record with the texts of its tables, by file name."""
+
+    record: Record
+    tables: Mapping[str, str]
+
+    @property
+    def place(self) -> tuple[str, str, str, str, int]:
+        """What a newer record replaces: benchmark, scenario, method, label, seed (with configuration; see `merged`)."""
+        record = self.record
+        return record.benchmark, str(record.scenario), record.method, record.label, record.seed
+
+    def write(self, folder: CellFolder) -> None:
+        """Write the cell as if it had been run there; leave it alone where another process holds it."""
+        with folder.lock() as held:
+            if held:
+                folder.write_files(self.record, self.tables)
+
+
+def read(folder: Path | None = None) -> dict[str, ReferenceCell]:
+    """All reference records by key; none where the folder is not there.
+
+    Raises UserError where a file is damaged, naming the file and the line.
+    """
+    folder = folder or FOLDER
+    if not folder.is_dir():
+        return {}
+    environments = _environments(folder)
+    found = {}
+    for file in sorted(folder.glob("*.jsonl")):
+        try:
+            text = paths.read_text(file, REFERENCE_BYTES)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} cannot be read ({error}); fetch the file again") from error
+        # Not splitlines: texts may hold other ends of lines, a label U+0085 say.
+        for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+            try:
+                cell = _from_line(line, environments)
+            except (ValueError, KeyError, TypeError, AttributeError, BrokenRecord) as error:
+                raise UserError(
+                    f"{file}, line {number}: no whole reference record ({error}); fetch the file again"
+                ) from error
+            found[cell.record.key] = cell
+    return found
+
+
+def write(cells: Iterable[ReferenceCell], folder: Path | None = None) -> None:
+    """Write these records, and no others, in an order that depends on nothing else."""
+    folder = folder or FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    environments: dict[str, dict[str, Any]] = {}
+    lines: dict[str, list[str]] = {}
+    for cell in sorted(cells, key=lambda cell: (*cell.place, cell.record.key)):
+        lines.setdefault(f"{cell.record.benchmark}-{cell.record.scenario}", []).append(_to_line(cell, environments))
+    for name, texts in lines.items():
+        write_atomically(folder / f"{name}.jsonl", ("\n".join(texts) + "\n").encode())
+    for file in folder.glob("*.jsonl"):
+        if file.stem not in lines:
+            file.unlink()
+    text = json.dumps(environments, indent=1, sort_keys=True) + "\n"
+    write_atomically(folder / ENVIRONMENTS, text.encode())
+
+
+def copy_sheets(results: Path, folder: Path | None = None) -> None:
+    """Keep the sample images of a results folder."""
+    for file in sorted(results.glob(f"*/{SHEET}")):
+        write_atomically((folder or FOLDER) / f"{file.parent.name}.png", file.read_bytes())
+
+
+def collect(results: Path) -> Iterator[ReferenceCell]:
+    """The finished cells of a results folder, compact. Raises UserError where a record is not whole."""
+    for path, record in finished(results):
+        try:
+            tables = {name: paths.read_text(path / name, paths.TABLE_BYTES) for name in record.files}
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: {error}") from error
+        yield _compact(record, tables)
+
+
+def finished(results: Path) -> Iterator[tuple[Path, Record]]:
+    """Folders and records of the finished cells, as they are. Raises UserError where a record is not whole."""
+    for path in sorted(results.glob("*/*/*/seed*")):
+        try:
+            record = CellFolder(path).read()
+        except (BrokenRecord, OSError) as error:
+            raise UserError(f"{path}: {error}") from error
+        if record is not None and record.status.finished:
+            yield path, record
+
+
+def merged(known: Iterable[ReferenceCell], added: Iterable[ReferenceCell]) -> list[ReferenceCell]:
+    """Known and added cells; an added one replaces one that differs from it in the code alone."""
+    cells = {identity(cell.record): cell for cell in known}
+    cells.update((identity(cell.record), cell) for cell in added)
+    return list(cells.values())
+
+
+def without_rows_of(known: Iterable[ReferenceCell], added: Iterable[ReferenceCell]) -> list[ReferenceCell]:
+    """The known cells but those of all seeds that `added` has under the same label with other values."""
+    values: dict[str, list[Mapping[str, Any]]] = {}
+    for cell in added:
+        values.setdefault(_row(cell.record), []).append(cell.record.config)
+    return [
+        cell for cell in known if _row(cell.record) not in values or cell.record.config in values[_row(cell.record)]
+    ]
+
+
+def take(cells: Sequence[Cell], results: Path, folder: Path | None = None) -> int:
+    """Write the reference records of those cells that `results` lacks; how many there were.
+
+    They keep their own command, environment and clocks; label, suite and the words on how values were chosen become
+    the grid's.
+    """
+    reference = read(folder)
+    taken = 0
+    for cell in cells:
+        known = reference.get(cell.key)
+        place = CellFolder(cell.folder(results))
+        if known is None or _finished(place, cell.key):
+            continue
+        record = replace(known.record, label=cell.label, suite=cell.suite, chosen=dict(cell.chosen))
+        ReferenceCell(record, known.tables).write(place)
+        _put_sheet(record.benchmark, results, folder)
+        taken += 1
+    return taken
+
+
+def unpack(results: Path, folder: Path | None = None) -> int:
+    """Write all reference records as a results folder; how many there are. Raises UserError where there are none."""
+    cells = read(folder)
+    if not cells:
+        raise UserError(f"{folder or FOLDER} holds no reference records")
+    for cell in cells.values():
+        record = cell.record
+        name = f"seed{record.seed}-{record.key[:12]}"
+        cell.write(CellFolder(results / record.benchmark / record.scenario / record.method / name))
+        _put_sheet(record.benchmark, results, folder)
+    return len(cells)
+
+
+def _put_sheet(benchmark: str, results: Path, folder: Path | None) -> None:
+    sheet, place = (folder or FOLDER) / f"{benchmark}.png", results / benchmark / SHEET
+    if sheet.is_file() and not place.exists():
+        share(place, sheet.read_bytes())
+
+
+def _finished(place: CellFolder, key: str) -> bool:
+    try:
+        record = place.read()
+    except BrokenRecord:
+        return False
+    return record is not None and record.key == key and record.status.finished
+
+
+def identity(record: Record) -> str:
+    """Everything that decides a record's numbers but the code; a record that was skipped or diverged counts too."""
+    parts = [record.benchmark, record.scenario, record.method, record.label, record.seed, record.network]
+    parts += [record.n_tasks, record.classes_per_task, record.config, vars(record.budget)]
+    return json.dumps(parts, sort_keys=True)
+
+
+def _row(record: Record) -> str:
+    """A row of a table, whatever its seed and its values."""
+    parts = [record.benchmark, record.scenario, record.method, record.label, record.network]
+    return json.dumps([*parts, record.n_tasks, record.classes_per_task, vars(record.budget)], sort_keys=True)
+
+
+def _compact(record: Record, tables: Mapping[str, str]) -> ReferenceCell:
+    tables = {k: text for k, text in tables.items() if record.seed == EXHIBIT_SEED or not k.startswith(EXHIBIT)}
+    if CURVE in tables:
+        tables[CURVE] = _thinned(tables[CURVE])
+    files = {name: digest(text) for name, text in tables.items()}
+    command = ABSOLUTE_PATH.sub("", record.command)
+    return ReferenceCell(replace(record, files=files, command=command), tables)
+
+
+def _thinned(text: str) -> str:
+    """A loss curve with at most CURVE_POINTS points a task, evenly spread, the last one among them."""
+    header, *rows = list(csv.reader(io.StringIO(text)))
+    by_task: dict[str, list[list[str]]] = {}
+    for row in rows:
+        by_task.setdefault(row[0], []).append([row[0], row[1], f"{float(row[2]):.6g}"])
+    kept = [header]
+    for points in by_task.values():
+        every = -(-len(points) // CURVE_POINTS)
+        kept += points[::-1][::every][::-1]
+    return "".join(",".join(row) + "\n" for row in kept)
+
+
+def _to_line(cell: ReferenceCell, environments: dict[str, dict[str, Any]]) -> str:
+    body = json.loads(cell.record.to_json())
+    environment = body.pop("environment")
+    name = hashlib.sha256(json.dumps(environment, sort_keys=True).encode()).hexdigest()[:12]
+    environments[name] = environment
+    return json.dumps({"environment": name, "record": body, "tables": dict(cell.tables)}, ensure_ascii=False)
+
+
+def _from_line(line: str, environments: Mapping[str, Any]) -> ReferenceCell:
+    data = untrusted.parse(line)
+    body = {**data["record"], "environment": environments[data["environment"]]}
+    record = Record.from_json(json.dumps(body))
+    tables = data["tables"]
+    if {name: digest(text) for name, text in tables.items()} != record.files:
+        raise BrokenRecord("a table was altered")
+    if record.status is Status.DONE and "accuracy.csv" not in tables:
+        raise BrokenRecord("it has no accuracies")
+    return ReferenceCell(record, tables)
+
+
+def _environments(folder: Path) -> dict[str, Any]:
+    try:
+        return untrusted.parse(paths.read_text(folder / ENVIRONMENTS, paths.RECORD_BYTES))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / ENVIRONMENTS} is damaged ({error}); fetch the file again") from error

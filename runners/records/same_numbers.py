@@ -1,0 +1,134 @@
+"""Records stay valid under later code that gives the same numbers, once cells run with both have shown it.
+
+A record's key holds the hash of the code, so that any change of a method, were it only to make it faster, makes its
+records stale. Where cells of the earlier and of the later code, run on one machine, agree in every table to the last
+digit, the shipped records of the earlier code get the keys of the later one, and say so (`Record.carried`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from benchmarks import catalogue
+from benchmarks.types import UserError
+from runners.grid.build import parts_of
+from runners.grid.cells import Cell
+from runners.records.environment import CPU_KERNELS
+from runners.records.record import Record
+from runners.records.reference_records import ReferenceCell, identity
+
+SAME_MACHINE = ("device_name", "torch", "threads", "steps", "output_layer", *CPU_KERNELS)
+"""What of the environment may change a number without a change of code; the same in both runs."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Cells of one method that have the same numbers under two hashes of its code."""
+
+    method: str
+    earlier: str
+    later: str
+    records: tuple[Record, ...]
+    """Of the later code."""
+    parts: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Name and earlier hash of other code of these cells (their network's, ...) -> its later hash."""
+
+    @property
+    def scenarios(self) -> set[str]:
+        return {str(record.scenario) for record in self.records}
+
+    def in_words(self) -> str:
+        """What was compared, where."""
+        places = Counter(f"{r.benchmark} {r.scenario}" for r in self.records)
+        at = self.records[0].environment
+        cells = ", ".join(f"{name} {n}" for name, n in sorted(places.items()))
+        return f"{len(self.records)} cells on {at.get('device_name')}, torch {at.get('torch')}: {cells}"
+
+
+def compare(earlier: Iterable[Record], later: Iterable[Record]) -> list[Shown]:
+    """The methods whose code differs between two runs of the same cells, none of whose numbers does.
+
+    Raises UserError where a cell lacks its counterpart, was run under other conditions or has other numbers, and
+    where nothing was compared.
+    """
+    counterparts = {identity(record): record for record in later}
+    found: dict[tuple[str, str, str], list[tuple[Record, Record]]] = {}
+    for record in earlier:
+        other = counterparts.get(identity(record))
+        if other is None:
+            raise UserError(f"{_title(record)}: run with the earlier code only; run it with the later code too")
+        known = record.parts and other.parts
+        if record.source == other.source and not (known and record.parts != other.parts):
+            continue
+        _check_alike(record, other)
+        found.setdefault((record.method, record.source, other.source), []).append((record, other))
+    if not found:
+        raise UserError("the two runs have no cell whose code differs: nothing can be shown by them")
+    return [Shown(*names, tuple(later for _, later in pairs), _parts(pairs)) for names, pairs in found.items()]
+
+
+def _parts(pairs: Sequence[tuple[Record, Record]]) -> dict[tuple[str, str], str]:
+    return {
+        (name, digest): later.parts[name]
+        for earlier, later in pairs
+        for name, digest in earlier.parts.items()
+        if name in later.parts
+    }
+
+
+def _check_alike(earlier: Record, later: Record) -> None:
+    recorded = earlier.environment.keys() & later.environment.keys()
+    for name in SAME_MACHINE:
+        if name in CPU_KERNELS and name not in recorded:
+            continue  # code from before these were recorded: not known, which is no difference
+        before, now = earlier.environment.get(name), later.environment.get(name)
+        if before != now:
+            raise UserError(f"{_title(earlier)}: {name} was {before} and is {now}; run both under the same conditions")
+    if earlier.status is not later.status:
+        raise UserError(f"{_title(earlier)}: {earlier.status} with the earlier code, {later.status} with the later one")
+    names = earlier.files.keys() | later.files.keys()
+    other = sorted(name for name in names if earlier.files.get(name) != later.files.get(name))
+    if other:
+        raise UserError(
+            f"{_title(earlier)}: the later code gives other numbers ({', '.join(other)}); run the cells anew"
+        )
+
+
+def carry(cells: Sequence[ReferenceCell], shown: Iterable[Shown]) -> Iterator[ReferenceCell]:
+    """The reference records, those of earlier code with the keys of the later one.
+
+    Raises UserError where a method has records in a scenario that was not compared.
+    """
+    by_source = {(one.method, one.earlier): one for one in shown}
+    for (method, source), one in by_source.items():
+        needed = {str(c.record.scenario) for c in cells if (c.record.method, c.record.source) == (method, source)}
+        if missing := needed - one.scenarios:
+            raise UserError(
+                f"{method}: the reference records have {', '.join(sorted(missing))} too; compare cells of it as well"
+            )
+    for cell in cells:
+        one = by_source.get((cell.record.method, cell.record.source))
+        yield replace(cell, record=_carried(cell.record, one)) if one else cell
+
+
+def _carried(record: Record, shown: Shown) -> Record:
+    """The record under the later code; as it is where its key is stale for another reason than the method's code."""
+    cell = Cell(
+        method=record.method, reference="", label=record.label, config=record.config, benchmark=record.benchmark,
+        definition=record.definition, scenario=record.scenario, seed=record.seed, budget=record.budget,
+        network=record.network, source=record.source,
+        parts=record.parts or parts_of(catalogue.find(record.benchmark), record.network),
+    )  # fmt: skip
+    if cell.key != record.key:
+        return record
+    words = f"computed by source {record.source[:12]}, which gives the same numbers: {shown.in_words()}"
+    carried = f"{record.carried}; {words}" if record.carried else words
+    parts = {name: shown.parts.get((name, digest), digest) for name, digest in cell.parts.items()}
+    key = replace(cell, source=shown.later, parts=parts).key
+    return replace(record, key=key, source=shown.later, parts=parts, carried=carried)
+
+
+def _title(record: Record) -> str:
+    return f"{record.benchmark} {record.scenario} {record.label} seed {record.seed}"

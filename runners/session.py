@@ -1,0 +1,293 @@
+"""One comparison, from the options of the command line to the exit code. Imports no torch."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from benchmarks.types import Scenario, UserError
+from runners.command_line import EXIT_FAILED_CELLS, complain
+from runners.records.record import Status
+
+if TYPE_CHECKING:
+    from runners.engines.engine import Engine
+    from runners.engines.scheduler import Outcome
+    from runners.grid.cells import Cell
+
+ENGINES = ("local", "ray", "inline")
+ON_OOM = ("record", "retry-smaller")
+FAILURES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line, read."""
+
+    suites: tuple[str, ...]
+    methods: tuple[str, ...] | None = None
+    foreign: tuple[str, ...] = ()
+    benchmarks: tuple[str, ...] | None = None
+    scenarios: tuple[Scenario, ...] | None = None
+    seeds: int | None = None
+    assignments: tuple[str, ...] = ()
+    budget_scale: float = 1.0
+    device: str = "auto"
+    workers: int | None = None
+    threads: int = 1
+    engine: str = "local"
+    cell_timeout: float | None = None
+    on_oom: str = "record"
+    ray_address: str = "local"
+    cell_gpus: float = 1.0
+    cell_memory: float | None = None
+    """GiB."""
+    data: Path | None = None
+    results: Path = Path("results")
+    reference: bool | None = None
+    """Take shipped reference records where key and code agree; None: where a method of one's own joins."""
+    dry_run: bool = False
+    report: bool = True
+    command: str = ""
+
+
+def run(options: Options, console: Console) -> int:
+    """Run the grid and write the report; 0, or 1 if a cell failed. Raises UserError for bad options."""
+    check(options)
+    cells = build_cells(options)
+    for sentence in not_in_keys(cells):
+        console.print(f"note: {sentence}", highlight=False, soft_wrap=True, markup=False)
+    assigned = devices_of(options)
+    if options.dry_run:
+        _show_plan(cells, options, assigned, console)
+        return 0
+    from runners.records import folder
+
+    folder.probe(options.results)
+    _take_reference(cells, options, console)
+    outcomes = _run_cells(cells, options, assigned, console)
+    written = _report(outcomes, options.results, console) if options.report else True
+    failed = _sum_up(outcomes, console)
+    return EXIT_FAILED_CELLS if failed or not written else 0
+
+
+def check(options: Options) -> None:
+    """Raises UserError for options that no machine can follow."""
+    for name in ("seeds", "workers", "threads"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: must be at least 1")
+    if not options.budget_scale > 0 or options.budget_scale == float("inf"):
+        raise UserError(f"--budget-scale {options.budget_scale:g}: must be a positive number")
+    if options.cell_timeout is not None and not options.cell_timeout > 0:
+        raise UserError(f"--cell-timeout {options.cell_timeout:g}: must be a positive number of seconds")
+    if not options.cell_gpus > 0 or (options.cell_gpus > 1 and options.cell_gpus % 1):
+        raise UserError(f"--cell-gpus {options.cell_gpus:g}: must be a fraction of one GPU or a whole number of them")
+    if options.cell_memory is not None and not options.cell_memory > 0:
+        raise UserError(f"--cell-memory {options.cell_memory:g}: must be a positive number of GiB")
+    for name, permitted in (("engine", ENGINES), ("on_oom", ON_OOM)):
+        if getattr(options, name) not in permitted:
+            option = name.replace("_", "-")
+            raise UserError(f"--{option} {getattr(options, name)}: permitted are {', '.join(permitted)}")
+    if options.engine == "ray" and options.device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device {options.device}: with --engine ray, Ray chooses the GPU; write auto, cpu or cuda")
+    if "://" in options.ray_address:
+        raise UserError(f"--ray-address {options.ray_address}: run this command on a node of the cluster, with auto")
+    if options.data is not None and not options.data.is_dir():
+        raise UserError(f"--data {options.data}: there is no such folder")
+
+
+def build_cells(options: Options) -> list[Cell]:
+    from runners.grid import build, hyperparameters, suite
+
+    suites = suite.find(options.suites)
+    labels = [variant.label for each in suites for variant in each.variants]
+    choices = build.Choices(
+        methods=options.methods,
+        foreign=options.foreign,
+        benchmarks=options.benchmarks,
+        scenarios=options.scenarios,
+        seeds=options.seeds,
+        assignments=tuple(hyperparameters.parse_assignment(text, labels) for text in options.assignments),
+        budget_scale=options.budget_scale,
+        data=options.data,
+    )
+    cells = build.build(suites, choices)
+    if not cells:
+        raise UserError("nothing to run: the choices leave no cell of the suites")
+    return cells
+
+
+def not_in_keys(cells: Sequence[Cell]) -> list[str]:
+    """What may decide numbers of these cells and is no part of their keys, a sentence each."""
+    from benchmarks import catalogue, plugins
+    from runners.grid.fingerprint import not_followed
+    from runners.grid.loading import load_method
+
+    loaded = (load_method(reference) for reference in dict.fromkeys(cell.reference for cell in cells))
+    files = dict.fromkeys(method.file for method in loaded)
+    sets = dict.fromkeys(catalogue.find(name).dataset for name in dict.fromkeys(cell.benchmark for cell in cells))
+    made = [dataset for dataset in sets if plugins.is_reference(dataset)]
+    places = dict.fromkeys(place for file in [*files, *map(plugins.file_of, made)] for place in not_followed(file))
+    found = []
+    if places:
+        found.append(
+            f"{', '.join(places)}: an import by a name known at run time only is not followed; after an edit of what "
+            "it imports, finished cells count as finished all the same"
+        )
+    if made:
+        found.append(
+            f"{', '.join(made)}: files that the function reads are not part of a cell's key; give the data set a new "
+            "name when they change"
+        )
+    return found
+
+
+def devices_of(options: Options) -> list[str]:
+    """A device for each worker of this machine; the Ray engine finds out for itself what the cluster has."""
+    from runners.process import devices
+
+    if options.engine == "ray":
+        return [options.device] * (options.workers or 1)
+    return devices.for_workers(options.device, options.workers)
+
+
+def _take_reference(cells: Sequence[Cell], options: Options, console: Console) -> None:
+    if not _wants_reference(options):
+        return
+    from runners.records import reference_records
+
+    taken = reference_records.take(cells, options.results.resolve())
+    if taken:
+        console.print(f"{taken} cells taken from the reference records", highlight=False)
+
+
+def _wants_reference(options: Options) -> bool:
+    return bool(options.foreign) if options.reference is None else options.reference
+
+
+def _run_cells(cells: Sequence[Cell], options: Options, assigned: Sequence[str], console: Console) -> list[Outcome]:
+    from runners.engines import scheduler
+    from runners.grid.cells import Conditions
+    from runners.records import environment
+    from runners.watch.live import Display
+    from runners.watch.status import StatusFile
+
+    conditions = Conditions(
+        device=assigned[0],
+        data_dir=str(options.data.resolve()) if options.data else None,
+        threads=options.threads,
+        command=options.command,
+        environment=environment.of_driver(),
+    )
+    engine = make_engine(options, assigned)
+    try:
+        with Display(console) as display, StatusFile(options.results, display.board, options.command):
+            return scheduler.run_grid(
+                cells, options.results.resolve(), conditions, engine, display, options.on_oom == "retry-smaller"
+            )
+    finally:
+        engine.close()
+
+
+def make_engine(options: Options, assigned: Sequence[str]) -> Engine:
+    if options.engine == "inline":
+        from runners.engines.engine import InlineEngine
+
+        return InlineEngine(options.threads)
+    if options.engine == "ray":
+        from runners.engines.ray_engine import RayEngine
+        from runners.engines.resources import GIB, Need
+
+        need = Need(options.threads, options.cell_gpus, int((options.cell_memory or 0) * GIB))
+        return RayEngine(
+            options.ray_address, options.workers, options.device, options.threads, need, options.cell_timeout
+        )
+    from runners.engines.local import LocalEngine
+
+    packer = None
+    if len(set(assigned)) < len(assigned) and assigned[0] != "cpu":
+        from runners.engines.packing import Packer
+        from runners.process import devices
+
+        packer = Packer(devices.free_memory(assigned))
+        packer.note_records(options.results)
+    return LocalEngine(assigned, options.threads, options.cell_timeout, packer)
+
+
+def _show_plan(cells: Sequence[Cell], options: Options, assigned: Sequence[str], console: Console) -> None:
+    from runners.engines import scheduler
+    from runners.grid.cells import Conditions
+    from runners.plan import footprint
+    from runners.plan.estimate import estimate, in_words
+    from runners.records import reference_records
+
+    jobs, outcomes = scheduler.plan(cells, options.results.resolve(), Conditions())
+    shipped = reference_records.read()
+    to_take = [job for job in jobs if job.cell.key in shipped]
+    if _wants_reference(options):
+        jobs = [job for job in jobs if job.cell.key not in shipped]
+    finished = {outcome.cell.key: outcome.status for outcome in outcomes}
+    groups = Counter((cell.benchmark, cell.scenario, cell.label) for cell in cells)
+    ready = Counter((cell.benchmark, cell.scenario, cell.label) for cell in cells if cell.key in finished)
+    memory = {(cell.benchmark, cell.scenario, cell.label): footprint.of_cell(cell) for cell in cells}
+    for group, count in groups.items():
+        needed = f", memory at least about {memory[group]}" if memory[group] else ""
+        line = f"{' '.join(group)}: {count} seeds, {ready[group]} finished{needed}"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    for sentence in dict.fromkeys(footprint.refusals(cells, assigned[0]).values()):
+        console.print(f"refused: {sentence}", style="red", highlight=False, soft_wrap=True, markup=False)
+    expected = estimate([job.cell for job in jobs], options.results, len(assigned))
+    known = f"about {in_words(expected.seconds)}" if expected.unknown < len(jobs) else "no estimate"
+    rest = f" and {expected.unknown} cells of methods never run here" if expected.unknown and jobs else ""
+    if to_take:
+        how = "will be taken" if _wants_reference(options) else "could be taken, by --reference,"
+        console.print(f"{len(to_take)} cells {how} from the reference records", highlight=False, soft_wrap=True)
+    console.print(
+        f"{len(cells)} cells, {len(finished)} finished, {len(jobs)} to run: "
+        f"{known + rest if jobs else 'nothing left'} on {len(assigned)} workers",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _report(outcomes: Sequence[Outcome], results: Path, console: Console) -> bool:
+    """Write the report of this grid's cells; False where that fails, for the records are whole all the same."""
+    from reports.build import build_report
+
+    begun = time.monotonic()
+    try:
+        report = build_report(results, cells=[outcome.folder for outcome in outcomes])
+    except UserError as error:
+        complain(f"no report: {error}")
+        return False
+    except Exception:
+        complain(traceback.format_exc(), heading="")
+        complain(f"no report; the records are whole: once mended, python runners/report.py {results}")
+        return False
+    line = f"report: {report.pdf} ({time.monotonic() - begun:.0f} s)"
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
+    return True
+
+
+def _sum_up(outcomes: Sequence[Outcome], console: Console) -> bool:
+    """Print counts and failures, each with the file that says more; whether there were failures."""
+    from runners.records.folder import RECORD, TRACEBACK
+
+    counts = Counter(outcome.status for outcome in outcomes)
+    console.print(", ".join(f"{counts[status]} {status}" for status in Status if counts[status]), highlight=False)
+    failed = [outcome for outcome in outcomes if not outcome.status.finished]
+    for outcome in failed[:FAILURES_SHOWN]:
+        trace = outcome.folder / TRACEBACK
+        place = trace if trace.exists() else outcome.folder / RECORD
+        line = f"{outcome.status} {outcome.cell.title}: {outcome.reason} ({place})"
+        console.print(line, style="red", soft_wrap=True, highlight=False, markup=False)
+    if len(failed) > FAILURES_SHOWN:
+        console.print(f"... and {len(failed) - FAILURES_SHOWN} more", style="red")
+    return bool(failed)

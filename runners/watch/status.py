@@ -1,0 +1,185 @@
+"""status.json: how the runs on a results folder stand, for other programs, `--status` and `--watch`."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from benchmarks import paths, untrusted
+from benchmarks.types import UserError
+from runners.records.folder import RECORD, read_status, write_atomically
+from runners.records.record import Status
+from runners.watch.board import Board, Failure, Snapshot
+from runners.watch.screen import view
+
+STATUS, LOCK = "status.json", ".status.lock"
+SCHEMA = 1
+SECONDS_BETWEEN_WRITES = 2.0
+SECONDS_OF_SILENCE = 60.0
+"""A run elsewhere that has not written for so long is taken for gone."""
+FAILURES_SHOWN = 20
+PROCESS_AT_MOST = 2**31 - 1
+RUNNING, ENDED, STOPPED, GONE = "running", "ended", "stopped", "gone"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One command on the results folder. Times are ISO 8601, UTC."""
+
+    host: str
+    process: int
+    command: str
+    state: str
+    """running, ended (all cells have been seen to) or stopped (Ctrl-C or an error); as of `updated`."""
+    started: str
+    updated: str
+    progress: Snapshot
+
+    @property
+    def place(self) -> tuple[str, int, str]:
+        return self.host, self.process, self.started
+
+
+class StatusFile:
+    """Keeps status.json current while a run is under way; use it in a `with` block.
+
+    A results folder that cannot be written is no reason to end a run: the records say so soon enough.
+    """
+
+    def __init__(self, results: Path, board: Board, command: str) -> None:
+        self.results, self.board = results, board
+        self.run = Run(socket.gethostname(), os.getpid(), command, RUNNING, _now(), _now(), board.snapshot())
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._keep, name="status", daemon=True)
+
+    def __enter__(self) -> StatusFile:
+        self.thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.over.set()
+        self.thread.join()
+        self._write(ENDED if kind is None else STOPPED)
+
+    def _keep(self) -> None:
+        while not self.over.wait(SECONDS_BETWEEN_WRITES):
+            self._write(RUNNING)
+
+    def _write(self, state: str) -> None:
+        self.run = replace(self.run, state=state, updated=_now(), progress=self.board.snapshot())
+        with suppress(OSError, Timeout), FileLock(self.results / LOCK, timeout=SECONDS_BETWEEN_WRITES):
+            others = [run for run in _stored(self.results) if run.place != self.run.place and _state(run) == RUNNING]
+            body = {"schema": SCHEMA, "runs": [asdict(run) for run in (*others, self.run)]}
+            write_atomically(self.results / STATUS, json.dumps(body, indent=1).encode(), durable=False)
+
+
+def read(results: Path) -> list[Run]:
+    """The runs that status.json tells of, with the state they are in now; without one, what the records say.
+
+    Raises UserError where there is no such folder.
+    """
+    if not results.is_dir():
+        raise UserError(f"--status {results}: there is no such folder")
+    runs = [replace(run, state=_state(run)) for run in _stored(results)]
+    return runs or [_from_records(results)]
+
+
+def show(results: Path, console: Console) -> None:
+    """Print how things stand in a results folder. Raises UserError."""
+    console.print(_page(read(results), failures=FAILURES_SHOWN, waiting=True))
+
+
+def watch(results: Path, console: Console, seconds: float = SECONDS_BETWEEN_WRITES) -> None:
+    """Show how things stand until no run is under way any more; Ctrl-C ends the watching only. Raises UserError."""
+    with suppress(KeyboardInterrupt), Live(_page(read(results)), console=console, auto_refresh=False) as live:
+        while True:
+            runs = read(results)
+            if all(run.state != RUNNING for run in runs):
+                live.update(_page(runs, failures=FAILURES_SHOWN, waiting=True), refresh=True)
+                return
+            live.update(_page(runs), refresh=True)
+            time.sleep(seconds)
+
+
+def _page(runs: Sequence[Run], **options: Any) -> RenderableType:
+    parts: list[RenderableType] = []
+    for run in runs:
+        where = f"{run.state} on {run.host} (process {run.process}), as of {_local(run.updated)}"
+        heading = Text(run.command or "records", style="bold")
+        heading.append(f"  {where}" if run.command else "", style="dim")
+        parts += [heading, view(run.progress, **options)]
+        if run.state in (STOPPED, GONE):
+            parts.append(Text("not under way: the same command goes on where it stopped", style="yellow"))
+    return Group(*parts)
+
+
+def _stored(results: Path) -> list[Run]:
+    try:
+        body = untrusted.parse(paths.read_text(results / STATUS, paths.RECORD_BYTES))
+        runs = TypeAdapter(list[Run]).validate_python(body["runs"]) if body["schema"] == SCHEMA else []
+        return [run for run in runs if datetime.fromisoformat(run.updated).tzinfo and run.process <= PROCESS_AT_MOST]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _state(run: Run) -> str:
+    """`gone` for a run that says `running` and cannot be: its process is no more, or it has been silent too long."""
+    if run.state != RUNNING:
+        return run.state
+    if run.host == socket.gethostname():
+        return RUNNING if _alive(run.process) else GONE
+    silent = (datetime.now(UTC) - datetime.fromisoformat(run.updated)).total_seconds()
+    return RUNNING if abs(silent) < SECONDS_OF_SILENCE else GONE
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _from_records(results: Path) -> Run:
+    """For a folder without status.json: counts and failures as the records have them."""
+    counts: Counter[str] = Counter()
+    failures = []
+    for file in sorted(results.glob(f"*/*/*/seed*/{RECORD}")):
+        status, reason = read_status(file.parent)
+        if status in list(Status):
+            counts[str(status)] += 1
+            if not Status(status).finished:
+                title = " ".join(file.parent.relative_to(results).parts)
+                failures.append(Failure(title, str(status), reason or "begun and not ended", str(file.parent)))
+    total = sum(counts.values())
+    snapshot = Snapshot(total, 0, dict(counts), 0.0, None, failures=failures)
+    return Run(socket.gethostname(), 0, "", ENDED, _now(), _now(), snapshot)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _local(moment: str) -> str:
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
