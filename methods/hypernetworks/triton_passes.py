@@ -141,7 +141,7 @@ def _works(device: torch.device) -> bool:
 
 @torch.no_grad()
 def self_check(device: torch.device, k: int = 3) -> float:
-    """Largest relative difference to `torch_passes` over all results on a small layer, with k boxes, most of them held."""
+    """Largest relative difference to `torch_passes` over all results on a small layer with k boxes, most held."""
     generator = torch.Generator().manual_seed(0)
     t, m, s, n, h = k - 1, k - 1, k - 2, 150, 75
 

@@ -20,10 +20,10 @@ from methods.hypernetworks.passes import Cotangents
 SHAPES = [(1, 1, 1, 3), (3, 1, 7, 5), (4, 4, 50, 6), (5, 0, 11, 9), (0, 0, 6, 4), (1, 1, 997, 75), (9, 2, 61, 16)]
 
 
-@pytest.fixture(params=["blockwise", "compiled"], autouse=True)
+@pytest.fixture(params=["torch_passes", "compiled"], autouse=True)
 def passes(request, monkeypatch):
     """Both ways to compute the passes, in several blocks or threads."""
-    chosen = {"blockwise": torch_passes, "compiled": compiled}[request.param]
+    chosen = {"torch_passes": torch_passes, "compiled": compiled}[request.param]
     if chosen is compiled and compiled.library() is None:
         pytest.skip("there is no C++ compiler, or CONTINUAL_COMPILED is 0")
     monkeypatch.setattr(output_layer, "passes_for", lambda weight, boxes: chosen)

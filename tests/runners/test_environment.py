@@ -56,7 +56,7 @@ def test_every_module_that_computed_the_output_layer_is_named(monkeypatch):
     learn(method, stream, [0])
     assert environment.of_training(method)["output_layer"] == name
     learn(method, stream, [1])
-    assert environment.of_training(method)["output_layer"] == ", ".join(sorted({"blockwise", name}))
+    assert environment.of_training(method)["output_layer"] == ", ".join(sorted({"torch_passes", name}))
 
 
 def test_the_record_has_the_versions_of_what_a_methods_code_imports(tmp_path, monkeypatch):

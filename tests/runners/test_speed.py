@@ -53,14 +53,14 @@ def test_rows(method, phases, has_floor):
     for row in found:
         assert row["ms_per_step"] > 0 and row["over_plain_loop"] > 0
         assert row["steps"] == "step by step" and row["ms_one_by_one"] is None
-        assert row["output_layer"] in (("compiled", "blockwise") if has_floor else (None,))
+        assert row["output_layer"] in (("compiled", "torch_passes") if has_floor else (None,))
         assert (row["over_floor"] is not None) == has_floor
         assert row["over_same_by_hand"] is None
     if has_floor:  # W has a row of 10 weights and no bias for each of the target's 64-100-100-2 weights
         assert found[0]["output_weights"] == 10 * (64 * 100 + 100 + 100 * 100 + 100 + 2 * 100 + 2)
 
 
-KERNELS = "triton_passes" if find_spec("triton") else "blockwise"
+KERNELS = "triton_passes" if find_spec("triton") else "torch_passes"
 
 
 @pytest.mark.parametrize(("method", "layer"), [("finetune", None), ("hyperinterval", KERNELS)])
