@@ -17,6 +17,7 @@ from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Budget, Scenario, Str
 from methods.networks import targets
 from methods.registry import register
 from methods.shared import parts, state, stepping
+from methods.shared.optimizers import adam
 
 __all__ = [
     "CIL",
@@ -30,6 +31,7 @@ __all__ = [
     "Method",
     "Progress",
     "Task",
+    "adam",
     "register",
 ]
 
@@ -361,15 +363,6 @@ class Certifying(Protocol):
     def audit(self) -> list[Claim]:
         """The state of the promise for every task learnt so far."""
         ...
-
-
-def adam(parameters: Iterable[Tensor], lr: float, **options: Any) -> torch.optim.Adam:
-    """Adam in its fused form, ready for graph capture on CUDA."""
-    parameters = list(parameters)
-    on_cuda = any(p.is_cuda for p in parameters)
-    optimizer = torch.optim.Adam(parameters, lr=lr, fused=True, capturable=on_cuda, **options)
-    optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]  # the warm-up does so on purpose
-    return optimizer
 
 
 def _set_training(networks: Iterable[nn.Module], training: bool) -> None:

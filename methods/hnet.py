@@ -39,11 +39,11 @@ from methods.base import CIL, DIL, TIL, Batch, Exhibit, Method, Task, UserError,
 from methods.hypernetworks.held import HeldOutputs, own_head
 from methods.hypernetworks.network import Hypernetwork, hypernetwork, xavier_
 from methods.hypernetworks.output_layer import FusedAdam
+from methods.hypernetworks.stateless import FunctionalNetwork, Statistics
 from methods.intervals.weights import head_names
 from methods.search import LEARNING_RATE, Log, ranges
 from methods.shared import inference, tables
 from methods.shared.fisher import fisher
-from methods.shared.stateless import FunctionalNetwork, Statistics
 
 FISHER_SAMPLES = 2048
 """Training samples from which the Fisher information of `held_weights` is estimated."""

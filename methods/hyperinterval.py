@@ -53,11 +53,11 @@ from methods.base import CIL, DIL, Batch, Claim, Exhibit, Method, Task, register
 from methods.hypernetworks.candidates import RULES
 from methods.hypernetworks.network import hypernetwork
 from methods.hypernetworks.output_layer import FusedAdam, Targets
+from methods.hypernetworks.stateless import FunctionalNetwork, Statistics
 from methods.intervals.boundable import unbounded
 from methods.intervals.bounding import Interval, outward, worst_case
 from methods.search import LEARNING_RATE, Log, ranges
 from methods.shared import inference, tables
-from methods.shared.stateless import FunctionalNetwork, Statistics
 
 
 @register("hyperinterval")

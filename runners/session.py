@@ -203,7 +203,7 @@ def make_engine(options: Options, assigned: Sequence[str]) -> Engine:
         return InlineEngine(options.threads)
     if options.engine == "ray":
         from runners.engines.ray_engine import RayEngine
-        from runners.engines.resources import GIB, Need
+        from runners.process.resources import GIB, Need
 
         need = Need(options.threads, options.cell_gpus, int((options.cell_memory or 0) * GIB))
         return RayEngine(

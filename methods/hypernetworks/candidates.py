@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,8 +13,23 @@ from benchmarks.types import Task
 from methods.hypernetworks.output_layer import FusedAdam
 from methods.shared.selection import Selection
 
-if TYPE_CHECKING:
-    from methods.hyperinterval import HyperInterval
+
+class Judged(Protocol):
+    """What a choice of parameters needs of the method whose training it watches."""
+
+    config: Any
+    hypernetwork: Any
+    device: torch.device
+    statistics: list[Any]
+
+    @property
+    def nested(self) -> bool: ...
+    def boxes(self, embeddings: Tensor, shapes: Tensor, eps: Any) -> tuple[Tensor, Tensor]: ...
+    def schedule(self, steps: int) -> Tensor: ...
+    def present(self, schedule: Tensor) -> Tensor: ...
+    def logits(self, theta: Tensor, rho: Tensor, x: Tensor, task: int) -> tuple[Tensor, Any]: ...
+    def middle(self, theta: Tensor, x: Tensor, task: int) -> Tensor: ...
+    def within_task(self, labels: Tensor, task: int | Tensor) -> Tensor: ...
 
 
 class Candidates:
@@ -23,9 +38,7 @@ class Candidates:
     capturable = True
     """Whether every step looks alike, so that it may be captured; see `Method.capturable`."""
 
-    def __init__(
-        self, method: HyperInterval, task: Task, embedding: Tensor, shape: Tensor, optimizer: FusedAdam
-    ) -> None:
+    def __init__(self, method: Judged, task: Task, embedding: Tensor, shape: Tensor, optimizer: FusedAdam) -> None:
         self.method, self.task, self.steps = method, task, task.budget.steps_for(len(task.train))
         self.epoch = -(-len(task.train) // task.budget.batch_size)
         self.plateau = Selection(self.judge, [], optimizer) if method.config.plateau else None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from methods.shared.stateless import FunctionalNetwork
+from methods.hypernetworks.stateless import FunctionalNetwork
 
 
 class HeldOutputs:

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.base import adam
 from methods.hypernetworks import compiled, torch_passes
 from methods.hypernetworks.passes import Cotangents, Targets
+from methods.shared.optimizers import adam
 
 __all__ = ["FusedAdam", "OutputAdam", "OutputLayer", "Targets", "passes_for"]
 

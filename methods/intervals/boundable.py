@@ -9,7 +9,7 @@ import torch
 from benchmarks.types import StreamSpec, UserError
 from methods.intervals.bounding import propagate
 from methods.networks import targets
-from methods.shared.tied import to_meta
+from methods.networks.tied import to_meta
 
 
 def unbounded(method: str, spec: StreamSpec) -> str | None:

@@ -27,7 +27,7 @@ from methods.intervals.ops import (
 )
 from methods.intervals.rules import FUNCTIONS
 from methods.intervals.traced import has_hooks, plan_of
-from methods.shared.tied import first_names
+from methods.networks.tied import first_names
 
 __all__ = [
     "Interval",

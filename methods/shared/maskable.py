@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from methods.shared.tied import to_meta
+from methods.networks.tied import to_meta
 
 Statistics = dict[str, Tensor]
 """Buffers of the target network by name, e.g. batch norm's running mean."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import enum
 from collections import Counter, OrderedDict, deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +17,6 @@ from torch import Tensor, nn
 
 from benchmarks.types import UserError
 from methods.shared import parts
-
-if TYPE_CHECKING:
-    from methods.base import Method
 
 TAG, SHARED, FLAGS = "\0", "\0shared", "\0flags"
 """The key that marks a dict as one of ours, and two entries that stand beside the attributes."""
@@ -32,12 +29,12 @@ class StateError(UserError):
     """A state that a checkpoint cannot keep; names the attribute."""
 
 
-def collect(method: Method) -> dict[str, Any]:
+def collect(method: Any) -> dict[str, Any]:
     """Every attribute of the method that may have changed. Raises StateError for one it cannot keep."""
     return _Writer(method).state()
 
 
-def unkept(method: Method) -> str:
+def unkept(method: Any) -> str:
     """Why a checkpoint of the method would not be read into the same state, in a sentence; empty where it would.
 
     Networks that have grown since `build` have no counterpart in a fresh one.
@@ -64,7 +61,7 @@ def unplain(saved: Any) -> str:
     return ""
 
 
-def restore(method: Method, saved: dict[str, Any]) -> None:
+def restore(method: Any, saved: dict[str, Any]) -> None:
     """Put saved attributes back: networks and parameters in place, tensors on the method's device."""
     _Reader(method, saved).put()
 
@@ -83,7 +80,7 @@ def count(value: Any) -> int:
 class _Writer:
     """Turns attributes into plain data. Objects that occur twice, or share memory, are written once and referred to."""
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Any) -> None:
         self.method, self.attributes = method, parts.attributes(method)
         self.problems: list[str] = []
         self.anchored: dict[int, str] = {}
@@ -219,7 +216,7 @@ class _Writer:
 class _Reader:
     """Puts plain data back."""
 
-    def __init__(self, method: Method, saved: dict[str, Any]) -> None:
+    def __init__(self, method: Any, saved: dict[str, Any]) -> None:
         self.method = method
         self.saved = {key: value for key, value in saved.items() if key not in (SHARED, FLAGS)}
         self.shared: list[Any] = saved.get(SHARED, [])

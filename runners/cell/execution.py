@@ -25,13 +25,13 @@ from methods.shared.stepping import CaptureFailed
 from runners.cell import checkpoint, exhibits, sample_sheet, stated, usage
 from runners.cell.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.cell.events import Emit, Event, Kind, Phase
-from runners.engines.resources import GIB
 from runners.grid import hyperparameters
 from runners.grid.cells import Conditions, Job
 from runners.grid.loading import load_method, modules_of, parts_of
 from runners.process import cpu, devices
 from runners.process.guard import Guard
 from runners.process.memory import MemoryPeak
+from runners.process.resources import GIB
 from runners.process.shortage import first_line, shortage, text
 from runners.records import environment
 from runners.records.folder import CellFolder, StorageError, Store

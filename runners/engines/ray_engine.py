@@ -18,9 +18,9 @@ from typing import Any
 from benchmarks.types import UserError
 from runners.cell.events import Emit, Event, Kind, again
 from runners.engines import ray_worker, shipping
-from runners.engines.resources import Need, fitting, largest
 from runners.grid.cells import Job
 from runners.process import cpu
+from runners.process.resources import Need, fitting, largest
 from runners.records.folder import CellFolder, StorageError
 from runners.records.record import Status
 

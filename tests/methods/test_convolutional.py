@@ -11,9 +11,9 @@ from torch import nn
 from benchmarks.types import TIL, StreamSpec, UserError
 from methods.base import Batch
 from methods.hyperinterval import HyperInterval
+from methods.hypernetworks.stateless import FunctionalNetwork
 from methods.networks import targets
 from methods.networks.convolutional import AlexNet, ResNet
-from methods.shared.stateless import FunctionalNetwork
 from tests.methods.golden import assert_close, group, tensors
 from tests.methods.hyper_golden import CONFIG, GOLDEN, float64, load_hypernetwork
 

@@ -11,9 +11,9 @@ from benchmarks.types import CIL, DIL, TIL, Budget, StreamSpec, Task, UserError
 from methods.hyperinterval import HyperInterval
 from methods.hypernetworks.candidates import RULES
 from methods.hypernetworks.output_layer import FusedAdam
+from methods.hypernetworks.stateless import FunctionalNetwork
 from methods.intervals.bounding import Interval, contains
 from methods.shared.inference import least_entropy, over_all_classes
-from methods.shared.stateless import FunctionalNetwork
 from tests.methods import exact
 from tests.methods.helpers import learn, opened
 

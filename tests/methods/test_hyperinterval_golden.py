@@ -8,9 +8,9 @@ from torch import nn
 from benchmarks.types import CIL, DIL, TIL
 from methods.base import Batch
 from methods.hypernetworks.output_layer import FusedAdam
+from methods.hypernetworks.stateless import exchanged
 from methods.intervals.bounding import worst_case
 from methods.shared import inference
-from methods.shared.stateless import exchanged
 from tests.methods.golden import assert_close, group, tensors
 from tests.methods.hyper_golden import CONFIG, GOLDEN, hyperinterval, stored_order, test_samples, trajectory_task
 

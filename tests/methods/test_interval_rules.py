@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from benchmarks.types import TIL, StreamSpec, UserError
 from methods.hyperinterval import HyperInterval
+from methods.hypernetworks.stateless import FunctionalNetwork
 from methods.intercontinet import InterContiNet
 from methods.intervals.bounding import Interval, contains, propagate
 from methods.intervals.boxed import BoxedNetwork
 from methods.shared.maskable import MaskableNetwork
-from methods.shared.stateless import FunctionalNetwork
 from tests.methods.golden import assert_close
 
 RADIUS = 0.3

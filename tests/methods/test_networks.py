@@ -8,10 +8,10 @@ import torch
 from benchmarks.types import TIL, StreamSpec, UserError
 from methods.hnet import HNET
 from methods.hyperinterval import HyperInterval
+from methods.hypernetworks.stateless import FunctionalNetwork
 from methods.lwf import LwF
 from methods.networks import targets
 from methods.shared.maskable import MaskableNetwork
-from methods.shared.stateless import FunctionalNetwork
 
 SMALL = ["resnet-20", "resnet-20x2", "zenkenet", "timm:test_resnet", "timm:test_resnet+frozen"]
 

@@ -14,9 +14,9 @@ from ray.cluster_utils import Cluster
 
 from runners.cell.events import Kind
 from runners.engines.ray_engine import RayEngine
-from runners.engines.resources import Need
 from runners.engines.scheduler import run_grid
 from runners.grid.cells import Conditions
+from runners.process.resources import Need
 from tests.runners.faults import the_grid
 from tests.runners.helpers import Watching
 

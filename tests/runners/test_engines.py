@@ -11,9 +11,9 @@ from runners.cell.events import Event, Kind
 from runners.engines.engine import Engine, InlineEngine
 from runners.engines.local import LocalEngine
 from runners.engines.ray_engine import RayEngine
-from runners.engines.resources import Need
 from runners.engines.scheduler import Outcome, run_grid
 from runners.grid.cells import Cell, Conditions
+from runners.process.resources import Need
 from runners.records.folder import LOCK, CellFolder
 from runners.records.record import Status
 from tests.runners.helpers import Watching, cells, decisive, foreign, job, tables

@@ -10,8 +10,8 @@ import pytest
 from benchmarks.types import UserError
 from runners.cell.events import Event, Kind, Throttle
 from runners.engines import shipping
-from runners.engines.resources import GIB, Need, fitting, largest
 from runners.grid.fingerprint import source_hash
+from runners.process.resources import GIB, Need, fitting, largest
 from runners.session import Options, run
 from tests.runners.helpers import cells, environment, foreign, job
 

@@ -7,7 +7,7 @@ from torch.func import functional_call
 
 from methods.intervals import bounding
 from methods.intervals.bounding import Interval
-from methods.shared.tied import to_meta
+from methods.networks.tied import to_meta
 
 Statistics = dict[str, Tensor]
 """Buffers of a network by name, e.g. batch norm's running mean."""
