@@ -17,6 +17,7 @@ from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Budget, Scenario, Str
 from methods.networks import targets
 from methods.registry import register
 from methods.shared import parts, state, stepping
+from methods.shared.needs import Needs
 from methods.shared.optimizers import adam
 
 __all__ = [
@@ -28,7 +29,9 @@ __all__ = [
     "Claim",
     "Diverged",
     "Exhibit",
+    "Inferring",
     "Method",
+    "Needs",
     "Progress",
     "Task",
     "adam",
@@ -136,6 +139,11 @@ class Method(ABC):
         if spec.scenario not in cls.supports:
             return f"{cls.name} is not defined in {spec.scenario}"
         return None
+
+    @classmethod
+    def needs(cls, spec: StreamSpec, config: Any) -> Needs:
+        """Memory beyond what `build` allocates, for the estimate of a cell's footprint."""
+        return Needs()
 
     def build(self) -> None:  # noqa: B027 - a method without parameters needs none
         """Make networks and parameters (called once, with the generator seeded)."""
@@ -362,6 +370,15 @@ class Certifying(Protocol):
 
     def audit(self) -> list[Claim]:
         """The state of the promise for every task learnt so far."""
+        ...
+
+
+@runtime_checkable
+class Inferring(Protocol):
+    """A method that infers the task of a sample in CIL; the runner measures how often rightly."""
+
+    def infer_task(self, x: Tensor) -> Tensor:
+        """The task, of those learnt, that each sample of x (b, ...) is taken for, (b,) int64."""
         ...
 
 

@@ -19,21 +19,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from methods.base import Batch, Method, Task, UserError, register
+from methods.base import Task, UserError, register
+from methods.quadratic_penalty import QuadraticPenalty
 from methods.search import LEARNING_RATE, Log, ranges
-from methods.shared import optimizers
-from methods.shared.anchor import Anchor
 from methods.shared.fisher import fisher
 from methods.shared.optimizers import OptimizerName
 
 
 @register("ewc")
-class EWC(Method):
+class EWC(QuadraticPenalty):
     """Elastic weight consolidation: parameters important to earlier tasks are held back (Kirkpatrick et al. 2017)."""
-
-    capturable = True
 
     @dataclass(frozen=True)
     class Config:
@@ -64,24 +60,13 @@ class EWC(Method):
             if self.fisher_samples is not None and self.fisher_samples < 1:
                 raise UserError(f"fisher_samples = {self.fisher_samples} must be at least 1")
 
-    def build(self) -> None:
-        self.net = self.network()
-        self.anchor = Anchor(self.net)
-
     @property
     def factor(self) -> float:
-        """What the penalty is multiplied by: lambda/2, in the official variants lambda."""
+        """lambda/2, in the official variants lambda."""
         official = self.config.fisher in ("avalanche", "intercontinet")
         return self.config.strength * (1.0 if official else 0.5)
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy of the task plus the penalty of all earlier ones."""
-        error = cross_entropy(self.answerable(self.net(batch.x), batch.task), batch.y)
-        return error if self.tasks_seen == 1 else error + self.factor * self.anchor.penalty()
-
-    def learn(self, task: Task) -> None:
-        self.fit(task, self.loss, optimizers.make(self.config.optimizer, self.net.parameters(), self.config.lr))
-        importance = self.importance(task)
+    def consolidate(self, importance: Tensor) -> None:
         if self.config.mode == "separate":
             self.anchor.add(importance)
         else:
@@ -95,9 +80,6 @@ class EWC(Method):
             return self.answerable(logits, task.index)
 
         return fisher(self.net, task.train, answer, variant, task.budget.batch_size, self.config.fisher_samples)
-
-    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
-        return self.answerable(self.net(x), task_id)
 
 
 @register("ewc-online")

@@ -35,7 +35,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from methods.base import CIL, DIL, TIL, Batch, Exhibit, Method, Task, UserError, adam, register
+from benchmarks.types import StreamSpec
+from methods.base import CIL, DIL, TIL, Batch, Exhibit, Method, Needs, Task, UserError, adam, register
 from methods.hypernetworks.held import HeldOutputs, own_head
 from methods.hypernetworks.network import Hypernetwork, hypernetwork, xavier_
 from methods.hypernetworks.output_layer import FusedAdam
@@ -96,6 +97,11 @@ class HNET(Method):
                 raise UserError(f"hnet: held_tasks = {self.held_tasks} must not be negative")
             if any(factor < 0 for factor in self.task_scaling):
                 raise UserError("hnet: task_scaling must not hold negative factors")
+
+    @classmethod
+    def needs(cls, spec: StreamSpec, config: Any) -> Needs:
+        """The step ahead keeps the parameters twice more; targets of the regulariser grow by one a task."""
+        return Needs(per_trained=5 if config.look_ahead else 3, per_task=1, generated=8, passes=2)
 
     def build(self) -> None:
         c, tasks = self.config, self.spec.n_tasks

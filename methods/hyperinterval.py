@@ -49,7 +49,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import StreamSpec, UserError
-from methods.base import CIL, DIL, Batch, Claim, Exhibit, Method, Task, register
+from methods.base import CIL, DIL, Batch, Claim, Exhibit, Method, Needs, Task, register
 from methods.hypernetworks.candidates import RULES
 from methods.hypernetworks.network import hypernetwork
 from methods.hypernetworks.output_layer import FusedAdam, Targets
@@ -58,6 +58,7 @@ from methods.intervals.boundable import unbounded
 from methods.intervals.bounding import Interval, outward, worst_case
 from methods.search import LEARNING_RATE, Log, ranges
 from methods.shared import inference, tables
+from methods.shared.needs import BOUNDS
 
 
 @register("hyperinterval")
@@ -117,6 +118,17 @@ class HyperInterval(Method):
         if reason is None and (config.bounds == "interval" or config.batch_norm == "running"):
             reason = unbounded(cls.name, spec)
         return reason
+
+    @classmethod
+    def needs(cls, spec: StreamSpec, config: Any) -> Needs:
+        """The fused optimiser keeps no gradient; a task keeps its centre and both ends of its box, DIL one more."""
+        return Needs(
+            per_trained=2 + (config.select == "val"),
+            per_task=3 + (spec.scenario is DIL),
+            generated=8,
+            passes=BOUNDS if config.bounds == "interval" else 3,
+            passes_evaluated=2 * BOUNDS,
+        )
 
     # -- parameters --------------------------------------------------------------------------------
 

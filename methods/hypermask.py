@@ -38,7 +38,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from methods.base import CIL, TIL, Batch, Exhibit, Method, Task, UserError, register
+from benchmarks.types import StreamSpec
+from methods.base import CIL, TIL, Batch, Exhibit, Method, Needs, Task, UserError, register
 from methods.hypernetworks.network import hypernetwork
 from methods.hypernetworks.output_layer import FusedAdam
 from methods.search import LEARNING_RATE, Even, Log, ranges
@@ -127,6 +128,11 @@ class HyperMask(Method):
                 raise UserError(f"hypermask: norm = {self.norm} must be 1 or 2")
 
     config: Config
+
+    @classmethod
+    def needs(cls, spec: StreamSpec, config: Any) -> Needs:
+        """The fused optimiser keeps no gradient; old tasks have targets and cached masks."""
+        return Needs(per_trained=2 + (config.selection == "val"), per_task=2, generated=8)
 
     def build(self) -> None:
         config = self.config

@@ -50,7 +50,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import StreamSpec
-from methods.base import CIL, TIL, Batch, Claim, Method, Task, adam, register
+from methods.base import CIL, TIL, Batch, Claim, Method, Needs, Task, adam, register
 from methods.intervals.boundable import unbounded
 from methods.intervals.bounding import Interval, certified, worst_case
 from methods.intervals.boxed import BoxedNetwork
@@ -58,6 +58,7 @@ from methods.intervals.contraction import Gate, easiest_loss, evenly, largest_fa
 from methods.intervals.weights import head_names, shift, sigmoid
 from methods.search import Even, Log, ranges
 from methods.shared import state
+from methods.shared.needs import BOUNDS
 
 Optimizer = Literal["sgd", "adam"]
 
@@ -129,6 +130,11 @@ class InterContiNet(Method):
         if spec.scenario is TIL and "+frozen" in spec.network:
             return f"{cls.name}: {spec.network} has no weight below the heads, and in TIL heads have no interval"
         return super().skip(spec, config) or unbounded(cls.name, spec)
+
+    @classmethod
+    def needs(cls, spec: StreamSpec, config: Any) -> Needs:
+        """Bounds are trained through, and taken in float64 for certificates."""
+        return Needs(generated=8, passes=BOUNDS, passes_evaluated=2 * BOUNDS)
 
     def build(self) -> None:
         net = self.network()

@@ -15,21 +15,18 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from methods.base import Batch, Method, Task, UserError, register
+from methods.base import Task, UserError, register
+from methods.quadratic_penalty import QuadraticPenalty
 from methods.search import LEARNING_RATE, Log, ranges
-from methods.shared import optimizers
-from methods.shared.anchor import Anchor, flatten, trainable
+from methods.shared.anchor import flatten, trainable
 from methods.shared.fisher import Answer, evaluating
 from methods.shared.optimizers import OptimizerName
 
 
 @register("l2")
-class L2(Method):
+class L2(QuadraticPenalty):
     """Holds every parameter near its values after earlier tasks, with equal strength (control for EWC)."""
-
-    capturable = True
 
     @dataclass(frozen=True)
     class Config:
@@ -47,18 +44,7 @@ class L2(Method):
             if self.strength < 0:
                 raise UserError(f"strength = {self.strength} must not be negative")
 
-    def build(self) -> None:
-        self.net = self.network()
-        self.anchor = Anchor(self.net)
-
-    def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy of the task plus the distance from the anchors."""
-        error = cross_entropy(self.answerable(self.net(batch.x), batch.task), batch.y)
-        return error if self.tasks_seen == 1 else error + self.config.strength * self.anchor.penalty()
-
-    def learn(self, task: Task) -> None:
-        self.fit(task, self.loss, optimizers.make(self.config.optimizer, self.net.parameters(), self.config.lr))
-        importance = self.importance(task)
+    def consolidate(self, importance: Tensor) -> None:
         if self.config.mode == "separate":
             self.anchor.add(importance)
         else:
@@ -68,9 +54,6 @@ class L2(Method):
         """(P,): 1 for parameters that took part in the task, 0 for heads of other tasks."""
         x = task.train.batch(slice(task.budget.batch_size)).x
         return in_use(self.net, x, lambda logits: self.answerable(logits, task.index))
-
-    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
-        return self.answerable(self.net(x), task_id)
 
 
 def in_use(network: nn.Module, x: Tensor, answer: Answer) -> Tensor:

@@ -18,21 +18,17 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from methods.base import Batch, Method, Task, UserError, register
+from methods.base import Task, UserError, register
+from methods.quadratic_penalty import QuadraticPenalty
 from methods.search import LEARNING_RATE, Log, ranges
-from methods.shared import optimizers
-from methods.shared.anchor import Anchor
 from methods.shared.fisher import draw, sum_over_batches, sum_over_samples
 from methods.shared.optimizers import OptimizerName
 
 
 @register("mas")
-class MAS(Method):
+class MAS(QuadraticPenalty):
     """Memory aware synapses: holds parameters to which the answers are sensitive (Aljundi et al. 2018)."""
-
-    capturable = True
 
     @dataclass(frozen=True)
     class Config:
@@ -58,18 +54,8 @@ class MAS(Method):
             if self.samples is not None and self.samples < 1:
                 raise UserError(f"samples = {self.samples} must be at least 1")
 
-    def build(self) -> None:
-        self.net = self.network()
-        self.anchor = Anchor(self.net)
-
-    def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy of the task plus the penalty (eq. 4)."""
-        error = cross_entropy(self.answerable(self.net(batch.x), batch.task), batch.y)
-        return error if self.tasks_seen == 1 else error + self.config.strength * self.anchor.penalty()
-
-    def learn(self, task: Task) -> None:
-        self.fit(task, self.loss, optimizers.make(self.config.optimizer, self.net.parameters(), self.config.lr))
-        self.anchor.move(self.importance(task), self.config.decay)
+    def consolidate(self, importance: Tensor) -> None:
+        self.anchor.move(importance, self.config.decay)
 
     def importance(self, task: Task) -> Tensor:
         """Sensitivity of the task's answers to each parameter, (P,) (eq. 3)."""
@@ -84,6 +70,3 @@ class MAS(Method):
             return sum_over_batches(self.net, task.train, task.budget.batch_size, mean_square, torch.abs)
         samples = draw(task.train, self.config.samples)
         return sum_over_samples(self.net, samples, squared_norm, torch.abs) / len(samples)
-
-    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
-        return self.answerable(self.net(x), task_id)

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.samples import Samples
 from benchmarks.stream import Stream
 from benchmarks.types import CIL, TIL, UserError
-from methods.base import Certifying, Method
+from methods.base import Certifying, Inferring, Method
 from runners.cell import stated
 from runners.process.precision import ieee_float32, in_force
 from runners.records.record import ClaimRow, Measurements
@@ -80,8 +80,7 @@ class Evaluator:
         zero = torch.zeros((), dtype=torch.int64, device=samples.device)
         right, broken, infinite = [], zero.clone(), zero.clone()
         task_id = j if self.scenario == TIL else None
-        infer: Any = getattr(self.method, "infer_task", None)
-        infers = learnt and self.scenario == CIL and infer is not None
+        infers = self.method if learnt and self.scenario == CIL and isinstance(self.method, Inferring) else None
         inferred = zero.clone() if infers else None
         per_task = self.stream.spec.classes_per_task
         answers = per_task * max(1, after) if self.scenario == CIL else per_task
@@ -91,8 +90,8 @@ class Evaluator:
             right.append(logits.argmax(1) == batch.y)
             broken += torch.isnan(logits).any()
             infinite += torch.isinf(logits).any()
-            if inferred is not None and infer is not None:
-                inferred += (stated.tasks(infer(batch.x), self.method, len(batch.y)) == j).sum()
+            if inferred is not None and infers is not None:
+                inferred += (stated.tasks(infers.infer_task(batch.x), self.method, len(batch.y)) == j).sum()
         answered = torch.cat(right)
         certified, width = self._certificate(samples, j, answers) if learnt and self.certifies else (None, None)
         refuted = None if certified is None else (certified & ~answered).sum()

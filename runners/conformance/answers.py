@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.types import CIL, TIL
-from methods.base import Method
+from methods.base import Inferring, Method
 from runners.conformance.check import Check
 from runners.conformance.trial import BENCHMARK, Trial, accuracy_of, equal
 from runners.grid import hyperparameters
@@ -108,10 +108,9 @@ def _identity(trial: Trial) -> Iterator[str]:
         if torch.equal(first, second):
             yield "in TIL the logits are the same for both task ids: the id has no effect"
         return
-    infer = getattr(method, "infer_task", None)
-    if trial.scenario is CIL and infer is not None:
+    if trial.scenario is CIL and isinstance(method, Inferring):
         with torch.no_grad():
-            tasks = infer(x)
+            tasks = method.infer_task(x)
         known = 0 <= int(tasks.min()) <= int(tasks.max()) < 2
         if tasks.shape != (len(x),) or tasks.dtype != torch.int64 or not known:
             yield f"infer_task gives {tasks.dtype} of the shape {tuple(tasks.shape)}, not a known task for each"

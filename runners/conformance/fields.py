@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Union
 import torch
 
 from benchmarks.stream import Stream
-from methods.base import Certifying, Method
+from methods.base import Certifying, Inferring, Method
 from methods.search import Even, Log, OneOf
 from runners.conformance.check import Check
 from runners.conformance.trial import Trial
@@ -122,9 +122,8 @@ def _watched(config: Any) -> tuple[Any, set[str]]:
 def _extras(method: Method, x: torch.Tensor) -> list[torch.Tensor]:
     """Certificates and inferred tasks, where there are any."""
     found: list[torch.Tensor] = []
-    infer: Any = getattr(method, "infer_task", None)
     try:
-        found += [infer(x)] if infer is not None else []
+        found += [method.infer_task(x)] if isinstance(method, Inferring) else []
         found += list(method.bounds(x, 0)) if isinstance(method, Certifying) else []
     except (NotImplementedError, AttributeError, RuntimeError, ValueError):
         pass

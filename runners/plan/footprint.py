@@ -1,8 +1,8 @@
 """Device memory that a cell will need, estimated before it runs; what cannot fit is refused with the numbers.
 
-The method is built on torch's `meta` device, which knows shapes and allocates nothing. Counted are its state, the
-gradients and Adam's two moments of what it trains, what it keeps for each task, the activations of one training batch
-and of one evaluation batch, and a fixed share for torch itself. An estimate of the least that the cell needs: where
+The method is built on torch's `meta` device, which knows shapes and allocates nothing. Counted are its state, what it
+declares of optimisers, copies and passes (`Method.needs`), the activations of one training batch and of one evaluation
+batch, and a fixed share for torch itself. An estimate of the least that the cell needs: where
 there is room, evaluation takes larger batches, so the peak on record can be several times as much (ResNet-8 on a CPU:
 two to six times).
 """
@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import catalogue
-from benchmarks.types import DIL, UserError
+from benchmarks.types import UserError
+from methods.base import Needs
 from methods.networks import targets
 from runners.grid import hyperparameters
 from runners.grid.cells import Cell
@@ -34,11 +35,6 @@ RUNTIME = 600e6
 """torch's own libraries, or a CUDA context, bytes."""
 EVALUATION_BATCH = 250
 """Samples evaluated at once: the driver takes smaller batches where the usual 2000 do not fit."""
-KEPT_FOR_EACH_TASK = {"hnet": 1, "hyperinterval": 3, "hypermask": 2, "intercontinet": 0}
-"""Copies of the target network's weights that a method keeps for each task: targets of regularisers, boxes, caches."""
-FORWARDS = {"hyperinterval": 3, "intercontinet": 3, "hnet": 2}
-"""Passes through the target network at once, in units of an ordinary one; bounds count as six."""
-BOUNDS = 6
 
 
 @dataclass(frozen=True)
@@ -129,37 +125,19 @@ def _estimate(
         target = targets.build(network, spec.input_shape, spec.n_outputs)
     sizes = _activations(network, spec.input_shape)
     n_weights = sum(p.numel() for p in target.parameters())
-    nested = scenario == DIL and name == "hyperinterval"
-    kept = KEPT_FOR_EACH_TASK.get(name, 0) + nested
+    needs = cls.needs(spec, config)
     return Footprint(
         state=state,
-        training=FLOAT * (_per_trained(method) * n_trained + _working_copies(method) * n_weights),
-        tasks=FLOAT * kept * n_weights * spec.n_tasks,
-        activations=FLOAT * _at_once(name, config, sizes, batch_size),
+        training=FLOAT * (needs.per_trained * n_trained + needs.generated * n_weights),
+        tasks=FLOAT * needs.per_task * n_weights * spec.n_tasks,
+        activations=FLOAT * _at_once(needs, sizes, batch_size),
     )
 
 
-def _per_trained(method: Any) -> int:
-    """Floats beside each trained one: gradient, two moments, a copy for selection, HNET's step ahead twice."""
-    config = method.config
-    fused = getattr(getattr(method, "hypernetwork", None), "output", None) is not None and method.name != "hnet"
-    selects = "val" in (getattr(config, "select", None), getattr(config, "selection", None))
-    return (2 if fused else 3) + selects + (2 if getattr(config, "look_ahead", False) else 0)
-
-
-def _working_copies(method: Any) -> int:
-    """Generated weights with their gradients and bounds while a batch is under way."""
-    return 8 if hasattr(method, "hypernetwork") or method.name == "intercontinet" else 0
-
-
-def _at_once(name: str, config: Any, sizes: list[int], batch_size: int) -> float:
+def _at_once(needs: Needs, sizes: list[int], batch_size: int) -> float:
     """Floats of activations: all of a training batch, twice for their gradients; the largest of an evaluation batch."""
-    bounded = name == "intercontinet" or getattr(config, "bounds", None) == "interval"
-    passes = BOUNDS if bounded else FORWARDS.get(name, 1)
-    training = 2 * passes * batch_size * sum(sizes)
-    # Certificates are computed in float64.
-    evaluation = 3 * (2 * BOUNDS if name in ("intercontinet", "hyperinterval") else 1) * EVALUATION_BATCH * max(sizes)
-    return max(training, evaluation)
+    training = 2 * needs.passes * batch_size * sum(sizes)
+    return max(training, 3 * needs.passes_evaluated * EVALUATION_BATCH * max(sizes))
 
 
 @lru_cache(maxsize=64)

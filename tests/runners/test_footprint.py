@@ -82,3 +82,18 @@ def test_a_method_that_looks_at_values_when_built_has_no_estimate_and_runs(tmp_p
     made = cells(foreign("Looks"))[0]
     assert footprint.of_cell(made) is None
     assert footprint.refusals([made], "cpu") == {}
+
+
+def test_a_subclass_needs_what_its_base_does(tmp_path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from methods.base import register\nfrom methods.hyperinterval import HyperInterval\n\n\n"
+        '@register("mine")\nclass Mine(HyperInterval):\n    """HyperInterval under another name."""\n'
+    )
+    suite = Suite(
+        name="test", description="test", methods=["hyperinterval"], scenarios=["dil"], seeds=1,  # type: ignore[list-item]
+        benchmarks=[BenchmarkEntry(name="split-mnist", network="mlp-400-400")],
+    )  # fmt: skip
+    theirs, mine = build.build([suite], build.Choices(foreign=(f"{file}:Mine",)))
+    assert (theirs.method, mine.method) == ("hyperinterval", "mine")
+    assert footprint.of_cell(mine) == footprint.of_cell(theirs) is not None

@@ -1,0 +1,24 @@
+"""What a method declares of its memory, from which a cell's footprint is estimated before it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BOUNDS = 6
+"""Passes through a network that its interval bounds are worth, in memory; in float64 twice as many."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Memory beyond what `build` allocates. The defaults are those of a network trained by Adam."""
+
+    per_trained: int = 3
+    """Floats for each trained parameter: its gradient, Adam's two moments, a copy that model selection keeps."""
+    per_task: int = 0
+    """Copies of the target network's weights kept for each task: targets of regularisers, boxes, caches."""
+    generated: int = 0
+    """Copies of the target network's weights while a batch is under way: generated weights, gradients, bounds."""
+    passes: int = 1
+    """Forward passes through the target network held at once in training, in units of an ordinary one."""
+    passes_evaluated: int = 1
+    """The same in evaluation, certificates included."""
