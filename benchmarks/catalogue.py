@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from benchmarks import paths, plugins
-from benchmarks.types import CIL, Budget, Scenario, StreamSpec, UserError
+from benchmarks.types import CIL, Budget, Scenario, StreamSpec, UserError, suggestion
 
 SHUFFLED_SUFFIX = "-shuffled"
 
@@ -144,8 +143,7 @@ def find(name: str) -> Benchmark:
         form = "images-FOLDER-TASKSxCLASSES or images-FOLDER-TASKSxCLASSES-SIDEpx"
         raise UserError(f"benchmark {name!r}: write {form}, for example images-my birds-5x2-64px; counts begin at 1")
     known = [*BENCHMARKS, *plugins.points()]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    hint = suggestion(name, known)
     raise UserError(f"unknown benchmark {name!r}.{hint} Available: {', '.join(known)}, images-FOLDER-TASKSxCLASSES")
 
 

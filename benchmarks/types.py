@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -30,6 +32,12 @@ class Scenario(StrEnum):
 
 TIL, DIL, CIL = Scenario.TIL, Scenario.DIL, Scenario.CIL
 ALL_SCENARIOS = frozenset(Scenario)
+
+
+def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """` Did you mean A or B?`, of names like a misspelt one, `prefix` before each; empty where none is like it."""
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(prefix + other for other in near)}?" if near else ""
 
 
 def derived_seed(*names: str | int) -> int:

@@ -13,7 +13,6 @@ interrupted begins anew.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import random
 import typing
@@ -29,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.samples import Samples
-from benchmarks.types import StreamSpec, UserError
+from benchmarks.types import StreamSpec, UserError, suggestion
 from methods.base import CIL, DIL, TIL, Method, Scenario, Task
 from methods.search import LEARNING_RATE, Log, ranges
 from methods.shared import optimizers
@@ -109,8 +108,7 @@ def method(name: str) -> type[Method]:
     known = _strategies()
     plain = name.removeprefix(PREFIX)
     if plain not in known:
-        near = difflib.get_close_matches(plain, known, n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(PREFIX + n for n in near)}?" if near else ""
+        hint = suggestion(plain, known, PREFIX)
         raise UserError(f"Avalanche has no supervised strategy {plain!r}.{hint} It has: {', '.join(sorted(known))}")
     strategy = known[plain]
     body = {

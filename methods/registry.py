@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from benchmarks.types import Scenario, UserError
+from benchmarks.types import Scenario, UserError, suggestion
 
 if TYPE_CHECKING:
     from methods.base import Method
@@ -89,9 +88,7 @@ def load(name: str) -> type[Method]:
         return importlib.import_module("methods.avalanche").method(name)
     known = available()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise UserError(f"unknown method {name!r}.{hint} Available: {', '.join(known)}")
+        raise UserError(f"unknown method {name!r}.{suggestion(name, known)} Available: {', '.join(known)}")
     info = known[name]
     cls = getattr(importlib.import_module(info.module), info.class_name)
     if getattr(cls, "name", None) != name:

@@ -12,6 +12,7 @@ from reports.metrics import ACC, BWT, FORGETTING, INFERENCE
 from reports.record import Status
 from reports.study import LOWER_BOUND, Group, Study, pretty
 from reports.tables import percent
+from reports.words import count, join
 
 MOST_GUARANTEES = 3
 """Methods whose guarantee has a sentence of its own."""
@@ -28,16 +29,6 @@ def findings(study: Study) -> list[str]:
         *_guarantees(study),
         *_failures(study),
     ]
-
-
-def join(words: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
-
-
-def count(number: int, word: str, many: str | None = None) -> str:
-    """`1 seed`, `3 seeds`."""
-    return f"{number} {word}" if number == 1 else f"{number} {many or word + 's'}"
 
 
 def _what(study: Study) -> Iterator[str]:

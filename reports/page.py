@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from reports import metrics
+from reports.hyperparameters import settings_text
 from reports.metrics import Metric
-from reports.setting import settings_text
 from reports.study import METRICS, Group, Study, pretty
 from reports.tables import Notes, column
 

@@ -11,25 +11,22 @@ from reports import metrics, statistics
 from reports.before_after import change_table
 from reports.comparisons import comparison_table
 from reports.conduct import conduct_table
+from reports.costs import cost_table
 from reports.deviations import deviations
-from reports.findings import count, findings, join, methods
+from reports.findings import findings, methods
 from reports.guarantees import guarantee_table
+from reports.hyperparameters import hyperparameters
 from reports.metrics import AIA, FORGETTING, FWT, LA
+from reports.missing import left_out, unfinished_table
+from reports.provenance import commands, environment
 from reports.published import published_table
 from reports.ranks import ranked
 from reports.render import to_data
-from reports.setting import (
-    commands,
-    cost_table,
-    environment,
-    hyperparameters,
-    left_out,
-    seed_tables,
-    setting_table,
-    unfinished_table,
-)
+from reports.seeds import seed_tables
+from reports.setting import setting_table
 from reports.study import SCENARIOS, Study, pretty
 from reports.tables import Table, longest, main_tables, split
+from reports.words import count, join
 
 CHARACTERS_IN_A_LINE = 118
 """Of the whole page; a table with longer rows has its text columns wrapped."""

@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from reports import statistics
-from reports.findings import join
 from reports.metrics import ACC
 from reports.panels import Drawn
 from reports.study import Study
 from reports.style import COLUMN_WIDTH, FULL_WIDTH, Look, Margins, canvas, cut
 from reports.tables import scores
+from reports.words import join
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import os
 import signal
 import sys
@@ -15,7 +14,7 @@ from types import FrameType
 import typer
 from rich.console import Console
 
-from benchmarks.types import Scenario, UserError
+from benchmarks.types import Scenario, UserError, suggestion
 from runners import streams
 
 UNLIMITED = 10_000
@@ -83,8 +82,7 @@ def scenarios(text: str | None) -> tuple[Scenario, ...] | None:
         return None
     for name in wanted:
         if name not in list(Scenario):
-            near = difflib.get_close_matches(name.lower(), list(Scenario), n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = suggestion(name.lower(), Scenario)
             raise UserError(f"--scenarios {name}: there is no such scenario.{hint} Available: {', '.join(Scenario)}")
     return tuple(Scenario(name) for name in wanted)
 

@@ -7,13 +7,12 @@ or bounds them, so a hypernetwork makes the head alone.
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.types import UserError
+from benchmarks.types import UserError, suggestion
 
 
 class Frozen(nn.Module):
@@ -71,9 +70,7 @@ def _create(name: str, model: str, pretrained: bool, input_shape: tuple[int, ...
     import timm
 
     if model.split(".")[0] not in timm.list_models():
-        near = difflib.get_close_matches(model, timm.list_models(), n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise UserError(f"network {name}: timm has no model {model!r}.{hint}")
+        raise UserError(f"network {name}: timm has no model {model!r}.{suggestion(model, timm.list_models())}")
     try:
         return timm.create_model(model, pretrained=pretrained, num_classes=n_outputs, in_chans=input_shape[0])
     except Exception as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -11,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any, Literal, Union
 
-from benchmarks.types import UserError
+from benchmarks.types import UserError, suggestion
 
 
 def configure(method: str, config_class: type, values: Mapping[str, object], where: str = "") -> Any:
@@ -25,8 +24,7 @@ def configure(method: str, config_class: type, values: Mapping[str, object], whe
     converted = {}
     for key, value in values.items():
         if key not in names:
-            near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = suggestion(key, names)
             raise UserError(f"{prefix}{method} has no setting {key!r}.{hint} Permitted: {', '.join(names) or 'none'}")
         try:
             converted[key] = convert(hints[key], value)

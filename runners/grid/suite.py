@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 import typing
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmarks import paths
-from benchmarks.types import Budget, Scenario, UserError
+from benchmarks.types import Budget, Scenario, UserError, suggestion
 
 SUITES = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
 ALL = "all"
@@ -140,8 +139,7 @@ def find(names: Iterable[str]) -> list[Suite]:
         elif name.endswith(".toml"):
             found.append(read(Path(name)))
         else:
-            near = difflib.get_close_matches(name, [*known, ALL], n=3, cutoff=0.5)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            hint = suggestion(name, [*known, ALL])
             raise UserError(
                 f"--suite {name}: there is no such suite.{hint} "
                 f"Available: {', '.join([*known, ALL])}, or the path of a .toml file"
@@ -185,15 +183,12 @@ def _explain(details: Any) -> str:
     key, kind, value = _dotted(location), details["type"], details["input"]
     if kind == "extra_forbidden":
         permitted = _permitted_keys(location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), permitted, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = suggestion(str(location[-1]), permitted)
         return f"unknown key {key} = {value!r}.{hint} Permitted keys: {', '.join(permitted)}"
     if kind == "missing":
         return f"the key {key} is missing"
     if kind == "enum":
-        near = difflib.get_close_matches(str(value), list(Scenario), n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        return f"{key} = {value!r}: permitted are {', '.join(Scenario)}.{hint}"
+        return f"{key} = {value!r}: permitted are {', '.join(Scenario)}.{suggestion(str(value), Scenario)}"
     message = details["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r}"
     return f"{key}{shown}: {message[0].lower()}{message[1:]}" if key else message

@@ -18,7 +18,7 @@ from reports import paper
 from reports.build import Report, build_report
 from reports.findings import findings
 from reports.load import load
-from reports.setting import environment
+from reports.provenance import environment
 from reports.study import study
 from reports.tables import Cell, Table, percent
 from tests.reports.synthetic import Synthetic, quick

@@ -1,0 +1,73 @@
+"""Where the records come from: machines, versions, commands."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reports.study import Entry, Study, pretty
+from reports.tables import Cell, Table, shorten
+
+SEEDS_OPTION = re.compile(r"(?<= --seeds)[ =](\d+)(?= |$)")
+
+
+def environment(study: Study) -> Table:
+    """The machines and versions: each property, its values and how many cells had them."""
+    flat = [dict(_flat(entry.record.environment)) for entry in study.entries]
+    rows = []
+    for key in dict.fromkeys(key for one in flat for key in one):
+        values = Counter(one.get(key, "not recorded") for one in flat)
+        shown = [f"{value} ({n} cells)" if len(values) > 1 else value for value, n in values.most_common(6)]
+        rows.append((Cell(key), Cell(shorten("; ".join(shown), 400))))
+    sources: dict[str, set[str]] = {}
+    for entry in study.entries:
+        sources.setdefault(entry.record.method, set()).add(entry.record.source[:12])
+    text = ", ".join(f"{method} {'/'.join(sorted(hashes))}" for method, hashes in sorted(sources.items()))
+    rows.append((Cell("source of methods"), Cell(text)))
+    carried = Counter((entry.record.method, entry.record.carried) for entry in study.entries if entry.record.carried)
+    for (method, words), n in sorted(carried.items()):
+        rows.append((Cell(f"earlier code of {method}"), Cell(f"{n} {'cell' if n == 1 else 'cells'}: {words}")))
+    return Table(
+        "environment",
+        "Environment of the cells.",
+        ("property", "value"),
+        tuple(rows),
+        text_columns=frozenset({0, 1}),
+    )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key} ")
+        else:
+            yield f"{prefix}{key}", "none" if value in (None, "") else str(value)
+
+
+def commands(study: Study) -> list[tuple[str, str]]:
+    """The command lines that gave the records, and what each gave: number of cells, benchmarks, scenarios.
+
+    `--seeds N` stands for the seeds 0 to N-1: of lines that differ in N only, the one with the most gives all.
+    """
+    alike: dict[str, dict[str, list[Entry]]] = {}
+    for entry in study.entries:
+        if entry.record.command:
+            apart = SEEDS_OPTION.sub(" N", entry.record.command)
+            alike.setdefault(apart, {}).setdefault(entry.record.command, []).append(entry)
+    lines = [(max(runs, key=_seeds_asked), [e for run in runs.values() for e in run]) for runs in alike.values()]
+    found = []
+    for command, entries in sorted(lines, key=lambda pair: -len(pair[1])):
+        groups = [group for group in study.groups if any(entry.group == group for entry in entries)]
+        scenarios: dict[str, list[str]] = {}
+        for group in groups:
+            scenarios.setdefault(pretty(group.benchmark), []).append(group.scenario.upper())
+        where = "; ".join(f"{name} in {', '.join(some)}" for name, some in scenarios.items())
+        found.append((command, f"{len(entries)} {'cell' if len(entries) == 1 else 'cells'}: {shorten(where, 400)}"))
+    return found
+
+
+def _seeds_asked(command: str) -> int:
+    option = SEEDS_OPTION.search(command)
+    return int(option[1]) if option else 0
