@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +13,9 @@ import numpy as np
 from benchmarks import paths, untrusted
 from benchmarks.types import UserError
 from reports.metrics import Matrix
-from reports.record import Problem, Record, Records, Status, newest
+from reports.record import Problem, Record, Records, newest
+from reports.schema import CELL_FOLDERS, RECORD, SCHEMA, Status, checksum, digest, folder_name
 
-SCHEMA = 1
-CELL_FOLDERS = "*/*/*/seed*"
-"""Of the cells in a results folder: benchmark, scenario, method, seed with key."""
 _TWO_NUMBERS = re.compile(r"^(\d+),(\d+),", re.MULTILINE)
 
 
@@ -81,7 +77,7 @@ def _relative(folder: Path, root: Path) -> Path:
 
 def _read(folder: Path, root: Path, once: dict[str, Any]) -> Record:
     try:
-        raw = untrusted.parse(paths.read_text(os.path.join(folder, "cell.json"), paths.RECORD_BYTES))
+        raw = untrusted.parse(paths.read_text(os.path.join(folder, RECORD), paths.RECORD_BYTES))
     except FileNotFoundError:
         raise _Broken("no cell.json") from None
     except (OSError, ValueError) as error:
@@ -100,7 +96,7 @@ def _read(folder: Path, root: Path, once: dict[str, Any]) -> Record:
         record = _from_json(raw, _relative(folder, root), root, tables, once)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _Broken(f"cell.json is not of this layout ({type(error).__name__}: {error})") from None
-    if folder.name != f"seed{record.seed}-{record.key[:12]}":
+    if folder.name != folder_name(record.seed, record.key):
         raise _Broken(f"the folder's name does not fit its record (seed {record.seed}, key {record.key[:12]})")
     _check_tasks("claims.csv", tables, record.n_tasks)
     if record.done and record.accuracy is None:
@@ -111,7 +107,7 @@ def _read(folder: Path, root: Path, once: dict[str, Any]) -> Record:
 def _checked(raw: Mapping[str, Any], folder: Path) -> dict[str, str] | None:
     """The tables of the record by file name, each as its checksum says; None for a record that lists none."""
     body = {key: value for key, value in raw.items() if key != "checksum"}
-    if "checksum" in raw and raw["checksum"] != _digest(json.dumps(body, sort_keys=True, separators=(",", ":"))):
+    if "checksum" in raw and raw["checksum"] != checksum(body):
         raise _Broken("cell.json was altered: its checksum does not fit")
     tables = {}
     for name, expected in (raw.get("files") or {}).items():
@@ -123,7 +119,7 @@ def _checked(raw: Mapping[str, Any], folder: Path) -> dict[str, str] | None:
             raise _Broken(f"{name} cannot be read: {error.strerror}") from None
         except ValueError:
             raise _Broken(f"{name} is no text") from None
-        if _digest(tables[name]) != expected:
+        if digest(tables[name]) != expected:
             raise _Broken(f"{name} is cut short or was altered: its checksum does not fit")
     return tables or None
 
@@ -133,10 +129,6 @@ def _check_tasks(name: str, tables: Mapping[str, str] | None, tasks: int) -> Non
     for after, task in _TWO_NUMBERS.findall((tables or {}).get(name, "")):
         if len(after + task) > 18 or not (int(after) <= tasks and int(task) < tasks):
             raise _Broken(f"{name} speaks of task {task[:20]} after {after[:20]}; there are {tasks}")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _from_json(

@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,32 +16,7 @@ import numpy as np
 
 from benchmarks import paths
 from reports.metrics import Matrix
-
-
-class Status(StrEnum):
-    DONE = "done"
-    SKIPPED = "skipped"
-    DIVERGED = "diverged"
-    FAILED = "failed"
-    RUNNING = "running"
-    OOM = "oom"
-
-
-@dataclass(frozen=True)
-class ClaimRow:
-    """One line of claims.csv: what was left of the promise for `task` after learning `after` tasks."""
-
-    after: int
-    task: int
-    contained: bool
-    outside: int
-    drift: float
-    median_width: float
-    median_logit_width: float
-    violation: bool
-    reason: str
-    certified_train: float = float("nan")
-    """Certified share of the task's training samples, when it was learnt."""
+from reports.schema import ClaimRow, Status
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.types import Scenario, UserError
+from reports.schema import RECORD, folder_name
 from runners import command_line
 from runners.cell.events import Event, Kind
 from runners.grid.cells import Cell, Conditions, Job
@@ -208,7 +209,7 @@ def _finish(grid: Sequence[Cell], results: Path) -> None:
     for cell in grid[1:]:
         folder = cell.folder(results)
         folder.mkdir(parents=True)
-        (folder / "cell.json").write_text(replace(record, key=cell.key, seed=cell.seed).to_json(), encoding="utf-8")
+        (folder / RECORD).write_text(replace(record, key=cell.key, seed=cell.seed).to_json(), encoding="utf-8")
         for name, text in tables.items():
             (folder / name).write_text(text, encoding="utf-8")
 
@@ -230,11 +231,9 @@ def _multiply(results: Path, n: int) -> None:
             benchmark=f"copy-{again % BENCHMARKS + 1}",
             seed=cell.record.seed + again // BENCHMARKS * seeds,
         )
-        folder = results.joinpath(
-            record.benchmark, record.scenario, record.label, f"seed{record.seed}-{record.key[:12]}"
-        )
+        folder = results.joinpath(record.benchmark, record.scenario, record.label, folder_name(record.seed, record.key))
         folder.mkdir(parents=True)
-        (folder / "cell.json").write_text(record.to_json(), encoding="utf-8")
+        (folder / RECORD).write_text(record.to_json(), encoding="utf-8")
         for name, text in cell.tables.items():
             (folder / name).write_text(text, encoding="utf-8")
 

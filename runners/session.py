@@ -278,7 +278,8 @@ def _report(outcomes: Sequence[Outcome], results: Path, console: Console) -> boo
 
 def _sum_up(outcomes: Sequence[Outcome], console: Console) -> bool:
     """Print counts and failures, each with the file that says more; whether there were failures."""
-    from runners.records.folder import RECORD, TRACEBACK
+    from reports.schema import RECORD
+    from runners.records.folder import TRACEBACK
 
     counts = Counter(outcome.status for outcome in outcomes)
     console.print(", ".join(f"{counts[status]} {status}" for status in Status if counts[status]), highlight=False)

@@ -13,9 +13,10 @@ from benchmarks.samples import Samples
 from benchmarks.stream import Stream
 from benchmarks.types import CIL, TIL, UserError
 from methods.base import Certifying, Inferring, Method
+from reports.schema import NAN, ClaimRow
 from runners.cell import stated
 from runners.process.precision import ieee_float32, in_force
-from runners.records.record import ClaimRow, Measurements
+from runners.records.record import Measurements
 
 TRAINING_SAMPLES = 10_000
 """At most so many training samples of a task are certified."""
@@ -118,12 +119,12 @@ class Evaluator:
             return None, None
         return torch.cat(certified), torch.cat(widths).median()
 
-    def _certified_train(self, j: int, answers: int) -> float | None:
+    def _certified_train(self, j: int, answers: int) -> float:
         """Certified share of the first training samples of task j."""
         train = self.stream.task(j).train
         part = replace(train, rows=train.rows[:TRAINING_SAMPLES], labels=train.labels[:TRAINING_SAMPLES])
         certified, _ = self._certificate(part, j, answers)
-        return None if certified is None else int(certified.sum()) / len(part)
+        return NAN if certified is None else int(certified.sum()) / len(part)
 
     def _claims(self, after: int, measured: Measurements, counts: dict[int, _Counts]) -> list[ClaimRow]:
         rows = []
@@ -145,10 +146,10 @@ class Evaluator:
                     outside=int(claim.outside),
                     drift=float(claim.drift),
                     median_width=float(claim.median_width),
-                    median_logit_width=None if width is None else float(width),
+                    median_logit_width=NAN if width is None else float(width),
                     violation=fell or (refuted is not None and bool(refuted)),
                     reason=str(claim.reason),
-                    certified_train=self._certified_train(j, counts[j].answers) if j == after - 1 else None,
+                    certified_train=self._certified_train(j, counts[j].answers) if j == after - 1 else NAN,
                 )
             )
         return rows

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import untrusted
+from reports.schema import CELL_FOLDERS, RECORD
 from runners.grid.cells import Cell
 
 MARGIN = 1.2
@@ -89,7 +90,7 @@ def _kind(decisive: list[Any]) -> _Kind:
 
 
 def _records(results: Path) -> Iterator[dict[str, Any]]:
-    for file in results.glob("*/*/*/seed*/cell.json"):
+    for file in results.glob(f"{CELL_FOLDERS}/{RECORD}"):
         try:
             body = untrusted.read_record(file)
         except (OSError, ValueError, KeyError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.types import Budget, Scenario
+from reports.schema import folder_name
 
 _NAMES = ("reference", "label", "suite", "chosen")
 """Fields of a cell that decide no number."""
@@ -57,11 +58,7 @@ class Cell:
     def folder(self, results: Path) -> Path:
         """results/<benchmark>/<scenario>/<method>/seed<k>-<first 12 digits of the key>, `:` written `-`."""
         return (
-            results
-            / self.benchmark
-            / self.scenario
-            / self.method.replace(":", "-")
-            / f"seed{self.seed}-{self.key[:12]}"
+            results / self.benchmark / self.scenario / self.method.replace(":", "-") / folder_name(self.seed, self.key)
         )
 
     @property

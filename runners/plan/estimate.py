@@ -10,6 +10,7 @@ from statistics import median
 
 from benchmarks import untrusted
 from benchmarks.types import Budget, UserError
+from reports.schema import CELL_FOLDERS, RECORD
 from runners.grid.cells import Cell
 
 
@@ -75,7 +76,7 @@ def estimate(cells: Sequence[Cell], results: Path, workers: int) -> Estimate:
 def history(results: Path) -> Rates:
     """The rates of all finished cells in `results`."""
     rates = Rates()
-    for file in results.glob("*/*/*/seed*/cell.json"):
+    for file in results.glob(f"{CELL_FOLDERS}/{RECORD}"):
         try:
             body = untrusted.read_record(file)
             if body["status"] == "done":

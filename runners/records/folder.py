@@ -14,9 +14,10 @@ from filelock import FileLock, Timeout
 
 from benchmarks import paths, untrusted
 from benchmarks.types import UserError
+from reports.schema import RECORD
 from runners.records.record import BrokenRecord, Measurements, Record, Status
 
-RECORD, CHECKPOINT, LOCK, TRACEBACK = "cell.json", "checkpoint.pt", ".lock", "traceback.txt"
+CHECKPOINT, LOCK, TRACEBACK = "checkpoint.pt", ".lock", "traceback.txt"
 _PROBE_BYTES = 1 << 16
 
 

@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from enum import StrEnum
 from typing import Any
 
 from benchmarks import untrusted
 from benchmarks.types import Budget, Scenario, UserError
+from reports.schema import SCHEMA, ClaimRow, Status, checksum, digest
 
-SCHEMA = 1
+__all__ = ["BrokenRecord", "ClaimRow", "Matrix", "Measurements", "Record", "Status", "digest", "empty_matrix"]
+
 _LATER = {"chosen", "judged_on", "definition", "carried", "fairness", "parts"}
 """Fields that records of before do not have."""
 _FREE = ("reason", "traceback", "command", "task_names", "environment")
 """Fields with texts from elsewhere: messages, arguments, class names, which may hold any character."""
-
-
-class Status(StrEnum):
-    """What became of a cell; a closed set."""
-
-    DONE = "done"
-    SKIPPED = "skipped"
-    """Not defined for this method or benchmark; the reason says why."""
-    DIVERGED = "diverged"
-    """The loss or the predictions left the finite numbers."""
-    FAILED = "failed"
-    RUNNING = "running"
-    """Begun and not ended: under way, or killed and to be gone on with."""
-    OOM = "oom"
-
-    @property
-    def finished(self) -> bool:
-        """Whether the result stands, so that the cell is not run again."""
-        return self in (Status.DONE, Status.SKIPPED, Status.DIVERGED)
 
 
 class BrokenRecord(Exception):
@@ -51,29 +32,6 @@ Matrix = list[list[float | None]]
 
 def empty_matrix(n_tasks: int) -> Matrix:
     return [[None] * n_tasks for _ in range(n_tasks + 1)]
-
-
-@dataclass(frozen=True)
-class ClaimRow:
-    """A method's promise for `task` as it stands `after` that many tasks; see methods.base.Claim."""
-
-    after: int
-    task: int
-    contained: bool
-    outside: int
-    drift: float
-    median_width: float
-    median_logit_width: float | None
-    """Median of upper - lower over all logits of the task's test samples."""
-    violation: bool
-    """Whether the accuracy lies below the certified accuracy recorded when the task was learnt, or a sample that is
-    certified now is answered wrongly now."""
-    reason: str
-    certified_train: float | None = None
-    """Share of the task's training samples that the certificate covered when the task was learnt.
-
-    One minus it is the worst-case error of the papers; only in the row with after = task + 1.
-    """
 
 
 @dataclass
@@ -185,7 +143,7 @@ class Record:
     def to_json(self) -> str:
         body = {"schema": SCHEMA, **asdict(self)}
         body |= {name: _printable(body[name]) for name in _FREE}
-        return json.dumps({**body, "checksum": _checksum(body)}, indent=1)
+        return json.dumps({**body, "checksum": checksum(body)}, indent=1)
 
     @staticmethod
     def from_json(text: str) -> Record:
@@ -197,7 +155,7 @@ class Record:
         if not isinstance(body, dict) or body.get("schema") != SCHEMA:
             found = body.get("schema") if isinstance(body, dict) else None
             raise BrokenRecord(f"schema {found}, while this version writes schema {SCHEMA}")
-        if body.pop("checksum", None) != _checksum(body):
+        if body.pop("checksum", None) != checksum(body):
             raise BrokenRecord("altered: the checksum does not match")
         body.pop("schema")
         if body.keys() | _LATER != Record.__dataclass_fields__.keys():
@@ -218,14 +176,6 @@ def _printable(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _printable(inner) for key, inner in value.items()}
     return [_printable(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _checksum(body: dict[str, Any]) -> str:
-    return digest(json.dumps(body, sort_keys=True, separators=(",", ":")))
 
 
 def matrix_csv(matrix: Matrix) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks import paths, untrusted
 from benchmarks.types import UserError
+from reports.schema import CELL_FOLDERS, folder_name
 from runners.grid.cells import Cell
 from runners.records.folder import CellFolder, share, write_atomically
 from runners.records.record import BrokenRecord, Record, Status, digest
@@ -118,7 +119,7 @@ def collect(results: Path) -> Iterator[ReferenceCell]:
 
 def finished(results: Path) -> Iterator[tuple[Path, Record]]:
     """Folders and records of the finished cells, as they are. Raises UserError where a record is not whole."""
-    for path in sorted(results.glob("*/*/*/seed*")):
+    for path in sorted(results.glob(CELL_FOLDERS)):
         try:
             record = CellFolder(path).read()
         except (BrokenRecord, OSError) as error:
@@ -171,7 +172,7 @@ def unpack(results: Path, folder: Path | None = None) -> int:
         raise UserError(f"{folder or FOLDER} holds no reference records")
     for cell in cells.values():
         record = cell.record
-        name = f"seed{record.seed}-{record.key[:12]}"
+        name = folder_name(record.seed, record.key)
         cell.write(CellFolder(results / record.benchmark / record.scenario / record.method / name))
         _put_sheet(record.benchmark, results, folder)
     return len(cells)

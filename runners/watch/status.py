@@ -24,7 +24,8 @@ from rich.text import Text
 
 from benchmarks import paths, untrusted
 from benchmarks.types import UserError
-from runners.records.folder import RECORD, read_status, write_atomically
+from reports.schema import CELL_FOLDERS, RECORD
+from runners.records.folder import read_status, write_atomically
 from runners.records.record import Status
 from runners.watch.board import Board, Failure, Snapshot
 from runners.watch.screen import view
@@ -165,7 +166,7 @@ def _from_records(results: Path) -> Run:
     """For a folder without status.json: counts and failures as the records have them."""
     counts: Counter[str] = Counter()
     failures = []
-    for file in sorted(results.glob(f"*/*/*/seed*/{RECORD}")):
+    for file in sorted(results.glob(f"{CELL_FOLDERS}/{RECORD}")):
         status, reason = read_status(file.parent)
         if status in list(Status):
             counts[str(status)] += 1

@@ -10,7 +10,7 @@ import pytest
 
 from reports.guarantees import Promise, guarantee_table, holds, promises
 from reports.load import load
-from reports.record import ClaimRow
+from reports.schema import ClaimRow
 from reports.study import study
 from tests.reports.synthetic import Synthetic
 

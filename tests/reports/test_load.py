@@ -49,7 +49,7 @@ def test_the_runners_own_records_are_read(tmp_path: Path) -> None:
     measured.accuracy = [[0.5, 0.4], [0.9, 0.6], [0.8, 0.95]]
     measured.certified = empty_matrix(2)
     measured.certified[2] = [0.7, 0.9]
-    measured.claims = [ClaimRow(2, 0, False, 3, 0.1, 0.02, None, True, "drifted")]
+    measured.claims = [ClaimRow(2, 0, False, 3, 0.1, 0.02, float("nan"), True, "drifted")]
     measured.steps = [(0, 50, 0.25)]
     measured.train_seconds, measured.evaluate_seconds = [1.0, 2.0], [0.5, 0.5]
     key = hashlib.sha256(b"x").hexdigest()

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.catalogue import find
+from reports.schema import RECORD
 from runners.cell.events import Event, Kind
 from runners.cell.execution import run_cell
 from runners.engines.engine import InlineEngine
 from runners.engines.local import LocalEngine
 from runners.engines.scheduler import run_grid
 from runners.grid.cells import Conditions
-from runners.records.folder import CHECKPOINT, RECORD, TRACEBACK, CellFolder
+from runners.records.folder import CHECKPOINT, TRACEBACK, CellFolder
 from runners.records.record import Status
 from tests.runners.faulty import ANSWERS, LEARNING
 from tests.runners.helpers import STEPS, Watching, cells, foreign, job, silent, tables
