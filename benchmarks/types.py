@@ -34,9 +34,9 @@ TIL, DIL, CIL = Scenario.TIL, Scenario.DIL, Scenario.CIL
 ALL_SCENARIOS = frozenset(Scenario)
 
 
-def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
+def suggestion(name: str, known: Iterable[str], prefix: str = "", most: int = 3) -> str:
     """` Did you mean A or B?`, of names like a misspelt one, `prefix` before each; empty where none is like it."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, list(known), n=most, cutoff=0.5)
     return f" Did you mean {' or '.join(prefix + other for other in near)}?" if near else ""
 
 

@@ -82,7 +82,7 @@ def scenarios(text: str | None) -> tuple[Scenario, ...] | None:
         return None
     for name in wanted:
         if name not in list(Scenario):
-            hint = suggestion(name.lower(), Scenario)
+            hint = suggestion(name.lower(), Scenario, most=1)
             raise UserError(f"--scenarios {name}: there is no such scenario.{hint} Available: {', '.join(Scenario)}")
     return tuple(Scenario(name) for name in wanted)
 

@@ -12,7 +12,7 @@ from methods.modules import base_of
 from runners.grid.cells import Job
 from runners.grid.fingerprint import ROOT, foreign_files
 
-PACKAGES = ("benchmarks", "methods", "runners")
+PACKAGES = ("benchmarks", "methods", "reports", "runners")
 FOREIGN = "foreign"
 
 
@@ -24,7 +24,7 @@ def stage(folder: Path, foreign: Sequence[str]) -> dict[str, str]:
     Python finds in one folder here, so that nothing is there twice. References in the answer are relative to `folder`.
     """
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "reference"))
     there: dict[str, str] = {}
     numbers: dict[Path, int] = {}
     for reference in foreign:

@@ -24,7 +24,7 @@ def configure(method: str, config_class: type, values: Mapping[str, object], whe
     converted = {}
     for key, value in values.items():
         if key not in names:
-            hint = suggestion(key, names)
+            hint = suggestion(key, names, most=1)
             raise UserError(f"{prefix}{method} has no setting {key!r}.{hint} Permitted: {', '.join(names) or 'none'}")
         try:
             converted[key] = convert(hints[key], value)

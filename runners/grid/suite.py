@@ -183,12 +183,12 @@ def _explain(details: Any) -> str:
     key, kind, value = _dotted(location), details["type"], details["input"]
     if kind == "extra_forbidden":
         permitted = _permitted_keys(location[:-1])
-        hint = suggestion(str(location[-1]), permitted)
+        hint = suggestion(str(location[-1]), permitted, most=1)
         return f"unknown key {key} = {value!r}.{hint} Permitted keys: {', '.join(permitted)}"
     if kind == "missing":
         return f"the key {key} is missing"
     if kind == "enum":
-        return f"{key} = {value!r}: permitted are {', '.join(Scenario)}.{suggestion(str(value), Scenario)}"
+        return f"{key} = {value!r}: permitted are {', '.join(Scenario)}.{suggestion(str(value), Scenario, most=1)}"
     message = details["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r}"
     return f"{key}{shown}: {message[0].lower()}{message[1:]}" if key else message

@@ -15,7 +15,7 @@ from tests.runners import helpers
 
 CODE = """
 import json, torch
-from runners import environment
+from runners.records import environment
 print(json.dumps(environment.of_worker(torch.device("cpu"))))
 """
 

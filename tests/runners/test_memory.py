@@ -9,7 +9,7 @@ import pytest
 
 CODE = """
 import torch
-from runners import cpu
+from runners.process import cpu
 from runners.process.memory import MemoryPeak, peak_rss
 from runners.records.record import Measurements
 

@@ -85,7 +85,7 @@ def test_code_that_travels_has_the_hash_of_the_code_at_home(tmp_path):
     assert there == {reference: "foreign/0/mine.py:Mine"}
     assert sorted(file.name for file in (staged / "foreign" / "0").iterdir()) == ["helper.py", "mine.py"]
     code = (
-        "import json; from runners.grid.loading import load_method; from runners import fingerprint\n"
+        "import json; from runners.grid.loading import load_method; from runners.grid import fingerprint\n"
         f"sources = [load_method(name).source for name in ({there[reference]!r}, 'hnet')]\n"
         "print(json.dumps([*sources, str(fingerprint.ROOT)]))"
     )
@@ -117,7 +117,7 @@ def test_two_files_of_one_package_travel_as_one_package(tmp_path, monkeypatch):
         )
     there = shipping.stage(staged, [f"{file}:Mine" for file in files])
     code = (
-        "import json; from runners import shipping; from runners.grid.loading import load_method; shipping.arrive()\n"
+        "import json; from runners.engines import shipping; from runners.grid.loading import load_method; shipping.arrive()\n"
         f"print(json.dumps([load_method(name).source for name in {list(there.values())!r}]))"
     )
     done = subprocess.run(
