@@ -16,7 +16,7 @@ from methods.ewc import EWC, OnlineEWC
 from methods.finetune import Finetune
 from methods.nets import fisher as fisher_module
 from methods.nets.anchor import Anchor, _Quadratic, flatten, trainable
-from methods.nets.fisher import Variant, fisher, sum_over_samples
+from methods.nets.fisher import Fisher, fisher, sum_over_samples
 from methods.registry import load as load_method
 from tests.methods import regularised
 from tests.methods.golden import assert_close, group, load, tensors
@@ -389,7 +389,7 @@ class Partly(nn.Module):
 
 @pytest.mark.parametrize("variant", ["exact", "empirical", "batched"])
 @pytest.mark.parametrize("way", ["by layers", "by vmap"])
-def test_what_no_answer_depends_on_has_no_importance(variant: Variant, way: str) -> None:
+def test_what_no_answer_depends_on_has_no_importance(variant: Fisher, way: str) -> None:
     torch.manual_seed(0)
     last = nn.Linear(4, 3) if way == "by layers" else nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
     network = Partly(last).double()
