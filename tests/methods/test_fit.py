@@ -67,7 +67,7 @@ def test_phases_of_training_see_the_batches_of_one_without_phases(phases):
 def test_the_curve_says_task_steps_done_steps_to_do_and_the_mean_loss():
     method = heard(10)
     assert [tuple(point)[:3] for point in method.curve] == [(0, 4, 10), (0, 8, 10), (0, 10, 10)]
-    weight, bias = float(method.weight.weight), float(method.weight.bias)
+    weight, bias = method.weight.weight.item(), method.weight.bias.item()
     for point, at in zip(method.curve, ((0, 4), (4, 8), (8, 10)), strict=True):
         means = [weight * sum(batch) / len(batch) + bias for batch in method.seen[slice(*at)]]
         assert point.loss == pytest.approx(sum(means) / len(means), rel=1e-5)
