@@ -15,8 +15,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # run as a script: the rooms, not this folder
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder; with -m, not the working directory
 
 from benchmarks.types import UserError
 from runners import command_line

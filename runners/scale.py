@@ -21,8 +21,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder; with -m, not the working directory
 
 from benchmarks.types import Scenario, UserError
 from reports.schema import RECORD, folder_name

@@ -28,8 +28,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder; with -m, not the working directory
 
 from benchmarks.types import Scenario, UserError
 from methods.registry import AVALANCHE_PREFIX

@@ -21,8 +21,8 @@ import typer
 from filelock import FileLock
 from rich.console import Console
 
-if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder; with -m, not the working directory
 
 from benchmarks.types import UserError
 from runners import command_line

@@ -10,11 +10,11 @@ from benchmarks.types import TIL
 from methods.base import Certifying
 from runners.cell import reach, usage
 from runners.conformance.check import Check
+from runners.conformance.rounding import Magnitude
 from runners.conformance.trial import BENCHMARK, Trial, equal, packed, unpacked
 
 DRAWS = 50
 """Networks drawn from each certified region."""
-SLACK = 1e-5
 
 
 def _randomness(trial: Trial) -> Iterator[str]:
@@ -108,12 +108,14 @@ def _bounds(trial: Trial) -> Iterator[str]:
         if lower.shape != trial.answer(method, x, j).shape:
             yield f"for task {j} the bounds have the shape {tuple(lower.shape)}, which is not that of the logits"
             continue
-        outside = [trial.answer(method, x, j)] if held.get(j) and j == 1 else []
         generator = torch.get_rng_state()
-        outside += [sampled(x, j) for _ in range(DRAWS)] if sampled is not None else []
+        with torch.no_grad(), Magnitude() as magnitude:
+            answers = [trial.answer(method, x, j)] if held.get(j) and j == 1 else []
+            answers += [sampled(x, j) for _ in range(DRAWS)] if sampled is not None else []
         torch.set_rng_state(generator)
-        worst = max((float(torch.maximum(lower - y, y - upper).max()) for y in outside), default=0.0)
-        if worst > SLACK * max(1.0, float(upper.abs().max())):
+        outside = [torch.maximum(lower - y, y - upper) for y in answers]
+        beyond = [far[~(far <= magnitude.slack(y))] for far, y in zip(outside, answers, strict=True)]
+        if worst := max((float(far.max()) for far in beyond if far.numel()), default=0.0):
             yield f"a network of the region certified for task {j} answers {worst:.3g} outside of the bounds"
 
 

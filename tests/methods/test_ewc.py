@@ -17,7 +17,7 @@ from methods.finetune import Finetune
 from methods.registry import load as load_method
 from methods.shared import fisher as fisher_module
 from methods.shared.anchor import Anchor, _Quadratic, flatten, trainable
-from methods.shared.fisher import fisher, sum_over_samples
+from methods.shared.fisher import Fisher, fisher, sum_over_samples
 from tests.methods import regularised
 from tests.methods.golden import assert_close, group, load, tensors
 from tests.methods.regularised import learn_all, parameters_of, tiny_tasks, vector
@@ -372,3 +372,44 @@ def test_golden_tensors_are_copies() -> None:
     arrays = load("interval")
     tensors(group(arrays, "ewc/task0"))["x"].zero_()
     assert arrays["ewc/task0/x"].any()
+
+
+class Partly(nn.Module):
+    """Of two heads only one answers; the other's Fisher information is zero."""
+
+    def __init__(self, last: nn.Module) -> None:
+        super().__init__()
+        self.used, self.unused, self.last = nn.Linear(6, 4), nn.Linear(6, 4), last
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        self.unused(x)
+        return self.last(self.used(x).tanh())
+
+
+@pytest.mark.parametrize("variant", ["exact", "empirical", "batched"])
+@pytest.mark.parametrize("way", ["by layers", "by vmap"])
+def test_what_no_answer_depends_on_has_no_importance(variant: Fisher, way: str) -> None:
+    torch.manual_seed(0)
+    last = nn.Linear(4, 3) if way == "by layers" else nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
+    network = Partly(last).double()
+    importance = fisher(network, data(), lambda z: z, variant, 4)
+    sizes = [p.numel() for p in network.parameters()]
+    used, bias, unused, unused_bias, *others = importance.split(sizes)
+    assert not unused.any() and not unused_bias.any()
+    assert used.any() and bias.any() and all(other.any() for other in others)
+
+
+def test_nothing_stays_on_the_network() -> None:
+    """A hook that stayed would keep the last batch in memory and take the next training for a probe."""
+    network = networks()["in_place"]
+    first = fisher(network, data(), lambda z: z, "exact", 4)
+    assert not any(module._forward_hooks for module in network.modules())
+    assert torch.equal(fisher(network, data(), lambda z: z, "exact", 4), first)
+
+
+@pytest.mark.parametrize("limit", [None, 11, 12])
+def test_where_all_samples_are_wanted_none_is_drawn(limit: int | None) -> None:
+    samples, before = data(), torch.get_rng_state()
+    assert fisher_module.draw(samples, limit) is samples
+    assert torch.equal(torch.get_rng_state(), before)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from benchmarks.samples import Samples
-from benchmarks.types import TIL, Budget, StreamSpec, Task
+from benchmarks.types import TIL, Budget, StreamSpec, Task, UserError
 from methods.base import Method, batch_order
 
 CPU = torch.device("cpu")
@@ -62,3 +62,24 @@ def test_phases_of_training_see_the_batches_of_one_without_phases(phases):
     whole, parts = heard(10), heard(*phases)
     assert parts.seen == whole.seen and parts.at == whole.at == list(range(10))
     assert len(set(whole.seen)) == 10
+
+
+def test_the_curve_says_task_steps_done_steps_to_do_and_the_mean_loss():
+    method = heard(10)
+    assert [tuple(point)[:3] for point in method.curve] == [(0, 4, 10), (0, 8, 10), (0, 10, 10)]
+    weight, bias = method.weight.weight.item(), method.weight.bias.item()
+    for point, at in zip(method.curve, ((0, 4), (4, 8), (8, 10)), strict=True):
+        means = [weight * sum(batch) / len(batch) + bias for batch in method.seen[slice(*at)]]
+        assert point.loss == pytest.approx(sum(means) / len(means), rel=1e-5)
+
+
+def test_an_accuracy_is_a_share_of_samples_and_there_is_none_over_none():
+    method = heard(1)
+    x = torch.eye(3)[[0, 1, 2, 2]]
+    samples = Samples(x, torch.arange(4), torch.tensor([0, 1, 2, 0]), 0)
+    assert method.accuracy(samples, batch_size=3) == 0.75
+    for row, right in ((0, 1), (3, 0)):
+        one = Samples(x, torch.tensor([row]), samples.labels[[row]], 0)
+        assert method.accuracy(one) == right
+    with pytest.raises(UserError, match="no accuracy over no samples"):
+        method.accuracy(Samples(x, torch.arange(0), torch.zeros(0, dtype=torch.int64), 0))

@@ -296,3 +296,14 @@ def test_certified_bounds_hold_the_network_of_exact_arithmetic():
             y = exact.linear(exact.relu(y) if i else y, p[f"layers.{i}.weight"], p[f"layers.{i}.bias"])
         assert exact.holds(bounds, y)
         assert (bounds.upper - bounds.lower).max() < 1e-12
+
+
+@pytest.mark.parametrize("scenario", [TIL, DIL])
+def test_the_shape_of_a_box_is_learnt_where_boxes_are_not_nested(scenario):
+    stream = opened(scenario)
+    method = HyperInterval(stream.spec, HyperInterval.Config(hidden=(10,)), "cpu", 0)
+    before, task = method.shapes.clone(), stream.task(0)
+    method.begin(task)
+    method.learn(task)
+    changed = (method.shapes != before).any(1).tolist()
+    assert changed == [not method.nested] + [False] * (len(before) - 1)

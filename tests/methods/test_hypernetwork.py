@@ -73,3 +73,17 @@ def test_the_drift_is_the_weighted_sum_of_squares_and_the_rest_is_as_without_it(
     own, drift = made.held(centres, made(centres)[1:] + 2)
     torch.testing.assert_close(own, made(centres)[:1])
     assert drift.item() == pytest.approx(2 * OUTPUTS * 4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("chunk_first", [False, True])
+def test_every_chunk_of_every_task_is_made_from_its_own_pair_of_embeddings(chunk_first):
+    """In the order asked for: task by task, in each the chunks one after the other, cut where the weights end."""
+    torch.manual_seed(0)
+    made = ChunkedHypernetwork(EMBEDDING, (6,), OUTPUTS, CHUNK, CHUNK_EMBEDDING, chunk_first=chunk_first).double()
+    centres, radii = boxes(2)
+    for task, theta, of_box in zip(centres, made(centres), made.intervals(centres, 0 * radii)[0], strict=True):
+        pairs = [(chunk, task) if chunk_first else (task, chunk) for chunk in made.chunks]
+        wanted = torch.cat([made.inner(torch.cat(pair)[None])[0] for pair in pairs])[:OUTPUTS]
+        torch.testing.assert_close(theta, wanted)
+        torch.testing.assert_close(of_box, wanted)

@@ -1,14 +1,17 @@
 """InterContiNet: boxes are nested, what they certify survives, phases do what they say."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from benchmarks.samples import Samples
 from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Budget, Scenario, StreamSpec, Task
-from methods.base import Certifying
+from methods.base import Batch, Certifying
 from methods.intercontinet import InterContiNet, ReleasedInterContiNet
 from methods.intervals import boxed
 from methods.intervals.bounding import Interval, certified, contains
@@ -316,3 +319,69 @@ def test_the_box_is_fitted_to_the_threshold_on_training_data(scenario: Scenario)
     assert loose._certified_share(learnt, loose.model.box) < wanted
     shares = radius / (loose.model.box.width / 2)
     assert torch.allclose(shares, shares[0], rtol=1e-3), "all weights by one factor"
+
+
+def test_the_rate_falls_after_its_share_of_the_steps_and_no_step_is_added() -> None:
+    """20 steps, the second half of which contracts: milestones beyond the first phase change nothing."""
+    options = {"milestones": (0.25, 0.4, 0.5, 0.9), "contraction_share": 0.5}
+    method = InterContiNet(spec(DIL), InterContiNet.Config(lr=1.0, scale_optimizer="adam", **options))
+    rates: list[float] = []
+
+    def step(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        if isinstance(optimizer, torch.optim.SGD):
+            rates.append(optimizer.param_groups[0]["lr"])
+
+    handle = register_optimizer_step_post_hook(step)
+    try:
+        method.begin(task(0, DIL, 20))
+        method.learn(task(0, DIL, 20))
+    finally:
+        handle.remove()
+    assert rates == pytest.approx([1.0] * 5 + [0.1] * 3 + [0.01] * 2)
+
+
+def test_the_released_gate_looks_at_the_box_that_a_contraction_would_begin_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Around the moved centre, within the old box; biases of linear layers are contracted from the beginning."""
+    method = ReleasedInterContiNet(spec(TIL), ReleasedInterContiNet.Config(lr=0.3))
+    seen: list[tuple[Interval, Tensor]] = []
+    worst = method._worst
+
+    def watched(box: Interval, batch: Batch) -> Tensor:
+        seen.append((box, method.model.centres()))
+        return worst(box, batch)
+
+    monkeypatch.setattr(method, "_worst", watched)
+    monkeypatch.setattr(method, "_contract", lambda task, shifts, *_: torch.full_like(shifts, 5.0))
+    begun = 1 / (1 + math.exp(-method.config.scale_init))
+    factors = torch.ones_like(method.model.lower)
+    for name in method.model.linear_biases():
+        method.model.layout.views(factors)[name].fill_(begun)
+    for t in range(2):
+        old = method.model.box
+        seen.clear()
+        method.begin(task(t, TIL))
+        method.learn(task(t, TIL))
+        for box, centre in seen:
+            middle, radius = (box.lower + box.upper) / 2, (box.upper - box.lower) / 2
+            if t == 0:
+                torch.testing.assert_close(middle, centre)
+                torch.testing.assert_close(radius, method.config.max_radius * factors)
+            else:
+                room = torch.minimum(middle - old.lower, old.upper - middle)
+                torch.testing.assert_close(radius, begun * room, rtol=1e-4, atol=1e-5)
+        assert seen
+
+
+def test_a_contraction_begins_at_the_fitted_factor_and_at_a_number_where_nothing_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    method, middle = trained(DIL, tasks=1), torch.zeros(1)
+    for fitted, begun in ((2.0**-30, 2.0**-30), (0.3, 0.3), (1.0, 1 / (1 + math.exp(-5.0)))):
+        monkeypatch.setattr(method, "_fitted", lambda *_, fitted=fitted: fitted)
+        raw = method._first_raw_scale(task(0, DIL), middle, middle)
+        assert 1 / (1 + math.exp(-raw)) == pytest.approx(begun, rel=1e-9)
+    monkeypatch.setattr(method, "_fitted", lambda *_: 0.0)
+    raw = method._first_raw_scale(task(0, DIL), middle, middle)
+    assert math.isfinite(raw) and 0 < 1 / (1 + math.exp(-raw)) < 1e-9

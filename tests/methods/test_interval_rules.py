@@ -275,3 +275,61 @@ def test_a_method_says_before_training_that_a_network_has_no_bounds():
     before = torch.get_rng_state()
     HyperInterval.skip(StreamSpec("test", TIL, 2, 2, (3, 48, 48), "resnet-8"), HyperInterval.Config())
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# -- defaults of functions -----------------------------------------------------------------------------
+
+ELEMENTWISE = {
+    "leaky_relu": F.leaky_relu,
+    "leaky_relu, flat": lambda x: F.leaky_relu(x, 0.0),
+    "elu": F.elu,
+    "elu, flat": lambda x: F.elu(x, 0.0),
+    "celu": F.celu,
+    "selu": F.selu,
+    "relu6": F.relu6,
+    "hardtanh": F.hardtanh,
+    "hardtanh, positive": lambda x: F.hardtanh(x, 0.0, 2.0),
+    "hardsigmoid": F.hardsigmoid,
+    "softsign": F.softsign,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_the_image_of_an_increasing_function_lies_between_its_values_at_the_ends(name):
+    """With the very defaults of torch; rounding may widen it by a little."""
+    function, layer = ELEMENTWISE[name], nn.Linear(3, 40)
+    torch.manual_seed(0)
+    nn.init.normal_(layer.weight, std=3)
+    x = torch.rand(5, 3)
+    box = {key: Interval(p.detach() - RADIUS, p.detach() + RADIUS) for key, p in layer.named_parameters()}
+    before = propagate(layer, box, x, rounded=True)
+    named = {f"a.{key}": part for key, part in box.items()}
+    for rounded, tolerance in ((True, 1e-12), (False, 1e-5)):
+        after = propagate(network(lambda net, x: function(net.a(x)), a=layer), named, x, rounded=rounded)
+        for got, end in ((after.lower, before.lower), (after.upper, before.upper)):
+            torch.testing.assert_close(got.double(), function(end), rtol=0, atol=tolerance)
+
+
+NONNEGATIVE = {
+    "relu": torch.relu, "F.relu": F.relu, "relu6": F.relu6, "sigmoid": torch.sigmoid, "hardsigmoid": F.hardsigmoid,
+    "hardtanh": lambda x: F.hardtanh(x, 0.0, 1.0), "softplus": lambda x: F.softplus(x, 1.0, 0.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NONNEGATIVE)
+def test_a_layer_after_a_nonnegative_function_has_the_bounds_of_nonnegative_inputs(name):
+    """Of weights in [l, u] and inputs in [0, b] the lowest answer is sum of min(l, 0) b, plus the bias's lowest."""
+    torch.manual_seed(0)
+    first, second = nn.Linear(3, 8), nn.Linear(8, 4)
+    net = network(lambda net, x: net.b(NONNEGATIVE[name](net.a(x))), a=first, b=second)
+    x = torch.randn(5, 3)
+    box = {key: Interval(p.detach() - RADIUS, p.detach() + RADIUS) for key, p in net.named_parameters()}
+    hidden = propagate(network(lambda net, x: NONNEGATIVE[name](net.a(x)), a=first), box, x, rounded=True)
+    got = propagate(net, box, x, rounded=True)
+    lower, upper = (side.double() for side in box["b.weight"])
+    low = torch.minimum(lower * hidden.lower[:, None], lower * hidden.upper[:, None]).sum(2)
+    high = torch.maximum(upper * hidden.lower[:, None], upper * hidden.upper[:, None]).sum(2)
+    torch.testing.assert_close(got.lower, low + box["b.bias"].lower.double(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(got.upper, high + box["b.bias"].upper.double(), rtol=0, atol=1e-9)

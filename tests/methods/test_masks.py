@@ -12,6 +12,7 @@ from torch import Tensor
 from methods.shared.masks import (
     kth_values,
     masked,
+    neighbours_on_device,
     neighbours_selected,
     neighbours_sorted,
     percentile,
@@ -73,6 +74,8 @@ def test_all_ways_to_order_statistics_agree(n: int, percent: float) -> None:
     assert neighbours_selected(values, position).tolist() == expected
     assert neighbours_selected(values, position.item()).tolist() == expected
     assert kth_values(values, position.item()).tolist() == expected
+    assert neighbours_on_device(values, position).tolist() == expected
+    assert neighbours_on_device(values, position.item()).tolist() == expected
 
 
 def test_ties_at_the_threshold_are_kept() -> None:

@@ -119,3 +119,50 @@ def test_forgetting_so_far_ends_with_forgetting(r: Matrix) -> None:
 
 def test_without_a_joint_run_intransigence_says_what_is_missing() -> None:
     assert "joint" in metrics.intransigence(EXAMPLE, None).reason
+
+
+BETTER = {
+    "acc": "last", "bwt": "last", "forgetting": "last", "fwt": "next",
+    "la": "own", "aia": "own", "intransigence": "own",
+}  # fmt: skip
+"""The accuracies in which a run is better, where the metric must tell it from the other one."""
+
+
+@pytest.mark.parametrize("metric", metrics.TABLE_METRICS, ids=lambda metric: metric.key)
+def test_of_two_runs_the_one_that_is_right_more_often_is_better_by_every_metric(metric: metrics.Metric) -> None:
+    worse = np.random.default_rng(0).uniform(0.3, 0.6, (5, 4))
+    better, tasks = worse.copy(), np.arange(4)
+    at = {"last": (-1, slice(0, 3)), "next": (tasks[1:], tasks[1:]), "own": (tasks + 1, tasks)}[BETTER[metric.key]]
+    better[at] += 0.1
+
+    def value(r: Matrix) -> float:
+        measures = {
+            "acc": metrics.acc(r), "bwt": metrics.bwt(r), "forgetting": metrics.forgetting(r),
+            "fwt": metrics.fwt(r, "til"), "la": metrics.learning_accuracy(r),
+            "aia": metrics.average_incremental_accuracy(r), "intransigence": metrics.intransigence(r, np.ones_like(r)),
+        }  # fmt: skip
+        found = measures[metric.key].value
+        assert found is not None
+        return found
+
+    assert (value(better) > value(worse)) is metric.higher_is_better and value(better) != value(worse)
+
+
+def test_shares_of_right_or_certain_answers_are_better_high() -> None:
+    assert metrics.CERTIFIED.higher_is_better and metrics.INFERENCE.higher_is_better
+
+
+def test_names_of_metrics_are_those_of_their_field() -> None:
+    """`key` is a column of a CSV, `short` and `title` stand in tables, the source says who defined it."""
+    named = {(m.key, m.short, m.title) for m in (*metrics.TABLE_METRICS, metrics.CERTIFIED, metrics.INFERENCE)}
+    assert named == {
+        ("acc", "ACC", "average accuracy"),
+        ("bwt", "BWT", "backward transfer"),
+        ("forgetting", "F", "forgetting"),
+        ("fwt", "FWT", "forward transfer"),
+        ("la", "LA", "learning accuracy"),
+        ("aia", "AIA", "average incremental accuracy"),
+        ("intransigence", "I", "intransigence"),
+        ("certified", "certified ACC", "certified accuracy"),
+        ("inference", "task inf.", "task-inference accuracy"),
+    }

@@ -1,9 +1,18 @@
 """Every check of the conformance suite can fail, and passes where nothing is wrong."""
 
-import pytest
+import math
+from typing import Any
 
-from benchmarks.types import TIL
-from runners.conformance import CHECKS, FIELDS, conform
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.types import CIL, TIL
+from methods import registry
+from methods.base import Claim
+from methods.intervals.interval import Interval
+from runners.conformance import CHECKS, FIELDS, Trial, conduct, conform
+from runners.conformance.rounding import UNITS, Magnitude
 from tests.runners.broken import BROKEN, Sound
 
 
@@ -26,3 +35,59 @@ def test_what_has_crashed_is_not_judged_further() -> None:
     crashing = next(cls for check, cls, _ in BROKEN if check == "runs")
     (only,) = conform(crashing, [TIL])
     assert "learn, on task 0 raises RuntimeError: not written yet" in str(only)
+
+
+class Stated(Sound):
+    """Answers are those of `logits`; the bounds lie `short` of them."""
+
+    logits, short = (0.0, 0.0), (0.0, 0.0)
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        return torch.tensor(self.logits).repeat(len(x), self.spec.classes_per_task // 2)
+
+    def sampled(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        return self.predict(x, task_id)
+
+    def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
+        low = self.predict(x, task_id).double() + torch.tensor(self.short, dtype=torch.float64)
+        return low, low + 1e5
+
+    def audit(self) -> list[Claim]:
+        return [Claim(j, True, 0, 0.0, 0.1) for j in range(self.tasks_seen)]
+
+
+@pytest.mark.parametrize(
+    ("short", "wrong"),
+    [((0.0, 4.5e-4), False), ((5e-6, 0.0), False), ((1e-3, 0.0), True), ((0.0, 1.0), True), ((0.0, math.nan), True)],
+)
+def test_each_answer_may_lie_outside_by_the_rounding_of_its_own_size(short: tuple[float, float], wrong: bool) -> None:
+    """-1e4 is exact to 5e-4 in float32; -1 beside it to 6e-8."""
+    cls = type("Here", (Stated,), {"logits": (-1.0, -1e4), "short": short})
+    assert bool(list(conduct._bounds(Trial(cls, TIL)))) is wrong
+
+
+def test_rounding_is_that_of_the_terms_where_they_cancel() -> None:
+    weight, x = torch.tensor([[3e3, 4e3]]), torch.tensor([[5.0, -3.75]])
+    for layer in (lambda: nn.functional.linear(x, weight), lambda: x @ weight.T):
+        with Magnitude() as magnitude:
+            answer = layer()
+        assert answer.item() == 0 and magnitude.largest == 3e4
+        assert magnitude.slack(answer).item() == UNITS * 2.0**-23 * 3e4
+    with Magnitude() as magnitude:
+        nn.functional.conv1d(x[:, None], weight[:, None], bias=torch.tensor([-7.0]))
+    assert magnitude.largest == 3e4 + 7
+
+
+def test_bounds_of_a_box_that_is_a_little_too_small_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Class-incremental answers mix log-probabilities with numbers near -1e4."""
+    trial = Trial(registry.load("hyperinterval"), CIL, settings={"hidden": "20"})
+    assert not list(conduct._bounds(trial))
+    method, target = trial.run.method, trial.run.method.target
+    whole = target.bounds
+
+    def shrunk(lower: Tensor, upper: Tensor, *more: Any, **named: Any) -> Interval:
+        middle = (lower + upper) / 2
+        return whole(torch.lerp(lower, middle, 0.9), torch.lerp(upper, middle, 0.9), *more, **named)
+
+    monkeypatch.setattr(target, "bounds", shrunk)
+    assert list(conduct._bounds(trial)), method

@@ -117,7 +117,8 @@ def test_two_files_of_one_package_travel_as_one_package(tmp_path, monkeypatch):
         )
     there = shipping.stage(staged, [f"{file}:Mine" for file in files])
     code = (
-        "import json; from runners.engines import shipping; from runners.grid.loading import load_method; shipping.arrive()\n"
+        "import json; from runners.engines import shipping; from runners.grid.loading import load_method\n"
+        "shipping.arrive()\n"
         f"print(json.dumps([load_method(name).source for name in {list(there.values())!r}]))"
     )
     done = subprocess.run(

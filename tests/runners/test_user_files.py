@@ -184,3 +184,31 @@ def test_packages_in_the_working_directory_are_not_taken_for_the_projects(tmp_pa
     how = ("--engine", engine, "--workers", "1", "--device", "cpu", "--no-report", "--no-reference", "--results", "out")
     done = call(*grid, *how, "--method", "pkg_d/mine.py:Mine", cwd=tmp_path)
     assert done.returncode == 0 and "2 done" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", ["check_method", "data", "report", "tune"])
+def test_with_m_too_the_rooms_are_the_projects(tmp_path, command):
+    """`python -m runners.NAME` puts the working directory first, which may hold packages of the same names."""
+    rooms = ("methods", "benchmarks", "reports")
+    written(tmp_path, {f"{name}/__init__.py": "raise RuntimeError('theirs')" for name in rooms})
+    done = subprocess.run(
+        [sys.executable, "-m", f"runners.{command}", "--help"],
+        cwd=tmp_path,
+        env={**environment(), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "Usage" in done.stdout, done.stdout + done.stderr
+
+
+def test_with_m_a_run_is_that_of_the_script(tmp_path):
+    written(tmp_path, {f"{name}/__init__.py": "" for name in ("methods", "benchmarks", "reports")})
+    grid = "--suite quick --methods finetune --scenarios til --seeds 1 --budget-scale 0.02 --no-report --results out"
+    done = subprocess.run(
+        [sys.executable, "-m", "runners.compare", *grid.split(), "--workers", "1", "--device", "cpu"],
+        cwd=tmp_path,
+        env={**environment(), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "1 done" in done.stdout, done.stdout + done.stderr
