@@ -66,7 +66,7 @@ def _act(action: datasets.Action, name: str, data: Path | None, console: Console
     try:
         with command_line.progress_bar(console, name) as progress:
             lines = action(name, data, progress)
-    except datasets.DataError as error:
+    except UserError as error:
         command_line.complain(str(error))
         return False
     for line in lines:

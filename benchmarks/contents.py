@@ -1,0 +1,117 @@
+"""Digests of files by content, remembered between runs, so that only files that may have changed are read again.
+
+A remembered digest counts as long as the file's size, times of change, inode and path are the same. What is remembered
+lies in the user's cache folder; a damaged, foreign or missing memory costs time and nothing else. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks import paths
+from benchmarks.files import DataError, cache_folder
+from benchmarks.untrusted import printable
+
+MEMORY_BYTES = 1 << 30
+FILE_BYTES = 1 << 30
+"""Larger files are no images."""
+SETTLED = 2_000_000_000
+"""Nanoseconds after a change in which another one may leave the same time behind: file systems count in such steps."""
+_FORMAT = "contents 1"
+
+
+def digest(folder: Path, names: Iterable[str]) -> str:
+    """SHA-256 over paths and contents of files below a folder; it does not depend on where the folder lies.
+
+    Raises DataError for a file that cannot be read.
+    """
+    names = sorted(names)
+    memory = _Memory(folder)
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(memory.of, names))
+    memory.keep()
+    whole = hashlib.sha256()
+    for name, content in zip(names, found, strict=True):
+        whole.update(_bytes(name) + b"\0" + content.encode() + b"\n")
+    return whole.hexdigest()
+
+
+def read(folder: Path, name: str) -> bytes:
+    """The content of a file below a folder. Raises DataError, also for a pipe or a device, which may never end."""
+    try:
+        return paths.read_bytes(folder / name, FILE_BYTES)
+    except OSError as error:
+        raise DataError(f"{printable(str(folder / name))} cannot be read: {error.strerror}") from error
+
+
+class _Memory:
+    """What is known of the files of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.old = _remembered(folder)
+        self.new: dict[str, str] = {}
+        """By digest of the path: the file's state and the digest of its content."""
+        self.lasting: set[str] = set()
+
+    def of(self, name: str) -> str:
+        """The digest of a file's content."""
+        path = self.folder / name
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise DataError(f"{printable(str(path))} cannot be read: {error.strerror}") from error
+        key = hashlib.sha256(_bytes(name)).hexdigest()[:32]
+        state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino} "
+        known = self.old.get(key, "")
+        if not known.startswith(state):
+            known = state + hashlib.sha256(read(self.folder, name)).hexdigest()
+        self.new[key] = known
+        if max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - SETTLED:
+            self.lasting.add(key)
+        return known.removeprefix(state)
+
+    def keep(self) -> None:
+        """Write down what will count next time, unless it is what was known."""
+        kept = {key: value for key, value in self.new.items() if key in self.lasting}
+        if kept == self.old:
+            return
+        body = "".join(f"{key} {value}\n" for key, value in sorted(kept.items()))
+        try:
+            place = _place(self.folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=place.parent) as scratch:
+                made = Path(scratch) / place.name
+                made.write_text(f"{_seal(body)}\n{body}", encoding="ascii")
+                made.replace(place)
+        except (OSError, DataError):  # no room, no home: the files are read again next time
+            return
+
+
+def _remembered(folder: Path) -> dict[str, str]:
+    try:
+        seal, _, body = paths.read_text(_place(folder), MEMORY_BYTES).partition("\n")
+        lines = dict(line.split(" ", 1) for line in body.splitlines()) if seal == _seal(body) else {}
+    except (OSError, ValueError, DataError):
+        return {}
+    return lines
+
+
+def _seal(body: str) -> str:
+    return f"{_FORMAT} {hashlib.sha256(body.encode()).hexdigest()}"
+
+
+def _place(folder: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(os.path.abspath(folder))).hexdigest()[:32]
+    return cache_folder() / "contents" / name
+
+
+def _bytes(name: str) -> bytes:
+    """A path as the file system has it: names need not be text."""
+    return name.encode("utf-8", "surrogateescape")
