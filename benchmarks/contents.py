@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks import paths
 from benchmarks.files import DataError, cache_folder
-from benchmarks.untrusted import printable
+from benchmarks.pictures import shown
 
 MEMORY_BYTES = 1 << 30
 FILE_BYTES = 1 << 30
@@ -47,7 +47,7 @@ def read(folder: Path, name: str) -> bytes:
     try:
         return paths.read_bytes(folder / name, FILE_BYTES)
     except OSError as error:
-        raise DataError(f"{printable(str(folder / name))} cannot be read: {error.strerror}") from error
+        raise DataError(f"{shown(str(folder / name))} cannot be read: {error.strerror}") from error
 
 
 class _Memory:
@@ -66,7 +66,7 @@ class _Memory:
         try:
             status = os.stat(path)
         except OSError as error:
-            raise DataError(f"{printable(str(path))} cannot be read: {error.strerror}") from error
+            raise DataError(f"{shown(str(path))} cannot be read: {error.strerror}") from error
         key = hashlib.sha256(_bytes(name)).hexdigest()[:32]
         state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino} "
         known = self.old.get(key, "")

@@ -25,9 +25,8 @@ from benchmarks.cache import Chunk, Decoding
 from benchmarks.door import Overlap
 from benchmarks.files import ARCHIVES, DataError, Location, check_size, verify_file
 from benchmarks.image_tree import LeftOut
-from benchmarks.pictures import Changes, some
+from benchmarks.pictures import Changes, shown, some
 from benchmarks.pictures import decode as _image
-from benchmarks.untrusted import printable
 
 IMAGES_AT_ONCE = 256
 
@@ -79,7 +78,7 @@ class TinyImageNet:
         train = self._train(wnids, names)
         test = self._test(wnids, read("val/val_annotations.txt").decode(), set(names))
         self._check(wnids, train, test)
-        return decoding(train, test, read, self.side, tuple(wnids), exact=True, left=LeftOut())
+        return decoding(train, test, read, self.side, tuple(wnids), exact=True, place=self.folder, left=LeftOut())
 
     def _train(self, wnids: list[str], names: list[str]) -> list[list[str]]:
         found: dict[str, list[str]] = {wnid: [] for wnid in wnids}
@@ -160,8 +159,8 @@ class ImageFolder:
     def decode(self) -> Decoding:
         """Say how to read the images. Raises DataError."""
         files, read = self._files, partial(contents.read, self.root)
-        names = tuple(map(printable, files.classes))
-        return decoding(files.train, files.test, read, self.side, names, exact=False, left=files.left)
+        names = tuple(map(shown, files.classes))
+        return decoding(files.train, files.test, read, self.side, names, exact=False, place=self.root, left=files.left)
 
     @cached_property
     def _files(self) -> _Files:
@@ -181,7 +180,8 @@ class ImageFolder:
             elif entry.name not in ("train", test):
                 left.parts.append(entry.name)
         classes = tuple(sorted(parts[0]))
-        return _Files(classes, *([part[name] for name in classes] for part in parts), left)
+        train, found = ([part[name] for name in classes] for part in parts)
+        return _Files(classes, train, found, left)
 
     def _part(self, part: str, left: LeftOut) -> dict[str, list[str]]:
         """Images by class; a name that a Mac has written with separate accents is the same class."""
@@ -193,14 +193,13 @@ class ImageFolder:
         for name in image_tree.classes(folder, part, left):
             before = len(left.others)
             members = image_tree.images(folder / name, f"{part}/{name}", left)
-            shown, known = printable(name), normalize("NFC", name)
+            known = normalize("NFC", name)
             if not members:
-                others = f"; {some(left.others[before:])} cannot be read" if left.others[before:] else ""
-                raise DataError(
-                    f"{self.folder}: class {shown!r} has no images: {folder / shown} is empty of them{others}"
-                )
+                others = f" ({some(left.others[before:])} cannot be read)" if left.others[before:] else ""
+                empty = f"{folder / shown(name)} is empty of them{others}"
+                raise DataError(f"{self.folder}: class {shown(name)!r} has no images: {empty}")
             if known in found:
-                raise DataError(f"{self.folder}: {folder} has two folders that both read {shown!r}; rename one")
+                raise DataError(f"{self.folder}: {folder} has two folders that both read {shown(name)!r}; rename one")
             found[known] = members
         if not found:
             raise DataError(f"{self.folder}: {folder} has no folder for a class")
@@ -213,16 +212,23 @@ def decoding(
     read: Reader,
     side: int,
     classes: tuple[str, ...],
+    *,
     exact: bool,
+    place: Path,
     left: LeftOut,
 ) -> Decoding:
-    """How to decode images given class by class; `exact`: another size than side x side is an error."""
+    """How to decode images given class by class; `exact`: another size than side x side is an error.
+
+    place: the folder, or what it is packed into, for messages. left: what is no part of the data set.
+    """
     order = {"train": _in_turn(train), "test": _in_turn(test)}
     changes, overlap = Changes(), Overlap()
     notes: list[str] = []
 
+    load = partial(_image, read, place=place, side=side, exact=exact, changes=changes)
+
     def chunks(part: str) -> Iterator[Chunk]:
-        for images, labels in _decoded(order[part], partial(_image, read, side=side, exact=exact, changes=changes)):
+        for images, labels in _decoded(order[part], load):
             overlap.add(part, images, labels)
             yield images, labels
         if part == "test":  # the last one

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.files import DataError
-from benchmarks.pictures import some
-from benchmarks.untrusted import printable
+from benchmarks.pictures import shown, some
 
 EXTENSIONS = frozenset(
     f".{ending}"
@@ -45,14 +44,14 @@ class LeftOut:
             found.append(f"{len(self.hidden)} hidden names were left out: {some(self.hidden)}")
         if self.others:
             kinds = Counter(_ending(name) or "no ending" for name in self.others)
-            counts = ", ".join(f"{count} of {printable(kind)}" for kind, count in sorted(kinds.items()))
+            counts = ", ".join(f"{count} of {shown(kind)}" for kind, count in sorted(kinds.items()))
             found.append(f"{len(self.others)} files that are no images were left out ({counts}): {some(self.others)}")
         if self.outside:
             found.append(f"{len(self.outside)} images in no folder of a class were left out: {some(self.outside)}")
         if self.again:
             found.append(f"{len(self.again)} links to folders that were read already: {some(self.again)}")
         if self.parts:
-            found.append(f"the folders {', '.join(map(printable, self.parts))} were left out, only two parts are used")
+            found.append(f"the folders {', '.join(map(shown, self.parts))} were left out, only two parts are used")
         return found
 
 
@@ -72,14 +71,14 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        raise DataError(f"{printable(str(folder))} cannot be read: {error.strerror}") from error
+        raise DataError(f"{shown(str(folder))} cannot be read: {error.strerror}") from error
 
 
-def classes(part: Path, shown: str, left: LeftOut) -> list[str]:
-    """Names of the folders of classes in a part of a data set, `shown` in notes. Raises DataError."""
+def classes(part: Path, prefix: str, left: LeftOut) -> list[str]:
+    """Names of the folders of classes in a part of a data set, `prefix` before each in notes. Raises DataError."""
     found = []
     for entry in entries(part):
-        name = f"{shown}/{entry.name}"
+        name = f"{prefix}/{entry.name}"
         if is_hidden(entry.name):
             left.hidden.append(name)
         elif _is_folder(entry):
@@ -89,10 +88,10 @@ def classes(part: Path, shown: str, left: LeftOut) -> list[str]:
     return found
 
 
-def images(folder: Path, shown: str, left: LeftOut) -> list[str]:
-    """Paths of all images below a folder, with `shown` before each, in order. Raises DataError."""
+def images(folder: Path, prefix: str, left: LeftOut) -> list[str]:
+    """Paths of all images below a folder, with `prefix` before each, in order. Raises DataError."""
     found = []
-    for name in _files(folder, shown, left, set()):
+    for name in _files(folder, prefix, left, set()):
         if is_image(name):
             found.append(name)
         else:
@@ -100,15 +99,15 @@ def images(folder: Path, shown: str, left: LeftOut) -> list[str]:
     return sorted(found)
 
 
-def _files(folder: Path, shown: str, left: LeftOut, seen: set[tuple[int, int]]) -> Iterator[str]:
+def _files(folder: Path, prefix: str, left: LeftOut, seen: set[tuple[int, int]]) -> Iterator[str]:
     """Files below a folder; `seen` are the folders that were entered, which ends links to a folder above."""
     status = folder.stat()
     if (status.st_dev, status.st_ino) in seen:
-        left.again.append(shown)
+        left.again.append(prefix)
         return
     seen.add((status.st_dev, status.st_ino))
     for entry in entries(folder):
-        name = f"{shown}/{entry.name}"
+        name = f"{prefix}/{entry.name}"
         if is_hidden(entry.name):
             left.hidden.append(name)
         elif _is_folder(entry):
@@ -121,7 +120,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError as error:  # a link that leads in a circle
-        raise DataError(f"{printable(entry.path)} cannot be read: {error.strerror}") from error
+        raise DataError(f"{shown(entry.path)} cannot be read: {error.strerror}") from error
 
 
 def _ending(name: str) -> str:
