@@ -62,7 +62,8 @@ def decode(
     """An image as uint8 (3, side, side). `exact`: another size is an error, and metadata turn nothing.
 
     Grey images get three equal channels, 16-bit values are divided by 257, several frames give the first, EXIF's
-    orientation is followed, transparency is left out; all of it is added to `changes`. Raises DataError, which names the file below `place`.
+    orientation is followed, transparency is left out; all of it is added to `changes`. Raises DataError, which names
+    the file below `place`.
     """
     from PIL import Image, ImageOps
 

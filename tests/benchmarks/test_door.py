@@ -114,7 +114,7 @@ FAULTS = {
     "task column": (
         replace(T, train_tasks=tasks_of(T, "train")[:, None]),
         GIVEN,
-        "tasks of training images have the shape",
+        "tasks of training images have",
     ),
     "an untested task": (only(T, "test", tasks_of(T, "test") < 1), GIVEN, "there are no test samples of the tasks 1"),
     "a task too many": (T, replace(GIVEN, n_tasks=3), "there are no training samples of the tasks 2"),
