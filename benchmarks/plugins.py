@@ -86,6 +86,6 @@ def make(dataset: str) -> DataSet:
 def _imported(what: str, module: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
-    except Exception as error:  # of the package's own code, which may raise anything
+    except (Exception, SystemExit) as error:  # of the package's own code, which may raise anything
         said = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         raise UserError(f"{what}: {module}:{name} cannot be imported: {said}") from error

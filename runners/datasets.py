@@ -69,7 +69,8 @@ def check(name: str, folder: Path | None, progress: cache.Progress) -> list[str]
     place = locate(folder)
     source = data.source_of(name, place)
     if source is None:
-        return [_counted(name, data.load(name, folder))]
+        loaded = data.load(name, folder)
+        return [_counted(name, loaded), *_notes(name, folder, loaded)]
     source.require()
     listed = files.present(name, place) if name in files.FILES else []
     for number, file in enumerate(listed, 1):

@@ -192,7 +192,7 @@ def _data_definition(dataset: str, data: Path | None) -> dict[str, str]:
             found["content"] = content_of(plugins.make(dataset))
         elif isinstance(source := source_of(dataset, locate(data)), ImageFolder):
             found["files"] = source.content
-    except Exception:  # a package's function may raise anything
+    except (Exception, SystemExit):  # a package's function may raise anything
         return found
     return found
 
