@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,12 +34,14 @@ def digest(folder: Path, names: Iterable[str]) -> str:
     """
     names = sorted(names)
     memory = _Memory(folder)
+    unknown = [name for name in names if not memory.knows(name)]
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(memory.of, names))
+        for name, content in zip(unknown, pool.map(partial(_of_file, folder), unknown), strict=True):
+            memory.learn(name, content)
     memory.keep()
     whole = hashlib.sha256()
-    for name, content in zip(names, found, strict=True):
-        whole.update(_bytes(name) + b"\0" + content.encode() + b"\n")
+    for name in names:
+        whole.update(_bytes(name) + b"\0" + memory.contents[name].encode() + b"\n")
     return whole.hexdigest()
 
 
@@ -50,36 +53,45 @@ def read(folder: Path, name: str) -> bytes:
         raise DataError(f"{shown(str(folder / name))} cannot be read: {error.strerror}") from error
 
 
+def _of_file(folder: Path, name: str) -> str:
+    return hashlib.sha256(read(folder, name)).hexdigest()
+
+
 class _Memory:
     """What is known of the files of one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.old = _remembered(folder)
-        self.new: dict[str, str] = {}
-        """By digest of the path: the file's state and the digest of its content."""
+        self.folder = os.path.abspath(folder)
+        self.old = _remembered(self.folder)
+        self.contents: dict[str, str] = {}
+        self.states: dict[str, str] = {}
+        """Size, times of change and inode of each file, before it was read."""
         self.lasting: set[str] = set()
 
-    def of(self, name: str) -> str:
-        """The digest of a file's content."""
-        path = self.folder / name
+    def knows(self, name: str) -> bool:
+        """Whether the content of the file is known, as it is now. Raises DataError where there is none."""
+        path = f"{self.folder}/{name}"
         try:
             status = os.stat(path)
         except OSError as error:
-            raise DataError(f"{shown(str(path))} cannot be read: {error.strerror}") from error
-        key = hashlib.sha256(_bytes(name)).hexdigest()[:32]
+            raise DataError(f"{shown(path)} cannot be read: {error.strerror}") from error
         state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino} "
-        known = self.old.get(key, "")
-        if not known.startswith(state):
-            known = state + hashlib.sha256(read(self.folder, name)).hexdigest()
-        self.new[key] = known
+        self.states[name] = state
         if max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - SETTLED:
-            self.lasting.add(key)
-        return known.removeprefix(state)
+            self.lasting.add(name)
+        known = self.old.get(_line(name), "")
+        if known.startswith(state):
+            self.contents[name] = known[len(state) :]
+            return True
+        return False
+
+    def learn(self, name: str, content: str) -> None:
+        """Remember the digest of a file's content."""
+        self.contents[name] = content
 
     def keep(self) -> None:
         """Write down what will count next time, unless it is what was known."""
-        kept = {key: value for key, value in self.new.items() if key in self.lasting}
+        kept = {_line(name): self.states[name] + self.contents[name] for name in self.lasting}
         if kept == self.old:
             return
         body = "".join(f"{key} {value}\n" for key, value in sorted(kept.items()))
@@ -94,7 +106,7 @@ class _Memory:
             return
 
 
-def _remembered(folder: Path) -> dict[str, str]:
+def _remembered(folder: str) -> dict[str, str]:
     try:
         seal, _, body = paths.read_text(_place(folder), MEMORY_BYTES).partition("\n")
         lines = dict(line.split(" ", 1) for line in body.splitlines()) if seal == _seal(body) else {}
@@ -107,9 +119,14 @@ def _seal(body: str) -> str:
     return f"{_FORMAT} {hashlib.sha256(body.encode()).hexdigest()}"
 
 
-def _place(folder: Path) -> Path:
-    name = hashlib.sha256(os.fsencode(os.path.abspath(folder))).hexdigest()[:32]
+def _place(folder: str) -> Path:
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
     return cache_folder() / "contents" / name
+
+
+def _line(name: str) -> str:
+    """What stands for a path in the memory, in a fixed width."""
+    return hashlib.sha256(_bytes(name)).hexdigest()[:32]
 
 
 def _bytes(name: str) -> bytes:

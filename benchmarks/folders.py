@@ -147,9 +147,15 @@ class ImageFolder:
 
     @cached_property
     def content(self) -> str:
-        """Digest of the images' paths and contents. Raises DataError where one cannot be read."""
-        files = self._files
-        return contents.digest(self.root, (name for part in (files.train, files.test) for of in part for name in of))
+        """Digest of the images' paths and contents; of all that are there where the folder is not in order.
+
+        Raises DataError where one cannot be read.
+        """
+        try:
+            parts = self._files.train, self._files.test
+        except DataError:
+            parts = ([[name.removeprefix("/") for name in image_tree.images(self.root, "", LeftOut())]],)
+        return contents.digest(self.root, (name for part in parts for members in part for name in members))
 
     def key(self) -> str:
         """Stands for the content of the images, and for what is said of all other files."""

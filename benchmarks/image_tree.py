@@ -101,7 +101,10 @@ def images(folder: Path, prefix: str, left: LeftOut) -> list[str]:
 
 def _files(folder: Path, prefix: str, left: LeftOut, seen: set[tuple[int, int]]) -> Iterator[str]:
     """Files below a folder; `seen` are the folders that were entered, which ends links to a folder above."""
-    status = folder.stat()
+    try:
+        status = folder.stat()
+    except OSError as error:
+        raise DataError(f"{shown(str(folder))} cannot be read: {error.strerror}") from error
     if (status.st_dev, status.st_ino) in seen:
         left.again.append(prefix)
         return
