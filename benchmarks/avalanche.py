@@ -126,7 +126,8 @@ def data_set(benchmark: Any, name: str) -> DataSet:
     """The data of a benchmark of Avalanche: images as its evaluation transforms give them, labels within each task.
 
     A label is the place of a sample's class among the classes of its experience, in ascending order. Inputs that are
-    not (channels, height, width) get leading ones. Raises UserError where train and test streams differ in length.
+    not (channels, height, width) get leading ones. Raises UserError where train and test streams differ in length,
+    and for what `benchmarks.door` refuses.
     """
     train, test = list(benchmark.train_stream), list(benchmark.test_stream)
     if len(train) != len(test):
@@ -135,7 +136,9 @@ def data_set(benchmark: Any, name: str) -> DataSet:
     parts = [_tensors(stream, classes) for stream in (train, test)]
     names = tuple(" ".join(map(str, some)) for some in classes)
     (x, y, t), (test_x, test_y, test_t) = parts
-    return DataSet(name, x, y, test_x, test_y, t, test_t, names)
+    made = DataSet(name, x, y, test_x, test_y, t, test_t, names)
+    _ = made.known
+    return made
 
 
 def from_avalanche(
@@ -179,10 +182,22 @@ def _tensors(stream: Sequence[Any], classes: list[list[int]]) -> tuple[Tensor, T
             inputs.append(_image(x))
             labels.append(place[int(y)])
             tasks.append(j)
+    if not inputs:
+        raise UserError("the stream's experiences hold no samples")
+    if shapes := {tuple(x.shape) for x in inputs[1:] if x.shape != inputs[0].shape}:
+        other = min(shapes)
+        raise UserError(f"inputs have different shapes: {tuple(inputs[0].shape)} and {other}; transform them to one")
     return torch.stack(inputs), torch.tensor(labels), torch.tensor(tasks)
 
 
 def _image(x: Any) -> Tensor:
+    """An input as float32 (channels, height, width); bytes are scaled to [0, 1]."""
     if not isinstance(x, Tensor):
         raise UserError(f"an input is a {type(x).__name__}; give the benchmark a transform that ends in ToTensor")
-    return x.to(torch.float32).reshape((1,) * (3 - x.dim()) + tuple(x.shape))
+    if x.dim() > 3:
+        raise UserError(f"an input has the shape {tuple(x.shape)}; give images (channels, height, width) or less")
+    if x.dtype == torch.uint8:
+        x = x / 255.0
+    elif not x.is_floating_point():
+        raise UserError(f"an input is {str(x.dtype).removeprefix('torch.')}; give floats or uint8")
+    return x.detach().to(torch.float32).reshape((1,) * (3 - x.dim()) + tuple(x.shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from benchmarks import cache, plugins
+from benchmarks import cache, door, paths, plugins
 from benchmarks.files import (
     ARCHIVES,
     FILES,
@@ -29,7 +30,7 @@ from benchmarks.files import (
     verify,
 )
 from benchmarks.folders import ImageFolder, TinyImageNet
-from benchmarks.types import derived_seed
+from benchmarks.types import UserError, derived_seed
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +59,18 @@ class DataSet:
     train_tasks: Tensor | None = None
     test_tasks: Tensor | None = None
     task_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] | None = None
+    """What a user should know of the images; None: nobody has looked through them yet."""
+    content: str = ""
+    """Digest of a folder's files or of a package's tensors; empty for data sets as published."""
+
+    @cached_property
+    def known(self) -> tuple[str, ...]:
+        """The notes, of data that went through `benchmarks.door`. Raises DataError where something is wrong."""
+        if self.notes is None:
+            return door.look_through(self)
+        door.check_form(self)
+        return self.notes
 
     @cached_property
     def least(self) -> tuple[float, ...]:
@@ -99,7 +112,8 @@ def load(
     key = source.key() if isinstance(source, Decodable) else None
     if key is not None and isinstance(source, Decodable):
         cache.obtain(dataset, key, source.decode, progress)
-    return _load(dataset, place, torch.device(device), key)
+    content = source.content if isinstance(source, ImageFolder) else ""
+    return _load(dataset, place, torch.device(device), key, content)
 
 
 def check(dataset: str, data_dir: Path | None = None) -> str | None:
@@ -145,8 +159,7 @@ def source_of(dataset: str, place: Location) -> Source | None:
     `folder/NAME/SIDE` is DIR/NAME/train/CLASS/... Raises UserError for an unknown name.
     """
     if dataset.startswith(FOLDER_PREFIX):
-        _, folder, side = dataset.split("/")
-        return ImageFolder(place, folder, int(side))
+        return _image_folder(dataset, place)
     if dataset == TinyImageNet.name:
         return TinyImageNet(place)
     if not files_of(dataset):
@@ -192,16 +205,41 @@ class CifarFiles(RawFiles):
         return cache.Decoding((3, 32, 32), counts, chunks, tuple(parts["train"].classes))
 
 
+def _image_folder(dataset: str, place: Location) -> ImageFolder:
+    _, *parts = dataset.split("/")
+    if len(parts) != 2 or not (parts[1].isascii() and parts[1].isdigit() and int(parts[1])):
+        raise UserError(f"data set {dataset!a}: write folder/NAME/SIDE, for example folder/birds/64")
+    try:
+        return ImageFolder(place, paths.part(parts[0], "folder"), int(parts[1]))
+    except paths.UnsafePath as error:
+        raise UserError(f"data set {dataset!a}: {error}") from error
+
+
+def content_of(data: DataSet) -> str:
+    """SHA-256 over all images, labels and tasks, with their types and shapes."""
+    whole = hashlib.sha256()
+    for name in ("train_images", "train_labels", "test_images", "test_labels", "train_tasks", "test_tasks"):
+        tensor = getattr(data, name)
+        if tensor is not None:
+            values = np.ascontiguousarray(tensor.cpu().numpy())
+            whole.update(f"{name} {values.dtype} {values.shape}\n".encode())
+            whole.update(values.reshape(-1).view(np.uint8).data)
+    return whole.hexdigest()
+
+
 @lru_cache(maxsize=8)
-def _load(dataset: str, place: Location, device: torch.device, key: str | None) -> DataSet:
+def _load(dataset: str, place: Location, device: torch.device, key: str | None, content: str) -> DataSet:
     if plugins.is_reference(dataset):
-        return plugins.make(dataset).to(device)
+        made = plugins.make(dataset)
+        door.refuse_same(made)
+        return replace(made, notes=made.known, content=content_of(made)).to(device)
     entry = None if key is None else cache.find(dataset, key)
     if entry is not None:
         parts = (*entry.part("train"), *entry.part("test"))
     else:
         parts = _digits() if dataset == "digits" else _torchvision(dataset, place)
-    return DataSet(dataset, *parts).to(device)
+    notes = () if entry is None else tuple(entry.manifest["notes"])
+    return DataSet(dataset, *parts, notes=notes, content=content).to(device)
 
 
 def _torchvision(dataset: str, place: Location) -> tuple[Tensor, Tensor, Tensor, Tensor]:

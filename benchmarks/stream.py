@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import orders
+from benchmarks import door, orders
 from benchmarks.augmentation import FlipCrop
 from benchmarks.catalogue import Augmentation, Benchmark, ClassOrder, Kind
 from benchmarks.data import DataSet, load
@@ -31,7 +31,7 @@ class Stream:
     ) -> None:
         self.benchmark, self.seed, self.data = benchmark, seed, data
         self.budget = budget or benchmark.budget
-        _check_fit(benchmark, data)
+        door.check(benchmark, data)
         self.spec = self._with_sign(spec)
 
     def __len__(self) -> int:
@@ -221,28 +221,3 @@ def open_stream(
 
 def _part(samples: Samples, part: slice) -> Samples:
     return replace(samples, rows=samples.rows[part], labels=samples.labels[part])
-
-
-def _check_fit(benchmark: Benchmark, data: DataSet) -> None:
-    """Raise UserError unless the benchmark's tasks can be cut from the data."""
-    shape = tuple(data.train_images.shape[1:])
-    if shape != benchmark.stored_shape:
-        raise UserError(f"{benchmark.name}: images of {data.name} have the shape {shape}, not {benchmark.stored_shape}")
-    n_classes = int(data.train_labels.max()) + 1
-    if benchmark.kind is Kind.GIVEN:
-        _check_given(benchmark, data, n_classes)
-        return
-    needed = benchmark.classes_per_task * (benchmark.n_tasks if benchmark.kind is Kind.SPLIT else 1)
-    if needed > n_classes:
-        raise UserError(f"{benchmark.name} needs {needed} classes, but {data.name} has {n_classes}")
-
-
-def _check_given(benchmark: Benchmark, data: DataSet, n_classes: int) -> None:
-    if data.train_tasks is None or data.test_tasks is None:
-        raise UserError(f"{benchmark.name}: its data set must say which task each sample belongs to")
-    if n_classes > benchmark.classes_per_task:
-        raise UserError(f"{benchmark.name}: labels within a task go to {n_classes - 1}; classes_per_task is too small")
-    for part, tasks in (("training", data.train_tasks), ("test", data.test_tasks)):
-        lacking = set(range(benchmark.n_tasks)) - set(tasks.unique().tolist())
-        if lacking:
-            raise UserError(f"{benchmark.name}: there are no {part} samples of the tasks {sorted(lacking)}")

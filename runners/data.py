@@ -67,7 +67,7 @@ def _act(action: preparation.Action, name: str, data: Path | None, console: Cons
     try:
         with command_line.progress_bar(console, name) as progress:
             lines = action(name, data, progress)
-    except preparation.DataError as error:
+    except UserError as error:
         command_line.complain(str(error))
         return False
     for line in lines:

@@ -133,18 +133,13 @@ def not_in_keys(cells: Sequence[Cell]) -> list[str]:
     loaded = (load_method(reference) for reference in dict.fromkeys(cell.reference for cell in cells))
     files = dict.fromkeys(method.file for method in loaded)
     sets = dict.fromkeys(catalogue.find(name).dataset for name in dict.fromkeys(cell.benchmark for cell in cells))
-    made = [dataset for dataset in sets if plugins.is_reference(dataset)]
+    made = [dataset for dataset in sets if plugins.is_reference(dataset) and plugins.problem(dataset) is None]
     places = dict.fromkeys(place for file in [*files, *map(plugins.file_of, made)] for place in not_followed(file))
     found = []
     if places:
         found.append(
             f"{', '.join(places)}: an import by a name known at run time only is not followed; after an edit of what "
             "it imports, finished cells count as finished all the same"
-        )
-    if made:
-        found.append(
-            f"{', '.join(made)}: files that the function reads are not part of a cell's key; give the data set a new "
-            "name when they change"
         )
     return found
 

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import catalogue
+from benchmarks import catalogue, door
+from benchmarks.catalogue import Benchmark
+from benchmarks.data import DataSet
 from benchmarks.stream import Stream, TuningStream, open_stream
 from benchmarks.tally import counting
 from benchmarks.types import UserError, derived_seed
@@ -46,7 +48,7 @@ class Skip(Exception):
 
 
 class SourceChanged(UserError):
-    """The method's code is no longer that of the cell's key."""
+    """The method's code, or the data, is no longer that of the cell's key."""
 
 
 def run_cell(job: Job, emit: Emit) -> Status | None:
@@ -289,6 +291,7 @@ class _CellRun:
             network=self.cell.network,
             budget=replace(self.cell.budget),  # a copy: in this process other cells may have the same budget
         )
+        self._note_data(benchmark, stream.data)
         if self.cell.judged_on == "validation":
             stream = TuningStream(stream)
         self.record = replace(self.record, task_names=tuple(stream.task_names))
@@ -300,6 +303,17 @@ class _CellRun:
             return cls(stream.spec, config, self.device, self.cell.seed)
 
         return stream, make
+
+    def _note_data(self, benchmark: Benchmark, found: DataSet) -> None:
+        """Keep with the record what is to be known of the data. Raises SourceChanged where the key means others."""
+        expected = self.cell.definition.get("files") or self.cell.definition.get("content") or found.content
+        if found.content != expected:
+            raise SourceChanged(
+                f"the data of {benchmark.name} are not those of the cell's key: they changed while the run was under "
+                "way (start it again), or the function that makes them gives others at each call (seed its generator)"
+            )
+        if notes := door.notes(benchmark, found):
+            self.record = replace(self.record, environment={**self.record.environment, "data_notes": notes})
 
     def _resumed(self, make: Callable[[], Method]) -> tuple[Method, int]:
         """A method as its checkpoint has it, and how many tasks it has learnt; a new one where none can be used."""

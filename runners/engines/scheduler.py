@@ -10,6 +10,7 @@ from typing import Protocol
 
 from benchmarks import catalogue, data
 from benchmarks.files import locate
+from benchmarks.types import UserError
 from runners.cell.events import Event, Kind, Phase
 from runners.engines.engine import Engine
 from runners.grid.cells import Cell, Conditions, Job
@@ -145,9 +146,7 @@ def _lacking_data(jobs: Sequence[Job], conditions: Conditions) -> dict[str, str]
     folder = Path(conditions.data_dir) if conditions.data_dir else None
     problems = {}
     for dataset in dict.fromkeys(filter(None, map(_dataset, jobs))):
-        problem = data.check(dataset, folder)
-        if problem is None and data.source_of(dataset, locate(folder)) is not None:
-            problem = _complaint(lambda name=dataset: data.load(name, folder, download=True))
+        problem = _complaint(lambda name=dataset: _obtain(name, folder))
         if problem is not None:
             problems[dataset] = problem
     return problems
@@ -160,11 +159,21 @@ def _too_large(jobs: Sequence[Job], conditions: Conditions) -> dict[str, str]:
     return footprint.refusals([job.cell for job in jobs], conditions.device)
 
 
+def _obtain(dataset: str, folder: Path | None) -> None:
+    """Make a data set ready where that is not left to the workers. Raises DataError."""
+    if problem := data.check(dataset, folder):
+        raise data.DataError(problem)
+    if data.source_of(dataset, locate(folder)) is not None:
+        data.load(dataset, folder, download=True)
+
+
 def _complaint(action: Callable[[], object]) -> str | None:
     try:
         action()
-    except data.DataError as error:
+    except UserError as error:
         return str(error)
+    except Exception as error:  # whatever is wrong with one data set, the others are run
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from benchmarks import catalogue, paths, plugins
 from benchmarks.catalogue import Benchmark
-from benchmarks.data import FOLDER_PREFIX
+from benchmarks.data import content_of, source_of
 from benchmarks.files import locate
-from benchmarks.folders import listing
+from benchmarks.folders import ImageFolder
 from benchmarks.types import Scenario, UserError
 from methods import registry
 from runners.grid import hyperparameters
@@ -180,13 +180,21 @@ def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
 
 @cache
 def _data_definition(dataset: str, data: Path | None) -> dict[str, str]:
-    """Of a data set without published checksums: the code of a package that makes it, or the files of a folder."""
-    if plugins.is_reference(dataset):
-        return {"dataset": dataset, "source": source_hash(plugins.file_of(dataset))}
-    if dataset.startswith(FOLDER_PREFIX):
-        folder = locate(data).folder / dataset.split("/")[1]
-        return {"files": listing(folder)} if folder.is_dir() else {}
-    return {}
+    """Of a data set without published checksums: its content, and the code of a package that makes it.
+
+    Of data that cannot be used there is nothing to say: its cells will fail and tell why, the others run.
+    """
+    found: dict[str, str] = {}
+    try:
+        if plugins.is_reference(dataset):
+            found["dataset"] = dataset
+            found["source"] = source_hash(plugins.file_of(dataset))
+            found["content"] = content_of(plugins.make(dataset))
+        elif isinstance(source := source_of(dataset, locate(data)), ImageFolder):
+            found["files"] = source.content
+    except (Exception, SystemExit):  # a package's function may raise anything
+        return found
+    return found
 
 
 @cache

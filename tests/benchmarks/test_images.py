@@ -161,6 +161,7 @@ def test_grey_and_odd_sized_images_are_made_to_fit_and_reported(root, own_cache)
     assert entry is not None and entry.manifest["notes"] == [
         "1 images are grey and got three equal channels: train/bird-1/2.jpg",
         "1 images are not 64 x 64 and were resized and cut: val/bird-2/1.jpg",
+        "1 files that are no images were left out (1 of .txt): val/bird-0/notes.txt",
     ]
     grey = loaded.train_images[4 * 2 + 1]
     assert torch.equal(grey[0], grey[1]) and loaded.test_images.shape == (12, 3, 64, 64)
