@@ -48,6 +48,7 @@ class DataSet:
     """Images (N, channels, height, width), uint8 or float32 in [0, 1]; labels (N,) int64; all on one device.
 
     tasks: for benchmarks of the kind `given`, the task of each sample, (N,) int64; labels then count within the task.
+    class_names: of each label of other benchmarks, as sentences name it; may be empty.
     """
 
     name: str
@@ -58,6 +59,7 @@ class DataSet:
     train_tasks: Tensor | None = None
     test_tasks: Tensor | None = None
     task_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     @cached_property
     def least(self) -> tuple[float, ...]:
@@ -201,7 +203,8 @@ def _load(dataset: str, place: Location, device: torch.device, key: str | None) 
         parts = (*entry.part("train"), *entry.part("test"))
     else:
         parts = _digits() if dataset == "digits" else _torchvision(dataset, place)
-    return DataSet(dataset, *parts).to(device)
+    named = () if entry is None else tuple(entry.manifest["classes"])
+    return DataSet(dataset, *parts, class_names=named).to(device)
 
 
 def _torchvision(dataset: str, place: Location) -> tuple[Tensor, Tensor, Tensor, Tensor]:
