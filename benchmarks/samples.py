@@ -63,6 +63,17 @@ class Samples:
         """The samples at `indices` as they may be shown: inputs before normalisation, in [0, 1]."""
         return replace(self, normalise=None).batch(indices).x
 
+    def copied(self, indices: Tensor | slice = slice(None)) -> Samples:
+        """The samples at `indices` with copies of their images and labels: nothing else can be reached by them."""
+        rows = _taken(self.rows, indices)
+        return replace(
+            self,
+            pixels=self.pixels.index_select(0, rows),
+            rows=torch.arange(len(rows), device=rows.device),
+            labels=_taken(self.labels, indices).clone(),
+            task=self.task if isinstance(self.task, int) else _taken(self.task, indices).clone(),
+        )
+
     def _batch(self, indices: Tensor | slice, x: Tensor) -> Batch:
         if torch.is_grad_enabled():
             tally.handed_out(x.shape[0], self.rows)

@@ -44,7 +44,7 @@ class Guard:
             self.changed = f"{self.method} has changed {change.name} in place ({when})"
             advice = "have it work on a copy, as `task.x` is one"
             if not change.shared:
-                self.changed += f", which it is not tested on so; {advice}"
+                self.changed += f", and has another task than the benchmark's now; {advice}"
                 return self.changed
             self.changed += (
                 f", which all tasks and methods share; {advice}. The data set is loaded anew for the next cell"

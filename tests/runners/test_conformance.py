@@ -4,11 +4,15 @@ import pytest
 
 from benchmarks.types import TIL
 from runners.conformance import CHECKS, FIELDS, conform
-from tests.runners.broken import BROKEN, Sound
+from tests.runners.broken import BROKEN, KeepsACopy, Sound
 
 
 def test_nothing_is_found_in_a_sound_method() -> None:
     assert not conform(Sound)
+
+
+def test_declared_samples_may_be_kept() -> None:
+    assert not {finding.check for finding in conform(KeepsACopy, [TIL])} & {"memory", "resuming"}
 
 
 @pytest.mark.parametrize(("check", "cls", "scenario"), BROKEN, ids=lambda part: getattr(part, "__name__", str(part)))
