@@ -12,7 +12,7 @@ def test_nothing_is_found_in_a_sound_method() -> None:
 
 
 def test_declared_samples_may_be_kept() -> None:
-    assert not {finding.check for finding in conform(KeepsACopy, [TIL])} & {"memory", "resuming"}
+    assert not {finding.check for finding in conform(KeepsACopy, [TIL])} & {"runs", "memory"}
 
 
 @pytest.mark.parametrize(("check", "cls", "scenario"), BROKEN, ids=lambda part: getattr(part, "__name__", str(part)))
