@@ -39,6 +39,15 @@ class ClassOrder(StrEnum):
     """CIFAR-100 in a fixed random order, that of iCaRL, FeCAM, HyperMask and HINT; see benchmarks/orders.py."""
 
 
+class HeldOut(StrEnum):
+    """Which training images of a task are set aside for validation."""
+
+    FIRST = "first"
+    """The first ones, as in the papers: of data sets as published, whose order is known to be random."""
+    DRAWN = "drawn"
+    """Drawn from the seed, of each class in proportion; a class without training or validation images is an error."""
+
+
 class Augmentation(StrEnum):
     """What training images go through, batch by batch."""
 
@@ -59,7 +68,7 @@ IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR_100 = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 """Of CIFAR-100's training images; FeCAM and, in its set-up, HyperMask and HINT use them."""
 IMAGE_FOLDER_VALIDATION = 10
-"""Images of each class of an image folder that are set aside for validation."""
+"""Images of an image folder that are set aside for validation, for each class of a task."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class Benchmark:
     classes_per_task: int
     stored_shape: tuple[int, int, int]
     validation: int
-    """Training images of each task set aside for validation: the first ones of the task, as in the papers."""
+    """Training images of each task set aside for validation; `held_out` says which."""
     network: str
     budget: Budget
     description: str
@@ -84,6 +93,7 @@ class Benchmark:
     augmentation: Augmentation = Augmentation.NONE
     normalisation: Normalisation | None = None
     """None: inputs are pixels in [0, 1]."""
+    held_out: HeldOut = HeldOut.DRAWN
     undefined: Mapping[Scenario, str] = field(default_factory=lambda: MappingProxyType({}))
     """Scenarios that make no sense here, each with the reason."""
 
@@ -320,4 +330,6 @@ _ALL = (
         undefined=_ROTATED_UNDEFINED,
     ),
 )
-BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({benchmark.name: benchmark for benchmark in _ALL})
+BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
+    {benchmark.name: replace(benchmark, held_out=HeldOut.FIRST) for benchmark in _ALL}
+)

@@ -49,6 +49,7 @@ class DataSet:
     """Images (N, channels, height, width), uint8 or float32 in [0, 1]; labels (N,) int64; all on one device.
 
     tasks: for benchmarks of the kind `given`, the task of each sample, (N,) int64; labels then count within the task.
+    class_names: of each label of other benchmarks, as sentences name it; may be empty.
     """
 
     name: str
@@ -59,6 +60,7 @@ class DataSet:
     train_tasks: Tensor | None = None
     test_tasks: Tensor | None = None
     task_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] | None = None
     """What a user should know of the images; None: nobody has looked through them yet."""
     content: str = ""
@@ -239,7 +241,8 @@ def _load(dataset: str, place: Location, device: torch.device, key: str | None, 
     else:
         parts = _digits() if dataset == "digits" else _torchvision(dataset, place)
     notes = () if entry is None else tuple(entry.manifest["notes"])
-    return DataSet(dataset, *parts, notes=notes, content=content).to(device)
+    named = () if entry is None else tuple(entry.manifest["classes"])
+    return DataSet(dataset, *parts, class_names=named, notes=notes, content=content).to(device)
 
 
 def _torchvision(dataset: str, place: Location) -> tuple[Tensor, Tensor, Tensor, Tensor]:

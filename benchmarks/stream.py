@@ -5,22 +5,38 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import door, orders
+from benchmarks import door, orders, strata
 from benchmarks.augmentation import FlipCrop
-from benchmarks.catalogue import Augmentation, Benchmark, ClassOrder, Kind
+from benchmarks.catalogue import Augmentation, Benchmark, ClassOrder, HeldOut, Kind
 from benchmarks.data import DataSet, load
 from benchmarks.samples import Samples, Transform
 from benchmarks.transforms import Normalise, Permute, Rotate, random_order
 from benchmarks.types import CIL, Budget, Scenario, StreamSpec, Task, UserError, derived_seed
 
 
+class _Set(NamedTuple):
+    """Rows of the data set, (n,) int64, and their labels within the task, (n,) int64."""
+
+    rows: Tensor
+    labels: Tensor
+
+
+class _Parts(NamedTuple):
+    train: _Set
+    validation: _Set
+
+
 class Stream:
-    """Tasks made when asked for; they share the data set's tensors and hold little more than row numbers.
+    """Tasks made when asked for.
+
+    Tasks with samples of their own have copies of these, and lead to no others; tasks of a permuted or rotated
+    benchmark, which have the same images, share the data set's tensors.
 
     Everything random comes from the seed by named hashes, so that the same benchmark, scenario and
     seed give the same stream on any machine, and to every method.
@@ -57,7 +73,7 @@ class Stream:
     def test(self, j: int) -> Samples:
         """The test samples of task j, labelled as the scenario asks."""
         self._check_index(j)
-        return self._samples(j, self.data.test_images, self.data.test_labels, self._test_rows)
+        return self._view(j, self.data.test_images, *self._test_sets[self._set(j)])
 
     # -- what the seed decides -------------------------------------------------------------------
 
@@ -90,35 +106,87 @@ class Stream:
     # -- views -----------------------------------------------------------------------------------
 
     def _task(self, j: int) -> Task:
-        samples = self._samples(j, self.data.train_images, self.data.train_labels, self._train_rows)
-        held_out = self.benchmark.validation
-        if held_out >= len(samples):
-            raise UserError(
-                f"{self.benchmark.name}: task {j} has {len(samples)} training images, and {held_out} are to be set "
-                "aside for validation; nothing is left to train on"
-            )
-        train = _part(samples, slice(held_out, None))
+        train = self._own(self._view(j, self.data.train_images, *self._parts(j).train))
         if self.benchmark.augmentation is Augmentation.FLIP_CROP:
             train = replace(train, augment=FlipCrop(derived_seed(self.seed, self.benchmark.name, "augmentation", j)))
         return Task(
             index=j,
             train=train,
-            validation=_part(samples, slice(held_out)),
+            validation=self._validation(j),
             budget=self.budget,
             order_seed=derived_seed(self.seed, self.benchmark.name, "data", j),
         )
 
-    def _samples(self, j: int, images: Tensor, labels: Tensor, rows: list[Tensor]) -> Samples:
-        kind = self.benchmark.kind
-        # Tasks that keep the data set's rows share them and its labels: a stream of 100 tasks has one copy.
-        shared = kind not in (Kind.SPLIT, Kind.GIVEN)
-        own_rows = rows[0 if shared else j]
-        own_labels = labels if shared else labels[own_rows]
-        if kind is Kind.SPLIT:
-            own_labels = self._within_task[own_labels]
+    def _validation(self, j: int) -> Samples:
+        return self._own(self._view(j, self.data.train_images, *self._parts(j).validation))
+
+    def _view(self, j: int, images: Tensor, rows: Tensor, labels: Tensor) -> Samples:
+        """Task j's samples at these rows of the data set, with these within-task labels."""
         if self.spec.scenario is CIL and j > 0:
-            own_labels = own_labels + self.spec.classes_per_task * j
-        return Samples(images, own_rows, own_labels, j, self._transform, self._normalise)
+            labels = labels + self.spec.classes_per_task * j
+        return Samples(images, rows, labels, j, self._transform, self._normalise)
+
+    def _own(self, view: Samples) -> Samples:
+        """The same samples, but of a task with rows of its own a copy: it leads to no other images."""
+        return view if self._shares_images else view.copied()
+
+    @property
+    def _shares_images(self) -> bool:
+        """Whether all tasks have the same images. They share rows and labels then: 100 tasks have one copy."""
+        return self.benchmark.kind not in (Kind.SPLIT, Kind.GIVEN)
+
+    def _set(self, j: int) -> int:
+        """Which of the sets of rows is task j's."""
+        return 0 if self._shares_images else j
+
+    def _parts(self, j: int) -> _Parts:
+        which = self._set(j)
+        if which not in self._held_apart:
+            self._held_apart[which] = self._divide(which)
+        return self._held_apart[which]
+
+    def _divide(self, which: int) -> _Parts:
+        """Set validation samples aside. Raises UserError where a class is left without some."""
+        rows, labels = self._train_sets[which]
+        n = self.benchmark.validation
+        if n >= len(rows):
+            raise UserError(
+                f"{self.benchmark.name}: task {which} has {len(rows)} training images, and {n} are to be set "
+                "aside for validation; nothing is left to train on"
+            )
+        if self.benchmark.held_out is HeldOut.FIRST or n == 0:
+            parts = _Parts(_Set(rows[n:], labels[n:]), _Set(rows[:n], labels[:n]))
+        else:
+            aside = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+            aside[strata.drawn(labels, n, self.seed, self.benchmark.name, "validation", which)] = True
+            parts = _Parts(_Set(rows[~aside], labels[~aside]), _Set(rows[aside], labels[aside]))
+        self._check_classes(which, labels, parts)
+        return parts
+
+    def _check_classes(self, which: int, labels: Tensor, parts: _Parts) -> None:
+        n, wanted = self.benchmark.validation, labels.unique().tolist()
+        if self.benchmark.kind is Kind.SPLIT:
+            wanted = range(self.spec.classes_per_task)
+        for word, part in (("training", parts.train), ("validation", parts.validation)):
+            drawn = self.benchmark.held_out is HeldOut.DRAWN and n > 0
+            lacking = set(wanted) - set(part.labels.tolist()) if word == "training" or drawn else set()
+            for label in sorted(lacking)[:1]:
+                raise UserError(
+                    f"{self.benchmark.name}: {self._class_name(which, label)} has {int((labels == label).sum())} "
+                    f"training images, of which none is left as a {word} image when {n} of its task's {len(labels)} "
+                    "are set aside for validation; give it more images, leave it out, or change the number"
+                )
+
+    def _class_name(self, which: int, label: int) -> str:
+        if self.benchmark.kind is not Kind.SPLIT:
+            return f"class {label} of task {which}" if self.benchmark.kind is Kind.GIVEN else f"class {label}"
+        original = self.classes[which][label]
+        name = self.data.class_names[original] if original < len(self.data.class_names) else ""
+        return f"class {name!r}" if name else f"class {original}"
+
+    @cached_property
+    def _held_apart(self) -> dict[int, _Parts]:
+        return {}
 
     @cached_property
     def _within_task(self) -> Tensor:
@@ -130,12 +198,22 @@ class Stream:
         return position.to(self.data.train_labels.device)
 
     @cached_property
-    def _train_rows(self) -> list[Tensor]:
-        return self._rows(self.data.train_labels, self.data.train_tasks)
+    def _train_sets(self) -> list[_Set]:
+        return self._sets(self.data.train_labels, self.data.train_tasks)
 
     @cached_property
-    def _test_rows(self) -> list[Tensor]:
-        return self._rows(self.data.test_labels, self.data.test_tasks)
+    def _test_sets(self) -> list[_Set]:
+        return self._sets(self.data.test_labels, self.data.test_tasks)
+
+    def _sets(self, labels: Tensor, tasks: Tensor | None) -> list[_Set]:
+        """Rows and within-task labels of each task that has rows of its own; else all rows, once."""
+        rows = self._rows(labels, tasks)
+        if self._shares_images:
+            return [_Set(rows[0], labels)]
+        return [
+            _Set(own, self._within_task[labels[own]] if self.benchmark.kind is Kind.SPLIT else labels[own])
+            for own in rows
+        ]
 
     def _rows(self, labels: Tensor, tasks: Tensor | None) -> list[Tensor]:
         """Rows of each task that has rows of its own, in the order of the data set; else all rows, once."""
@@ -196,7 +274,8 @@ class TuningStream(Stream):
 
     def test(self, j: int) -> Samples:
         """The validation samples of task j."""
-        return self.task(j).validation
+        self._check_index(j)
+        return self._validation(j)
 
 
 def open_stream(
@@ -217,7 +296,3 @@ def open_stream(
     """
     spec = benchmark.spec(scenario, network)
     return Stream(benchmark, spec, seed, load(benchmark.dataset, data_dir, device, download), budget)
-
-
-def _part(samples: Samples, part: slice) -> Samples:
-    return replace(samples, rows=samples.rows[part], labels=samples.labels[part])

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import strata
 from benchmarks.samples import Samples
 from benchmarks.stream import Stream
 from benchmarks.types import CIL, TIL, UserError
@@ -19,7 +20,7 @@ from runners.process.precision import ieee_float32, in_force
 from runners.records.record import Measurements
 
 TRAINING_SAMPLES = 10_000
-"""At most so many training samples of a task are certified."""
+"""At most so many training samples of a task are certified, drawn from the seed with the classes in proportion."""
 
 
 class NotFinite(Exception):
@@ -120,9 +121,12 @@ class Evaluator:
         return torch.cat(certified), torch.cat(widths).median()
 
     def _certified_train(self, j: int, answers: int) -> float:
-        """Certified share of the first training samples of task j."""
-        train = self.stream.task(j).train
-        part = replace(train, rows=train.rows[:TRAINING_SAMPLES], labels=train.labels[:TRAINING_SAMPLES])
+        """Certified share of the training samples of task j, or of a draw of them that is the same for all methods."""
+        part = self.stream.task(j).train
+        if len(part) > TRAINING_SAMPLES:
+            names = self.stream.seed, self.stream.benchmark.name, "certified", j
+            drawn = strata.drawn(part.labels, TRAINING_SAMPLES, *names)
+            part = replace(part, rows=part.rows[drawn], labels=part.labels[drawn])
         certified, _ = self._certificate(part, j, answers)
         return NAN if certified is None else int(certified.sum()) / len(part)
 

@@ -335,7 +335,7 @@ class _CellRun:
         return method, saved.tasks_done
 
     def _learn(self, method: Method, stream: Stream, j: int) -> None:
-        task = stream.task(j, previous=method.rehearses)
+        task = self.guard.lend(stream.task(j, previous=method.rehearses))
         _seed_others(self.cell.seed, "learn", j)
         self.phase = Phase.TRAINING
         cpu.give_back_freed_memory()

@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.samples import Samples
-
 _CLOSED = (str, bytes, int, float, complex, bool, type(None), ModuleType, type, torch.dtype, torch.device)
 
 
@@ -20,13 +18,6 @@ def tensors(root: Any) -> Iterator[tuple[str, Tensor]]:
     """Every tensor that attributes, containers and closures below `root` lead to, with the way to it."""
     for path, value in _objects(root):
         if isinstance(value, Tensor):
-            yield path, value
-
-
-def samples(root: Any) -> Iterator[tuple[str, Samples]]:
-    """Every `Samples` below `root`, with the way to it."""
-    for path, value in _objects(root):
-        if isinstance(value, Samples):
             yield path, value
 
 

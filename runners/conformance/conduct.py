@@ -46,12 +46,8 @@ def _memory(trial: Trial) -> Iterator[str]:
     known = set().union(*(reach.rows_of(stream.task(j).x) for j in (0, 1)))
     found: set[bytes] = set()
     places: list[str] = []
-    views = {id(part.pixels): (path, part) for path, part in reach.samples(method)}
-    for path, part in views.values():
-        places.append(path)
-        found |= known & reach.rows_of(part.x)
-    for path, tensor in reach.tensors(method):
-        rows = set() if id(tensor) in views else reach.kept(tensor, known, size)
+    for path, tensor in reach.tensors(method):  # the images of kept `Samples` are among them
+        rows = reach.kept(tensor, known, size)
         if rows:
             places.append(path)
             found |= rows

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import catalogue, paths, plugins
-from benchmarks.catalogue import Benchmark
+from benchmarks.catalogue import Benchmark, HeldOut
 from benchmarks.data import content_of, source_of
 from benchmarks.files import locate
 from benchmarks.folders import ImageFolder
@@ -170,6 +170,7 @@ def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
         "classes_per_task": benchmark.classes_per_task,
         "input_shape": list(benchmark.input_shape),
         "validation": benchmark.validation,
+        **({} if benchmark.held_out is HeldOut.FIRST else {"held_out": str(benchmark.held_out)}),
         "padding": benchmark.padding,
         "class_order": str(benchmark.class_order),
         **_data_definition(benchmark.dataset, data),

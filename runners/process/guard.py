@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.stream import Stream
+from benchmarks.types import Task
 from runners.process import known_state
 from runners.process.shared_data import ChangedData, Watch, renew
 
@@ -20,6 +21,12 @@ class Guard:
         """Watch the stream's tensors from now on."""
         self.watch = Watch(stream)
 
+    def lend(self, task: Task) -> Task:
+        """Watch what the task alone has, too, until content is compared; the task."""
+        if self.watch is not None:
+            self.watch.lend(task)
+        return task
+
     def assure(self, when: str, content: bool = False) -> None:
         """Raise ChangedData where `look` finds something."""
         if self.look(when, content):
@@ -32,14 +39,18 @@ class Guard:
         """
         if self.watch is None or self.changed:
             return self.changed
-        name = self.watch.compare() if content else self.watch.look()
-        if name:
-            self.changed = (
-                f"{self.method} has changed {name} in place ({when}), which all tasks and methods share; "
-                "have it work on a copy, as `task.x` is one. The data set is loaded anew for the next cell"
+        change = self.watch.compare() if content else self.watch.look()
+        if change is not None:
+            self.changed = f"{self.method} has changed {change.name} in place ({when})"
+            advice = "have it work on a copy, as `task.x` is one"
+            if not change.shared:
+                self.changed += f", and has another task than the benchmark's now; {advice}"
+                return self.changed
+            self.changed += (
+                f", which all tasks and methods share; {advice}. The data set is loaded anew for the next cell"
             )
             if not renew(self.watch.stream):
-                known_state.note(known_state.Left((name,), (name,)))
+                known_state.note(known_state.Left((change.name,), (change.name,)))
         return self.changed
 
     def put_back(self) -> str:

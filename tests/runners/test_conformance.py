@@ -13,11 +13,15 @@ from methods.base import Claim
 from methods.intervals.interval import Interval
 from runners.conformance import CHECKS, FIELDS, Trial, conduct, conform
 from runners.conformance.rounding import UNITS, Magnitude
-from tests.runners.broken import BROKEN, Sound
+from tests.runners.broken import BROKEN, KeepsACopy, Sound
 
 
 def test_nothing_is_found_in_a_sound_method() -> None:
     assert not conform(Sound)
+
+
+def test_declared_samples_may_be_kept() -> None:
+    assert not {finding.check for finding in conform(KeepsACopy, [TIL])} & {"runs", "memory"}
 
 
 @pytest.mark.parametrize(("check", "cls", "scenario"), BROKEN, ids=lambda part: getattr(part, "__name__", str(part)))
