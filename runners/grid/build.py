@@ -33,7 +33,7 @@ class Choices:
     scenarios: tuple[Scenario, ...] | None = None
     seeds: int | None = None
     assignments: tuple[tuple[str, str, str], ...] = ()
-    """(method, key, value as text) from --set; they win over the suites' settings."""
+    """(method, key, value as text) from --set; they win over the suites' hyperparameters."""
     budget_scale: float = 1.0
     data: Path | None = None
     """Where folders of images lie; see `benchmarks.files.locate`."""
@@ -130,7 +130,7 @@ def _check_assignments(choices: Choices, rows: Sequence[_Row]) -> None:
 
 
 def _check_settings(suites: Sequence[Suite], rows: Sequence[Sequence[_Row]]) -> None:
-    """Check every block of settings, also those that meet no cell of a narrowed grid."""
+    """Check every block of hyperparameters, also those that meet no cell of a narrowed grid."""
     for suite, own in zip(suites, rows, strict=True):
         known = {name: row for row in own for name in (row.label, row.method.name)}
         for number, block in enumerate(suite.settings):

@@ -1,4 +1,4 @@
-"""A method's settings from text and TOML: checked strictly against its Config dataclass."""
+"""Hyperparameters of a method from text and TOML: checked strictly against its Config dataclass."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def configure(method: str, config_class: type, values: Mapping[str, object], whe
     for key, value in values.items():
         if key not in names:
             hint = suggestion(key, names, most=1)
-            raise UserError(f"{prefix}{method} has no setting {key!r}.{hint} Permitted: {', '.join(names) or 'none'}")
+            raise UserError(
+                f"{prefix}{method} has no hyperparameter {key!r}.{hint} Permitted: {', '.join(names) or 'none'}"
+            )
         try:
             converted[key] = convert(hints[key], value)
         except ValueError as error:

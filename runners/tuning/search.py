@@ -90,9 +90,9 @@ def study_of(cell: Cell, seeds: int) -> Study:
 
 
 def grid_of(cell: Cell, given: Mapping[str, Sequence[str]], seeds: int) -> Study:
-    """The study of every combination of the values `given` for each setting, and of the suite's own before them.
+    """The study of every combination of the values `given` for each hyperparameter, and of the suite's own before them.
 
-    Raises UserError for a setting or value that the method does not have.
+    Raises UserError for a hyperparameter or value that the method does not have.
     """
     from methods import registry
 
