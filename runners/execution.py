@@ -251,7 +251,7 @@ class _CellRun:
         if stop < len(stream):
             return False
         self._exhibit(method)
-        self.measured.held = measures.of_method(method, stream)
+        self.measured.held = measures.of_method(method, stream, evaluator.answers)
         return True
 
     def _prepare(self) -> tuple[Stream, Callable[[], Method]]:

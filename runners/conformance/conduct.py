@@ -8,10 +8,10 @@ import torch
 
 from benchmarks.types import TIL
 from methods.base import Certifying
-from runners import measures
-from runners.conformance import reach
+from runners import reach
 from runners.conformance.check import Check
 from runners.conformance.trial import BENCHMARK, Trial, equal, packed, unpacked
+from runners.kept_images import images_kept
 
 DRAWS = 50
 """Networks drawn from each certified region."""
@@ -56,7 +56,7 @@ def _memory(trial: Trial) -> Iterator[str]:
         if rows:
             places.append(path)
             found |= rows
-    alike = 0 if len(found) > method.memory_samples else measures.images_kept(method, stream)
+    alike = 0 if len(found) > method.memory_samples else images_kept(method, stream)
     if alike > method.memory_samples:
         yield f"after training it keeps {alike} images like training samples, but declares {method.memory_samples}"
     if len(found) > method.memory_samples:

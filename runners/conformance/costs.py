@@ -14,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reports.deviations import beyond
-from runners.conformance import reach
+from runners import reach
 from runners.conformance.check import Check
 from runners.conformance.trial import EASY, SHORT, Trial
 
