@@ -128,6 +128,7 @@ def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:
         parts=dict(cell.parts),
         suite=cell.suite,
         command=job.conditions.command,
+        fairness={"conformance": verdict} if (verdict := job.conditions.conformance.get(cell.method)) else {},
         environment=dict(job.conditions.environment or {}),
         started=now,
         finished=None if status is Status.RUNNING else now,
