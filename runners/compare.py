@@ -77,6 +77,10 @@ def compare(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the grid, what is finished, and the time.")] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Run, but write no report.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check/--no-check", help="Check methods of your own for conformance first; noted in records."),
+    ] = True,
     status: Annotated[
         Path | None,
         typer.Option(metavar="RESULTS", help="Show what is done, under way, failed and left there; run nothing."),
@@ -120,6 +124,7 @@ def compare(
         reference=reference,
         dry_run=dry_run,
         report=not no_report,
+        check=check,
         command=shlex.join(["python", "runners/compare.py", *sys.argv[1:]]),
     )
     with command_line.interruptible():

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -54,6 +54,8 @@ class Options:
     """Take shipped reference records where key and code agree; None: where a method of one's own joins."""
     dry_run: bool = False
     report: bool = True
+    check: bool = True
+    """Whether foreign methods are checked for conformance."""
     command: str = ""
 
 
@@ -179,6 +181,7 @@ def _run_cells(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
         data_dir=str(options.data.resolve()) if options.data else None,
         threads=options.threads,
         command=options.command,
+        conformance=_verdicts(cells, options, console),
         environment=environment.of_driver(),
     )
     engine = make_engine(options, assigned)
@@ -189,6 +192,22 @@ def _run_cells(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
             )
     finally:
         engine.close()
+
+
+def _verdicts(cells: Sequence[Cell], options: Options, console: Console) -> dict[str, dict[str, Any]]:
+    """What the conformance suite says of the foreign methods that have cells to run."""
+    from runners.conformance import verdicts
+    from runners.engines import scheduler
+    from runners.grid.cells import Conditions
+
+    foreign = [cell for cell in cells if verdicts.is_foreign(cell.reference)]
+    results = options.results.resolve()
+    jobs, _ = scheduler.plan(foreign, results, Conditions())
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    return verdicts.of_cells([job.cell for job in jobs], results, say, check=options.check)
 
 
 def make_engine(options: Options, assigned: Sequence[str]) -> Engine:

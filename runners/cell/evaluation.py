@@ -15,7 +15,7 @@ from benchmarks.stream import Stream
 from benchmarks.types import CIL, TIL, UserError
 from methods.base import Certifying, Inferring, Method
 from reports.schema import NAN, ClaimRow
-from runners.cell import stated
+from runners.cell import independence, stated
 from runners.process.precision import ieee_float32, in_force
 from runners.records.record import Measurements
 
@@ -53,6 +53,8 @@ class Evaluator:
         self.certifies = isinstance(method, Certifying)
         self.precision = ""
         """Of the products of float32 in the latest evaluation."""
+        self.answers: dict[int, Tensor] = {}
+        """Of each task, logits of some test samples after the last task; see runners.cell.independence."""
 
     @torch.no_grad()
     @ieee_float32()
@@ -86,15 +88,21 @@ class Evaluator:
         inferred = zero.clone() if infers else None
         per_task = self.stream.spec.classes_per_task
         answers = per_task * max(1, after) if self.scenario == CIL else per_task
+        last, kept = after == len(self.stream), []
         for batch in samples.batches(self.batch_size):
             logits = self.method.predict(batch.x, task_id)
             logits = stated.answers(logits, self.method, (len(batch.y), answers), samples.device)
             right.append(logits.argmax(1) == batch.y)
+            if last:
+                kept.append(logits.clone())  # a method may answer in the same tensor again
             broken += torch.isnan(logits).any()
             infinite += torch.isinf(logits).any()
             if inferred is not None and infers is not None:
                 inferred += (stated.tasks(infers.infer_task(batch.x), self.method, len(batch.y)) == j).sum()
         answered = torch.cat(right)
+        if last:
+            picked = independence.picked(len(samples), len(self.stream))
+            self.answers[j] = torch.cat(kept)[picked.to(samples.device)]
         certified, width = self._certificate(samples, j, answers) if learnt and self.certifies else (None, None)
         refuted = None if certified is None else (certified & ~answered).sum()
         certified = None if certified is None else certified.sum()

@@ -133,6 +133,7 @@ def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:
         parts=dict(cell.parts),
         suite=cell.suite,
         command=job.conditions.command,
+        fairness={"conformance": verdict} if (verdict := job.conditions.conformance.get(cell.method)) else {},
         environment=dict(job.conditions.environment or {}),
         started=now,
         finished=None if status is Status.RUNNING else now,
@@ -256,7 +257,7 @@ class _CellRun:
         if stop < len(stream):
             return False
         self._exhibit(method)
-        self.measured.held = usage.of_method(method, stream)
+        self.measured.held = usage.of_method(method, stream, evaluator.answers)
         return True
 
     def _prepare(self) -> tuple[Stream, Callable[[], Method]]:

@@ -18,6 +18,18 @@ class Check:
     why: str
     """What goes wrong in a comparison where it is not true."""
     look: Callable[[Trial], Iterator[str]]
+    skip: Callable[[Trial], str] = lambda _: ""
+    """Why there is nothing to look at in a trial whose run is there; empty where there is."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What became of a check in a scenario: what it found, or why it was skipped; else it passed."""
+
+    check: str
+    scenario: str
+    found: tuple[Finding, ...] = ()
+    skipped: str = ""
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,8 @@ class Conditions:
     step_by_step: str = ""
     """Why training steps are not to be captured as a CUDA graph; empty where they may be."""
     command: str = ""
+    conformance: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Verdicts of the conformance suite on foreign methods, by name; see runners.conformance.verdicts."""
     environment: dict[str, Any] | None = None
     """What the driver knows of the environment (commit, ...); the worker adds its own."""
 

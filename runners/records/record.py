@@ -70,6 +70,10 @@ class Measurements:
         data["steps"] = [(int(task), int(step), float(loss)) for task, step, loss in data["steps"]]
         return Measurements(**data)
 
+    def of_conduct(self) -> dict[str, Any]:
+        """What a record says of its fairness; nothing before a task is learnt."""
+        return {"tasks": self.taken, "held": self.held} if self.taken else {}
+
     def tables(self) -> dict[str, str]:
         """The CSV files of the record, by file name; those with nothing in them are left out."""
         found = {"accuracy.csv": matrix_csv(self.accuracy), "steps.csv": steps_csv(self.steps)}
@@ -121,7 +125,8 @@ class Record:
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every table that belongs to this record."""
     fairness: dict[str, Any] = field(default_factory=dict)
-    """What was measured of budget, network and memory: `tasks`, a row each, and `held`; empty in older records."""
+    """What was measured of budget, network and memory: `tasks`, a row each, and `held`; of a foreign method the verdict
+    of the conformance suite, `conformance`; empty in older records."""
     parts: dict[str, str] = field(default_factory=dict)
     """Hashes of the code of the network, the transforms, ..., which the key holds too; empty in older records."""
     carried: str | None = None
@@ -136,7 +141,7 @@ class Record:
             memory_bytes={"peak_rss": measured.peak_rss or None, "peak_device": measured.peak_device or None},
             parameters={**self.parameters, "stored": stored[-1] if stored else None},
             stored_per_task=tuple(stored),
-            fairness={"tasks": measured.taken, "held": measured.held} if measured.taken else {},
+            fairness={**self.fairness, **measured.of_conduct()},
             files={name: digest(text) for name, text in measured.tables().items()},
         )
 

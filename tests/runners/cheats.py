@@ -105,3 +105,48 @@ DETECTED = [
     ("independence", BatchStatistics),
 ]
 """(check that finds it, method)"""
+
+
+class FrozenTeacher(Sound):
+    """Adds to its logits those of a frozen network of fifty times the size, in a list and never trained."""
+
+    def build(self) -> None:
+        super().build()
+        wide = 50 * 20
+        inputs, outputs = self.spec.input_shape[0], self.spec.n_outputs
+        layers = [torch.nn.Linear(inputs, wide), torch.nn.ReLU(), torch.nn.Linear(wide, outputs)]
+        self.teachers = [{"net": torch.nn.Sequential(*layers).requires_grad_(False)}]
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        return super().predict(x, task_id) + 0 * self.answerable(self.teachers[0]["net"](x), task_id)
+
+
+class Answering:
+    """Something that is no module and holds one's weights as tensors."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.first, self.second = torch.randn(inputs, 1000), torch.randn(1000, outputs)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (x @ self.first).relu() @ self.second
+
+
+class PlainTensors(Sound):
+    """The same with tensors in an object of its own that says it holds no state."""
+
+    def build(self) -> None:
+        super().build()
+        self.more = Answering(self.spec.input_shape[0], self.spec.n_outputs)
+        self.more.stateless = True  # type: ignore[attr-defined]
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        return super().predict(x, task_id) + 0 * self.answerable(self.more(x), task_id)
+
+
+class Prototypes(Sound):
+    """Honest: answers as `Sound` does, and keeps the mean image of each class."""
+
+    def learn(self, task: Task) -> None:
+        super().learn(task)
+        x, y = task.train.x.flatten(1), task.train.labels
+        setattr(self, f"means{task.index}", torch.stack([x[y == label].mean(0) for label in y.unique()]))
