@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import door, orders, strata
+from benchmarks import door, held_out, orders
 from benchmarks.augmentation import FlipCrop
-from benchmarks.catalogue import Augmentation, Benchmark, ClassOrder, HeldOut, Kind
+from benchmarks.catalogue import Augmentation, Benchmark, ClassOrder, Kind
 from benchmarks.data import DataSet, load
+from benchmarks.held_out import Parts, Rows
 from benchmarks.samples import Samples, Transform
 from benchmarks.transforms import Normalise, Permute, Rotate, random_order
 from benchmarks.types import CIL, Budget, Scenario, StreamSpec, Task, UserError, derived_seed
-
-
-class _Set(NamedTuple):
-    """Rows of the data set, (n,) int64, and their labels within the task, (n,) int64."""
-
-    rows: Tensor
-    labels: Tensor
-
-
-class _Parts(NamedTuple):
-    train: _Set
-    validation: _Set
 
 
 class Stream:
@@ -49,6 +37,7 @@ class Stream:
         self.budget = budget or benchmark.budget
         door.check(benchmark, data)
         self.spec = self._with_sign(spec)
+        _ = self._parts  # what cannot be divided is said now, not when the last task is opened
 
     def __len__(self) -> int:
         return self.spec.n_tasks
@@ -106,7 +95,7 @@ class Stream:
     # -- views -----------------------------------------------------------------------------------
 
     def _task(self, j: int) -> Task:
-        train = self._own(self._view(j, self.data.train_images, *self._parts(j).train))
+        train = self._own(self._view(j, self.data.train_images, *self._parts[self._set(j)].train))
         if self.benchmark.augmentation is Augmentation.FLIP_CROP:
             train = replace(train, augment=FlipCrop(derived_seed(self.seed, self.benchmark.name, "augmentation", j)))
         return Task(
@@ -118,7 +107,7 @@ class Stream:
         )
 
     def _validation(self, j: int) -> Samples:
-        return self._own(self._view(j, self.data.train_images, *self._parts(j).validation))
+        return self._own(self._view(j, self.data.train_images, *self._parts[self._set(j)].validation))
 
     def _view(self, j: int, images: Tensor, rows: Tensor, labels: Tensor) -> Samples:
         """Task j's samples at these rows of the data set, with these within-task labels."""
@@ -139,43 +128,17 @@ class Stream:
         """Which of the sets of rows is task j's."""
         return 0 if self._shares_images else j
 
-    def _parts(self, j: int) -> _Parts:
-        which = self._set(j)
-        if which not in self._held_apart:
-            self._held_apart[which] = self._divide(which)
-        return self._held_apart[which]
-
-    def _divide(self, which: int) -> _Parts:
-        """Set validation samples aside. Raises UserError where a class is left without some."""
-        rows, labels = self._train_sets[which]
-        n = self.benchmark.validation
-        if n >= len(rows):
-            raise UserError(
-                f"{self.benchmark.name}: task {which} has {len(rows)} training images, and {n} are to be set "
-                "aside for validation; nothing is left to train on"
-            )
-        if self.benchmark.held_out is HeldOut.FIRST or n == 0:
-            parts = _Parts(_Set(rows[n:], labels[n:]), _Set(rows[:n], labels[:n]))
-        else:
-            aside = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-            aside[strata.drawn(labels, n, self.seed, self.benchmark.name, "validation", which)] = True
-            parts = _Parts(_Set(rows[~aside], labels[~aside]), _Set(rows[aside], labels[aside]))
-        self._check_classes(which, labels, parts)
-        return parts
-
-    def _check_classes(self, which: int, labels: Tensor, parts: _Parts) -> None:
-        n, wanted = self.benchmark.validation, labels.unique().tolist()
-        if self.benchmark.kind is Kind.SPLIT:
-            wanted = range(self.spec.classes_per_task)
-        for word, part in (("training", parts.train), ("validation", parts.validation)):
-            drawn = self.benchmark.held_out is HeldOut.DRAWN and n > 0
-            lacking = set(wanted) - set(part.labels.tolist()) if word == "training" or drawn else set()
-            for label in sorted(lacking)[:1]:
-                raise UserError(
-                    f"{self.benchmark.name}: {self._class_name(which, label)} has {int((labels == label).sum())} "
-                    f"training images, of which none is left as a {word} image when {n} of its task's {len(labels)} "
-                    "are set aside for validation; give it more images, leave it out, or change the number"
-                )
+    @cached_property
+    def _parts(self) -> list[Parts]:
+        """Each set of training rows, divided. Raises UserError where a class is left without samples."""
+        found = []
+        for which, whole in enumerate(self._train_sets):
+            parts = held_out.divide(self.benchmark, self.seed, which, whole)
+            split = self.benchmark.kind is Kind.SPLIT
+            classes = range(self.spec.classes_per_task) if split else whole.labels.unique().tolist()
+            held_out.check(self.benchmark, parts, classes, partial(self._class_name, which))
+            found.append(parts)
+        return found
 
     def _class_name(self, which: int, label: int) -> str:
         if self.benchmark.kind is not Kind.SPLIT:
@@ -183,10 +146,6 @@ class Stream:
         original = self.classes[which][label]
         name = self.data.class_names[original] if original < len(self.data.class_names) else ""
         return f"class {name!r}" if name else f"class {original}"
-
-    @cached_property
-    def _held_apart(self) -> dict[int, _Parts]:
-        return {}
 
     @cached_property
     def _within_task(self) -> Tensor:
@@ -198,20 +157,20 @@ class Stream:
         return position.to(self.data.train_labels.device)
 
     @cached_property
-    def _train_sets(self) -> list[_Set]:
+    def _train_sets(self) -> list[Rows]:
         return self._sets(self.data.train_labels, self.data.train_tasks)
 
     @cached_property
-    def _test_sets(self) -> list[_Set]:
+    def _test_sets(self) -> list[Rows]:
         return self._sets(self.data.test_labels, self.data.test_tasks)
 
-    def _sets(self, labels: Tensor, tasks: Tensor | None) -> list[_Set]:
+    def _sets(self, labels: Tensor, tasks: Tensor | None) -> list[Rows]:
         """Rows and within-task labels of each task that has rows of its own; else all rows, once."""
         rows = self._rows(labels, tasks)
         if self._shares_images:
-            return [_Set(rows[0], labels)]
+            return [Rows(rows[0], labels)]
         return [
-            _Set(own, self._within_task[labels[own]] if self.benchmark.kind is Kind.SPLIT else labels[own])
+            Rows(own, self._within_task[labels[own]] if self.benchmark.kind is Kind.SPLIT else labels[own])
             for own in rows
         ]
 

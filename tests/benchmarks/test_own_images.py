@@ -112,6 +112,7 @@ def test_a_copy_of_some_samples_holds_nothing_else() -> None:
     for indices in (torch.tensor([7, 2, 7]), slice(2, 5)):
         few = task.copied(indices)
         assert len(few.pixels) == len(few) == 3
+        assert [len(memory) for memory in reached(few)] == [3 * 64, 3, 3], "no view of more"
         assert torch.equal(few.x, task.x[indices]) and torch.equal(few.labels, task.labels[indices])
     mixed = Samples.concatenate([a_stream.task(j).train for j in (0, 2)])
     few = mixed.copied(torch.tensor([3, len(mixed) - 1]))
