@@ -52,10 +52,13 @@ def oddities(record: Record) -> list[str]:
 
 
 def networks(record: Record) -> float:
-    """Numbers that a test sample meets, over the benchmark's network, or one for each task where none is told."""
+    """Numbers that a test sample meets over those of the benchmark's network, of which each task may have one."""
     held = record.fairness.get("held") or {}
-    allowed = held.get("network_parameters", 0) * held.get("networks_allowed", 1)
-    return held.get("answers_with", 0) / allowed if allowed else 0.0
+    size = held.get("network_parameters", 0)
+    if not size:
+        return 0.0
+    of_all = held.get("answers_with_all", 0) / (1 if record.scenario == "til" else record.n_tasks)
+    return max(held.get("answers_with", 0), of_all) / size
 
 
 def differs(record: Record) -> bool:
