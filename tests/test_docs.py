@@ -1,7 +1,8 @@
 """Every code block of docs/ and the README is executed: Python and suite files always, shell lines by `-m slow`.
 
-Without `-m slow` the shell lines are held against the commands' own options. What needs a cluster, a GPU or the net,
+Without `-m slow` the shell lines are compared with the commands' own options. What needs a cluster, a GPU or the net,
 and what would write into the repository, is not run; hours of training become a dry run.
+The figures of speed in both texts are compared with reports/speed.csv.
 """
 
 import csv
@@ -23,8 +24,6 @@ from runners.grid import build, suite
 from tests.runners.helpers import ROOT, environment
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [*ROOT.glob("*.md"), *(page for top in ("docs", "methods", "reports") for page in ROOT.glob(f"{top}/**/*.md"))]
-"""Every page of the repository, CHANGELOG.md and those in the rooms too."""
 IN_ORDER = ("adding-a-method", "suite-files", "tuning", "reading-the-report", "records", "faq")
 """Pages whose commands build on each other, in one folder."""
 README, CLUSTER = ROOT / "README.md", ROOT / "docs" / "cluster.md"
@@ -76,39 +75,6 @@ def test_commands_and_links_exist(page: Path) -> None:
         assert asked <= known, f"{page.name}: {line}"
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_paths_named_exist(page: Path) -> None:
-    """Files, folders and patterns below the repository; a module may be named without its `.py`."""
-    wrong = [name for name in paths_named(page.read_text()) if not found_in(name)]
-    assert not wrong, f"{page.name} names {', '.join(wrong)}"
-
-
-def paths_named(text: str) -> list[str]:
-    """Paths that begin with a folder of the repository, and dotted names of its modules; not `methods/NAME.py`."""
-    paths = re.findall(r"(?<![\w/.:~-])(?:\.ci|benchmarks|docs|methods|reports|runners|tests)/[\w./*-]*", text)
-    dotted = re.findall(r"(?<![\w/.-])(?:benchmarks|methods|reports|runners|tests)(?:\.[A-Za-z_]\w*)+", text)
-    named = [path.rstrip(".") for path in paths] + [name.replace(".", "/") for name in dotted]
-    return [name for name in named if not re.search(r"[A-Z]{2}", name.removesuffix("README.md"))]
-
-
-def found_in(name: str) -> bool:
-    """Check whether the repository has the path, a module of that name, or one that defines its last part."""
-    if any(ROOT.glob(name.rstrip("/"))) or (ROOT / f"{name}.py").is_file():
-        return True
-    module, _, member = name.rpartition("/")
-    file = ROOT / f"{module}.py"
-    return file.is_file() and re.search(rf"\b(?:def|class) {member}\b", file.read_text()) is not None
-
-
-def test_a_path_that_is_gone_is_noticed() -> None:
-    text = "`runners/grid.py`, methods/nets/ and methods.base.Nothing; but `runners/grid/`, methods.base.Method"
-    assert [name for name in paths_named(text) if not found_in(name)] == [
-        "runners/grid.py",
-        "methods/nets/",
-        "methods/base/Nothing",
-    ]
 
 
 def measured(benchmark: str, scenario: str, method: str, task: int) -> tuple[float, float, float]:
