@@ -40,7 +40,7 @@ def new_method(
 
 
 def write(name: str, into: Path) -> Path:
-    """Write the new file and return its path. Raises UserError for an invalid or used name and for a file that exists."""
+    """Write the new file and return its path. Raises UserError for an invalid or used name or an existing file."""
     from methods import registry
 
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):

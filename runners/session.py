@@ -69,6 +69,7 @@ def run(options: Options, console: Console) -> int:
         return 0
     from runners.records import folder
 
+    # A folder that cannot be written to must be noticed before the training, not at its end.
     folder.probe(options.results)
     _take_reference(cells, options, console)
     outcomes = _run_cells(cells, options, assigned, console)

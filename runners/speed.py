@@ -159,7 +159,8 @@ def _settings(suite: str, method: str, benchmark: str, scenario: Scenario) -> di
 
 def _apart(order: Order) -> Result:
     """Result of an order, measured in a process of its own."""
-    os.environ.update(cpu.variables(order.threads))  # inherited by the process
+    # The process inherits the variables. Libraries read them when they are loaded, so a fork of this one is too late.
+    os.environ.update(cpu.variables(order.threads))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(measure, order).result()

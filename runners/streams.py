@@ -47,6 +47,7 @@ def prepare() -> None:
             continue  # closed, or replaced by the caller
         encoding, lines, through = old.encoding, old.line_buffering, old.write_through
         made = Stream(old.detach(), encoding, _HANDLER, line_buffering=lines, write_through=through)
+        # detach() left the old object unusable, and it may also be the one in sys.__stdout__ or sys.__stderr__.
         setattr(sys, name, made)
         setattr(sys, f"__{name}__", made)
 

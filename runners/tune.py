@@ -210,6 +210,7 @@ def _write_chosen(file: Path, entry: dict[str, Any]) -> None:
         if any(part.get(key) != entry[key] for key in identity)
     ]
     parts = ['# Values chosen by runners/tune.py on validation data; a suite takes them by: tuned = "this file"']
+    # Sorted, so that the file does not depend on the order in which methods were tuned.
     for each in sorted([*entries, entry], key=lambda e: tuple(str(e[key]) for key in identity)):
         plain = {key: value for key, value in each.items() if key not in ("values", "provenance")}
         parts += ["\n[[settings]]", *(f"{key} = {_toml(value)}" for key, value in plain.items())]
