@@ -45,7 +45,7 @@ class LazySamples(Dataset):
 
 
 class _HeldSamples(Dataset):
-    """The same with all inputs in memory, for training; later those only that somebody keeps."""
+    """The same with all inputs in memory, for training; freed afterwards unless a strategy keeps them."""
 
     def __init__(self, samples: Samples) -> None:
         self.targets = samples.labels.tolist()

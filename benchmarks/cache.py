@@ -52,7 +52,7 @@ class Decoding:
 
     @property
     def n_bytes(self) -> int:
-        """What the entry takes on disk."""
+        """Bytes of the entry on disk."""
         return sum(self.counts.values()) * (int(np.prod(self.shape)) + 8)
 
 
@@ -83,7 +83,7 @@ class Entry:
 
 
 def folder_of(dataset: str, key: str) -> Path:
-    """Where the entry of a data set with this key belongs."""
+    """Folder of the entry of a data set with this key."""
     digest = hashlib.sha256(f"{FORMAT} {key}".encode()).hexdigest()
     return cache_folder() / "decoded" / f"{dataset.replace('/', '-')}-{digest[:16]}"
 
@@ -170,7 +170,7 @@ def _settle(stream: BinaryIO) -> None:
 
 @contextmanager
 def _writing(dataset: str, folder: Path) -> Iterator[None]:
-    """What goes wrong with the cache folder becomes a sentence."""
+    """Turn errors of the cache folder into one sentence."""
     try:
         yield
     except Timeout as error:

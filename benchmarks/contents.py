@@ -58,7 +58,7 @@ def _of_file(folder: Path, name: str) -> str:
 
 
 class _Memory:
-    """What is known of the files of one folder."""
+    """Remembered digests of the files of one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = os.path.abspath(folder)
@@ -69,7 +69,7 @@ class _Memory:
         self.lasting: set[str] = set()
 
     def knows(self, name: str) -> bool:
-        """Whether the content of the file is known, as it is now. Raises DataError where there is none."""
+        """Check whether the content of the file is known, as it is now. Raises DataError where there is none."""
         path = f"{self.folder}/{name}"
         try:
             status = os.stat(path)
@@ -125,7 +125,7 @@ def _place(folder: str) -> Path:
 
 
 def _line(name: str) -> str:
-    """What stands for a path in the memory, in a fixed width."""
+    """Fixed-width line of the memory for a path."""
     return hashlib.sha256(_bytes(name)).hexdigest()[:32]
 
 

@@ -156,7 +156,7 @@ class Decodable(Source, Protocol):
 
 
 def source_of(dataset: str, place: Location) -> Source | None:
-    """Where the data set is read from; None for one that a library carries or a package makes.
+    """Location of the data set; None for one that a library carries or a package makes.
 
     `folder/NAME/SIDE` is DIR/NAME/train/CLASS/... Raises UserError for an unknown name.
     """
@@ -265,7 +265,7 @@ def _reader(dataset: str) -> Any:
 
 
 def _can_fetch(dataset: str, place: Location) -> bool:
-    """Whether the data set is missing and published where it may be fetched from."""
+    """Check whether the data set is missing and can be downloaded."""
     archive = ARCHIVES.get(dataset)
     if archive is not None and (place.folder / archive.path).is_file():
         return False

@@ -42,7 +42,7 @@ class Overlap:
         self.labels[part].update(zip(found, map(int, labels), strict=True))
 
     def sentences(self) -> list[str]:
-        """What is to be known."""
+        """Sentences of the remarks."""
         train, test = self.seen["train"], self.seen["test"]
         if train and train == test:
             return [SAME]
@@ -128,7 +128,7 @@ def check_fit(benchmark: Benchmark, data: DataSet) -> None:
 
 
 def notes(benchmark: Benchmark, data: DataSet) -> list[str]:
-    """What a user should know of the data in this benchmark, a sentence each; kept with each record."""
+    """Remarks on the data of this benchmark, a sentence each; kept with each record."""
     from benchmarks.catalogue import Kind
 
     found = [f"{data.name}: {note}" for note in data.known]

@@ -1,4 +1,4 @@
-"""Which files a data set consists of, where they are looked for, and whether they are whole. Imports no torch."""
+"""Files of the data sets: names, places, integrity. Imports no torch."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ ARCHIVES: Mapping[str, RawFile] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Location:
-    """Where a data set is looked for, and whether what is missing may be fetched into that place."""
+    """Folder of a data set, with the permission to download missing files into it."""
 
     place: Path | None
     """None where nobody named a folder and the user has no home."""

@@ -51,7 +51,7 @@ class TinyImageNet:
 
     @property
     def packed(self) -> bool:
-        """Whether the zip is read: where there is no unpacked folder."""
+        """Check whether the zip is read, which is so without an unpacked folder."""
         return not self.folder.is_dir()
 
     def require(self) -> None:
@@ -223,7 +223,7 @@ def decoding(
     place: Path,
     left: LeftOut,
 ) -> Decoding:
-    """How to decode images given class by class; `exact`: another size than side x side is an error.
+    """Decoding of images given class by class; `exact`: another size than side x side is an error.
 
     place: the folder, or what it is packed into, for messages. left: what is no part of the data set.
     """

@@ -21,7 +21,7 @@ class Rows(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What a task trains on, and what is held out."""
+    """Training samples of a task, and the samples held out."""
 
     train: Rows
     validation: Rows

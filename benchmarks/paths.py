@@ -60,7 +60,7 @@ def below(folder: Path, text: object, what: str = "path") -> Path:
 
 def read_bytes(path: str | Path, at_most: int) -> bytes:
     """The content of a plain file. Raises OSError, also for a pipe, a device, a folder, or beyond `at_most` bytes."""
-    # Without O_NONBLOCK the opening of a pipe waits until somebody writes to it.
+    # Without O_NONBLOCK the opening of a pipe waits until another process writes to it.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(handle, "rb", buffering=0) as file:
         status = os.fstat(handle)

@@ -33,7 +33,7 @@ _ORIENTATION = 0x0112
 
 @dataclass
 class Changes:
-    """What was done to images to make them fit, with their names; filled from several threads."""
+    """Changes made to images so that they fit, with their names; filled from several threads."""
 
     names: dict[str, list[str]] = field(default_factory=dict)
 

@@ -41,7 +41,7 @@ def benchmark(name: str) -> Benchmark:
 
 
 def is_reference(dataset: str) -> bool:
-    """Whether a data set is named by the function that makes it, `package.module:function`."""
+    """Check whether a data set is named by the function that makes it, `package.module:function`."""
     return ":" in dataset
 
 

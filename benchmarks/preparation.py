@@ -1,4 +1,4 @@
-"""What `runners/data.py` does: the state of each data set, preparing it, and checking it to the last byte."""
+"""Actions of `runners/data.py`: list the data sets, prepare them, check every byte."""
 
 from __future__ import annotations
 

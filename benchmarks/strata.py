@@ -21,7 +21,7 @@ def drawn(labels: Tensor, n: int, *names: str | int) -> Tensor:
 
 
 def shares(counts: Sequence[int], n: int) -> list[int]:
-    """How many of n samples each class gives, of which there are `counts`: in proportion, by largest remainders.
+    """Numbers of samples that classes of `counts` samples give to n: in proportion, by largest remainders.
 
     Each class gives one at least and keeps one, as far as n permits; where both cannot be, it keeps one.
     """

@@ -44,7 +44,7 @@ class Stream:
 
     @property
     def task_names(self) -> list[str]:
-        """What distinguishes each task: its original classes, its permutation's number, its angle."""
+        """Names of the tasks: original classes, number of the permutation, or angle."""
         if self.benchmark.kind is Kind.SPLIT:
             return [" ".join(map(str, classes)) for classes in self.classes]
         if self.benchmark.kind is Kind.GIVEN:
@@ -121,11 +121,11 @@ class Stream:
 
     @property
     def _shares_images(self) -> bool:
-        """Whether all tasks have the same images. They share rows and labels then: 100 tasks have one copy."""
+        """Check whether all tasks have the same images. They then share rows and labels: 100 tasks have one copy."""
         return self.benchmark.kind not in (Kind.SPLIT, Kind.GIVEN)
 
     def _set(self, j: int) -> int:
-        """Which of the sets of rows is task j's."""
+        """Index of task j's set of rows."""
         return 0 if self._shares_images else j
 
     @cached_property

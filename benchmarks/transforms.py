@@ -1,4 +1,4 @@
-"""What turns the images of a data set into the inputs of a task, batch by batch, on the device."""
+"""Transforms from images of a data set to inputs of a task, batch by batch, on the device."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Normalise:
         return (x - self.mean) * self.scale
 
     def keeps_sign(self, least: Sequence[float]) -> bool:
-        """Whether no input is negative where `least` are the channels' least values before."""
+        """Check whether no input is negative, given the channels' least values before."""
         return bool((self(torch.tensor(least, device=self.mean.device).view(-1, 1, 1)) >= 0).all())
 
 

@@ -29,7 +29,7 @@ _FORBIDDEN = re.compile(f"(?![{_PERMITTED}])[{paths.UNPRINTABLE}]")
 
 
 class Untrustworthy(ValueError):
-    """What was read breaks a limit; the text says which."""
+    """Content that breaks a limit; the text says which."""
 
 
 def parse(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a cell needs to go on after a task: tensors and plain values only, read with weights_only."""
+"""Checkpoint of a cell after a task: tensors and plain values only, read with weights_only."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True)
 class _Counts:
-    """What one pass over a task's test samples counts; 0-d tensors, fetched once for all tasks."""
+    """Counts of one pass over a task's test samples; 0-d tensors, fetched once for all tasks."""
 
     n: int
     answers: int
@@ -109,7 +109,7 @@ class Evaluator:
         return _Counts(len(samples), answers, answered.sum(), broken, infinite, certified, refuted, inferred, width)
 
     def _certificate(self, samples: Samples, j: int, answers: int) -> tuple[Tensor | None, Tensor | None]:
-        """Which answers hold for every network in the region of task j, (n,) bool, and the median logit width.
+        """Certified answers, which hold for every network in the region of task j, (n,) bool; median logit width.
 
         `bounds` is told the task in every scenario: it names the region that is audited. A method
         that certifies in some scenarios only raises NotImplementedError in the others.
@@ -168,7 +168,7 @@ class Evaluator:
 
 
 def holds(lower: Tensor, upper: Tensor, y: Tensor) -> Tensor:
-    """Whether the true logit's lower bound exceeds every other upper bound: (b, c), (b, c), (b,) -> (b,) bool."""
+    """Check whether the true logit's lower bound exceeds every other upper bound: (b, c), (b, c), (b,) -> (b,) bool."""
     if lower.shape[1] == 1:
         return torch.isfinite(lower[:, 0])
     true = torch.nn.functional.one_hot(y, lower.shape[1]).bool()

@@ -1,4 +1,4 @@
-"""What a running cell tells the driver; plain values, so that they travel between processes."""
+"""Events of a running cell; plain values, so that they travel between processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ENDS = frozenset({Kind.ENDED, Kind.ELSEWHERE, Kind.STORAGE, Kind.LOST, Kind.AGAI
 
 
 class Phase(StrEnum):
-    """What a cell was doing."""
+    """Phase of a cell."""
 
     PREPARATION = "preparation"
     TRAINING = "training"
@@ -75,12 +75,12 @@ class Event:
 
 
 def spoils(status: Status | None, device: str) -> bool:
-    """Whether a process is of no more use after a cell that ended so: memory may be torn, the GPU in an error state."""
+    """Check whether a cell that ended so spoils its process: memory may be torn, the GPU in an error state."""
     return status is Status.OOM or (device != "cpu" and status is Status.FAILED)
 
 
 def again(event: Event) -> str:
-    """What the user is told of a cell to be run again after a failed capture."""
+    """Message about a cell that is retried after a failed capture."""
     return f"the training steps could not be captured ({event.reason}); run again in another process, step by step"
 
 

@@ -207,7 +207,7 @@ class _CellRun:
             self.emit(Event(Kind.NOTE, reason=f"{self.cell.method} left its process changed: {names}; put back"))
 
     def _shortage(self, reason: str) -> str:
-        """What ran out of memory, how much there was at most, and what may help."""
+        """Sentence on a shortage of memory: the part that ran out, the peak, possible remedies."""
         self._note_peaks()
         host, on_device = self.measured.peak_rss, self.measured.peak_device
         peak = f"peak {on_device / GIB:.3g} GiB on the GPU" if on_device else f"peak {host / GIB:.3g} GiB"

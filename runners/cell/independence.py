@@ -1,4 +1,4 @@
-"""Whether an answer depends on its sample alone: some test samples asked again, one by one and in other company."""
+"""Independence of answers from other samples: some test samples are asked again, alone and in other batches."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ RELATIVE, ABSOLUTE = 1e-3, 1e-4
 
 
 def picked(n: int, n_tasks: int) -> Tensor:
-    """Which of a task's n test samples are asked again: evenly spread, at most 100, and 2,000 over all tasks."""
+    """Rows of a task's n test samples that are asked again: evenly spread, at most 100, and 2,000 over all tasks."""
     count = min(n, PICKED, max(ALONE, IN_ALL // n_tasks))
     return torch.linspace(0, n - 1, count).long()
 
 
 def measure(method: Method, stream: Stream, answers: Mapping[int, Tensor]) -> dict[str, int | str]:
-    """How many answers were `asked` again and how many `differ`, and `error` where the method gave none.
+    """Numbers of answers that were `asked` again and that `differ`, and `error` where the method gave none.
 
     answers: of each task, the logits (n, classes) of its picked samples as they were given in whole batches. The
     method is not to be used afterwards, as its own `predict` may change it.
@@ -81,7 +81,7 @@ def _mixed(lengths: list[int]) -> Tensor:
 
 
 def _differing(before: Tensor, after: Tensor) -> int:
-    """How many answers are other classes, but for those that are level in one of the two. Logits (n, classes)."""
+    """Number of answers with another class, ties in either left out. Logits (n, classes)."""
     if before.shape != after.shape:
         return len(before)
     first, second = before.argmax(1, keepdim=True), after.argmax(1, keepdim=True)

@@ -55,7 +55,7 @@ def images_kept(root: object, stream: Stream) -> int:
 
 
 def _copies(rows: Tensor, stream: Stream) -> Tensor:
-    """Which of the rows (n, size) are copies of one training image, (n,) bool."""
+    """Mask (n,) of the rows (n, size) that are copies of one training image."""
     looked, copied = _centred(rows), torch.zeros(len(rows), dtype=torch.bool)
     where = (_best(looked, stream, SCREENED) > SIMILAR).nonzero().squeeze(1)
     where = where[_best(looked[where], stream) > ALIKE]
@@ -74,7 +74,7 @@ def _best(looked: Tensor, stream: Stream, every: int = 1) -> Tensor:
 
 
 def _nearer_to_one(looked: Tensor, stream: Stream) -> Tensor:
-    """Which rows (n, size) are nearer to one image than to the average of the nearest ones, (n,) bool."""
+    """Mask (n,) of the rows (n, size) that are nearer to one image than to the average of the nearest ones."""
     n, size = looked.shape
     alike = [torch.empty(n, 0)] * FORMS
     nearest = [torch.empty(n, 0, size)] * FORMS

@@ -45,7 +45,7 @@ class _Watch(TorchDispatchMode):
 
 
 def numbers_met(answer: Callable[[Tensor], object], x: Tensor) -> int:
-    """How many numbers meet the inputs x (b, *input_shape) on the way to an answer.
+    """Count of numbers that meet the inputs x (b, *input_shape) on the way to an answer.
 
     Weights that a hypernetwork generates count once generated; what generates them does not. An operation that PyTorch
     does not dispatch is not seen.

@@ -1,4 +1,4 @@
-"""What can be reached from an object by following its attributes, and which samples lie there."""
+"""Tensors and samples that are reached from an object through its attributes."""
 
 from __future__ import annotations
 

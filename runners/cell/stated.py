@@ -1,4 +1,4 @@
-"""What a method states about itself, checked before it stands in a record: numbers, loss curves, answers."""
+"""Statements of a method about itself, checked before they are recorded: numbers, loss curves, answers."""
 
 from __future__ import annotations
 

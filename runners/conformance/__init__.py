@@ -1,4 +1,4 @@
-"""What every method must hold to, as checks that say in plain sentences what is wrong and why it matters.
+"""Conformance suite: checks of every method, with findings in plain sentences.
 
     findings = conform(MyMethod)                 # all scenarios that it supports, on two tasks of the digits
 

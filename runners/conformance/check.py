@@ -24,7 +24,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Looked:
-    """What became of a check in a scenario: what it found, or why it was skipped; else it passed."""
+    """Outcome of a check in a scenario: its findings, or the reason for skipping it; else it passed."""
 
     check: str
     scenario: str
@@ -34,7 +34,7 @@ class Looked:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found in a scenario."""
+    """Finding of a check in a scenario."""
 
     check: str
     scenario: str

@@ -112,7 +112,7 @@ def _bounds(trial: Trial) -> Iterator[str]:
 
 
 def _identity_of_order(trial: Trial) -> Iterator[str]:
-    """Whether an answer depends on what was asked before; in TIL asking for another task must not matter."""
+    """Check whether an answer depends on earlier questions; in TIL asking for another task must not matter."""
     method, x = trial.run.method, trial.stream.test(0).x
     first = trial.answer(method, x, 0)
     trial.answer(method, trial.stream.test(1).x, 1)

@@ -23,7 +23,7 @@ SECONDS = 30.0
 
 
 class _Run(NamedTuple):
-    """What a short run ended in, and which fields of the Config it looked at."""
+    """Final state of a short run, and the fields of the Config that it read."""
 
     digest: str
     read: frozenset[str]

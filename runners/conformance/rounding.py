@@ -1,4 +1,4 @@
-"""How far an answer computed in float32 may lie from that of the same network in exact arithmetic."""
+"""Bound on the distance of an answer in float32 from that of the same network in exact arithmetic."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Magnitude(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def slack(self, answers: Tensor) -> Tensor:
-        """What rounding may move each of the answers, of any shape.
+        """Largest effect of rounding on each of the answers, of any shape.
 
         Each by its own size too, and not by that of the others: log-probabilities of -1e4 are exact to 5e-4 only, those
         beside them of about -1 to 6e-8.

@@ -27,7 +27,7 @@ LIMIT = 180.0
 
 @cache
 def is_foreign(reference: str) -> bool:
-    """Whether a method is none of those that ship with the project (Avalanche's, by its adapter, are of those)."""
+    """Check whether a method does not ship with the project (strategies of Avalanche do, by their adapter)."""
     module = sys.modules[registry.load(reference).__module__]
     return not Path(inspect.getfile(module)).resolve().is_relative_to(SHIPPED)
 
@@ -58,7 +58,7 @@ def of_cells(
 
 
 def in_words(verdict: Verdict) -> str:
-    """What a verdict comes to, in one line."""
+    """Summary of a verdict in one line."""
     if verdict["not_checked"]:
         return f"not checked for conformance ({verdict['not_checked']})"
     checks = list(dict.fromkeys(row["check"] for row in verdict["failed"]))

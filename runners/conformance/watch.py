@@ -1,4 +1,4 @@
-"""What a method touches that it should not: global random state, settings of torch, data files, streams."""
+"""Detection of forbidden side effects: global random state, settings of torch, data files, streams."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _hooked = False
 
 @dataclass
 class Watch:
-    """What was seen; sentences without a full stop."""
+    """Observed side effects; sentences without a full stop."""
 
     randomness: list[str] = field(default_factory=list)
     test_data: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What an engine is: it runs jobs somewhere and tells what happens; the simplest runs them right here."""
+"""Interface of engines, which run jobs and emit events; the simplest runs them in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which cells may share a GPU: as many as fit by the memory that their like was measured to take."""
+"""Packing of cells on a GPU: as many as fit by the measured memory of similar cells."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Packer:
             self.shared.update(here)
 
     def release(self, device: str, index: int) -> bool:
-        """Whether the cell ran beside others at any time."""
+        """Free the cell's place; return whether it shared the device at any time."""
         self.running[device].pop(index, None)
         shared = index in self.shared
         self.shared.discard(index)
@@ -80,7 +80,7 @@ class Packer:
 
 
 def _decisive(body: dict[str, Any]) -> list[Any]:
-    """What decides how much memory a cell takes, from a cell or a record as JSON."""
+    """Fields that decide the memory of a cell, from a cell or a record as JSON."""
     names = ("method", "benchmark", "scenario", "network", "config", "budget")
     return [body.get(name) for name in names]
 

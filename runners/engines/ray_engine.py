@@ -146,7 +146,7 @@ class RayEngine:
         return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
 
     def _count_slots(self, jobs: Sequence[Job]) -> None:
-        """How many cells to hand over: those that fit now, and a few more that wait, so that no node ever does."""
+        """Number of cells to submit: those that fit now, and a few more so that no node idles."""
         now = time.monotonic()
         if now - self.counted < SECONDS_BETWEEN_COUNTS:
             return

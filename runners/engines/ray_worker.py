@@ -23,7 +23,7 @@ SECONDS_TO_DELIVER = 2.0
 
 @dataclass(frozen=True)
 class Handed:
-    """What the driver gives along with a job: what lies in the cell's folder."""
+    """Content of the cell's folder, sent with a job."""
 
     checkpoint: bytes | None = None
     damaged: bool = False
@@ -129,7 +129,7 @@ def tell(job: Job, handed: Handed) -> Iterator[list[Message]]:
 
 
 def _ends_the_process(event: Event, device: str) -> bool:
-    """Whether the process is of no more use once the event is told; what a cell left behind is known at its end."""
+    """Check whether the process must end after the event; leftovers of a cell are known at its end."""
     if event.kind is Kind.AGAIN or spoils(event.status, device):
         return True
     from runners.process import known_state

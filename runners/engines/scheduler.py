@@ -24,7 +24,7 @@ SECONDS_BETWEEN_LOOKS = 2.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell; `cached` where an earlier run had finished it."""
+    """Outcome of a cell; `cached` where an earlier run had finished it."""
 
     cell: Cell
     folder: Path
@@ -46,7 +46,7 @@ class Watcher(Protocol):
 
 
 def plan(cells: Sequence[Cell], results: Path, conditions: Conditions) -> tuple[list[Job], list[Outcome]]:
-    """Which cells are to be run, and the outcomes of those that are finished."""
+    """Cells to run, and the outcomes of those that are finished."""
     jobs, outcomes = [], []
     for cell in cells:
         folder = cell.folder(results)

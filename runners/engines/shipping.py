@@ -47,7 +47,7 @@ def _copy(source: Path, folder: Path, base: Path) -> None:
 
 
 def arrive() -> None:
-    """Where the code was staged: let foreign files import packages that lay in other folders than they did."""
+    """On the worker: let foreign files import packages that came from other folders."""
     for folder in sorted(Path(FOREIGN).glob("*")):
         if str(folder.resolve()) not in sys.path:
             sys.path.append(str(folder.resolve()))

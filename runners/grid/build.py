@@ -24,7 +24,7 @@ from runners.grid.suite import BenchmarkEntry, Suite
 
 @dataclass(frozen=True)
 class Choices:
-    """What the command line asks for on top of the suites; None leaves the suite's own."""
+    """Choices of the command line; None keeps the suite's own."""
 
     methods: tuple[str, ...] | None = None
     foreign: tuple[str, ...] = ()
@@ -147,7 +147,7 @@ def _check_settings(suites: Sequence[Suite], rows: Sequence[Sequence[_Row]]) -> 
 def _values(
     suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, choices: Choices
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """What replaces the method's defaults in a cell, and where each value comes from; later ones win."""
+    """Values that replace the method's defaults in a cell, with their sources; later ones win."""
     labelled = row.label != row.method.name
     parts: list[tuple[dict[str, Any], str | None]] = [
         *((b.values, b.source) for b in suite.settings if b.applies(row.method.name, entry.name, scenario)),
@@ -164,7 +164,7 @@ def _values(
 
 
 def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
-    """What a cell's key and record hold of its benchmark."""
+    """Definition of a benchmark in a cell's key and record."""
     return {
         "n_tasks": benchmark.n_tasks,
         "classes_per_task": benchmark.classes_per_task,

@@ -190,12 +190,12 @@ class _Reader:
             self._scope_of(node, "body", scope).others.update(arguments)
 
     def _replaced(self, scope: _Scope, name: str) -> bool:
-        """Whether uses of a name that `scope` binds become references."""
+        """Check whether uses of a name that `scope` binds become references."""
         only_one = len(scope.imports.get(name, ())) == 1 and name not in scope.others
         return only_one and name not in self.fixed and not scope.star and scope.kind != "class"
 
     def _reference(self, node: ast.expr, scope: _Scope) -> Ref | None:
-        """What an expression `name.attribute...` or `import_module("name")` means, if an import decides that."""
+        """Reference of an expression `name.attribute...` or `import_module("name")`, if an import decides it."""
         match node:
             case ast.Name(id=name):
                 owner = scope.lookup(name)
@@ -212,7 +212,7 @@ class _Reader:
         return None
 
     def _imports(self, function: ast.expr, scope: _Scope) -> bool:
-        """Whether a function is importlib.import_module."""
+        """Check whether a function is importlib.import_module."""
         found = self._reference(function, scope)
         return found is not None and found.parts == ("importlib", "import_module")
 
@@ -270,7 +270,7 @@ class _Reader:
 
 
 def _items(node: ast.Import | ast.ImportFrom) -> Iterator[Item]:
-    """What an import statement names, each with the name that it binds."""
+    """Objects that an import statement names, each with the name that it binds."""
     if isinstance(node, ast.Import):
         for alias in node.names:
             parts = tuple(alias.name.split("."))
@@ -283,7 +283,7 @@ def _items(node: ast.Import | ast.ImportFrom) -> Iterator[Item]:
 
 
 def _bound_to(item: Item, node: ast.Import | ast.ImportFrom) -> Ref:
-    """What the name means: `import a.b` binds the package a."""
+    """Meaning of the bound name: `import a.b` binds the package a."""
     parts = item.ref.parts
     plain = isinstance(node, ast.Import) and not any(alias.asname == item.name for alias in node.names)
     return Ref(0, parts[:1], 1) if plain else item.ref
@@ -316,7 +316,7 @@ def _is_bare_string(node: object) -> bool:
 
 
 def _is_search(node: object) -> bool:
-    """Whether a statement is the `search = ranges(...)` of a Config."""
+    """Check whether a statement is the `search = ranges(...)` of a Config."""
     match node:
         case ast.Assign(targets=[ast.Name(id="search")], value=ast.Call(func=ast.Name(id="ranges"))):
             return True

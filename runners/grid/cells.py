@@ -51,7 +51,7 @@ class Cell:
         """SHA-256 of everything that decides the numbers."""
         decides = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _NAMES}
         decides["budget"] = {name: getattr(self.budget, name) for name in Budget.__dataclass_fields__}
-        if self.judged_on == "test":  # the rule; left out, so that keys of before stay what they were
+        if self.judged_on == "test":  # the rule; left out, so that older keys stay valid
             del decides["judged_on"]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
@@ -90,7 +90,7 @@ def unique(cells: list[Cell]) -> list[Cell]:
 
 @dataclass(frozen=True)
 class Conditions:
-    """How cells are run: nothing here decides a number on the CPU."""
+    """Conditions of a run; none of them decides a number on the CPU."""
 
     device: str = "cpu"
     data_dir: str | None = None

@@ -87,7 +87,7 @@ class Variant(_Part):
 
 
 class Suite(_Part):
-    """What a suite file holds."""
+    """Content of a suite file."""
 
     name: str = ""
     description: Text

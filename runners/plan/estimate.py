@@ -1,4 +1,4 @@
-"""How long a grid will take, from what finished cells of the same methods took."""
+"""Estimate of a grid's duration, from finished cells of the same methods."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Kind = tuple[str, ...]
 
 
 class Rates:
-    """What cells took, in seconds per task and step; what another will take, from those most alike.
+    """Seconds per task and step of finished cells; the estimate for another, from those most alike.
 
     Most alike: same method, benchmark and scenario, then same method and benchmark, then same method.
     """

@@ -1,4 +1,4 @@
-"""Which device each worker uses, and how a process begins to use it."""
+"""Assignment of devices to workers, and their initialisation."""
 
 from __future__ import annotations
 

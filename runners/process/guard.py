@@ -1,4 +1,4 @@
-"""What a cell must not do to the cells after it: change the data that all share, or its process."""
+"""Guard against changes of shared data and of the process, which later cells would meet."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Guard:
             raise ChangedData(self.changed)
 
     def look(self, when: str, content: bool = False) -> str:
-        """What the method has changed of the data, in a sentence. Where it has, the next cell loads the data anew.
+        """Sentence on data that the method has changed. The next cell then reloads the data.
 
         content: also compare the bytes, which finds changes that PyTorch does not count.
         """
@@ -54,7 +54,7 @@ class Guard:
         return self.changed
 
     def put_back(self) -> str:
-        """Put the process back as it was, and note for whoever runs cells in it what was not; the names of that."""
+        """Restore the state of the process; return the names of what had changed and note them for the worker."""
         left = self.before.put_back()
         if left.changed:
             known_state.note(left)

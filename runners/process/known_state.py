@@ -1,4 +1,4 @@
-"""What a cell may leave behind in its process: settings of torch, NumPy and the system, and patched functions.
+"""Known state of a process: settings of torch, NumPy and the system, and patched functions.
 
 One process runs cell after cell. A setting that one method changes would change the numbers of the next method's
 cells, or make them fail. So the process is compared before and after each cell.
@@ -48,7 +48,7 @@ class Setting:
     """Whether a change is worth a word and a new process; not where libraries change it when they are imported."""
 
     def value(self) -> Any:
-        """What it is now. PyTorch refuses to read an older switch that contradicts a newer one."""
+        """Present value. PyTorch refuses to read an older switch that contradicts a newer one."""
         try:
             return self.read()
         except Exception:
@@ -63,7 +63,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Left:
-    """What differed after a cell; names of settings, for sentences."""
+    """Differences after a cell; names of settings, for sentences."""
 
     changed: tuple[str, ...] = ()
     lasting: tuple[str, ...] = ()
@@ -92,12 +92,12 @@ _left: list[Left] = []
 
 
 def note(left: Left) -> None:
-    """Note what a cell left behind, to be taken by whoever runs cells in this process."""
+    """Note what a cell left behind, for the worker or engine of this process."""
     _left.append(left)
 
 
 def taken() -> Left:
-    """What cells have left behind since the last call."""
+    """Leftovers of cells since the last call."""
     changed = tuple(name for left in _left for name in left.changed)
     lasting = tuple(name for left in _left for name in left.lasting)
     _left.clear()
@@ -115,7 +115,7 @@ def unchanged() -> Iterator[None]:
 
 
 def _flushes() -> bool:
-    """Whether subnormal numbers are zero in this thread; PyTorch has no function that says so."""
+    """Check whether subnormal numbers are zero in this thread; PyTorch has no function for it."""
     return float(torch.tensor([_TINY], dtype=torch.float32, device="cpu").mul(0.5).to(torch.float64)) == 0.0
 
 

@@ -25,7 +25,7 @@ Functions = dict[int, tuple[Any, dict[str, Any]]]
 
 
 def snapshot() -> Functions:
-    """What the names mean now."""
+    """Present meanings of the names."""
     return {id(place): (place, _callables(place)) for place in _places()}
 
 
@@ -67,7 +67,7 @@ def _callables(place: Any) -> dict[str, Any]:
 
 
 def _by_torch(now: Any, before: Any) -> bool:
-    """Whether torch itself wrapped a function, as it does when the first optimiser is made or its compiler imported."""
+    """Check whether torch itself wrapped a function, as at its first optimiser or the import of its compiler."""
     while now is not before:
         code = getattr(now, "__code__", None)
         if code is None or not code.co_filename.startswith(_TORCH):

@@ -117,7 +117,7 @@ def checksum(tensor: Tensor) -> int:
 
 
 def _state(tensor: Tensor) -> object:
-    """What changes with the tensor, whether by an operation in place or by giving it other memory."""
+    """State that changes with the tensor, by an operation in place or by other memory."""
     version = None if tensor.is_inference() else tensor._version
     return version, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad
 

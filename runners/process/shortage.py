@@ -1,4 +1,4 @@
-"""What a lack of memory looks like, of the host's or of a device's, whoever reports it."""
+"""Recognition of a lack of memory, of the host or of a device."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shortage(error: BaseException) -> str | None:
 
 
 def text(error: BaseException) -> str:
-    """What an error says, also where it cannot be printed; of an endless message the beginning."""
+    """Text of an error, also where it cannot be printed; of an endless message the beginning."""
     try:
         found = str(error)
     except Exception as failure:

@@ -1,4 +1,4 @@
-"""Where a number was made: versions, device, commit."""
+"""Environment of a number: versions, device, commit."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def of_worker(device: torch.device) -> dict[str, Any]:
 
 
 def of_training(method: Method) -> dict[str, str]:
-    """How training ran, where it could run in several ways that differ by rounding.
+    """Execution of training, where several ways differ by rounding.
 
     steps: captured as a CUDA graph, or step by step and why. output_layer: who computed the passes over a
     hypernetwork's output layer (`methods.hypernetworks.output_layer`), all of them where the number of boxes decided.

@@ -26,7 +26,7 @@ class StorageError(UserError):
 
 
 class Store(Protocol):
-    """Where a running cell leaves its record and its checkpoints: its folder, or a way to the process that has it."""
+    """Storage of a running cell's record and checkpoints: its folder, or the process that has it."""
 
     path: Path
 
@@ -95,7 +95,7 @@ class CellFolder:
         """Write the tables, then cell.json with `text`, each under a temporary name and renamed.
 
         cell.json comes last: a reader who sees `done` sees the tables that belong to it. The
-        checkpoint of a finished cell is removed. `trace` is what traceback.txt shall hold.
+        checkpoint of a finished cell is removed. `trace` is the content of traceback.txt.
         """
         with _storage(self.path):
             for name, table in tables.items():

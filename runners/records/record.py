@@ -1,4 +1,4 @@
-"""What a cell leaves behind: the record's fields, its statuses and its tables, as text."""
+"""Record of a cell: fields and tables, as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reports.schema import SCHEMA, ClaimRow, Status, checksum, digest
 __all__ = ["BrokenRecord", "ClaimRow", "Matrix", "Measurements", "Record", "Status", "digest", "empty_matrix"]
 
 _LATER = {"chosen", "judged_on", "definition", "carried", "fairness", "parts"}
-"""Fields that records of before do not have."""
+"""Fields that older records lack."""
 _FREE = ("reason", "traceback", "command", "task_names", "environment")
 """Fields with texts from elsewhere: messages, arguments, class names, which may hold any character."""
 
@@ -71,7 +71,7 @@ class Measurements:
         return Measurements(**data)
 
     def of_conduct(self) -> dict[str, Any]:
-        """What a record says of its fairness; nothing before a task is learnt."""
+        """Fairness field of a record; empty before a task is learnt."""
         return {"tasks": self.taken, "held": self.held} if self.taken else {}
 
     def tables(self) -> dict[str, str]:

@@ -34,7 +34,7 @@ SHEET = "samples.png"
 REFERENCE_BYTES = 1 << 30
 """A file of reference records is not larger."""
 ABSOLUTE_PATH = re.compile(r"(?<=[ =])/\S*/(?=[^/\s])")
-"""What goes from a command before it ships: of a path on somebody's machine only the last part is of use."""
+"""Paths in a command, of which only the last part ships."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ReferenceCell:
 
     @property
     def place(self) -> tuple[str, str, str, str, int]:
-        """What a newer record replaces: benchmark, scenario, method, label, seed (with configuration; see `merged`)."""
+        """Identity that a newer record replaces: benchmark, scenario, method, label, seed (see `merged`)."""
         record = self.record
         return record.benchmark, str(record.scenario), record.method, record.label, record.seed
 

@@ -1,4 +1,4 @@
-"""Were the shipped numbers got again? Cells of a results folder beside reference records of the same key.
+"""Check whether shipped results reproduce: cells of a results folder and reference records of the same key.
 
 The same key means the same code, configuration, budget and seed, so that only the machine and the versions of the
 packages can make a difference. Floating-point sums differ between processors; over thousands of steps that may grow.
@@ -49,7 +49,7 @@ class Repeated:
 
 @dataclass
 class Check:
-    """What was compared, and what could not be."""
+    """Compared and uncompared cells."""
 
     groups: dict[tuple[str, str], Repeated] = field(default_factory=dict)
     taken: int = 0

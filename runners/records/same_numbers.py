@@ -40,7 +40,7 @@ class Shown:
         return {str(record.scenario) for record in self.records}
 
     def in_words(self) -> str:
-        """What was compared, where."""
+        """Summary of the compared cells and their machine."""
         places = Counter(f"{r.benchmark} {r.scenario}" for r in self.records)
         at = self.records[0].environment
         cells = ", ".join(f"{name} {n}" for name, n in sorted(places.items()))

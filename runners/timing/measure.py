@@ -36,7 +36,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Order:
-    """What one process measures."""
+    """Order of measurements for one process."""
 
     method: str
     benchmark: str
@@ -66,7 +66,7 @@ class Run(Protocol):
 
 
 class Operation(NamedTuple):
-    """What the steps of a profile spent in one operation, without those that it called itself."""
+    """Time of a profile's steps in one operation, without those that it called itself."""
 
     name: str
     calls: float
@@ -98,7 +98,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Result:
-    """What one process found. Bytes and seconds; `floor` is None without a hypernetwork's output layer."""
+    """Measurements of one process. Bytes and seconds; `floor` is None without a hypernetwork's output layer."""
 
     order: Order
     timings: tuple[Timing, ...]
@@ -284,7 +284,7 @@ def _train(method: Method, stream: Any, order: Order) -> tuple[Timing, ...]:
 
 
 def _how(method: Method) -> dict[str, Any]:
-    """How the latest steps ran, as fields of a `Timing`."""
+    """Execution of the latest steps, as fields of a `Timing`."""
     return {"stepped": method.stepped, "output_layer": environment.of_training(method).get("output_layer")}
 
 

@@ -1,4 +1,4 @@
-"""What `runners/speed.py` shows of its measurements: rows of a table, and where they were made."""
+"""Table of `runners/speed.py`: rows of measurements, and the machine."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def called(order: Order) -> str:
 
 
 def title(order: Order) -> str:
-    """What was timed, for a heading."""
+    """Heading of a timed case."""
     return f"{called(order)} on {order.benchmark}, {order.scenario}"
 
 

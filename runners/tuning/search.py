@@ -291,7 +291,7 @@ def _distributions(ranges: dict[str, Range]) -> dict[str, Any]:
 
 
 def _values(ranges: dict[str, Range], drawn: dict[str, Any]) -> dict[str, Any]:
-    """What Optuna drew as values of the Config."""
+    """Values of the Config that Optuna drew."""
     found: dict[str, Any] = {}
     for name, value in drawn.items():
         wanted = ranges[name]

@@ -1,4 +1,4 @@
-"""How a run stands: what is done, under way, failed and left, from the events of its cells."""
+"""State of a run: cells finished, running, failed and waiting, from their events."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Waiting:
-    """How many cells of a kind have not begun."""
+    """Number of cells of one kind that have not begun."""
 
     benchmark: str
     scenario: str
@@ -60,7 +60,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How a run stands at one moment; plain values, so that it travels as JSON."""
+    """State of a run at one moment; plain values, so that it travels as JSON."""
 
     total: int
     finished_before: int
@@ -203,7 +203,7 @@ class Board:
             )
 
     def _seconds_left(self, now: float) -> float | None:
-        """What the waiting cells took elsewhere in the grid, shared among as many as ran at once; None if unknown."""
+        """Time of the waiting cells, estimated from the grid and divided by the cells at once; None if unknown."""
         here = [row for row in self.rows.values() if not row.elsewhere]
         left = [row.seconds_left(now) or self._expected(row, now) for row in here]
         known = [seconds for seconds in left if seconds is not None]
@@ -213,7 +213,7 @@ class Board:
         return max([(sum(known) + expected) / max(1, self.at_once), *known])
 
     def _expected(self, row: _Row, now: float) -> float | None:
-        """What is left of a cell that has not come far enough to tell by itself."""
+        """Remaining time of a cell that has not come far enough for its own rate."""
         whole = self.rates.of(row.job.cell)
         return (
             None if whole is None else max(0.0, whole * (1 - row.first_task / row.job.cell.n_tasks) - now + row.begun)

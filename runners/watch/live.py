@@ -1,4 +1,4 @@
-"""What a run shows: a live table in a terminal, one line per ended cell elsewhere."""
+"""Display of a run: a live table in a terminal, one line per ended cell elsewhere."""
 
 from __future__ import annotations
 

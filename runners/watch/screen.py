@@ -1,4 +1,4 @@
-"""What a run looks like in a terminal; the live display and `--watch` show the same."""
+"""Rendering of a run in a terminal; the live display and `--watch` show the same."""
 
 from __future__ import annotations
 
