@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -144,6 +144,14 @@ class Method(ABC):
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
         """Memory beyond what `build` allocates, for the estimate of a cell's footprint."""
         return Needs()
+
+    @classmethod
+    def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
+        """Sentences for the user before a cell runs; nothing is refused for them.
+
+        tuned: hyperparameters whose values were found on validation data of this very stream.
+        """
+        return []
 
     def build(self) -> None:  # noqa: B027 - a method without parameters needs none
         """Make networks and parameters (called once, with the generator seeded)."""

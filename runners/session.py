@@ -63,7 +63,7 @@ def run(options: Options, console: Console) -> int:
     """Run the grid and write the report; 0, or 1 if a cell failed. Raises UserError for bad options."""
     check(options)
     cells = build_cells(options)
-    for sentence in not_in_keys(cells):
+    for sentence in [*not_in_keys(cells), *remarks(cells)]:
         console.print(f"note: {sentence}", highlight=False, soft_wrap=True, markup=False)
     assigned = devices_of(options)
     if options.dry_run:
@@ -144,6 +144,13 @@ def not_in_keys(cells: Sequence[Cell]) -> list[str]:
             "it imports, finished cells count as finished all the same"
         )
     return found
+
+
+def remarks(cells: Sequence[Cell]) -> list[str]:
+    """What the methods have to say of the cells' hyperparameters, each sentence once."""
+    from runners.grid import remarks
+
+    return remarks.of_cells(cells)
 
 
 def devices_of(options: Options) -> list[str]:
