@@ -176,6 +176,8 @@ class HNET(Method):
         self.importances: list[Tensor] = []
         """Fisher information (N,) of each old task's network, if it weighs the regulariser."""
         self.inference = inference.TaskInference.of(c)
+        self.classes: list[inference.Classes] = []
+        """With FeCAM, statistics of the classes of each task learnt."""
 
     def learn(self, task: Task) -> None:
         t, c = task.index, self.config
@@ -282,7 +284,7 @@ class HNET(Method):
         """Answers of every task seen on its own head (k, b, classes per task), and each sample's task (b,)."""
         seen = max(1, self.tasks_seen)
         return self.inference.decide(
-            seen, lambda: (self._logits(x, slice(0, seen)), None), lambda task: self.features(x, task)
+            self.classes, seen, lambda: (self._logits(x, slice(0, seen)), None), lambda task: self.features(x, task)
         )
 
     def features(self, x: Tensor, task: int) -> Tensor:
@@ -293,7 +295,8 @@ class HNET(Method):
     @torch.no_grad()
     def _describe_classes(self, task: Task) -> None:
         found = torch.cat([self.features(batch.x, task.index) for batch in task.train.batches(2000)])
-        self.inference.remember(found, self.within_task(task.y, task.index), self.spec.classes_per_task)
+        labels = self.within_task(task.y, task.index)
+        self.classes.append(self.inference.describe(found, labels, self.spec.classes_per_task))
 
     def _logits(self, x: Tensor, tasks: slice) -> Tensor:
         """Each task's model on its own head, (k, b, classes per task)."""

@@ -195,6 +195,8 @@ class HyperInterval(Method):
         self.audit_boxes: list[Tensor] = []
         """Lower and upper weights (2, N) of each task, as they were when it was learnt."""
         self.inference = inference.TaskInference.of(c)
+        self.classes: list[inference.Classes] = []
+        """With FeCAM, statistics of the classes of each task learnt."""
 
     def boxes(self, embeddings: Tensor, shapes: Tensor, eps: Tensor | float) -> tuple[Tensor, Tensor]:
         """Centres and radii (k, E) of the boxes at perturbation `eps`, a number or (k, 1)."""
@@ -329,7 +331,9 @@ class HyperInterval(Method):
     def _answers_and_task(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """CIL: within-task answers of every task seen (k, b, C), and each sample's task (b,)."""
         seen = max(1, self.tasks_seen)
-        return self.inference.decide(seen, lambda: self._every_task(x), lambda task: self.features(x, task))
+        return self.inference.decide(
+            self.classes, seen, lambda: self._every_task(x), lambda task: self.features(x, task)
+        )
 
     def features(self, x: Tensor, task: int) -> Tensor:
         """Inputs of the output layer (b, d) in the network at the centre of the task's box."""
@@ -339,7 +343,8 @@ class HyperInterval(Method):
     @torch.no_grad()
     def _describe_classes(self, task: Task) -> None:
         found = torch.cat([self.features(batch.x, task.index) for batch in task.train.batches(2000)])
-        self.inference.remember(found, self.within_task(task.y, task.index), self.spec.classes_per_task)
+        labels = self.within_task(task.y, task.index)
+        self.classes.append(self.inference.describe(found, labels, self.spec.classes_per_task))
 
     def _every_task(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Middle logits (k, b, C) of all tasks seen, and the entropy's weights where they are asked for."""

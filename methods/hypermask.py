@@ -180,7 +180,8 @@ class HyperMask(Method):
     @classmethod
     def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
         """Strengths in a form that does not fit the network."""
-        return strengths.remarks(cls, spec, config, tuned)
+        without_paper = () if config.norm == 1 else ("lam",)  # the papers' values go with p = 1
+        return strengths.remarks(cls, spec, config, {*tuned, *without_paper})
 
     def build(self) -> None:
         config = self.config
@@ -191,6 +192,8 @@ class HyperMask(Method):
         self.statistics: list[Statistics] = []
         """Running statistics of batch norm, for each task."""
         self.inference = inference.TaskInference.of(config)
+        self.classes: list[inference.Classes] = []
+        """With FeCAM, statistics of the classes of each task learnt."""
         n_weights = self.weights.shape[0]
         made = hypernetwork(config.embedding, config.hidden, n_weights, "elu", config.chunk, config.chunk_embedding)
         self.hypernetwork = made.to(self.device)
@@ -339,6 +342,7 @@ class HyperMask(Method):
         """Within-task answers of every task seen (T, b, C), and each sample's task (b,)."""
         seen = max(1, self.tasks_seen)
         return self.inference.decide(
+            self.classes,
             seen,
             lambda: (torch.stack([self.logits(x, task) for task in range(seen)]), None),
             lambda task: self.features(x, task),
@@ -347,7 +351,8 @@ class HyperMask(Method):
     @torch.no_grad()
     def _describe_classes(self, task: Task) -> None:
         found = torch.cat([self.features(batch.x, task.index) for batch in task.train.batches(2000)])
-        self.inference.remember(found, self.within_task(task.y, task.index), self.spec.classes_per_task)
+        labels = self.within_task(task.y, task.index)
+        self.classes.append(self.inference.describe(found, labels, self.spec.classes_per_task))
 
     @torch.no_grad()
     def exhibits(self) -> dict[str, Exhibit]:

@@ -10,10 +10,13 @@ import csv
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder; with -m, not the working directory
 
+from benchmarks import catalogue
+from benchmarks.types import Scenario
 from methods import registry, search
 
 _LEARNING_RATE = f"Log({search.LEARNING_RATE.low:g}, {search.LEARNING_RATE.high:g})"
@@ -24,6 +27,29 @@ HEAD = """# The methods
 Made by `python runners/document.py` from the methods' own docstrings and options; a test keeps it current. Every option
 is set in a suite file (`[[settings]]`) or by `--set METHOD.OPTION=VALUE`.
 """
+
+STRENGTHS = """## Strengths on other networks
+
+The output regularisers of HNET, HyperInterval and HyperMask, and HyperMask's movement of weights, are sums over the
+target network's weights, as published; the loss of the task is a mean over samples. On a network of n weights the
+strength that a paper found on one of N weighs a drift of each weight N/n times less against the task's loss. With
+`strength_per = "weight"` the strength multiplies the mean over the held weights instead, and a value carries over from
+network to network. A published strength becomes, per weight,
+
+    strength x number of held weights of the network that it was published for
+
+Held are the weights that the sum runs over. HNET: all that the hypernetwork makes, those of batch norm and of all heads
+included (with `held_heads = "own"` less the heads of other tasks). HyperInterval: all that it makes, for one head; in
+DIL a weight's two ends and its middle are averaged, so that it counts once. HyperMask: all target weights but those of
+batch norm, which have no mask; a mask is a factor and not a count, since the share of a network that it lets through
+does not depend on the network's size (with `norm = 2` the divisor of `lam` is the sum of the square roots of the
+tensors' sizes). How the regularisers average over old tasks (`regulariser_norm`) is the same in both forms.
+
+The table has the authors' values, from their code; `compare.py` says what to write where a suite or `--set` gives a
+strength in the papers' form and the network is not the paper's.
+
+| method | benchmark | scenarios | network | held weights | option | published | per weight |
+|---|---|---|---|---|---|---|---|"""
 
 DEVIATIONS = """## What the deviations cost
 
@@ -41,7 +67,24 @@ in TIL, which takes networks from before the boxes have grown, loses most of the
 def page() -> str:
     """The whole page, Markdown."""
     files = {info.file: info for info in registry.available().values() if info.file is not None}
-    return "\n".join([HEAD, *(_section(file) for file in files if file is not None), *_deviations()])
+    sections = (_section(file) for file in files if file is not None)
+    return "\n".join([HEAD, *sections, STRENGTHS, *_strengths(), "", *_deviations()])
+
+
+def _strengths() -> Iterator[str]:
+    """A line for every published strength and every size that its network has in the scenarios."""
+    for name in registry.available():
+        cls: Any = registry.load(name)
+        for paper in getattr(cls, "published", ()):
+            config, scenarios = cls.Config(), {}
+            for scenario in sorted(paper.scenarios, key=list(Scenario).index):
+                spec = paper.spec(catalogue.find(paper.benchmark).spec(scenario))
+                held = cls.held_weights(spec, config)
+                scenarios.setdefault(tuple(held[option] for option in paper.values), []).append(scenario)
+            for held, some in scenarios.items():
+                for (option, value), weights in zip(paper.values.items(), held, strict=True):
+                    place = f"`{name}` | `{paper.benchmark}` | {' '.join(some)} | {paper.network}"
+                    yield f"| {place} | {weights:,} | `{option}` | {value:g} | {value * weights:.6g} |"
 
 
 def _deviations() -> list[str]:

@@ -10,9 +10,9 @@ inference   "entropy"   the task whose network answers with the least entropy (H
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -58,22 +58,23 @@ def check(method: str, how: Inference, intervals: bool = False) -> None:
         )
 
 
-@dataclass
-class TaskInference:
-    """How a method infers tasks, with what it remembers for that: under "fecam", statistics of every task's classes.
+Classes = tuple[Tensor, Tensor]
+"""What "fecam" remembers of a task: prototypes (C, d) and precision matrices (C, d, d) of its classes."""
 
-    They are taken once, at the end of a task, from the features of its training samples; no sample is kept.
+
+@dataclass(frozen=True)
+class TaskInference:
+    """How a method infers tasks. Under "fecam" the method keeps a list of `Classes`, one for each task learnt.
+
+    They are taken once, at the end of the task, from the features of its training samples; no sample is kept.
     """
 
+    stateless: ClassVar[bool] = True
     how: Inference = "entropy"
     answer: Literal["class", "task"] = "class"
     """Under "fecam": answer the nearest class itself, or what the inferred task's network answers."""
     tukey: bool = False
     """Under "fecam": take the square root of the features."""
-    prototypes: list[Tensor] = field(default_factory=list)
-    """(C, d) of each task learnt."""
-    precisions: list[Tensor] = field(default_factory=list)
-    """(C, d, d) of each task learnt."""
 
     @staticmethod
     def of(config: Any) -> TaskInference:
@@ -82,32 +83,32 @@ class TaskInference:
 
     @staticmethod
     def floats(spec: StreamSpec, config: Any) -> int:
-        """Floats remembered for each task."""
+        """Floats that `Classes` hold for each task."""
         d = features.width(spec) if config.inference == "fecam" else 0
         return spec.classes_per_task * d * (d + 1)
 
     @torch.no_grad()
-    def remember(self, found: Tensor, labels: Tensor, n_classes: int) -> None:
-        """Take the statistics of the task just learnt: features (n, d), labels (n,) within the task."""
+    def describe(self, found: Tensor, labels: Tensor, n_classes: int) -> Classes:
+        """The statistics of a task's classes: features (n, d), labels (n,) within the task."""
         prototypes, precisions = fecam.statistics(self._scaled(found), labels, n_classes)
-        self.prototypes.append(prototypes)
-        self.precisions.append(precisions)
+        return prototypes, precisions  # a plain tuple, which a checkpoint can keep
 
     def decide(
-        self, tasks: int, logits: Callable[[], tuple[Tensor, Tensor | None]], features: Callable[[int], Tensor]
+        self,
+        known: Sequence[Classes],
+        tasks: int,
+        logits: Callable[[], tuple[Tensor, Tensor | None]],
+        features: Callable[[int], Tensor],
     ) -> tuple[Tensor, Tensor]:
         """Answers of each of the first `tasks` tasks (k, b, C), and the inferred task (b,) int64.
 
-        logits: gives (k, b, C), and the entropy's weights, if any. features: of the samples, under a task's network,
+        logits: gives (k, b, C), and the entropy's weights, if any. features: of the samples, in a task's network,
         (b, d). A task still under way has no statistics yet: the entropy decides until it has.
         """
-        if len(self.prototypes) < tasks:
+        if len(known) < tasks:
             values, weights = logits()
             return values, least_entropy(values, weights)
-        known = zip(self.prototypes, self.precisions, strict=True)
-        distances = torch.stack(
-            [fecam.distances(self._scaled(features(j)), *one) for j, one in enumerate(list(known)[:tasks])]
-        )
+        distances = torch.stack([fecam.distances(self._scaled(features(j)), *known[j]) for j in range(tasks)])
         nearest = fecam.nearest_task(distances)
         return (-distances if self.answer == "class" else logits()[0]), nearest
 

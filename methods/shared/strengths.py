@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from benchmarks.types import ALL_SCENARIOS, Scenario, StreamSpec, UserError
 
@@ -70,8 +70,8 @@ class Published:
 class Regularised(Protocol):
     """A class of methods whose strengths may be given per weight."""
 
-    name: str
-    published: tuple[Published, ...]
+    name: ClassVar[str]
+    published: ClassVar[tuple[Published, ...]]
 
     @classmethod
     def held_weights(cls, spec: StreamSpec, config: Any) -> dict[str, float]:
@@ -79,7 +79,7 @@ class Regularised(Protocol):
         ...
 
 
-def remarks(cls: Regularised, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
+def remarks(cls: type[Regularised], spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
     """A sentence for every strength in a form that does not fit the network, unless it is `tuned` there.
 
     In the papers' form on another network than the paper's, with the value that pulls as much here; per weight, but as
@@ -89,27 +89,30 @@ def remarks(cls: Regularised, spec: StreamSpec, config: Any, tuned: Collection[s
     sentences = []
     for option in sorted({option for p in cls.published for option in p.values}):
         value, here = getattr(config, option), [p for p in known if option in p.values]
+        if option in tuned or not value:
+            continue
         if config.strength_per == "weight":
             sentences += _unconverted(cls, option, value)
-        elif option not in tuned and value and here and all(p.network != spec.network for p in here):
+        elif here and all(p.network != spec.network for p in here):
             nearest = next((p for p in here if p.values[option] == value), here[0])
             sentences.append(_converted(cls, spec, config, option, nearest))
     return sentences
 
 
-def _converted(cls: Regularised, spec: StreamSpec, config: Any, option: str, paper: Published) -> str:
+def _converted(cls: type[Regularised], spec: StreamSpec, config: Any, option: str, paper: Published) -> str:
     value = getattr(config, option)
     there = cls.held_weights(paper.spec(spec), config)[option]
     here = cls.held_weights(spec, config)[option]
     times = f"{there / here:.3g} times less" if there > here else f"{here / there:.3g} times more"
     return (
-        f"{cls.name}.{option} = {value:g} multiplies a sum over {here:,.0f} weights, and the paper's {paper.network} has "
-        f"{there:,.0f}: a drift of each weight counts {times} here against the task's loss; as much as there counts "
-        f'{option} = {value * there / here:.4g}, or {option} = {per_weight(value, there):.6g} with strength_per = "weight"'
+        f"{cls.name}.{option} = {value:g} multiplies a sum over {here:,.0f} weights, and the paper's {paper.network} "
+        f"has {there:,.0f}: a drift of each weight counts {times} here against the task's loss; as much as there "
+        f"counts {option} = {value * there / here:.4g}, or {option} = {per_weight(value, there):.6g} "
+        'with strength_per = "weight"'
     )
 
 
-def _unconverted(cls: Regularised, option: str, value: float) -> list[str]:
+def _unconverted(cls: type[Regularised], option: str, value: float) -> list[str]:
     if all(value != p.values.get(option) for p in cls.published):
         return []
     return [
