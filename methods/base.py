@@ -16,6 +16,7 @@ from benchmarks.samples import Batch, Samples
 from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Budget, Scenario, StreamSpec, Task, UserError, derived_seed
 from methods.networks import targets
 from methods.registry import register
+from methods.search import Range
 from methods.shared import parts, state, stepping
 from methods.shared.needs import Needs
 from methods.shared.optimizers import adam
@@ -152,6 +153,11 @@ class Method(ABC):
         tuned: hyperparameters whose values were found on validation data of this very stream.
         """
         return []
+
+    @classmethod
+    def searched(cls, spec: StreamSpec, config: Any, ranges: Mapping[str, Range]) -> Mapping[str, Range]:
+        """The `ranges` that tuning searches on this stream: as declared, unless the configuration changes a unit."""
+        return ranges
 
     def build(self) -> None:  # noqa: B027 - a method without parameters needs none
         """Make networks and parameters (called once, with the generator seeded)."""

@@ -32,7 +32,7 @@ task classifier (HNET+TIR) are other methods and not offered.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -50,7 +50,7 @@ from methods.hypernetworks.output_layer import FusedAdam
 from methods.hypernetworks.stateless import FunctionalNetwork, Statistics
 from methods.intervals.weights import head_names
 from methods.networks import targets
-from methods.search import LEARNING_RATE, Log, ranges
+from methods.search import LEARNING_RATE, Log, Range, ranges
 from methods.shared import inference, strengths, tables
 from methods.shared.fisher import fisher
 from methods.shared.inference import Inference
@@ -154,6 +154,11 @@ class HNET(Method):
             return target.n_weights
         head = sum(target.shapes[name].numel() for name in head_names(target.network))
         return target.n_weights - head // spec.n_tasks * (spec.n_tasks - 1)
+
+    @classmethod
+    def searched(cls, spec: StreamSpec, config: Any, ranges: Mapping[str, Range]) -> Mapping[str, Range]:
+        """Strengths per weight are searched where those of the paper's form would be."""
+        return strengths.searched(cls, spec, config, ranges)
 
     @classmethod
     def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:

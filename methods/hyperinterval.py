@@ -46,7 +46,7 @@ What the official program never measures, the suite does: whether old boxes stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -64,7 +64,7 @@ from methods.hypernetworks.stateless import FunctionalNetwork, Statistics
 from methods.intervals.boundable import unbounded
 from methods.intervals.bounding import Interval, outward, worst_case
 from methods.networks import targets
-from methods.search import LEARNING_RATE, Log, ranges
+from methods.search import LEARNING_RATE, Log, Range, ranges
 from methods.shared import inference, strengths, tables
 from methods.shared.inference import Inference
 from methods.shared.needs import BOUNDS
@@ -171,6 +171,11 @@ class HyperInterval(Method):
         """What a strength per weight is divided by; see methods/shared/strengths.py."""
         network = targets.on_meta(spec.network, spec.input_shape, spec.classes_per_task)
         return {"beta": FunctionalNetwork(network).n_weights}
+
+    @classmethod
+    def searched(cls, spec: StreamSpec, config: Any, ranges: Mapping[str, Range]) -> Mapping[str, Range]:
+        """Strengths per weight are searched where those of the paper's form would be."""
+        return strengths.searched(cls, spec, config, ranges)
 
     @classmethod
     def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:

@@ -38,7 +38,7 @@ sparsity 0, beta 5e-4, lambda 1e-3. (Published betas go with the official divisi
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -52,7 +52,7 @@ from methods.base import CIL, TIL, Batch, Exhibit, Method, Needs, Task, UserErro
 from methods.hypernetworks.network import hypernetwork
 from methods.hypernetworks.output_layer import FusedAdam
 from methods.networks import targets
-from methods.search import LEARNING_RATE, Even, Log, ranges
+from methods.search import LEARNING_RATE, Even, Log, Range, ranges
 from methods.shared import inference, strengths, tables
 from methods.shared.inference import Inference
 from methods.shared.maskable import MaskableNetwork, Statistics, WeightCache
@@ -176,6 +176,11 @@ class HyperMask(Method):
     def _held(target: MaskableNetwork, config: Any) -> dict[str, float]:
         n = sum(target.sizes)
         return {"beta": n, "lam": n if config.norm == 1 else sum(map(math.sqrt, target.sizes))}
+
+    @classmethod
+    def searched(cls, spec: StreamSpec, config: Any, ranges: Mapping[str, Range]) -> Mapping[str, Range]:
+        """Strengths per weight are searched where those of the paper's form would be."""
+        return strengths.searched(cls, spec, config, ranges)
 
     @classmethod
     def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:

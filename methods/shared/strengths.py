@@ -99,6 +99,19 @@ def remarks(cls: type[Regularised], spec: StreamSpec, config: Any, tuned: Collec
     return sentences
 
 
+def searched(cls: type[Regularised], spec: StreamSpec, config: Any, ranges: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Ranges (methods/search.py) that hold the same regularisers per weight as those declared for the papers' form."""
+    if config.strength_per == "network":
+        return ranges
+    held = cls.held_weights(spec, config)
+    return {
+        option: replace(wanted, low=per_weight(wanted.low, held[option]), high=per_weight(wanted.high, held[option]))
+        if option in held and hasattr(wanted, "low")
+        else wanted
+        for option, wanted in ranges.items()
+    }
+
+
 def _converted(cls: type[Regularised], spec: StreamSpec, config: Any, option: str, paper: Published) -> str:
     value = getattr(config, option)
     there = cls.held_weights(paper.spec(spec), config)[option]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.types import DIL, TIL
+from methods.search import Log
 from runners.grid import build, remarks, suite
+from runners.tuning import search
 from tests.runners.helpers import call, cells
 
 PAPERS = ("mnist", "permuted", "tinyimagenet")
@@ -16,6 +18,9 @@ OWN = ("quick", "permuted-digits", "rotated", "cifar-mini", "deviations")
 
 def of_suite(name: str, *assignments: tuple[str, str, str]) -> list[str]:
     return remarks.of_cells(build.build(suite.find([name]), build.Choices(seeds=1, assignments=assignments)))
+
+
+PER_WEIGHT = ("hyperinterval", "strength_per", "weight")
 
 
 @pytest.mark.parametrize("name", PAPERS + OWN)
@@ -44,8 +49,7 @@ def test_a_value_of_the_command_line_is_remarked_and_a_converted_one_is_not():
     (line,) = remarks.of_cells(small(("hyperinterval", "beta", "0.02")))
     assert line.startswith(f"split-mnist ({TIL}, {DIL}) with mlp-100: hyperinterval.beta = 0.02 multiplies")
     assert "beta = 9504.04 with strength_per" in line
-    per_weight = ("hyperinterval", "strength_per", "weight")
-    assert remarks.of_cells(small(("hyperinterval", "beta", "9504.04"), per_weight)) == []
+    assert remarks.of_cells(small(("hyperinterval", "beta", "9504.04"), PER_WEIGHT)) == []
 
 
 def test_a_value_found_on_validation_data_is_no_papers():
@@ -69,3 +73,11 @@ def test_strengths_per_weight_of_which_none_is_given_are_an_error_with_the_suite
     assert said.returncode == 2 and 'hnet: strength_per = "weight" needs a value per weight of beta' in said.stderr
     said = call("--suite", "quick", "--methods", "hnet", "--set", "hnet.strength_per=weights", "--dry-run")
     assert said.returncode == 2 and "permitted is one of 'network', 'weight'" in said.stderr
+
+
+def test_tuning_searches_the_same_regularisers_in_both_forms():
+    in_paper, weighted = (small(*some)[0] for some in ((), (("hyperinterval", "beta", "300.0"), PER_WEIGHT)))
+    first, second = (search.study_of(cell, 1).ranges for cell in (in_paper, weighted))
+    held = 784 * 100 + 100 + 100 * 2 + 2
+    assert second["beta"] == Log(first["beta"].low * held, first["beta"].high * held)  # type: ignore[union-attr]
+    assert {name: second[name] for name in first if name != "beta"} == {n: r for n, r in first.items() if n != "beta"}
