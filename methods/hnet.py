@@ -35,7 +35,7 @@ import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +82,7 @@ class HNET(Method):
     """HNET: hypernetwork with output regulariser, chunked or full (von Oswald et al. 2020)."""
 
     capturable = True
-    published = PUBLISHED
+    published: ClassVar[tuple[strengths.Published, ...]] = PUBLISHED
 
     @dataclass(frozen=True)
     class Config:

@@ -49,7 +49,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +92,7 @@ class HyperInterval(Method):
     """HyperInterval / HINT: interval embeddings of tasks give interval weights (Krukowski et al. 2024)."""
 
     capturable = True
-    published = PUBLISHED
+    published: ClassVar[tuple[strengths.Published, ...]] = PUBLISHED
 
     @dataclass(frozen=True)
     class Config:

@@ -41,7 +41,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +100,7 @@ class HyperMask(Method):
     """Task masks from a hypernetwork over one trained network (Ksiazek & Spurek 2023)."""
 
     capturable = True
-    published = PUBLISHED
+    published: ClassVar[tuple[strengths.Published, ...]] = PUBLISHED
 
     @dataclass(frozen=True)
     class Config:
