@@ -99,7 +99,7 @@ class Method(ABC):
     resumable: ClassVar[bool] = True
     """True if `state_dict` suffices to resume; otherwise an interrupted cell starts over."""
     memory_samples: int = 0
-    """Upper bound on the training samples of earlier tasks that the method keeps; a method that keeps any declares it."""
+    """Upper bound on the training samples of earlier tasks that the method keeps; declare it if it keeps any."""
 
     capturable: ClassVar[bool] = False
     """True if every step of one `fit` runs the same operations on the same tensors. Steps on a GPU are then captured

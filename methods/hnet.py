@@ -214,7 +214,7 @@ class HNET(Method):
         return inference.least_entropy(self._logits(x, slice(0, max(1, self.tasks_seen))))
 
     def _logits(self, x: Tensor, tasks: slice) -> Tensor:
-        """Each task's model on its own head, (k, b, classes per task)."""
+        """Logits of each task's model on its own head, (k, b, classes per task)."""
         weights = self.hypernetwork(self.embeddings[tasks])
         first = tasks.start or 0
         logits = [self.target(row, x, self._statistics_of(first + i)) for i, row in enumerate(weights)]

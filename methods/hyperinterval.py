@@ -121,7 +121,7 @@ class HyperInterval(Method):
 
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
-        """Memory without a stored gradient (fused optimiser); three copies per task: centre and both ends, DIL one more."""
+        """Memory without a stored gradient (fused optimiser), with the centre and both ends of a box per task."""
         return Needs(
             per_trained=2 + (config.select == "val"),
             per_task=3 + (spec.scenario is DIL),

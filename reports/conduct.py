@@ -1,4 +1,4 @@
-"""What was measured of budget, network and memory: a line for every method."""
+"""Measured use of budget, network and memory: one line per method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reports.tables import MISSING, Cell, Notes, Table
 
 
 def conduct_table(study: Study) -> Table | None:
-    """Steps, samples, parameters and kept images of every method; None where no record has them."""
+    """Table of steps, samples, parameters and kept images of every method; None if no record has them."""
     notes, rows = Notes(), []
     for group in study.groups:
         rows += [row for label in study.rows(group) if (row := _row(study, group, label, notes))]
@@ -20,10 +20,9 @@ def conduct_table(study: Study) -> Table | None:
         return None
     return Table(
         "conduct",
-        "What was measured: optimiser steps and training samples of the whole stream over what the budget allows (the "
-        "largest of the seeds), samples read after the last step of each task, parameters of the benchmark's network "
-        "and of all modules the method holds, and what it keeps of earlier training data (declared; found in its "
-        "state).",
+        "Measured use of resources: optimiser steps and training samples of the whole stream over the budget (largest "
+        "over the seeds), samples read after the last step of each task, parameters of the benchmark's network and of "
+        "all modules the method holds, and earlier training data that it keeps (declared; found in its state).",
         ("benchmark", "method", "steps", "samples", "read aside", "network", "modules", "keeps", "found"),
         tuple(rows),
         notes.lines(),

@@ -1,4 +1,4 @@
-"""What a record says of fairness: training data kept, and what lies beyond the budget."""
+"""Deviations from a fair comparison in a record: training data kept, and use beyond the budget."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from reports.record import Record
 
 
 def keeps(record: Record) -> bool:
-    """Whether the method had earlier training data again: declared, or found in its state."""
+    """Check whether the method kept earlier training data: declared, or found in its state."""
     held = record.fairness.get("held") or {}
     return bool(held.get("rehearses") or held.get("declared") or held.get("found"))
 
 
 def deviations(record: Record) -> list[str]:
-    """Clauses on what the cell took beyond its budget or kept without saying so; none for older records."""
+    """Clauses on use beyond the budget and on undeclared training data; none for older records."""
     held = record.fairness.get("held") or {}
     found = beyond(of_tasks(record))
     if held.get("found", 0) > held.get("declared", 0) and not held.get("rehearses"):
@@ -23,7 +23,7 @@ def deviations(record: Record) -> list[str]:
 
 
 def beyond(tasks: Sequence[Mapping[str, int]]) -> list[str]:
-    """Clauses on what some tasks took beyond their budget; see runners.cell.usage.of_task for the fields."""
+    """Clauses on tasks that exceeded their budget; see runners.cell.usage.of_task for the fields."""
     found = []
     if any(task["steps"] > task["steps_allowed"] for task in tasks):
         found.append("took more optimiser steps than the budget allows")
@@ -39,5 +39,5 @@ def beyond(tasks: Sequence[Mapping[str, int]]) -> list[str]:
 
 
 def of_tasks(record: Record) -> list[dict[str, int]]:
-    """What each task took."""
+    """Measured use of each task."""
     return list(record.fairness.get("tasks") or ())

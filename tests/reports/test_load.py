@@ -217,7 +217,7 @@ def test_rows_of_one_method_are_not_counted_as_methods(tmp_path: Path) -> None:
         Synthetic("ewc", label=label, config={"strength": strength}).write(tmp_path)
     Synthetic("joint").write(tmp_path)
     found = study(load(tmp_path))
-    assert methods(found) == "2 methods (3 rows: some with other settings too)"
+    assert methods(found) == "2 methods (3 rows: some with several hyperparameter settings)"
 
 
 def test_budgets_are_never_averaged_together(tmp_path: Path) -> None:
