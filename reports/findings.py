@@ -258,8 +258,7 @@ def _failures(study: Study) -> Iterator[str]:
     if parts:
         yield f"Cells without results: {join(parts)}; the tables name each with its reason."
     if study.source.superseded:
-        many = len(study.source.superseded) > 1
-        yield f"{count(len(study.source.superseded), 'record')} of older code {'are' if many else 'is'} superseded."
+        yield f"Superseded by newer records of the same cell: {count(len(study.source.superseded), 'record')}."
     if carried := sum(bool(entry.record.carried) for entry in study.entries):
         words = "of earlier code that was shown to give the same numbers (see the table of the environment)."
         yield f"{count(carried, 'record')} {words}"

@@ -114,7 +114,7 @@ def guarantee_table(study: Study) -> Table | None:
             )
         )
     caption = (
-        f"Quality of the guarantees: ACC and certified accuracy after the last task and certified accuracy when "
+        f"Guarantees, measured: ACC and certified accuracy after the last task and certified accuracy when "
         f"learnt, on test and on training data (percent, {spread_words(study, {p.group for p in found})}); "
         "claims that hold after the last task (summed "
         "over seeds); largest drift of a task's region; median width of the weight and the logit intervals; "

@@ -34,7 +34,7 @@ DIGITS = 4
 
 
 def page(study: Study, document: dict[str, Any], figures: Sequence[dict[str, Any]], folder: Path) -> str:
-    """Render the HTML. `document`: the paper's data (title, subtitle, summary); figures are read from `folder`/figures."""
+    """Render the HTML. `document`: the paper's data (title, subtitle, summary); figures lie in `folder`/figures."""
     used = [m for m in METRICS if any(study.values(g, label, m) for g in study.groups for label in study.rows(g))]
     data = {
         "title": document["title"],

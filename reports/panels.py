@@ -23,7 +23,7 @@ PANEL_HEIGHT = 0.95
 TITLE_AT_MOST = 22
 """Largest number of characters of a panel's title on one line, with four panels in a row."""
 TICKS_OF_A_DECADE = ((5.0, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)), (30.0, (1.0, 2.0, 5.0)))
-"""Ticks per decade of a log axis whose ends differ by less than a factor. Below two, matplotlib adds many linear ones."""
+"""Ticks per decade of a log axis whose ends differ by less than a factor. Below two ticks matplotlib adds many."""
 THIN = {"elinewidth": 0.5, "ecolor": "#333333"}
 """Style of whiskers."""
 Draw = Callable[["Axes", Group], list[str]]

@@ -188,10 +188,10 @@ FIGURE_WORDS = {
 }
 
 GUARANTEE_WORDS = (
-    "Interval methods guarantee that old tasks are not forgotten. This section tests the guarantee: certified accuracy is the "
-    "share of test samples whose true logit's lower bound exceeds every other upper bound over the whole parameter "
-    "region kept for the task. A claim whose premise fails (parameters outside the region, a region that has drifted) "
-    "is void and counted as void."
+    "Interval methods guarantee that old tasks are not forgotten. This section tests the guarantee: certified accuracy "
+    "is the share of test samples whose true logit's lower bound exceeds every other upper bound over the whole "
+    "parameter region kept for the task. A claim whose premise fails (parameters outside the region, a region that has "
+    "drifted) is void and counted as void."
 )
 
 
@@ -230,8 +230,8 @@ def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> _Blocks:
         "R (row i, column j) is the test accuracy on task j after learning task i, row 0 that of the network before "
         "any training; C is the same for certified accuracy, I for the share of samples given to the right task; joint "
         "is the run of the method joint with the same seed. Undefined values are left out with a reason, never set to "
-        "0. Libraries differ on forgetting; this report uses the definition of Chaudhry et al. with the maximum over the rows "
-        "before the last."
+        "0. Libraries differ on forgetting; this report uses the definition of Chaudhry et al. with the maximum over "
+        "the rows before the last."
     )
     if content.published:
         blocks.heading("Published against ours")
@@ -375,7 +375,8 @@ def _how_to_read(study: Study) -> str:
     fewest, most = min(counts), max(counts)
     text = (
         "ACC is the mean accuracy over all tasks after the last one, BWT the effect of later tasks on earlier ones; "
-        "" + ", ".join(f"{m.short} {m.title}" for m in shown) + " (formulas in the appendix). "
+        + ", ".join(f"{m.short} {m.title}" for m in shown)
+        + " (formulas in the appendix). "
     )
     if statistics.smallest_p(most) > statistics.ALPHA:
         text += (

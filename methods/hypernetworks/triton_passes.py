@@ -71,7 +71,7 @@ def forward(centre: Tensor, radius: Tensor, weight: Tensor, bias: Tensor, held: 
 def backward(
     centre: Tensor, radius: Tensor, weight: Tensor, images: Images, cotangents: Cotangents, step: Step | Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Backward pass; same contract as `torch_passes.backward`. Rows of moments or gradient are as wide as the weight's."""
+    """Backward pass; same contract as `torch_passes.backward`. Moments or gradient have rows as wide as W's."""
     (n, h), k, m = weight.shape, len(centre), len(radius)
     theta, sizes = images.theta, _sizes(k, m, weight)
     outputs = [

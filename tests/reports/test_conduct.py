@@ -61,7 +61,7 @@ def test_what_lies_beyond_the_budget_is_marked(tmp_path: Path, measured: dict[st
     found = written(tmp_path, finetune=taken(aside=240), ewc=measured)
     assert words in notes_of(found, "ewc") and not notes_of(found, "finetune")
     setting = " ".join(b["text"] for b in paper(contents(found), []).data["body"] if b["kind"] == "paragraph")
-    assert "ewc went beyond the budget" in setting
+    assert "ewc exceeded the budget" in setting
 
 
 def test_the_table_says_what_was_taken(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_single_values_of_thousands_of_cells_are_left_to_cells_csv(
     left_out = {stem for stem in stems if stem.startswith("seeds-")}
     assert left_out and {table.stem for table in found.tables} == stems - left_out
     texts = [block["text"] for block in found.data["appendix"] if block["kind"] == "paragraph"]
-    assert any("single cells would fill many pages: cells.csv has them" in text for text in texts)
+    assert any("cells would fill many pages: cells.csv has one line per cell" in text for text in texts)
 
 
 def test_the_pdf_says_what_was_done_and_what_failed(several_text: str) -> None:
@@ -120,8 +120,8 @@ def test_unreadable_folders_are_listed(tmp_path: Path) -> None:
     (Synthetic(seed=1).write(tmp_path) / "accuracy.csv").write_text("after,task0\n0,0.1\n")
     report = build_report(tmp_path)
     (problem,) = report.problems
-    assert "cut short" in problem.reason
-    assert "cut short" in text_of(report.pdf)
+    assert "truncated" in problem.reason
+    assert "truncated" in text_of(report.pdf)
     assert "1 folder could not be read" in report.markdown.read_text()
 
 
