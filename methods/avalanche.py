@@ -1,14 +1,14 @@
 """Strategies of Avalanche (https://avalanche.continualai.org) as methods: `avalanche:Replay`, `avalanche:GEM`, ...
 
 `method(name)` makes a Method of any supervised strategy of `avalanche.training.supervised`. Its Config has the
-parameters of the strategy's constructor beside optimiser and learning rate. The strategy trains by its own code, on our
-stream and for our budget: it is stopped after that many iterations, in its own order of batches. Its metrics are not
-used. A fresh optimiser serves each task, as with all methods here.
+optimiser, the learning rate and the parameters of the strategy's constructor. The strategy trains by its own code and
+in its own batch order, on our stream, until our budget of iterations is spent. Its metrics are not used. Each task gets
+a fresh optimiser, as in all methods here.
 
-TIL: one output layer whose outputs of the task are its head, by Avalanche's MultiTaskModule. CIL: outputs of classes
-not seen yet are masked, as Avalanche's IncrementalClassifier does. Only this file and benchmarks/avalanche.py import
-Avalanche. A strategy cannot be taken apart into plain tensors, so these methods do not resume: a cell that was
-interrupted begins anew.
+TIL: one output layer, of which each task's outputs are its head, by Avalanche's MultiTaskModule. CIL: outputs of unseen
+classes are masked, as in Avalanche's IncrementalClassifier. Only this file and benchmarks/avalanche.py import
+Avalanche. These methods do not resume, because a strategy does not serialise to plain tensors: an interrupted cell
+starts over.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from methods.search import LEARNING_RATE, Log, ranges
 from methods.shared import optimizers
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # not ours, and nothing that a user of the suite can act on
+    warnings.simplefilter("ignore")  # Avalanche's own warnings; a user cannot act on them
     from avalanche.benchmarks import benchmark_from_datasets, with_classes_timeline, with_task_labels
     from avalanche.benchmarks.utils import AvalancheDataset
     from avalanche.core import SupervisedPlugin
@@ -47,7 +47,7 @@ from benchmarks.avalanche import dataset_of, forget_the_rest
 
 PREFIX = "avalanche:"
 MASKED = -1000.0
-"""Logit of a class that was not seen yet; the value of Avalanche's IncrementalClassifier."""
+"""Logit of an unseen class; the value of Avalanche's IncrementalClassifier."""
 STEPS_BETWEEN_CHECKS = 50
 _GIVEN = {
     "self", "model", "optimizer", "criterion", "train_mb_size", "train_epochs", "eval_mb_size", "device", "plugins",
@@ -57,7 +57,7 @@ _DEFAULTS: dict[str, Any] = {
     "ewc_lambda": 1000.0, "si_lambda": 1.0, "lambda_e": 1.0, "alpha": 1.0, "temperature": 2.0, "patterns_per_exp": 64,
     "mem_size": 200, "subsample": 50,
 }  # fmt: skip
-"""For parameters to which Avalanche gives no default."""
+"""Defaults of parameters to which Avalanche gives none."""
 _SEARCH = {
     "lr": LEARNING_RATE, "ewc_lambda": Log(1e-1, 1e7), "si_lambda": Log(1e-3, 1e5), "lambda_reg": Log(1e-5, 1e3),
     "lambda_e": Log(1e-3, 1e5), "alpha": Log(1e-2, 1e2),
@@ -90,21 +90,21 @@ _ONLY_IN: dict[str, tuple[frozenset[Scenario], str]] = {
     "MIR": (frozenset({CIL}), "it replays classes only that the latest batch lacks, and here every task has them all"),
 }
 _MEMORIES = {"mem_size": False, "patterns_per_exp": True}
-"""Parameters that say how many samples are kept: in all, or for each task."""
+"""Parameters that set how many samples are kept -> whether the number is per task (else in total)."""
 _OF_THE_LATEST = {"experience", "adapted_dataset", "dataloader", "mbatch"}
-"""What a strategy would hold of the latest task until the next one."""
+"""Attributes through which a strategy would keep the latest task's data until the next task; cleared after each."""
 _UNMASKED = {"DER"}
-"""Strategies that compare raw logits of one task with those of another, so that none may change by masking."""
+"""Strategies that compare raw logits across tasks, which masking would falsify."""
 
 
 def names() -> list[str]:
-    """The strategies that can run as methods, as `avalanche:NAME`."""
+    """Names `avalanche:NAME` of the strategies that can run as methods."""
     return [PREFIX + name for name in sorted(_strategies()) if name not in _EXCLUDED]
 
 
 @cache
 def method(name: str) -> type[Method]:
-    """The Method that runs the strategy `avalanche:NAME`. Raises UserError for a name that Avalanche does not have."""
+    """Return the Method that runs the strategy `avalanche:NAME`. Raises UserError for a name unknown to Avalanche."""
     known = _strategies()
     plain = name.removeprefix(PREFIX)
     if plain not in known:
@@ -135,7 +135,7 @@ def _summary(strategy: type) -> str:
 
 
 def _config(name: str, strategy: type) -> type:
-    """A frozen dataclass with the optimiser and the strategy's own parameters."""
+    """Make a frozen dataclass of the optimiser and the strategy's own parameters."""
     entries: list[tuple[str, Any, Any]] = [
         ("lr", float, field(default=1e-3)),
         ("optimizer", Literal["adam", "sgd"], field(default="adam")),
@@ -155,7 +155,7 @@ def _config(name: str, strategy: type) -> type:
 
 
 def _type(annotation: Any, default: Any) -> Any:
-    """What a suite file may give for a parameter; None where no text or number can say it."""
+    """Type of a parameter in a suite file; None where neither text nor number can express it."""
     plain = {int, float, bool, str}
     options = [option for option in typing.get_args(annotation) or (annotation,) if option in plain]
     if default is None:
@@ -167,11 +167,11 @@ def _type(annotation: Any, default: Any) -> Any:
 
 
 class AvalancheMethod(Method):
-    """Runs a strategy; made by `method(name)`."""
+    """Base of the methods that run a strategy; `method(name)` makes the subclass."""
 
     strategy_class: type
     data_set: Callable[[Samples, int], AvalancheDataset] = staticmethod(dataset_of)
-    """Makes the data set that a strategy trains on from samples and their task label."""
+    """Factory of the data set that a strategy trains on, from samples and their task label."""
     resumable = False
 
     @classmethod
@@ -228,13 +228,13 @@ class AvalancheMethod(Method):
             self.model.train(was)
 
     def parameters_stored(self) -> int:
-        """The network, and every tensor and sample that the strategy and its plugins keep."""
+        """Scalars of the network and of every tensor and sample that the strategy and its plugins keep."""
         network = sum(p.numel() for p in self.model.state_dict().values())
         sample = torch.Size(self.spec.input_shape).numel() + 1
         return network + sum(part.numel() if isinstance(part, Tensor) else len(part) * sample for part in self._kept())
 
     def _kept(self) -> Iterator[Tensor | AvalancheDataset]:
-        """Tensors and data sets below the strategy and its plugins, without the network's."""
+        """Yield the tensors and data sets reachable from the strategy and its plugins, except the network's."""
         if self.strategy is None:
             return
         network = (*self.model.modules(), *self.model.parameters(), *self.model.buffers())
@@ -243,11 +243,11 @@ class AvalancheMethod(Method):
             yield from _below(root, known)
 
     def state_dict(self) -> dict[str, Any]:
-        """The network only, to look at; see `resumable`."""
+        """State of the network only, for inspection; see `resumable`."""
         return {"model": {key: value.detach().clone() for key, value in self.model.state_dict().items()}}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        raise UserError(f"{self.name} cannot go on from a checkpoint: Avalanche's strategies keep more than tensors")
+        raise UserError(f"{self.name} cannot resume from a checkpoint: Avalanche's strategies keep more than tensors")
 
     def _made(self, batch_size: int) -> Any:
         shape = {"input_size": list(self.spec.input_shape)}
@@ -266,7 +266,7 @@ class AvalancheMethod(Method):
         )
 
     def _experience(self, task: Task) -> Any:
-        """The task as Avalanche wants it; task labels are told in TIL only."""
+        """Convert the task to Avalanche's experience; task labels are given in TIL only."""
         label = task.index if self.spec.scenario is TIL else 0
         alone = benchmark_from_datasets(train=[self.data_set(task.train, label)])
         stream: Any = with_classes_timeline(with_task_labels(alone))
@@ -276,7 +276,7 @@ class AvalancheMethod(Method):
 
 
 class _Now:
-    """The task under way; copies of a network all look at the same one."""
+    """Index of the current task, shared by all copies of a network."""
 
     task = 0
 
@@ -285,7 +285,7 @@ class _Now:
 
 
 class _Shared(nn.Module):
-    """DIL and CIL: one network for all tasks; in CIL logits of classes to come are masked, where `now` is given."""
+    """DIL and CIL: one network for all tasks; in CIL logits of future classes are masked if `now` is given."""
 
     def __init__(self, net: nn.Module, spec: StreamSpec, now: _Now | None) -> None:
         super().__init__()
@@ -301,14 +301,14 @@ class _Shared(nn.Module):
 
 
 class _Heads(MultiTaskModule):
-    """TIL: the outputs of a task are its head."""
+    """TIL: each task's outputs are its head."""
 
     def __init__(self, net: nn.Module, spec: StreamSpec) -> None:
         super().__init__()
         self.net, self.per_task = net, spec.classes_per_task
 
     def adaptation(self, experience: Any) -> None:
-        """Note the task's label; the heads are there from the beginning."""
+        """Register the task's label; the heads exist from the start."""
         self.max_class_label = self.per_task
         if self.training:
             self.known_train_tasks_labels |= set(experience.task_labels)
@@ -318,7 +318,7 @@ class _Heads(MultiTaskModule):
 
 
 class _Limit(SupervisedPlugin):
-    """Ends training after the budget's iterations, and reports the loss as `Method.fit` does."""
+    """Plugin that stops training after the budget's iterations and reports the loss as `Method.fit` does."""
 
     def __init__(self, owner: AvalancheMethod, task: Task, steps: int) -> None:
         super().__init__()
@@ -338,7 +338,7 @@ class _Limit(SupervisedPlugin):
 
 @contextmanager
 def _own_randomness() -> Iterator[None]:
-    """Seed Python's and NumPy's generators from torch's, and put all three back at the end; no warnings."""
+    """Seed Python's and NumPy's generators from torch's and restore all three on exit; silences warnings."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     seed = torch.initial_seed() % 2**32
     random.seed(seed)
@@ -354,7 +354,7 @@ def _own_randomness() -> Iterator[None]:
 
 
 def _below(value: Any, known: set[int]) -> Iterator[Tensor | AvalancheDataset]:
-    """Tensors and data sets that attributes and containers lead to, each once."""
+    """Yield the tensors and data sets reachable through attributes and containers, each once."""
     if id(value) in known or isinstance(value, AvalancheMethod | Task | str):
         return
     known.add(id(value))

@@ -1,4 +1,4 @@
-"""What a continual-learning method is: two functions to write, and the shared training loop."""
+"""Interface of a continual-learning method: two functions to write, and the shared training loop."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Exhibit = Mapping[str, Sequence[float]]
 
 
 class Diverged(Exception):
-    """Training left the finite numbers; says at which step of which task."""
+    """Loss that is no longer finite; the message names the task and the step."""
 
     def __init__(self, task: int, step: int, value: float) -> None:
         super().__init__(f"the loss of task {task} is {value} at step {step}")
@@ -54,7 +54,7 @@ class Diverged(Exception):
 
 
 class Progress(NamedTuple):
-    """Where training stands: task index, steps done, steps to do, the latest loss."""
+    """Progress of training: task index, steps done, steps to do, the latest loss."""
 
     task: int
     step: int
@@ -63,7 +63,7 @@ class Progress(NamedTuple):
 
 
 class Optimizer(Protocol):
-    """What `fit` needs of an optimiser; every torch.optim.Optimizer has it."""
+    """Interface that `fit` needs of an optimiser; every torch.optim.Optimizer has it."""
 
     def zero_grad(self, set_to_none: bool = True) -> None: ...
     def step(self) -> Any: ...
@@ -88,24 +88,24 @@ class Method(ABC):
             def learn(self, task): ...                 # task.x, task.y, task.validation, task.budget
             def predict(self, x, task_id=None): ...    # logits over the classes that may be answered
 
-    Whatever the method must remember lies in attributes (modules, tensors, numbers, and lists, dicts or
-    dataclasses of them): `state_dict` finds it there. Networks and parameters are made in `build`. Torch's
-    global random generator is seeded before `build` and before each `learn`, from the cell's seed; use it freely.
+    Keep all state in attributes (modules, tensors, numbers, and lists, dicts or dataclasses of them), where
+    `state_dict` finds it. Make networks and parameters in `build`. Torch's global random generator is seeded
+    from the cell's seed before `build` and before each `learn`; use it freely.
     """
 
     name: ClassVar[str]
     supports: ClassVar[frozenset[Scenario]] = ALL_SCENARIOS
     rehearses: ClassVar[bool] = False
-    """Whether `task.previous` shall hold the earlier tasks (their training data is kept)."""
+    """True if `task.previous` must hold the earlier tasks (their training data is then kept)."""
     resumable: ClassVar[bool] = True
-    """Whether `state_dict` holds all that is needed to go on; where not, an interrupted cell begins anew."""
+    """True if `state_dict` suffices to resume; otherwise an interrupted cell starts over."""
     memory_samples: int = 0
-    """Training samples of earlier tasks that the method keeps at most; what it keeps is declared here."""
+    """Upper bound on the training samples of earlier tasks that the method keeps; declare it if it keeps any."""
 
     capturable: ClassVar[bool] = False
-    """Whether every step of one `fit` runs the same operations on the same tensors: then steps on a GPU are captured
-    as a CUDA graph. Losses and hooks of such a method keep no Python numbers that change (schedules read `self.step`)
-    and fetch nothing from the device."""
+    """True if every step of one `fit` runs the same operations on the same tensors. Steps on a GPU are then captured
+    as a CUDA graph. Losses and hooks of such a method must not depend on changing Python numbers (schedules read
+    `self.step`), and must not fetch anything from the device."""
 
     @dataclass(frozen=True)
     class Config:
@@ -117,18 +117,18 @@ class Method(ABC):
         self.device = torch.device(device)
         self.seed = seed
         self.tasks_seen = 0
-        """Tasks begun so far; the runner counts."""
+        """Number of tasks begun; `begin` counts them."""
         self.step = torch.zeros((), device=self.device)
-        """The step of `fit` under way, 0-d float tensor on the device, for schedules inside a loss."""
+        """Current step of `fit`, 0-d float tensor on the device, for schedules inside a loss."""
         self.progress: Callable[[Progress], None] = lambda _: None
         self.curve: list[Progress] = []
         """Loss curve of the latest task: one entry per check."""
         self.stepped = ""
-        """How the steps of the latest `fit` ran: step by step, or captured as a CUDA graph; and why not."""
+        """Execution of the latest `fit`: step by step, with the reason, or captured as a CUDA graph."""
         self.step_by_step = ""
-        """Why `fit` is not to capture steps that may be captured; whoever runs the method sets it before `learn`."""
+        """Reason to run capturable steps one by one all the same; the caller sets it before `learn`."""
         self._given: tuple[Budget, Budget] | None = None
-        """The budget of the task under way, and a copy of it."""
+        """Budget of the current task and a copy of it, to detect changes in place."""
         self._built: dict[str, Any] = {}
         torch.manual_seed(derived_seed(seed, spec.benchmark, spec.scenario, "init"))
         self.build()
@@ -136,14 +136,14 @@ class Method(ABC):
 
     @classmethod
     def skip(cls, spec: StreamSpec, config: Any) -> str | None:
-        """Why this method cannot run on this stream, or None if it can."""
+        """Reason why this method cannot run on this stream, or None if it can."""
         if spec.scenario not in cls.supports:
             return f"{cls.name} is not defined in {spec.scenario}"
         return None
 
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
-        """Memory beyond what `build` allocates, for the estimate of a cell's footprint."""
+        """Memory needed beyond what `build` allocates, for the estimate of a cell's footprint."""
         return Needs()
 
     @classmethod
@@ -171,11 +171,11 @@ class Method(ABC):
 
     @abstractmethod
     def learn(self, task: Task) -> None:
-        """Train on one task. Tasks come in order, each once."""
+        """Train on one task. Tasks arrive in order, each once."""
 
     @abstractmethod
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
-        """Logits (b, classes that may be answered) for inputs (b, *input_shape).
+        """Logits (b, admissible classes) for inputs (b, *input_shape).
 
         TIL: the classes of `task_id`, also of a task not yet learnt. DIL: the within-task labels.
         CIL: all classes seen so far; before the first task, those of the first. `task_id` is None
@@ -193,9 +193,9 @@ class Method(ABC):
         return targets.build(self.spec.network, self.spec.input_shape, outputs).to(self.device).eval()
 
     def answerable(self, logits: Tensor, task_id: int | Tensor | None) -> Tensor:
-        """Of logits (b, spec.n_outputs) those that may be answered: head of the task, all, or seen.
+        """Select the admissible logits of (b, spec.n_outputs): the task's head (TIL), all (DIL) or those seen (CIL).
 
-        In TIL `task_id` may be (b,), one task for each sample.
+        In TIL `task_id` may be (b,), one task per sample.
         """
         if self.spec.scenario is DIL:
             return logits
@@ -210,7 +210,7 @@ class Method(ABC):
         return logits.unflatten(1, (-1, per_task))[rows, task_id]
 
     def within_task(self, labels: Tensor, task: int | Tensor) -> Tensor:
-        """Labels 0..classes_per_task-1 of samples (b,) of `task`, whatever the scenario counts from."""
+        """Labels (b,) of `task` renumbered to 0..classes_per_task-1, whatever the scenario's numbering."""
         return labels - self.spec.classes_per_task * task if self.spec.scenario is CIL else labels
 
     # -- training --------------------------------------------------------------------------------
@@ -230,13 +230,13 @@ class Method(ABC):
         check_every: int = STEPS_BETWEEN_CHECKS,
         capture: bool = True,
     ) -> None:
-        """The shared inner loop: draw a batch, `loss`, backward, optimiser step, `steps` times.
+        """Shared inner loop: draw a batch, `loss`, backward, optimiser step, `steps` times.
 
-        optimizer: an optimiser, or parameters for Adam with `lr`. samples, steps: instead of the
-        task's training samples and budget. first_step: where a phase of training starts, so that
-        the data order and `self.step` go on. after_step: called after each step.
+        optimizer: an optimiser, or parameters for Adam with `lr`. samples, steps: replace the
+        task's training samples and budget. first_step: first step of a training phase, which
+        continues the data order and `self.step`. after_step: called after each step.
         on_check(steps done): called every `check_every` steps and at the end. capture: False for a
-        loss that looks at Python numbers that change, where the method else is `capturable`.
+        loss that reads changing Python numbers in a method that is otherwise `capturable`.
 
         The host waits for the device once per check, never in between. Raises Diverged at the first
         loss that is not finite.
@@ -283,14 +283,14 @@ class Method(ABC):
             optimizer.zero_grad(set_to_none=True)  # gradients lie in the recording's memory
 
     def check_budget(self) -> None:
-        """Raise UserError where the budget that `begin` was given has been changed in place."""
+        """Raise UserError if the budget given to `begin` has been changed in place."""
         if self._given is not None and self._given[0] != self._given[1]:
             raise UserError(f"{self.name} has changed its budget, from {self._given[1]} to {self._given[0]}")
 
     def _trained_networks(self, optimizer: Optimizer) -> list[nn.Module]:
-        """The method's modules in evaluation mode that the optimiser trains; `fit` puts them in training mode.
+        """Modules in evaluation mode that the optimiser trains; `fit` puts them in training mode.
 
-        So batch norm and dropout are right without a method's doing; one that sets the mode itself has its way.
+        So batch norm and dropout work without the method's help. A mode that the method sets itself is kept.
         """
         groups = getattr(optimizer, "param_groups", [])
         trained = {id(p) for group in groups for p in group["params"]}
@@ -309,7 +309,7 @@ class Method(ABC):
 
     @torch.no_grad()
     def accuracy(self, samples: Samples, task_id: int | None = None, batch_size: int = 2000) -> Tensor:
-        """Share of samples that `predict` answers rightly, 0-d tensor on the device. Raises UserError for none."""
+        """Share of samples that `predict` classifies correctly, 0-d on the device. Raises UserError for no samples."""
         if len(samples) == 0:
             raise UserError(f"{self.name}: there is no accuracy over no samples; this stream has no validation samples")
         right = torch.zeros((), device=self.device)
@@ -317,82 +317,83 @@ class Method(ABC):
             right += (self.predict(batch.x, task_id).argmax(1) == batch.y).sum()
         return right / len(samples)
 
-    # -- what is kept ----------------------------------------------------------------------------
+    # -- state -----------------------------------------------------------------------------------
 
     def exhibits(self) -> dict[str, Exhibit]:
-        """Small tables of what was learnt, by name; asked for once, after the last task; must change nothing.
+        """Small tables of what was learnt, by name; called once, after the last task; must have no side effects.
 
         The report draws `embeddings` (task, dimension, lower, middle, upper) and `mask-overlap` (task, other,
-        overlap), tasks and dimensions counted from 0. Others are kept with the record as they are.
+        overlap), tasks and dimensions counted from 0. Others are stored with the record unchanged.
         """
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `learn` may have changed, as tensors, numbers, strings, lists and dicts.
+        """All state that `learn` may have changed, as tensors, numbers, strings, lists and dicts.
 
-        What is the same tensor in two places is so after reading. Raises StateError for what cannot be kept.
+        A tensor that is shared between two places is shared again after loading. Raises StateError for
+        values that cannot be serialised.
         """
         return state.collect(self)
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave, on this method's device."""
+        """Restore a state that `state_dict` returned, on this method's device."""
         state.restore(self, saved)
 
     def parameters_trained(self) -> int:
-        """Scalars that training may change, of networks and of parameters on their own, each once."""
+        """Number of scalars that training may change, of networks and of free-standing parameters, each once."""
         return sum(p.numel() for p in parts.parameters(self) if p.requires_grad)
 
     def parameters_stored(self) -> int:
-        """Scalars that must be kept to answer and to go on learning (not those kept only for the audit)."""
+        """Number of scalars needed to predict and to learn further tasks (not those kept only for the audit)."""
         return state.count({key: value for key, value in self.state_dict().items() if not key.startswith("audit")})
 
 
 class Claim(NamedTuple):
-    """What is left of a method's promise for one task; see `Certifying.audit`."""
+    """State of a method's guarantee for one task; see `Certifying.audit`."""
 
     task: int
     contained: bool
-    """Whether the deployed parameters lie inside every region that the claim needs."""
+    """True if the deployed parameters lie inside every region that the claim needs."""
     outside: int
-    """How many parameters do not."""
+    """Number of parameters outside."""
     drift: float
     """Largest movement of the task's region since the task was learnt, in units of weights."""
     median_width: float
     """Median of upper - lower over the weights of the task's region."""
     reason: str = ""
-    """Why the claim is void; empty where it holds."""
+    """Reason why the claim is void; empty where it holds."""
 
 
 @runtime_checkable
 class Certifying(Protocol):
-    """A method that promises something about old tasks; the runner measures what it is worth.
+    """Method with a guarantee about old tasks; the runner measures how well it holds.
 
-    Where it also has `sampled(x, task_id) -> logits` of one network drawn at random from the region that `bounds`
-    speaks of, the conformance suite tries the bounds on many of them.
+    If it also has `sampled(x, task_id) -> logits` of one network drawn at random from the region of `bounds`, the
+    conformance suite tests the bounds on many such networks.
     """
 
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
         """Lower and upper logits, each shaped as `predict`'s, over the whole parameter region kept for a task.
 
-        They may be float64 and speak of networks computed without rounding; whether the answers of `predict` agree
-        with them, sample by sample, is measured.
+        They may be float64 and describe networks computed without rounding. The runner checks sample by sample
+        whether the answers of `predict` agree with them.
 
-        Here `task_id` is given in every scenario: it names the region that is examined. Raises
-        NotImplementedError in a scenario in which nothing is certified.
+        `task_id` is given in every scenario: it names the region. Raises NotImplementedError in a scenario
+        in which nothing is certified.
         """
         ...
 
     def audit(self) -> list[Claim]:
-        """The state of the promise for every task learnt so far."""
+        """State of the guarantee for every task learnt so far."""
         ...
 
 
 @runtime_checkable
 class Inferring(Protocol):
-    """A method that infers the task of a sample in CIL; the runner measures how often rightly."""
+    """Method that infers the task of a sample in CIL; the runner measures the accuracy of the inference."""
 
     def infer_task(self, x: Tensor) -> Tensor:
-        """The task, of those learnt, that each sample of x (b, ...) is taken for, (b,) int64."""
+        """Inferred task of each sample of x (b, ...), one of those learnt, (b,) int64."""
         ...
 
 
@@ -402,9 +403,9 @@ def _set_training(networks: Iterable[nn.Module], training: bool) -> None:
 
 
 def batch_order(n_samples: int, batch_size: int, seed: int, device: torch.device) -> Iterator[Tensor]:
-    """Endless index batches (batch_size,) on the device: sweeps in random order, reshuffled each time.
+    """Yield endless index batches (batch_size,) on the device: epochs in random order, reshuffled each time.
 
-    Batches straddle sweeps. Drawn on the CPU, so the order is the same on any device; moved over
+    A batch may span two epochs. Drawn on the CPU, so that the order is the same on any device; copied
     in blocks without waiting for the device.
     """
     generator = torch.Generator().manual_seed(seed)

@@ -7,10 +7,10 @@ Kirkpatrick et al. (2017), PNAS 114:3521-3526. While task t is learnt, the loss 
 with theta_k the parameters after task k and F_k the diagonal of the Fisher information on its training data. Online
 EWC (Schwarz et al. 2018, Progress & Compress) keeps one anchor, the latest, and F <- gamma F + F_new.
 
-Other heads need no special care: a logit that may not be answered for a task sends no gradient, so that F is 0 there.
+Other heads need no special care: a logit that is not admissible for a task sends no gradient, so F is 0 there.
 
-Codes called EWC differ by orders of magnitude in F and so in the strength that suits them:
-`fisher="avalanche"` and `"intercontinet"` reproduce two of them, both also without the factor 1/2.
+Implementations of EWC differ by orders of magnitude in F and so in the strength that suits them:
+`fisher="avalanche"` and `"intercontinet"` reproduce two of them, both without the factor 1/2.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ class EWC(QuadraticPenalty):
         mode: Literal["separate", "online"] = "separate"
         """One anchor for each task, or only the latest with accumulated importance (online EWC)."""
         decay: float = 1.0
-        """gamma of online EWC: what remains of the old importance when a task is added."""
+        """gamma of online EWC: factor of the old importance when a task is added."""
         fisher: Literal["exact", "sampled", "empirical", "batched", "avalanche", "intercontinet"] = "exact"
         """Estimate of F: expectation over the network's own answers, one answer drawn from them, the labels, or
-        the squared mean gradients of batches ("batched"). The last two are whole official variants, with the penalty
-        lambda instead of lambda/2: Avalanche 0.6 ("batched" F), InterContiNet's baseline (the sum, at the arg-max)."""
+        the squared mean gradients of batches ("batched"). The last two are complete official variants, with the
+        penalty lambda instead of lambda/2: Avalanche 0.6 ("batched" F), InterContiNet's baseline (the sum, at the
+        arg-max)."""
         fisher_samples: int | None = 2048
         """Training samples, drawn at random, from which F is estimated (none: all; the batch variants use all)."""
         optimizer: OptimizerName = "adam"
@@ -62,7 +63,7 @@ class EWC(QuadraticPenalty):
 
     @property
     def factor(self) -> float:
-        """lambda/2, in the official variants lambda."""
+        """Factor of the penalty: lambda/2, in the official variants lambda."""
         official = self.config.fisher in ("avalanche", "intercontinet")
         return self.config.strength * (1.0 if official else 0.5)
 

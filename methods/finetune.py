@@ -1,4 +1,4 @@
-"""Finetune: go on training on each new task; the lower bound of every comparison."""
+"""Finetune: plain sequential training on each new task; the lower bound of every comparison."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from methods.search import LEARNING_RATE, ranges
 
 @register("finetune")
 class Finetune(Method):
-    """Trains on each task in turn and does nothing against forgetting (lower bound)."""
+    """Sequential training with no defence against forgetting (lower bound)."""
 
     capturable = True
 

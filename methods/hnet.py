@@ -1,4 +1,4 @@
-"""HNET: a task-conditioned hypernetwork whose output for old tasks is held by a regulariser.
+"""HNET: a task-conditioned hypernetwork; a regulariser keeps its outputs for old tasks.
 
 Source: von Oswald, Henning, Grewe & Sacramento (2020), "Continual learning with hypernetworks", ICLR,
 arXiv 1906.00695. Equation 2: L = L_task(theta, e_t) + beta/t sum_{j<t} |h(e_j, theta*) - h(e_j, theta + dtheta)|^2.
@@ -9,15 +9,15 @@ HyperMask's and no part of the paper, it is that of the nearest class in its net
 classes are taken once, at the end of their task. Each task has a fresh Adam; its embedding sees the task's loss only.
 Batch norm keeps running statistics of each task, as in the authors' CIFAR runs.
 
-Of the regulariser every variant of the authors' codes (hypercl, hypnettorch) that they use or offer is an option:
+Every variant of the regulariser in the authors' codes (hypercl, hypnettorch) is an option:
 
     look_ahead            True: at theta + dtheta, as in the paper's experiments; False: dtheta = 0, as in HyperInterval
     held_heads            "all" outputs (MNIST), or of an old task's output layer its "own" head only (CIFAR)
-    held_weights          every weight alike ("equal"), or by its Fisher information ("fisher")
-    task_scaling          a factor for each old task
+    held_weights          all weights equally ("equal"), or by Fisher information ("fisher")
+    task_scaling          one factor per old task
     held_tasks            a random subset of old tasks at each step; the mean is over the subset
-    online_targets        targets recomputed from a copy of the earlier hypernetwork: memory does not grow with tasks
-    train_old_embeddings  the embeddings of old tasks go on moving
+    online_targets        targets recomputed from a copy of the earlier hypernetwork: memory independent of tasks
+    train_old_embeddings  the embeddings of old tasks are trained further
     start_at_previous     e_t starts at e_{t-1}
 
 With `strength_per="weight"` the sum over weights is divided by their number: all weights that the hypernetwork makes,
@@ -26,7 +26,7 @@ tasks' heads, which count 0. Fisher information and task_scaling stay factors.
 
 Deviations from the authors' code: Fisher information and own heads may be combined (their shapes do not fit there);
 no learning-rate scheduler that reads test accuracy; entropy from log-softmax. Their generative replay (HNET+R) and
-task classifier (HNET+TIR) are other methods and not offered.
+task classifier (HNET+TIR) are separate methods, not implemented here.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class HNET(Method):
         hidden: tuple[int, ...] = (10, 10)
         """Hidden widths of the hypernetwork."""
         chunk: int = 42000
-        """Target weights made at once; 0 for a full hypernetwork with one output for each weight."""
+        """Target weights generated at once; 0 for a full hypernetwork with one output per weight."""
         chunk_embedding: int = 96
         """Size of a chunk embedding."""
         activation: str = "relu"
@@ -103,21 +103,21 @@ class HNET(Method):
         strength_per: strengths.Per = "network"
         """What beta multiplies: the sum over the network's weights (the paper's form), or the mean over those held."""
         look_ahead: bool = True
-        """Regularise at theta + dtheta, where dtheta is the step that the task's gradient alone would take."""
+        """Regularise at theta + dtheta, with dtheta the step of the task's gradient alone."""
         xavier: bool = True
         """Xavier-uniform matrices and zero biases (the authors' MNIST runs), else PyTorch's default."""
         held_heads: Literal["all", "own"] = "all"
-        """TIL, CIL: hold all outputs of an old task's network, or of its output layer only its own head's."""
+        """TIL, CIL: regularise all outputs of an old task's network, or of its output layer only its own head."""
         held_weights: Literal["equal", "fisher"] = "equal"
-        """Factor of each held weight: 1, or its Fisher information in the old task's network."""
+        """Factor of each regularised weight: 1, or its Fisher information in the old task's network."""
         task_scaling: tuple[float, ...] = ()
         """Factor of each old task in the regulariser, in the order of the tasks (none: all 1)."""
         held_tasks: int = 0
-        """So many old tasks, drawn for each step, are looked at; 0: all."""
+        """Number of old tasks regularised per step, drawn anew for each; 0: all."""
         online_targets: bool = False
-        """Keep the earlier hypernetwork, not its outputs for all old tasks: constant memory, same numbers."""
+        """Keep the earlier hypernetwork instead of its outputs for all old tasks: constant memory, same numbers."""
         train_old_embeddings: bool = False
-        """Let the embeddings of old tasks move with the hypernetwork."""
+        """Train the embeddings of old tasks together with the hypernetwork."""
         start_at_previous: bool = False
         """Start a task's embedding at the previous task's, not at random."""
         inference: Inference = "entropy"
@@ -177,7 +177,7 @@ class HNET(Method):
             xavier_(net)
         self.hypernetwork = net.to(self.device)
         self.statistics: list[Statistics] = []
-        """Batch norm's running statistics of each task."""
+        """Batch norm's running statistics per task."""
         self.importances: list[Tensor] = []
         """Fisher information (N,) of each old task's network, if it weighs the regulariser."""
         self.inference = inference.TaskInference.of(c)
@@ -208,7 +208,7 @@ class HNET(Method):
             self._describe_classes(task)
 
     def held(self, t: int) -> HeldOutputs:
-        """What is held while task t is learnt: the outputs for tasks 0..t-1, weighted as configured."""
+        """Regularisation targets of task t: the outputs for tasks 0..t-1, weighted as configured."""
         c = self.config
         weights: Tensor | None = None
         if c.held_heads == "own" and self.spec.scenario is not DIL:
@@ -304,7 +304,7 @@ class HNET(Method):
         self.classes.append(self.inference.describe(found, labels, self.spec.classes_per_task))
 
     def _logits(self, x: Tensor, tasks: slice) -> Tensor:
-        """Each task's model on its own head, (k, b, classes per task)."""
+        """Logits of each task's model on its own head, (k, b, classes per task)."""
         weights = self.hypernetwork(self.embeddings[tasks])
         first = tasks.start or 0
         logits = [self.target(row, x, self._statistics_of(first + i)) for i, row in enumerate(weights)]
@@ -318,7 +318,7 @@ class HNET(Method):
         return logits if self.spec.scenario is DIL else logits[:, self._rows(task)]
 
     def _rows(self, task: int) -> slice:
-        """The outputs of a task's own head."""
+        """Output rows of a task's own head."""
         per_task = self.spec.classes_per_task
         return slice(task * per_task, (task + 1) * per_task)
 
@@ -335,13 +335,13 @@ class HNET(Method):
         return fisher(network, task.train, own, "exact", task.budget.batch_size, FISHER_SAMPLES)
 
     def exhibits(self) -> dict[str, Exhibit]:
-        """The embeddings of the tasks learnt, as boxes of no width."""
+        """Embeddings of the learnt tasks, as boxes of zero width."""
         learnt = self.embeddings[: self.tasks_seen]
         return {"embeddings": tables.embeddings(learnt, torch.zeros_like(learnt))}
 
 
 class _Differentiated(torch.autograd.Function):
-    """A value whose gradients by its inputs are known already, so that they are not computed twice."""
+    """Value whose gradients by its inputs are already known, so that they are not computed twice."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *inputs: Tensor) -> Tensor:
@@ -355,7 +355,7 @@ class _Differentiated(torch.autograd.Function):
 
 @torch.no_grad()
 def next_step(optimizer: torch.optim.Adam, parameters: Sequence[Tensor], gradients: tuple[Tensor, ...]) -> list[Tensor]:
-    """The change Adam would make with these gradients and its present moments; nothing is changed.
+    """Adam's step for these gradients at its present moments, without taking it.
 
     As in the authors' look-ahead, eps joins the root of the second moment before its bias correction
     (Adam's own step adds it after), which differs only where a gradient is as small as eps.

@@ -10,16 +10,16 @@ Continual Learning", arXiv 2405.15444. Three modes:
 * CIL: the TIL model; the task of a sample is inferred: least entropy, plain or weighted by interval widths (both in the
   authors' entropy.py; which of them the paper's table used is not known here), or FeCAM, which is HyperMask's.
 
-Deviations of the official code from the sound way, each a named option (default first):
+Options that select a deviation of the official code (default first):
 
-    regulariser_norm  "official": divides by t twice, as published; "mean": once; "sum": not at all
+    regulariser_norm  "official": divides by t twice, as published; "mean": once; "sum": never
     select            "val": candidates at full eps, judged and kept after the same update;
                       "last"; "official": judged before, kept after the update, also at annealed eps
                       (TIL), or by the training loss of a batch, only where round(eps) = eps (nested)
     universal         "point": the network at the intersection's centre lies in every task's box;
                       "intersection": its box; "official": full radius, sticks out of the boxes
     bounds            "interval": sound; "endpoints": three forwards, not a bound (official for conv)
-    batch_norm        "running": running statistics of each task (DIL: of the first task, then frozen), so
+    batch_norm        "running": running statistics per task (DIL: of the first task, then frozen), so
                       that bounds are sound and answers do not depend on the batch; "official": the
                       statistics of whatever batch is at hand, in testing too (needs "endpoints")
     inference         "entropy", "interval" (weighted by 1 / width); log-softmax, so 0 log 0 = 0. "fecam": nearest
@@ -29,19 +29,19 @@ Deviations of the official code from the sound way, each a named option (default
                       the hypernetwork makes, batch norm's included. In DIL a weight's lower end, middle and upper end
                       count a third each, so that it is one held weight there too
 
-Corrected without an option, since nothing speaks for the official way:
+Defects of the official code, corrected without an option:
 - dropout is active in every training step (there: in one iteration of each task) and never in the bounds' audit;
 - the schedules exist for every number of steps (there: division by zero for 2 and 3 steps);
 - with select="official" a task without a candidate keeps its last network (there: the untrained one, eps = 0.5);
-- the intersection of nested boxes is never empty, so nothing is put in its place (there: silently the midpoint);
+- the intersection of nested boxes is never empty and needs no fallback (there: silently the midpoint);
 - answers come from the middle network (there, for conv: after the exchange rule, from a mixture of three);
-- accuracies are taken at full eps, because the centre of a box's image depends on eps (there: at the annealed one);
-- inputs may have any sign (there: negative ones stop the program, or are clipped);
+- accuracies are measured at full eps, because the centre of a box's image depends on eps (there: annealed eps);
+- inputs may have any sign (there: negative inputs abort the program or are clipped);
 - task inference uses the eps of training (there: always 1) and works for any number of tasks;
-- in CIL absolute labels are scored ("CIL" there scores labels within a task, which is DIL here);
-- a list of tasks means those tasks (there: their positions, for the shapes of boxes);
+- CIL scores absolute labels ("CIL" there scores labels within a task, which is DIL here);
+- a list of tasks selects those tasks (there: their positions, for the shapes of boxes);
 - "custom_init" is not offered: it has no effect there. Nor is its interval ResNet, whose bounds are unsound.
-What the official program never measures, the suite does: whether old boxes stay where they were certified (`audit`).
+The suite also measures whether old boxes stay where they were certified (`audit`), which the official program does not.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class HyperInterval(Method):
         hidden: tuple[int, ...] = (100,)
         """Hidden widths of the hypernetwork."""
         chunk: int = 0
-        """Target weights made at once, where a full hypernetwork does not fit; 0: one output for each weight."""
+        """Target weights generated at once, if a full hypernetwork does not fit in memory; 0: one output per weight."""
         chunk_embedding: int = 32
         """Size of a chunk embedding."""
         beta: float = 0.01
@@ -115,17 +115,17 @@ class HyperInterval(Method):
         kappa: float = 0.5
         """Final weight of the ordinary loss; 1 - kappa weighs the worst-case loss."""
         regulariser_norm: Literal["official", "mean", "sum"] = "official"
-        """How the drift of t old tasks is averaged."""
+        """Normalisation of the summed drift of t old tasks."""
         select: Literal["val", "last", "official"] = "val"
-        """Which parameters of a task's training are kept."""
+        """Rule that selects the parameters kept of a task's training."""
         select_every: int = 10
-        """Steps between two candidates."""
+        """Number of steps between two candidates."""
         plateau: bool = False
         """Multiply the learning rate by sqrt(0.1) after 6 epochs without better validation accuracy."""
         universal: Literal["point", "intersection", "official"] = "point"
-        """DIL: what is generated from the universal embedding."""
+        """DIL: region generated from the universal embedding."""
         bounds: Literal["interval", "endpoints"] = "interval"
-        """How the interval target network is evaluated in training."""
+        """Evaluation of the interval target network in training."""
         batch_norm: Literal["running", "official"] = "running"
         """Which statistics batch norm uses outside of training."""
         inference: Inference = "entropy"
@@ -148,7 +148,7 @@ class HyperInterval(Method):
 
     @classmethod
     def skip(cls, spec: StreamSpec, config: Any) -> str | None:
-        """Also a network without known bounds, unless none are computed, in training or for certificates."""
+        """Skip also a network without known bounds, unless bounds are never computed (training or certificates)."""
         reason = super().skip(spec, config)
         if reason is None and (config.bounds == "interval" or config.batch_norm == "running"):
             reason = unbounded(cls.name, spec)
@@ -156,7 +156,7 @@ class HyperInterval(Method):
 
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
-        """The fused optimiser keeps no gradient; a task keeps its centre and both ends of its box, DIL one more."""
+        """Memory without a stored gradient (fused optimiser), with the centre and both ends of a box per task."""
         return Needs(
             per_trained=2 + (config.select == "val"),
             per_task=3 + (spec.scenario is DIL),
@@ -196,7 +196,7 @@ class HyperInterval(Method):
         )
         self.hypernetwork = made.to(self.device)
         self.statistics: list[Statistics] = []
-        """Batch norm's running statistics of each task; DIL has one set, that of the first task."""
+        """Batch norm's running statistics per task; DIL has one set, from the first task."""
         self.audit_boxes: list[Tensor] = []
         """Lower and upper weights (2, N) of each task, as they were when it was learnt."""
         self.inference = inference.TaskInference.of(c)
@@ -211,7 +211,7 @@ class HyperInterval(Method):
         return 0.5 * radius * embeddings.cos(), radius * torch.ones_like(embeddings)
 
     def weights(self, task: int | slice, radii: bool = True) -> tuple[Tensor, Tensor]:
-        """Centres (k, N) and radii (k, N) of the tasks' weights at full eps; radii (0, N) if not wanted."""
+        """Centres (k, N) and radii (k, N) of the tasks' weights at full eps; radii (0, N) without `radii`."""
         rows = slice(task, task + 1) if isinstance(task, int) else task
         centres, spread = self.boxes(self.embeddings[rows], self.shapes[rows], self.config.eps)
         theta, rho, _ = self.hypernetwork.intervals(centres, spread, None if radii else 0)
@@ -251,7 +251,7 @@ class HyperInterval(Method):
             self._describe_classes(task)
 
     def loss(self, t: int, embedding: Tensor, shape: Tensor, steps: int) -> Callable[[Batch], Tensor]:
-        """The loss of task t: classification at the annealed eps, plus the drift of old tasks at full eps."""
+        """Loss of task t: classification at the annealed eps plus the drift of old tasks at full eps."""
         c = self.config
         with torch.no_grad():
             theta, rho = self.weights(slice(0, t), radii=self.nested)
@@ -275,8 +275,8 @@ class HyperInterval(Method):
     def schedule(self, steps: int) -> Tensor:
         """kappa and eps of every step up to the middle of training, (steps // 2 + 1, 2) (spec section 7.2).
 
-        First half: kappa = max(1 - 5e-5 i, kappa_end), eps rises linearly from 0; then both are final. Made before the
-        first step, since in a step each of these operations would be a kernel.
+        First half: kappa = max(1 - 5e-5 i, kappa_end), eps rises linearly from 0; then both are final. Computed
+        before the first step, because inside a step each of these operations would be a kernel.
         """
         half = steps // 2
         i = torch.arange(half + 1, dtype=self.step.dtype)
@@ -285,7 +285,7 @@ class HyperInterval(Method):
         return torch.stack([kappa, eps], 1).to(self.device)
 
     def present(self, schedule: Tensor) -> Tensor:
-        """The row of a schedule for the step under way, its last one from there on."""
+        """Row of the schedule for the current step; its last row after its end."""
         return schedule.index_select(0, self.step.clamp(max=len(schedule) - 1).long())[0]
 
     def classification(self, theta: Tensor, rho: Tensor, batch: Batch, kappa: Tensor) -> Tensor:
@@ -312,7 +312,7 @@ class HyperInterval(Method):
         return self.target(theta, x, self.statistics_of(task), training=official)
 
     def statistics_of(self, task: int) -> Statistics:
-        """Batch norm's statistics of a task (a copy where evaluation would change them)."""
+        """Batch norm's statistics of a task (a copy if evaluation would change them)."""
         known = self.statistics or [self.target.first_statistics]
         found = known[min(task, len(known) - 1)]
         evaluating = not torch.is_grad_enabled()
@@ -365,7 +365,7 @@ class HyperInterval(Method):
     def universal_box(self) -> tuple[Tensor, Tensor]:
         """DIL: lower and upper corner (E,) of the intersection of the boxes of all tasks seen.
 
-        Never empty, because two centres differ by at most one radius in each coordinate.
+        It is never empty, because two centres differ by at most one radius in each coordinate.
         """
         rows = slice(0, max(1, self.tasks_seen))
         centres, radii = self.boxes(self.embeddings[rows], self.shapes[rows], self.config.eps)
@@ -383,7 +383,7 @@ class HyperInterval(Method):
         theta, rho, _ = self.hypernetwork.intervals(((lower + upper) / 2)[None], radius[None])
         return theta[0], rho[0]
 
-    # -- the promise -------------------------------------------------------------------------------
+    # -- the guarantee -----------------------------------------------------------------------------
 
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
         """Certified bounds of the answers over the box of task `task_id`, float64: those of exact arithmetic.
@@ -393,7 +393,7 @@ class HyperInterval(Method):
         In CIL: over the boxes of all tasks seen, with every choice that the entropy can make.
         """
         if self.config.batch_norm == "official":
-            raise NotImplementedError("no bounds hold for statistics of a batch that is not known")
+            raise NotImplementedError("no bounds hold with batch norm on the statistics of an unknown batch")
         if self.spec.scenario is not CIL:
             return self._certified_logits(x, slice(task_id or 0, (task_id or 0) + 1))[0]
         if self.config.inference == "fecam":
@@ -405,7 +405,7 @@ class HyperInterval(Method):
 
     @torch.no_grad()
     def sampled(self, x: Tensor, task_id: int | None = None) -> Tensor:
-        """Answers of a network drawn from the region of `bounds`, half of its weights on the region's faces."""
+        """Answers of a network drawn from the region of `bounds`, with half of its weights on the region's faces."""
 
         def drawn(j: int) -> Tensor:
             theta, rho = self.weights(j)
@@ -418,7 +418,7 @@ class HyperInterval(Method):
 
     def _certified_logits(self, x: Tensor, tasks: slice) -> list[Interval]:
         theta, rho = self.weights(tasks)
-        box = Interval(theta - rho, theta + rho)  # the very box that `audit` compares the weights in use with
+        box = Interval(theta - rho, theta + rho)  # the same box that `audit` compares the deployed weights with
         nonnegative, first = self.spec.nonnegative_inputs, tasks.start or 0
         return [
             self.target.bounds(lower, upper, x, nonnegative, self.statistics_of(first + i), rounded=True)
@@ -427,9 +427,9 @@ class HyperInterval(Method):
 
     @torch.no_grad()
     def audit(self) -> list[Claim]:
-        """For every task: are the deployed weights still inside the box that was certified for it?
+        """Check for every task whether the deployed weights still lie in its certified box.
 
-        In CIL the certificate of a task covers the tasks known then; it is void once others join.
+        In CIL a certificate covers the tasks known when it was issued; it is void once others join.
         """
         deployed = self.universal_weights()[0] if self.nested else None
         claims = []
@@ -450,7 +450,7 @@ class HyperInterval(Method):
 
     @torch.no_grad()
     def exhibits(self) -> dict[str, Exhibit]:
-        """The boxes of the tasks learnt, at full eps."""
+        """Boxes of the learnt tasks at full eps."""
         rows = slice(0, self.tasks_seen)
         centres, radii = self.boxes(self.embeddings[rows], self.shapes[rows], self.config.eps)
         return {"embeddings": tables.embeddings(centres, radii)}

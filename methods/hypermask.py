@@ -1,8 +1,8 @@
-"""HyperMask: one trained network for all tasks, of which a hypernetwork masks a part for each task.
+"""HyperMask: one trained network shared by all tasks; a hypernetwork generates a mask of it per task.
 
 Ksiazek & Spurek (2023), arXiv 2310.00113. With W the target's weights, e_t the task's embedding and h the
-hypernetwork, task t is answered by the network with weights W * mask_t, mask_t = |tanh h(e_t)| where it is
-not below its sparsity-th percentile within its tensor, else 0. The loss of task t (0-based) is
+hypernetwork, task t is answered by the network with weights W * mask_t. mask_t is |tanh h(e_t)| with the entries
+below the sparsity-th percentile of their tensor set to 0. The loss of task t (0-based) is
 
     CE(f(x; W * mask_t), y)  +  beta H  +  lambda N
     H = 1/t sum_{j<t} |h(e_j) - h*(e_j)|^2,   h* the hypernetwork before the task
@@ -19,17 +19,17 @@ With `strength_per="weight"` H is divided by the N outputs of h (masks of tensor
 H holds them too) and N by the number of target weights without batch norm, for p = 2 by the sum of the roots of the
 tensors' sizes. A mask stays the factor that it is: the share it lets through does not depend on the network's size.
 
-Deviations from the official program, and the option that brings its behaviour back:
+Deviations from the official program, and the option that restores its behaviour:
 - H is divided by the number of old tasks once, as in the paper; the program divides twice
   (`regulariser_norm="official"`; "sum" does not divide).
-- Selection on validation judges the weights that are kept; the program judges those before the step, starts
+- Selection on validation judges the very weights it keeps; the program judges those before the step, starts
   with the untrained network, and never turns dropout on again afterwards.
 - Entropies come from log-softmax; the program's p log p is NaN where p underflows.
-- FeCAM's statistics are taken once, at the end of a task, with jitter on the diagonal, and its Tukey option takes the
-  root; the program re-reads all old training data, adds jitter to all entries and squares.
-- Batch norm keeps running statistics for each task; the program normalises with the test batch.
-- Kept as in the program, each with an option: only the output bias counts as last layer (`unmasked`); N also
-  shrinks the masks of weights that moved (`detach_mask`); old embeddings go on training (`freeze_embeddings`).
+- FeCAM's statistics are computed once, at the end of a task, with jitter on the diagonal, and its Tukey option takes
+  the root; the program re-reads all old training data, adds jitter to all entries and squares.
+- Batch norm keeps running statistics per task; the program normalises with the test batch.
+- Same as in the program, each with an option: only the output bias counts as last layer (`unmasked`); N also
+  shrinks the masks of weights that moved (`detach_mask`); old embeddings are trained further (`freeze_embeddings`).
 
 Defaults are the published settings for Split MNIST. For Permuted MNIST-10: embedding 24, hidden (100, 100),
 sparsity 0, beta 5e-4, lambda 1e-3. (Published betas go with the official division.)
@@ -77,7 +77,7 @@ PUBLISHED = tuple(
 
 @dataclass(frozen=True)
 class Before:
-    """What must not move while a task is learnt: the world as it was before it."""
+    """Snapshot from before a task, with which its regularisers compare."""
 
     outputs: Tensor
     """Hypernetwork outputs h*(e_j) of the old tasks, before tanh, (t, N)."""
@@ -86,7 +86,7 @@ class Before:
 
 
 class LossTerms(NamedTuple):
-    """The three parts of the loss, 0-d, unweighted; the last two are 0 in the first task."""
+    """Three terms of the loss, 0-d, unweighted; the last two are 0 in the first task."""
 
     cross_entropy: Tensor
     output_drift: Tensor
@@ -111,13 +111,13 @@ class HyperMask(Method):
         hidden: tuple[int, ...] = (25, 25)
         """Widths of the hypernetwork's hidden layers (ELU)."""
         chunk: int = 0
-        """Masks of so many weights made at once, where a full hypernetwork does not fit; 0: one output for each."""
+        """Weights masked at once, if a full hypernetwork does not fit in memory; 0: one output per weight."""
         chunk_embedding: int = 32
         """Size of a chunk embedding."""
         sparsity: float = 30.0
-        """Percent of each tensor's mask set to zero; 0 keeps a soft mask of all weights."""
+        """Percentage of each tensor's mask set to zero; 0 keeps a soft mask of all weights."""
         adaptive_sparsity: bool = True
-        """Let the sparsity grow linearly during the first task."""
+        """Increase the sparsity linearly during the first task."""
         beta: float = 1e-3
         """Weight of the drift of old tasks' masks, H."""
         lam: float = 1e-3
@@ -127,13 +127,13 @@ class HyperMask(Method):
         norm: int = 1
         """p of the norms in N: 1 or 2 (not squared)."""
         masked_norm: bool = True
-        """Count movement in N only as far as the current task's mask lets a weight through."""
+        """Weight the movement in N by the current task's mask."""
         detach_mask: bool = False
-        """Let N change the target weights only, not the masks."""
+        """Restrict the gradient of N to the target weights, not the masks."""
         regulariser_norm: Literal["mean", "official", "sum"] = "mean"
         """Divide H's sum over t old tasks by t (mean), by t squared (official program) or not at all (sum)."""
         unmasked: Literal["bias", "layer", "nothing"] = "bias"
-        """What of the output layer is used without mask: its last tensor (official program), all of it, nothing."""
+        """Part of the output layer that is not masked: its last tensor (official program), all of it, nothing."""
         freeze_embeddings: bool = False
         """Keep the embeddings of old tasks as they were."""
         selection: Literal["last", "val"] = "last"
@@ -143,11 +143,11 @@ class HyperMask(Method):
         inference: Inference = "entropy"
         """How a task is inferred: least entropy, or nearest class in feature space (FeCAM); "interval" is refused."""
         fecam_answer: Literal["class", "task"] = "class"
-        """With FeCAM, answer the nearest class itself, or use its task only."""
+        """With FeCAM, answer with the nearest class itself, or use only its task."""
         fecam_tukey: bool = False
         """With FeCAM, take the square root of the features."""
         check_every: int = 100
-        """Steps between looks at the validation accuracy (with plateau: an epoch)."""
+        """Steps between two validations (with plateau: an epoch)."""
         search = ranges(lr=LEARNING_RATE, beta=Log(1e-5, 1e1), lam=Log(1e-5, 1e1), sparsity=Even(0.0, 80.0))
 
         def __post_init__(self) -> None:
@@ -209,7 +209,7 @@ class HyperMask(Method):
     # -- masks and masked networks ----------------------------------------------------------------
 
     def sparsity(self, steps_begun: Tensor | int = 1, steps: int = 1) -> Percent | None:
-        """Percent of masked weights after a share of a ramp; None where nothing is cut."""
+        """Percentage of masked weights after `steps_begun` of `steps` steps; None where no mask is cut."""
         return ramp(self.config.sparsity, steps_begun, steps) if self.config.sparsity else None
 
     def mask(self, outputs: Tensor, sparsity: Percent | None) -> Tensor:
@@ -217,12 +217,12 @@ class HyperMask(Method):
         return semi_binary_mask(outputs, self.target.sizes, self.n_thresholded, sparsity)
 
     def masked_weights(self, mask: Tensor) -> Tensor:
-        """Target weights times mask (N,); the open tensors at the end pass as they are."""
+        """Target weights times mask (N,); the unmasked tensors at the end pass unchanged."""
         return masked(self.weights, mask, sum(self.target.sizes[self.n_thresholded :]))
 
     @torch.no_grad()
     def weights_of(self, task: int) -> Tensor:
-        """The masked weights (N,) that answer for a task."""
+        """Masked weights (N,) of a task's network."""
 
         def compute() -> Tensor:
             outputs = self.hypernetwork(self.embeddings[task : task + 1])[0]
@@ -275,13 +275,13 @@ class HyperMask(Method):
 
     @torch.no_grad()
     def remember(self, task: int) -> Before | None:
-        """What the regularisers of a task compare with; None for the first task."""
+        """Take the snapshot for the regularisers of a task; None for the first task."""
         if task == 0:
             return None
         return Before(self.hypernetwork(self.embeddings[:task]), self.weights.detach().clone())
 
     def total(self, terms: LossTerms, task: int) -> Tensor:
-        """The loss of a task, 0-d: its parts with their weights."""
+        """Loss of a task, 0-d: the weighted sum of its terms."""
         factor = {"mean": 1.0, "official": 1.0 / max(1, task), "sum": float(task)}[self.config.regulariser_norm]
         c, held = self.config, self._held(self.target, self.config)
         beta = strengths.of_sum(c.beta, c.strength_per, held["beta"]) * factor
@@ -289,7 +289,7 @@ class HyperMask(Method):
         return terms.cross_entropy + beta * terms.output_drift + lam * terms.weight_drift
 
     def loss_terms(self, batch: Batch, task: int, before: Before | None, sparsity: Percent | None) -> LossTerms:
-        """The parts of the loss on one batch of a task; one pass of the hypernetwork for all tasks so far."""
+        """Terms of the loss on one batch of a task, by one pass of the hypernetwork for all tasks so far."""
         config = self.config
         old = self.embeddings[:task]
         old = old.detach() if config.freeze_embeddings else old
@@ -328,7 +328,7 @@ class HyperMask(Method):
 
     @torch.no_grad()
     def infer_task(self, x: Tensor) -> Tensor:
-        """The task, of those seen, whose masked network knows x best, (b,) int64."""
+        """Inferred task of each sample, one of those seen, (b,) int64."""
         return self._answers_and_task(x)[1]
 
     def logits(self, x: Tensor, task: int) -> Tensor:
@@ -361,7 +361,7 @@ class HyperMask(Method):
 
     @torch.no_grad()
     def exhibits(self) -> dict[str, Exhibit]:
-        """Embeddings of the tasks learnt, and how far their masks of the masked tensors overlap."""
+        """Embeddings of the learnt tasks, and the overlap of their masks (masked tensors only)."""
         learnt, thresholded = self.embeddings[: self.tasks_seen], sum(self.target.sizes[: self.n_thresholded])
         masks = (self.mask(self.hypernetwork(row[None])[0], self.sparsity())[:thresholded] for row in learnt)
         points = tables.embeddings(learnt, torch.zeros_like(learnt))

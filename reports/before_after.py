@@ -1,4 +1,4 @@
-"""Two results folders side by side: what a change did to every method, and whether chance can explain it."""
+"""Comparison of two results folders: effect of a change on every method, and its significance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reports.tables import MISSING, Cell, Table, percent
 
 @dataclass(frozen=True)
 class Change:
-    """One metric of one method in one group, over the seeds that both folders have; fractions."""
+    """Change of one metric of one method in one group, over the seeds that both folders have; fractions."""
 
     group: Group
     label: str
@@ -22,11 +22,11 @@ class Change:
     after: float
     comparison: statistics.Comparison
     adjusted: float
-    """p after Holm over all changes of the same metric."""
+    """p value, Holm-adjusted over all changes of the same metric."""
 
 
 def changes(before: Study, after: Study, metric: Metric = ACC) -> list[Change]:
-    """Every method and group that both studies have, in the order of `after`."""
+    """Changes of every method and group that both studies have, in the order of `after`."""
     pairs = []
     for group in after.groups:
         for label in after.rows(group):
@@ -43,9 +43,9 @@ def changes(before: Study, after: Study, metric: Metric = ACC) -> list[Change]:
 
 
 def change_table(before: Study, after: Study, name: str) -> Table:
-    """ACC and BWT before and after; methods and groups that only one folder has are named in the notes.
+    """Table of ACC and BWT before and after; its notes name methods and groups that only one folder has.
 
-    name: how the other folder is called in the caption.
+    name: name of the other folder in the caption.
     """
     acc = changes(before, after, ACC)
     bwt = {(change.group, change.label): change for change in changes(before, after, BWT)}

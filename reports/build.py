@@ -1,4 +1,4 @@
-"""From a results folder to the report: tables, figures, PDF. Knows records only."""
+"""Build the report of a results folder: tables, figures, PDF. Needs records only, no methods or benchmarks."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ REFERENCE = re.compile(r"@\[(?:tab|fig):([^]]+)\]")
 
 @dataclass(frozen=True)
 class Report:
-    """Where the report lies."""
+    """Paths of the report's files."""
 
     folder: Path
     pdf: Path
     html: Path
     markdown: Path
     cells: Path
-    """cells.csv: one line a cell with every metric and the folder of its record."""
+    """cells.csv: one line per cell with every metric and the folder of its record."""
     summary: Path
     """summary.csv: every mean with spread, confidence interval and n."""
     csv: tuple[Path, ...]
@@ -51,9 +51,9 @@ def build_report(
 ) -> Report:
     """Write the report of all records below `results`, or of the folders `cells` only, into `out`.
 
-    Default `out`: results/report. compare: another results folder, from before a change; the report then says what
-    the change did. The old report is replaced when the new one is whole. Raises UserError where there is no record,
-    or `out` cannot be written.
+    Default `out`: results/report. compare: another results folder, from before a change; the report then adds a
+    before-and-after table. The old report is replaced only once the new one is complete. Raises UserError if there is
+    no record, or if `out` cannot be written.
     """
     results = Path(results)
     out = results / "report" if out is None else Path(out)
@@ -86,7 +86,7 @@ def _write(found: Study, folder: Path, before: Study | None, drawing: Studio | N
 
 
 def compile_pdf(template: Path, pdf: Path) -> None:
-    """Typeset `template`, which reads report.json beside it and figures in ../figures."""
+    """Typeset `template`, which reads report.json from its own folder and figures from ../figures."""
     import typst
 
     typst.compile(str(template), output=str(pdf), root=str(template.parent.parent))
@@ -125,7 +125,7 @@ def _markdown(document: Paper) -> str:
 
 @contextmanager
 def _replacing(out: Path):
-    """A temporary folder beside `out` that takes its place at the end; nothing is left behind on an error."""
+    """Provide a temporary folder that replaces `out` at the end; an error leaves no trace."""
     if out.exists() and not _earlier_report(out):
         raise UserError(f"{out} holds other files than an earlier report; name an empty or a new folder")
     try:
@@ -148,7 +148,7 @@ def _replacing(out: Path):
 
 
 def _earlier_report(out: Path) -> bool:
-    """Whether `out` may be replaced: it is an empty folder, or has a report's files only."""
+    """Check whether `out` may be replaced: an empty folder, or one with a report's files only."""
     own = {"report.pdf", "report.md", "report.html", "cells.csv", "summary.csv", "tables", "figures", "source"}
     return out.is_dir() and all(path.name in own for path in out.iterdir())
 

@@ -1,4 +1,4 @@
-"""The best method of each benchmark against every other: difference, significance, effect size."""
+"""Comparison of the best method of each benchmark with every other: difference, significance, effect size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reports.tables import MISSING, Cell, Table, percent
 
 
 def comparison_table(study: Study) -> Table | None:
-    """One line for each pair (best, other) on one benchmark in one scenario; None where nothing can be compared."""
+    """Table of the pairs (best, other) per benchmark and scenario; None if nothing can be compared."""
     rows = []
     for group in study.groups:
         ranked = means(study, group)

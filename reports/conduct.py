@@ -1,4 +1,4 @@
-"""What was measured of budget, network and memory: a line for every method."""
+"""Measured use of budget, network and memory: one line per method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reports.tables import MISSING, Cell, Notes, Table
 
 
 def conduct_table(study: Study) -> Table | None:
-    """Steps, samples, parameters and kept images of every method; None where no record has them."""
+    """Table of steps, samples, parameters and kept images of every method; None if no record has them."""
     notes, rows = Notes(), []
     for group in study.groups:
         rows += [row for label in study.rows(group) if (row := _row(study, group, label, notes))]

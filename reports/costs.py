@@ -1,4 +1,4 @@
-"""Costs of every method: time, memory, what it stores."""
+"""Costs of every method: time, memory, stored parameters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COSTS = ("train s", "evaluate s", "peak RSS MB", "peak device MB", "trained", "s
 
 
 def cost_table(study: Study) -> Table | None:
-    """Training and evaluation seconds, memory, parameters; None where nothing finished."""
+    """Table of training and evaluation seconds, memory and parameters; None if no cell finished."""
     rows = []
     for group in study.groups:
         for label in study.rows(group):
@@ -27,8 +27,8 @@ def cost_table(study: Study) -> Table | None:
     return Table(
         "cost",
         "Cost, mean over seeds: seconds on the training and on the evaluation clock for the whole stream, peak memory "
-        "of the process and of the device, parameters trained, parameters stored to answer and go on learning, and "
-        "their growth per task.",
+        "of the process and of the device, parameters trained, parameters stored to predict and to learn further "
+        "tasks, and their growth per task.",
         tuple(columns[i] for i in kept),
         tuple(tuple(row[i] for i in kept) for row in rows),
         text_columns=frozenset({0, 1}),

@@ -1,4 +1,4 @@
-"""What a record says of fairness: training data kept, and what lies beyond the budget."""
+"""Deviations from a fair comparison in a record: training data kept, and use beyond the budget."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALL = "all scenarios"
 
 
 def keeps(record: Record) -> bool:
-    """Whether the method had earlier training data again: declared, or found in its state."""
+    """Check whether the method kept earlier training data: declared, or found in its state."""
     held = record.fairness.get("held") or {}
     return bool(held.get("rehearses") or held.get("declared") or held.get("found"))
 
@@ -79,7 +79,7 @@ def failed_checks(record: Record) -> list[str]:
 
 
 def beyond(tasks: Sequence[Mapping[str, int]]) -> list[str]:
-    """Clauses on what some tasks took beyond their budget; see runners.cell.usage.of_task for the fields."""
+    """Clauses on tasks that exceeded their budget; see runners.cell.usage.of_task for the fields."""
     found = []
     if any(task["steps"] > task["steps_allowed"] for task in tasks):
         found.append("took more optimiser steps than the budget allows")
@@ -95,5 +95,5 @@ def beyond(tasks: Sequence[Mapping[str, int]]) -> list[str]:
 
 
 def of_tasks(record: Record) -> list[dict[str, int]]:
-    """What each task took."""
+    """Measured use of each task."""
     return list(record.fairness.get("tasks") or ())

@@ -1,4 +1,4 @@
-"""What the methods and the data look like: intervals of embeddings, overlap of masks, sample images."""
+"""Figures of learnt structure and data: intervals of embeddings, overlap of masks, sample images."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DIMENSIONS_AT_MOST, TASKS_AT_MOST, ROWS_AT_MOST = 16, 10, 5
-"""Of embeddings in one figure."""
+"""Limits of a figure of embeddings."""
 SHEETS_IN_A_ROW = 4
 SHEET_BYTES = 64 << 20
 TILE_AT_MOST = 0.26
-"""Inches of one sample image."""
+"""Side of one sample image, in inches."""
 
 
 def exhibits(study: Study) -> Iterator[Job]:
-    """Nothing where the records carry nothing of the kind."""
+    """Yield the jobs of these figures; none if the records hold no such data."""
     sheets = [sheet for benchmark in _benchmarks(study) if (sheet := _sheet(study, benchmark))]
     rows = -(-len(sheets) // SHEETS_IN_A_ROW)
     for i in range(rows):
@@ -48,7 +48,7 @@ def exhibits(study: Study) -> Iterator[Job]:
 
 
 def _overlap(study: Study, group: Group, label: str) -> list[Matrix]:
-    """(T, T) of every finished seed that has it."""
+    """Overlap matrices (T, T), one per finished seed that has it."""
     found = []
     for entry in study.done(group, label):
         columns, tasks = entry.record.exhibit("mask-overlap"), entry.record.n_tasks
@@ -65,7 +65,7 @@ OVERLAP = Kind(
     "task",
     "task",
     "overlap (%)",
-    "how far the masks of two tasks overlap after the last task: sum of the smaller over sum of the larger entries "
+    "overlap of the masks of two tasks after the last task: sum of the smaller over sum of the larger entries "
     "(for 0-1 masks: weights open for both over weights open for either). Mean over seeds.",
 )
 
@@ -74,7 +74,7 @@ OVERLAP = Kind(
 
 
 def _boxes(study: Study, group: Group, label: str) -> tuple[Entry, dict[str, Matrix]] | None:
-    """The first finished seed whose embeddings are intervals."""
+    """Embedding table of the first finished seed whose embeddings are intervals."""
     for entry in study.done(group, label):
         columns = entry.record.exhibit("embeddings")
         if columns.keys() >= {"task", "dimension", "lower", "middle", "upper"}:
@@ -96,7 +96,7 @@ def _embeddings(study: Study, _: dict[str, Look], *, stem: str, words: str, rows
         width = float(np.median(columns["upper"] - columns["lower"]))
         ax.set_title(f"{group.scenario.upper()}, {cut(label)} (median width {width:.2g})", pad=3, y=1.0)
         ax.set_ylabel("value")
-    axes[-1][0].set_xlabel("dimension of the embedding (bars: one for each task)")
+    axes[-1][0].set_xlabel("dimension of the embedding (bars: one per task)")
     shown = f"the first {DIMENSIONS_AT_MOST} of {dimensions} dimensions" if dimensions > DIMENSIONS_AT_MOST else "all"
     every = f", {TASKS_AT_MOST} of the {tasks} tasks" if tasks > TASKS_AT_MOST else ""
     caption = (
@@ -107,7 +107,7 @@ def _embeddings(study: Study, _: dict[str, Look], *, stem: str, words: str, rows
 
 
 def _intervals(ax: Axes, columns: dict[str, Matrix]) -> tuple[int, int]:
-    """Draw the boxes of one embedding table; numbers of tasks and dimensions there are."""
+    """Draw the boxes of one embedding table; returns its numbers of tasks and dimensions."""
     import seaborn
     from matplotlib.lines import Line2D
     from matplotlib.ticker import FixedLocator
@@ -151,7 +151,7 @@ def _grid(columns: dict[str, Matrix], name: str, tasks: int, dimensions: int) ->
 
 
 class Sheet(NamedTuple):
-    """A sheet of sample images as the runners leave it beside the records of a benchmark."""
+    """Sheet of sample images that the runners save with the records of a benchmark."""
 
     title: str
     pixels: np.ndarray
@@ -163,13 +163,13 @@ class Sheet(NamedTuple):
 
 
 def _benchmarks(study: Study) -> list[str]:
-    """Names in the catalogue: the samples are the same with another network or length."""
+    """Benchmark names of the catalogue, each once: network and budget do not change the samples."""
     named = {entry.group.benchmark: entry.record.benchmark for entry in study.entries}
     return list(dict.fromkeys(named[benchmark] for benchmark in study.benchmarks))
 
 
 def _sheet(study: Study, benchmark: str) -> Sheet | None:
-    """None where there is none, or it cannot be read."""
+    """Sheet of a benchmark, None if missing or unreadable."""
     return read_sheet(study.source.root / benchmark / "samples.png", pretty(benchmark))
 
 
@@ -208,7 +208,7 @@ def _samples(study: Study, _: dict[str, Look], *, sheets: list[Sheet], stem: str
         ax.set_yticks((np.arange(len(sheet.tasks)) + 0.5) * sheet.tile - 0.5, _task_names(sheet), fontsize=5.5)
         ax.tick_params(length=0, pad=2)
         x += across + gap
-    caption = f"Sample images: the first training samples of each class, a row for each task (seed {sheets[0].seed}" + (
+    caption = f"Sample images: the first training samples of each class, one row per task (seed {sheets[0].seed}" + (
         f"; at most {TASKS_AT_MOST} tasks)." if any(max(s.tasks) >= len(s.tasks) for s in sheets) else ")."
     )
     return Drawn(stem, caption, figure)

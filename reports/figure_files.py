@@ -1,4 +1,4 @@
-"""Figures to files: SVG by matplotlib, PDF and PNG from it by typst; in several processes where that pays."""
+"""Save figures: SVG by matplotlib, PDF and PNG from it by typst; in several processes for large reports."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 FORMATS = ("svg", "pdf", "png")
 PIXELS_PER_INCH = 160.0
 PARALLEL_FROM = 1_000
-"""Cells from which on processes are started; below, they take longer to start than the figures to draw."""
+"""Least number of cells for which processes are started; below it, starting them takes longer than drawing."""
 PROCESSES_AT_MOST = 8
 DRAWS_WITH = ("reports.figures", "matplotlib.figure", "matplotlib.backends.backend_svg", "scikit_posthocs", "typst")
-"""Modules that a studio imports before it gets what to draw."""
+"""Modules that a studio imports while it waits for work."""
 
 
 class Artist:
-    """Draws the figures of one study into one folder."""
+    """Drawer of the figures of one study into one folder."""
 
     def __init__(self, study: Study, folder: Path) -> None:
         from reports.style import looks
@@ -45,7 +45,7 @@ class Artist:
         self.looks: dict[str, Look] = looks(study)
 
     def draw(self, job: Job) -> dict[str, Any]:
-        """Draw and save one figure; what the template needs of it: stem, path, caption, width, appendix."""
+        """Draw and save one figure; returns its data for the template: stem, path, caption, width, appendix."""
         from reports.style import drawing
 
         with drawing():
@@ -62,9 +62,9 @@ class Artist:
 
 
 def save_figures(study: Study, folder: Path, studio: Studio | None = None) -> Callable[[], list[dict[str, Any]]]:
-    """Draw every figure of the report into `folder`; the result waits for them, and has what `Artist.draw` returns.
+    """Draw every figure of the report into `folder`; the result waits for them and returns those of `Artist.draw`.
 
-    With a studio they are being drawn on return, else when the result is called.
+    With a studio drawing runs in the background; without one it runs when the result is called.
     """
     folder.mkdir(parents=True)
     return partial(_draw_here, study, folder) if studio is None else studio.draw(study, folder)
@@ -78,10 +78,10 @@ def _draw_here(study: Study, folder: Path) -> list[dict[str, Any]]:
 
 
 class Studio:
-    """A process that reads half of the records and then draws, in as many processes of its own as there are cores.
+    """Process that reads half of the records and then draws, in one process of its own per core.
 
-    It gets the study once and then forks, so that neither its imports, which take seconds, nor the study are there
-    twice; where a process cannot fork, it draws alone.
+    It receives the study once and then forks, so that its slow imports and the study are shared. Without fork it draws
+    alone.
     """
 
     def __init__(self, processes: int) -> None:
@@ -90,26 +90,26 @@ class Studio:
         self.pool = ProcessPoolExecutor(1, context, initializer=_begin, initargs=(self.closed,))
 
     def read(self, folders: list[Path], root: Path) -> Callable[[], Found]:
-        """A helper for `reports.load.load`; then gets ready to draw."""
+        """Helper for `reports.load.load`; prepares to draw afterwards."""
         pickled = self.pool.submit(_read_all, folders, root)
         self.pool.submit(_prepare)
         return lambda: _unpickled(pickled.result())
 
     def draw(self, study: Study, folder: Path) -> Callable[[], list[dict[str, Any]]]:
-        pickled = pickle.dumps(study)  # here, for the pool's thread would do it while the study goes on changing
+        pickled = pickle.dumps(study)  # not in the pool's thread: the study changes meanwhile
         return self.pool.submit(_draw_all, pickled, folder, self.processes).result
 
     def close(self) -> None:
-        """Ends it soon, if need be in the middle of its work."""
+        """End the process soon, if need be in the middle of its work."""
         self.closed.set()
         self.pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def studio(cells: int) -> Iterator[Studio | None]:
-    """A studio for a report of so many cells; None where it is sooner done without.
+    """Open a studio for a report of `cells` cells; None if the report is faster without.
 
-    Raises UserError where one of its processes is killed.
+    Raises UserError if one of its processes is killed.
     """
     processes = min(_cores(), PROCESSES_AT_MOST)
     if cells < PARALLEL_FROM or processes < 2:
@@ -127,9 +127,9 @@ def studio(cells: int) -> Iterator[Studio | None]:
 # -- in the studio's process, and in those that it forks -----------------------------------------------
 
 _closed: list[Any] = []
-"""The event that the studio is closed."""
+"""Event that the studio is closed."""
 _work: list[tuple[Artist, list[Job]]] = []
-"""What is to be drawn; forked processes have it from the studio."""
+"""Figures to draw; forked processes inherit them from the studio."""
 
 
 def _begin(closed: Any) -> None:
@@ -147,7 +147,7 @@ def _prepare() -> None:
 
 
 def _unpickled(content: bytes) -> Any:
-    """Without the garbage collector, which would go through the records again and again while they come."""
+    """Unpickle with the garbage collector off, which would traverse the records again and again meanwhile."""
     gc.disable()
     try:
         return pickle.loads(content)
@@ -156,7 +156,7 @@ def _unpickled(content: bytes) -> Any:
 
 
 def _end_with_parent() -> None:
-    """Ends this process when its parent does, however that ends: a worker of a pool would wait for ever."""
+    """End this process when its parent ends, even if killed; a pool's worker would otherwise wait for ever."""
     parent = multiprocessing.parent_process()
     assert parent
 
@@ -172,7 +172,7 @@ def _draw_all(pickled: bytes, folder: Path, processes: int) -> list[dict[str, An
 
     study = _unpickled(pickled)
     artist, jobs = Artist(study, folder), list(plan(study))
-    gc.freeze()  # or each collection goes through all records again
+    gc.freeze()  # otherwise each collection traverses all records again
     _work.append((artist, jobs))
     if sys.platform != "linux":
         return [_draw(i) for i in range(len(jobs))]
@@ -193,9 +193,9 @@ def _cores() -> int:
 
 
 def _convert(svg: Path) -> None:
-    """An SVG figure as PDF and PNG too; typst is many times faster at it than drawing again.
+    """Convert an SVG figure to PDF and PNG; typst is many times faster than drawing again.
 
-    The text in our figures is outlines: to look through the system's fonts would take most of the time.
+    System fonts are not loaded, which would take most of the time: the text in our figures is outlines.
     """
     import typst
 

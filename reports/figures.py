@@ -1,4 +1,4 @@
-"""The figures of accuracy and transfer. Bands are computed here, never bootstrapped."""
+"""Figures of accuracy and transfer. Bands are sample standard deviations, never bootstrapped."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BARS_AT_MOST = 180
-"""More bars than this across a figure become lines."""
+"""Largest number of bars across a figure; beyond it lines are drawn."""
 MARKERS_AT_MOST = 12
-"""Markers on one line."""
+"""Largest number of markers on one line."""
 
 
 def plan(study: Study) -> Iterator[Job]:
-    """Every figure that the data carry, in the order of the report; each as soon as it is known."""
+    """Yield every figure that the data support, in the order of the report."""
     several = pages(study, lambda group: any_done(study, group) and task_count(study, group) > 1)
     done = pages(study, lambda group: any_done(study, group))
     for figure, where in (
@@ -48,7 +48,7 @@ def plan(study: Study) -> Iterator[Job]:
 
 
 def accuracy_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:
-    """Average accuracy on the tasks learnt so far against their number."""
+    """Figure of the average accuracy on the tasks learnt so far against their number."""
     figure = panels(
         study,
         page,
@@ -65,7 +65,7 @@ def accuracy_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:
 
 
 def forgetting_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:
-    """Forgetting against the number of tasks learnt."""
+    """Figure of forgetting against the number of tasks learnt."""
     figure = panels(
         study,
         page,
@@ -104,7 +104,7 @@ def _curves(
 
 
 def final_accuracy(study: Study, found: dict[str, Look], page: Page) -> Drawn:
-    """Accuracy on each task after the last one."""
+    """Figure of the accuracy on each task after the last one."""
     bars = all(_bars(study, group, len(page.rows[0])) for group in page.groups)
     figure = panels(
         study,
@@ -148,12 +148,12 @@ def _per_task(ax: Axes, study: Study, group: Group, found: dict[str, Look], bars
 
 
 def _spread(values: Sequence[float]) -> float:
-    """The sample standard deviation; NaN, which draws no whisker, for a single value."""
+    """Sample standard deviation; NaN, which draws no whisker, for a single value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
 
 
 def transfer_bars(study: Study, found: dict[str, Look], page: Page) -> Drawn:
-    """Backward transfer of every method."""
+    """Figure of the backward transfer of every method."""
     shown = [label for label in study.labels if any(study.values(g, label, BWT) for g in page.groups)]
     names = [cut(label, 22) for label in shown]
 

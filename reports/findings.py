@@ -1,4 +1,4 @@
-"""The main findings in plain words, each sentence from data, none where the data do not carry it."""
+"""Main findings in plain words; each sentence is derived from the data, or left out if they do not support it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from reports.tables import percent
 from reports.words import count, join
 
 MOST_GUARANTEES = 3
-"""Methods whose guarantee has a sentence of its own."""
+"""Largest number of methods whose guarantee gets its own sentence."""
 
 
 def findings(study: Study) -> list[str]:
-    """Sentences, most important first."""
+    """Sentences of the summary, most important first."""
     return [
         *_what(study),
         *_winners(study),
@@ -44,13 +44,15 @@ def _what(study: Study) -> Iterator[str]:
 
 
 def methods(study: Study) -> str:
-    """How many there are, and how many rows of a table where some have several."""
+    """Number of methods in words, and of table rows if some methods have several."""
     number, rows = len(study.methods), len(study.labels)
-    return count(number, "method") + (f" ({rows} rows: some with other settings too)" if rows > number else "")
+    return count(number, "method") + (
+        f" ({rows} rows: some with several hyperparameter settings)" if rows > number else ""
+    )
 
 
 def means(study: Study, group: Group) -> list[tuple[str, float]]:
-    """Labels and their mean ACC, best first, the upper bound and methods that keep training data left out."""
+    """Labels and their mean ACC, best first, without the upper bound and methods that keep training data."""
     found = []
     for label in study.rows(group):
         values = study.values(group, label, ACC)
@@ -73,7 +75,7 @@ def _winners(study: Study) -> Iterator[str]:
                 first.setdefault(level, []).append(_Lead(group, top, gap, second, _of_few(study, group)))
         if first:
             parts = [
-                f"{join(level)} {'is best' if len(level) == 1 else 'are level and best'} on {_leads(leads)}"
+                f"{join(level)} {'is best' if len(level) == 1 else 'are tied for best'} on {_leads(leads)}"
                 for level, leads in first.items()
             ]
             yield f"In {scenario.upper()}, {'; '.join(parts)}."
@@ -83,15 +85,15 @@ class _Lead(NamedTuple):
     group: Group
     top: float
     gap: float
-    """To the first mean that is lower as it is printed."""
+    """Gap to the first mean that is lower as printed."""
     second: str
-    """Whose it is; empty where all are level."""
+    """Method with that mean; empty if all are tied."""
     of_few: str
-    """Says that only some methods were run there, which makes the lead worth less."""
+    """Note that only some methods were run there, which makes the lead worth less."""
 
 
 def _of_few(study: Study, group: Group) -> str:
-    """Whether a method is missing that was run on half of the scenario's benchmarks or more."""
+    """Note for a group that lacks a method run on half of the scenario's benchmarks or more; else empty."""
 
     def run(place: Group) -> set[str]:
         return {entry.record.method for label in study.run(place) for entry in study.at(place, label)}
@@ -121,11 +123,11 @@ def _leads(leads: Sequence[_Lead]) -> str:
         if len(leads) <= 4
         else f"{len(leads)} benchmarks" + f" ({few} of them with some methods only)" * bool(few)
     )
-    return f"{names} (by {min(gaps):.2f} to {max(gaps):.2f} points before {' or '.join(seconds)})" if gaps else names
+    return f"{names} (by {min(gaps):.2f} to {max(gaps):.2f} points ahead of {' or '.join(seconds)})" if gaps else names
 
 
 def _before(lead: _Lead) -> str:
-    return f"{100 * lead.gap:.2f} points before {lead.second}" if lead.second else ""
+    return f"{100 * lead.gap:.2f} points ahead of {lead.second}" if lead.second else ""
 
 
 def _significance(study: Study) -> Iterator[str]:
@@ -198,7 +200,7 @@ def _bounds(study: Study) -> Iterator[str]:
         group, label, worst = min(kept, key=lambda t: t[2])
         near = sum(value >= -0.01 for _, _, value in kept)
         yield (
-            f"Backward transfer is within one point of zero or above in {near} of {len(kept)} combinations of "
+            f"Backward transfer is at least −1 point in {near} of {len(kept)} combinations of "
             f"method, benchmark and scenario; the lowest is {percent(worst, signed=True)} points ({label}, "
             f"{group.title})."
         )
@@ -230,17 +232,17 @@ def _guarantees(study: Study) -> Iterator[str]:
         violations = sum(p.violations for p in found)
         parts = []
         if claims:
-            parts.append(f"{holding} of {count(claims, 'claim')} about a task still hold after the last one")
+            parts.append(f"{holding} of {count(claims, 'claim')} about a task still hold after the last task")
         certified = [p.certified for p in found if p.certified is not None]
         if certified:
             parts.append(f"certified accuracy is {_range(certified)}")
         times, broken = count(violations, "time"), sum(p.broken for p in found)
         fell = f"its certificates were contradicted {times}, {broken or 'never'} while the claim held"
         parts.append(fell if violations else "no certificate was broken")
-        yield f"What the guarantee of {label} was worth: {join(parts)}."
+        yield f"How well {label}'s guarantee held: {join(parts)}."
     if len(by_label) > MOST_GUARANTEES:
         more = count(len(by_label) - MOST_GUARANTEES, "more method")
-        yield f"For the guarantees of {more} see the table of guarantees."
+        yield f"The table of guarantees also covers {more}."
 
 
 def _failures(study: Study) -> Iterator[str]:
@@ -256,7 +258,7 @@ def _failures(study: Study) -> Iterator[str]:
     if parts:
         yield f"Cells without results: {join(parts)}; the tables name each with its reason."
     if study.source.superseded:
-        yield f"{count(len(study.source.superseded), 'record')} of older code gave way to newer ones of the same cell."
+        yield f"Superseded by newer records of the same cell: {count(len(study.source.superseded), 'record')}."
     if carried := sum(bool(entry.record.carried) for entry in study.entries):
         words = "of earlier code that was shown to give the same numbers (see the table of the environment)."
         yield f"{count(carried, 'record')} {words}"

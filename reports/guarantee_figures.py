@@ -1,4 +1,4 @@
-"""Certified against measured accuracy per task, and the widths of the intervals over the tasks."""
+"""Figures of certified against measured accuracy per task, and of the widths of the intervals over the tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def guarantee_figures(study: Study) -> Iterator[Job]:
-    """Nothing where no method certifies."""
+    """Yield the jobs of these figures; none if no method certifies."""
     for page in pages(study, lambda group: any(_certified(study, group, label) for label in study.rows(group))):
         yield partial(_accuracies, page=page)
     for page in pages(study, lambda group: _claims_at_all(study, group)):
@@ -33,7 +33,7 @@ def _claimed(study: Study, group: Group, label: str) -> list[Entry]:
 
 
 def _claims_at_all(study: Study, group: Group) -> bool:
-    """Reads no more claims than it must."""
+    """Check whether any method has claims; stops at the first, because reading claims is slow."""
     return any(entry.record.claims for label in study.rows(group) for entry in study.done(group, label))
 
 
@@ -98,7 +98,7 @@ def _widths(study: Study, found: dict[str, Look], page: Page) -> Drawn:
 
 
 def _by_task(entries: list[Entry], of: str) -> dict[int, float]:
-    """1-based task -> mean of a column of claims.csv after the last task."""
+    """Map a task (1-based) to the mean of a column of claims.csv after the last task."""
     values: dict[int, list[float]] = {}
     for entry in entries:
         for claim in entry.record.claims:

@@ -1,4 +1,4 @@
-"""What the interval methods' promises were worth: certified against measured accuracy, and the claims' premises."""
+"""Quality of the interval methods' guarantees: certified against measured accuracy, and the claims' premises."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reports.tables import Cell, Notes, Table, measured, percent, shorten, sprea
 
 @dataclass(frozen=True)
 class Promise:
-    """A certifying method in one group, over all its finished seeds; counts are sums over seeds."""
+    """Guarantee of a method in one group, over all its finished seeds; counts are sums over seeds."""
 
     group: Group
     label: str
@@ -23,12 +23,12 @@ class Promise:
     when_learnt: float | None
     """Mean over tasks and seeds of the certified accuracy just after learning the task."""
     on_training: float | None
-    """The same on training samples: one minus the papers' worst-case error."""
+    """Mean certified accuracy on training samples just after learning: one minus the papers' worst-case error."""
     claims: int
     holding: int
     violations: int
     broken: int
-    """Violations of claims that still held, which a sound certificate excludes."""
+    """Number of violations of claims that still held, which a sound certificate excludes."""
     drift: float | None
     width: float | None
     """Median over tasks and seeds of the median weight interval width, after the last task."""
@@ -37,7 +37,7 @@ class Promise:
 
 
 def promises(study: Study) -> list[Promise]:
-    """One for each method and group that has certificates or claims."""
+    """Guarantees of every method and group with certificates or claims."""
     found = []
     for group in study.groups:
         for label in study.rows(group):
@@ -71,7 +71,7 @@ def _promise(group: Group, label: str, entries: list[Entry]) -> Promise:
 
 
 def holds(claim: ClaimRow) -> bool:
-    """Whether the premise of a claim still stands."""
+    """Check whether the premise of a claim still holds."""
     return claim.contained and not claim.reason
 
 
@@ -86,7 +86,7 @@ def _finite(how, values: list[float]) -> float | None:
 
 
 def guarantee_table(study: Study) -> Table | None:
-    """Certified against measured accuracy, and whether the claims' premises held; None where nobody certifies."""
+    """Table of certified against measured accuracy and of valid claims; None if no method certifies."""
     found = promises(study)
     if not found:
         return None
@@ -114,12 +114,12 @@ def guarantee_table(study: Study) -> Table | None:
             )
         )
     caption = (
-        f"Guarantees, measured: ACC and certified accuracy after the last task and certified accuracy when learnt "
-        f"on test and on training data (percent, {spread_words(study, {p.group for p in found})}); "
+        f"Guarantees, measured: ACC and certified accuracy after the last task and certified accuracy when "
+        f"learnt, on test and on training data (percent, {spread_words(study, {p.group for p in found})}); "
         "claims that hold after the last task (summed "
         "over seeds); largest drift of a task's region; median width of the weight and the logit intervals; "
-        "violations: cases of measured accuracy below the certificate given when the task was learnt, or of a "
-        "certified sample answered wrongly (in brackets: while the claim held)."
+        "violations: measured accuracy below the certificate from when the task was learnt, or a certified sample "
+        "misclassified (in brackets: while the claim held)."
     )
     columns = (
         "scenario",
@@ -148,5 +148,5 @@ def guarantee_table(study: Study) -> Table | None:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits; an en dash for nothing."""
+    """Format a number with three significant digits; None is an en dash."""
     return "–" if value is None else f"{value:.3g}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""Hyperparameters of every method, and where their values come from."""
+"""Hyperparameters of every method, and the sources of their values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reports.tables import Cell, Table
 
 
 def hyperparameters(study: Study) -> Table:
-    """Every method's configuration and where it comes from: what is the same everywhere, then what differs."""
+    """Table of every method's configuration and its source: first the common values, then those that differ."""
     rows = []
     for label in study.labels:
         records: dict[Group, Record] = {}
@@ -30,8 +30,8 @@ def hyperparameters(study: Study) -> Table:
         rows += [("", "; ".join(groups), *texts) for texts, groups in by_settings.items()]
     return Table(
         "hyperparameters",
-        "Hyperparameters of every method, as recorded with each cell, and how those were chosen that are not the "
-        "method's defaults.",
+        "Hyperparameters of every method, as recorded with each cell, and the source of every value that is not the "
+        "method's default.",
         ("method", "where", "settings", "how chosen"),
         tuple(tuple(map(Cell, row)) for row in rows),
         text_columns=frozenset(range(4)),
@@ -43,7 +43,7 @@ def _with_source(record: Record, key: str) -> tuple[str, str]:
 
 
 def _settings(record: Record, keys: Sequence[str]) -> tuple[str, str]:
-    """The values of `keys`, and where those come from that are not defaults."""
+    """Values of `keys`, and the sources of those that are not defaults."""
     sources: dict[str, list[str]] = {}
     for key in keys:
         if key in record.chosen:
@@ -55,6 +55,6 @@ def _settings(record: Record, keys: Sequence[str]) -> tuple[str, str]:
 
 
 def settings_text(config: Mapping[str, Any]) -> str:
-    """`lr=0.001, beta=0.01`."""
+    """Configuration in words: `lr=0.001, beta=0.01`."""
     shown = (f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in config.items())
     return ", ".join(shown) or "none"

@@ -1,4 +1,4 @@
-"""Records from disk: what is whole is read, what is not is named; nothing is guessed or merged."""
+"""Load records from disk: complete ones are read, all others are reported; nothing is guessed or merged."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _TWO_NUMBERS = re.compile(r"^(\d+),(\d+),", re.MULTILINE)
 
 
 Found = tuple[list[Record], list[Problem]]
-"""What some folders hold, and those that were left out."""
+"""Records of some folders, and the folders left out."""
 Helper = Callable[[list[Path], Path], Callable[[], Found]]
-"""Reads folders of a results folder in another process; the answer waits for them."""
+"""Function that reads folders of a results folder in another process; the returned function waits for them."""
 
 
 def load(root: Path, cells: Sequence[Path] | None = None, helper: Helper | None = None) -> Records:
-    """All records below `root`, or those of the folders `cells` only.
+    """Load all records below `root`, or those of the folders `cells` only.
 
-    helper: reads half of them at the same time. Raises UserError where `root` is no folder or holds no record at all.
+    helper: reads half of them in parallel. Raises UserError if `root` is no folder or holds no record at all.
     """
     if not root.is_dir():
         raise UserError(f"there is no results folder {root}")
@@ -45,7 +45,7 @@ def load(root: Path, cells: Sequence[Path] | None = None, helper: Helper | None 
 
 
 def read(folders: Sequence[Path], root: Path) -> Found:
-    """The records in `folders` below `root`, in order. What is equal in many of them is kept once."""
+    """Read the records in `folders` below `root`, in order. Values that many of them share are kept once."""
     records, problems = [], []
     once: dict[str, Any] = {}
     for folder in folders:
@@ -59,7 +59,7 @@ def read(folders: Sequence[Path], root: Path) -> Found:
 
 
 class _Broken(Exception):
-    """A folder that is no whole record of this layout."""
+    """Folder without a complete record of this layout."""
 
 
 def _after(text: str) -> str:
@@ -105,7 +105,7 @@ def _read(folder: Path, root: Path, once: dict[str, Any]) -> Record:
 
 
 def _checked(raw: Mapping[str, Any], folder: Path) -> dict[str, str] | None:
-    """The tables of the record by file name, each as its checksum says; None for a record that lists none."""
+    """Read the tables of the record by file name and verify their checksums; None for a record that lists none."""
     body = {key: value for key, value in raw.items() if key != "checksum"}
     if "checksum" in raw and raw["checksum"] != checksum(body):
         raise _Broken("cell.json was altered: its checksum does not fit")
@@ -120,15 +120,15 @@ def _checked(raw: Mapping[str, Any], folder: Path) -> dict[str, str] | None:
         except ValueError:
             raise _Broken(f"{name} is no text") from None
         if digest(tables[name]) != expected:
-            raise _Broken(f"{name} is cut short or was altered: its checksum does not fit")
+            raise _Broken(f"{name} is truncated or was altered: its checksum does not fit")
     return tables or None
 
 
 def _check_tasks(name: str, tables: Mapping[str, str] | None, tasks: int) -> None:
-    """Raise _Broken where a row's first two columns, tasks learnt and the task, are not of a stream of `tasks`."""
+    """Raise _Broken if a row's first two columns, tasks learnt and the task, do not fit a stream of `tasks`."""
     for after, task in _TWO_NUMBERS.findall((tables or {}).get(name, "")):
         if len(after + task) > 18 or not (int(after) <= tasks and int(task) < tasks):
-            raise _Broken(f"{name} speaks of task {task[:20]} after {after[:20]}; there are {tasks}")
+            raise _Broken(f"{name} names task {task[:20]} after {after[:20]}; there are {tasks}")
 
 
 def _from_json(
@@ -196,7 +196,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _read_table(path: str) -> str | None:
-    """The text of a table, None where there is no such file."""
+    """Text of a table, None if there is no such file."""
     try:
         return paths.read_text(path, paths.TABLE_BYTES)
     except FileNotFoundError:
@@ -206,7 +206,7 @@ def _read_table(path: str) -> str | None:
 
 
 def _matrix(name: str, text: str | None, tasks: int) -> Matrix | None:
-    """The (T+1, T) matrix of one CSV file's text, None where there is none; raises _Broken for anything else."""
+    """Parse the (T+1, T) matrix of a CSV file's text; None without text. Raises _Broken for anything else."""
     if text is None:
         return None
     lines = text.split()
@@ -216,7 +216,7 @@ def _matrix(name: str, text: str | None, tasks: int) -> Matrix | None:
     except ValueError:
         raise _Broken(f"{name} is not a matrix of numbers") from None
     if values.shape != (tasks + 1, tasks + 1) or not np.array_equal(values[:, 0], np.arange(tasks + 1)):
-        raise _Broken(f"{name} is cut short or has another shape than {tasks + 1} rows for {tasks} tasks")
+        raise _Broken(f"{name} is truncated or has another shape than {tasks + 1} rows for {tasks} tasks")
     matrix = values[:, 1:]
     if ((matrix < 0) | (matrix > 1)).any():
         raise _Broken(f"{name} holds values outside 0..1")

@@ -1,7 +1,7 @@
 """Heat maps of matrices over the tasks: accuracy R, overlap of masks.
 
-All maps of a figure are drawn into one pair of axes, in inches: hundreds of small axes would take most of the time
-that a report needs.
+All maps of a figure share one pair of axes, in inches, because hundreds of small axes would dominate the time of a
+report.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 MAPS_IN_A_ROW = 7
 TICKS, STEPS = 5, (1, 2, 5, 10, 20, 50, 100)
-"""Labels on an axis at most, and the steps between them."""
+"""Largest number of labels on an axis, and the admissible steps between them."""
 SHAPES_AT_MOST = 1_500
-"""With more cells than this in a figure, each map is one picture instead of many shapes."""
+"""Largest number of cells in a figure drawn as shapes; beyond it each map is one picture."""
 LEFT, RIGHT, TOP, BOTTOM, ACROSS = 0.5, 0.62, 0.18, 0.34, 0.1
 """Room around and between the maps, in inches."""
 SMALL = {"fontsize": 6.5, "color": "#262626"}
@@ -39,11 +39,11 @@ class _Layout(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What the maps of a figure show."""
+    """Content of a figure's maps."""
 
     stem: str
     of: Callable[[Study, Group, str], list[Matrix]]
-    """Matrices (T, T) of fractions, one a seed."""
+    """Matrices (T, T) of fractions, one per seed."""
     row: str
     column: str
     scale: str
@@ -67,7 +67,7 @@ ACCURACY = Kind(
 
 
 def heat_maps(study: Study, kind: Kind = ACCURACY) -> Iterator[Job]:
-    """R of every method, averaged over seeds: a figure a benchmark, or a figure a group where methods are many."""
+    """Yield the maps of every method, averaged over seeds: one figure per benchmark, or per group for many methods."""
     for benchmark in study.benchmarks:
         here = [group for group in study.groups if group.benchmark == benchmark]
         groups = [group for group in here if any(kind.of(study, group, label) for label in study.rows(group))]
@@ -153,7 +153,7 @@ def _mean(matrices: list[Matrix]) -> Matrix | None:
 
 
 def _one_map(ax: Axes, mean: Matrix | None, where: tuple[float, float, float], paint: _Paint) -> int:
-    """Draw a matrix (T, T) in percent as a square; the number of tasks, 0 where there is none."""
+    """Draw a matrix (T, T) in percent as a square; returns the number of tasks, 0 without a matrix."""
     from matplotlib.patches import Rectangle
 
     x, y, side = where
@@ -169,9 +169,9 @@ def _one_map(ax: Axes, mean: Matrix | None, where: tuple[float, float, float], p
 
 
 def _labels(ax: Axes, where: tuple[float, float, float], tasks: int, below: str | None, *, left: bool) -> None:
-    """Task numbers at the edges of a map: few, and none so far right that it would run into the next map.
+    """Draw few task numbers at the edges of a map, none so far right that it would overlap the next map.
 
-    below: what the columns are, at the lower edge of the lowest maps.
+    below: name of the columns, at the lower edge of the lowest maps.
     """
     x, y, side = where
     if tasks:

@@ -2,7 +2,7 @@
 
 R is (T+1, T): row 0 is the network before any training, R[i, j] the test accuracy (a fraction) on the
 task with index j after learning i tasks; NaN where nothing was measured. In the papers' 1-based notation
-R[j, j] is here `R[j + 1, j]`. All values are fractions; what is undefined comes back as a reason, never 0.
+R[j, j] is here `R[j + 1, j]`. All values are fractions; an undefined metric is a reason, never 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric's value (a fraction), or the reason why there is none."""
+    """Value of a metric (a fraction), or the reason why there is none."""
 
     value: float | None
     reason: str = ""
@@ -28,14 +28,14 @@ class Measure:
 
 @dataclass(frozen=True)
 class Metric:
-    """What a table must know about a metric."""
+    """Description of a metric for the tables."""
 
     key: str
     short: str
     title: str
     higher_is_better: bool
     formula: str
-    """In typst's mathematics."""
+    """Formula in typst's mathematics."""
     source: str
 
 
@@ -70,7 +70,7 @@ CERTIFIED = Metric("certified", "certified ACC", "certified accuracy", True, "1/
 INFERENCE = Metric("inference", "task inf.", "task-inference accuracy", True, "1/T sum_(j=1)^T I_(T,j)", "this suite")
 
 TABLE_METRICS = (ACC, BWT, FORGETTING, FWT, LA, AIA, INTRANSIGENCE)
-"""The metrics of accuracy that every record can give, in the order of the tables."""
+"""Accuracy metrics that every record supports, in the order of the tables."""
 
 
 def acc(r: Matrix) -> Measure:
@@ -79,14 +79,14 @@ def acc(r: Matrix) -> Measure:
 
 
 def bwt(r: Matrix) -> Measure:
-    """Backward transfer: change of the old tasks since each was learnt."""
+    """Backward transfer: change of the old tasks' accuracy since each was learnt."""
     return _two_tasks(r, lambda: _mean(r[-1, :-1] - _diagonal(r)[:-1], "the last row or the diagonal"))
 
 
 def forgetting(r: Matrix) -> Measure:
-    """Chaudhry et al.: best accuracy from learning the task to before the last one, minus the final one.
+    """Forgetting (Chaudhry et al.): best accuracy from learning a task until before the last one, minus the final one.
 
-    Negative where the last task improved the old ones.
+    Negative if the last task improved the old ones.
     """
 
     return _two_tasks(r, lambda: _mean(_peaks(r)[-2, :-1] - r[-1, :-1], "the lower triangle"))
@@ -95,7 +95,7 @@ def forgetting(r: Matrix) -> Measure:
 def fwt(r: Matrix, scenario: str) -> Measure:
     """Forward transfer: the next task before it is learnt, against the untrained network; not in CIL."""
     if scenario == "cil":
-        return Measure(None, "FWT is not defined in CIL: classes not seen yet cannot be answered")
+        return Measure(None, "FWT is not defined in CIL: unseen classes cannot be answered")
 
     def value() -> Measure:
         later = np.arange(1, r.shape[1])
@@ -115,7 +115,7 @@ def average_incremental_accuracy(r: Matrix) -> Measure:
 
 
 def intransigence(r: Matrix, reference: Matrix | None) -> Measure:
-    """How much worse each new task is learnt than by the reference, joint training on all tasks so far."""
+    """Intransigence: deficit on each new task against the reference, joint training on all tasks so far."""
     if reference is None:
         return Measure(None, "intransigence needs a finished joint run of the same seed")
     if reference.shape != r.shape:
@@ -124,21 +124,21 @@ def intransigence(r: Matrix, reference: Matrix | None) -> Measure:
 
 
 def accuracy_so_far(r: Matrix) -> Matrix:
-    """(T,): average accuracy on tasks 1..i after learning i of them; NaN where a value is missing."""
+    """Average accuracy (T,) on tasks 1..i after learning i of them; NaN where a value is missing."""
     tasks = r.shape[1]
     learnt = np.where(np.tri(tasks, dtype=bool), r[1:], 0.0)
     return learnt.sum(axis=1) / np.arange(1, tasks + 1)
 
 
 def forgetting_so_far(r: Matrix) -> Matrix:
-    """(T-1,): forgetting after learning 2..T tasks, each with the tasks seen by then; NaN where a value is missing."""
+    """Forgetting (T-1,) after learning 2..T tasks, over the tasks seen by then; NaN where a value is missing."""
     tasks = r.shape[1]
     lost = np.where(np.tri(tasks - 1, tasks, dtype=bool), _peaks(r)[1:-1] - r[2:], 0.0)
     return lost.sum(axis=1) / np.arange(1, tasks)
 
 
 def _peaks(r: Matrix) -> Matrix:
-    """(T+1, T): best accuracy on each task in the rows from its learning to this one; -inf before it is learnt."""
+    """Best accuracy (T+1, T) on each task in the rows from its learning to this one; -inf before it is learnt."""
     learnt = np.tri(*r.shape, k=-1, dtype=bool)
     return np.maximum.accumulate(np.where(learnt, r, -np.inf), axis=0)
 

@@ -7,7 +7,7 @@ from reports.tables import Cell, Notes, Table, shorten
 
 
 def left_out(study: Study) -> Table | None:
-    """Folders that could not be read and records that newer ones replaced."""
+    """Table of unreadable folders and superseded records."""
     notes = Notes()
     rows = [(Cell(problem.folder), Cell(shorten(problem.reason))) for problem in study.source.problems]
     rows += [
@@ -18,7 +18,7 @@ def left_out(study: Study) -> Table | None:
         return None
     return Table(
         "left-out",
-        "Folders that are in no number above, and why.",
+        "Folders that no number above includes, with the reason.",
         ("folder", "reason"),
         tuple(rows),
         notes.lines(),
@@ -27,7 +27,7 @@ def left_out(study: Study) -> Table | None:
 
 
 def unfinished_table(study: Study) -> Table | None:
-    """Every cell without results, with its reason; equal reasons are put together."""
+    """Table of the cells without results and their reasons; cells with the same reason share a line."""
     cells: dict[tuple[str, str, str, str], list[str]] = {}
     for entry in study.entries:
         record = entry.record
@@ -42,7 +42,7 @@ def unfinished_table(study: Study) -> Table | None:
     ]
     return Table(
         "without-results",
-        "Cells without results, and why.",
+        "Cells without results, with the reason.",
         ("benchmark", "method", "seeds", "status", "reason"),
         tuple(rows),
         text_columns=frozenset(range(5)),

@@ -1,4 +1,4 @@
-"""report.html: one file to explore the results in, with everything inside it and no network needed."""
+"""report.html: one self-contained file to explore the results, without network access."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ COLOURS = (
     (181, 222, 43),
     (253, 231, 37),
 )
-"""Viridis at even steps, red, green, blue."""
+"""Viridis colours (red, green, blue) at even steps."""
 DIGITS = 4
 
 
 def page(study: Study, document: dict[str, Any], figures: Sequence[dict[str, Any]], folder: Path) -> str:
-    """The HTML. `document`: the paper's data (title, subtitle, summary); figures lie in `folder`/figures."""
+    """Render the HTML. `document`: the paper's data (title, subtitle, summary); figures lie in `folder`/figures."""
     used = [m for m in METRICS if any(study.values(g, label, m) for g in study.groups for label in study.rows(g))]
     data = {
         "title": document["title"],
@@ -91,7 +91,7 @@ def _rows(study: Study, group: Group, used: Sequence[Metric]) -> list[dict[str, 
 
 
 def _mean(matrices: Sequence[metrics.Matrix]) -> list[list[float | None]] | None:
-    """The mean of the matrices, row 0 with it, None where not measured."""
+    """Mean of the matrices, row 0 included; None where not measured."""
     if not matrices:
         return None
     mean = np.mean(np.stack(matrices), axis=0)

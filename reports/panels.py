@@ -1,4 +1,4 @@
-"""Figures of many panels, one for each benchmark and scenario: how they are laid out, titled and labelled."""
+"""Figures of many panels, one per benchmark and scenario: layout, titles and labels."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 PANELS_IN_A_ROW = 4
 PANEL_HEIGHT = 0.95
-"""Inches."""
+"""Height of a panel, in inches."""
 TITLE_AT_MOST = 22
-"""Characters of a panel's title on one line, with four panels in a row."""
+"""Largest number of characters of a panel's title on one line, with four panels in a row."""
 TICKS_OF_A_DECADE = ((5.0, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)), (30.0, (1.0, 2.0, 5.0)))
-"""On a log axis whose ends differ by less than a factor. With fewer than two ticks matplotlib sets many linear ones."""
+"""Ticks per decade of a log axis whose ends differ by less than a factor. Below two ticks matplotlib adds many."""
 THIN = {"elinewidth": 0.5, "ecolor": "#333333"}
-"""Whiskers."""
+"""Style of whiskers."""
 Draw = Callable[["Axes", Group], list[str]]
-"""Draws one group and returns the labels that it has drawn."""
+"""Function that draws one group and returns the labels drawn."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure to be saved as `stem`, with its caption."""
+    """Figure to save as `stem`, with its caption."""
 
     stem: str
     caption: str
@@ -41,18 +41,18 @@ class Drawn:
 
 
 Job = Callable[[Study, dict[str, Look]], Drawn]
-"""Draws one figure."""
+"""Function that draws one figure."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """The groups of one figure, in rows; None leaves a panel empty."""
+    """Groups of one figure, in rows; None leaves a panel empty."""
 
     stem: str
     words: str
     rows: tuple[tuple[Group | None, ...], ...]
     by_scenario: bool
-    """Rows are scenarios and columns benchmarks; else every panel has its own title."""
+    """True if rows are scenarios and columns benchmarks; else every panel has its own title."""
 
     @property
     def groups(self) -> list[Group]:
@@ -68,9 +68,10 @@ class Page:
 
 
 def pages(study: Study, usable: Callable[[Group], bool]) -> list[Page]:
-    """Scenarios x benchmarks in one figure where they fit; a single benchmark's scenarios in a row; else one
+    """Distribute panels over figures.
 
-    figure a scenario.
+    Scenarios x benchmarks in one figure if they fit; the scenarios of a single benchmark in a row; else one figure per
+    scenario.
     """
     groups = [group for group in study.groups if usable(group)]
     benchmarks = [name for name in study.benchmarks if any(group.benchmark == name for group in groups)]
@@ -98,7 +99,7 @@ def _scenario_page(scenario: str, groups: list[Group]) -> Page:
 
 
 def any_done(study: Study, group: Group) -> bool:
-    """Whether any cell of the group ended with numbers."""
+    """Check whether any cell of the group has results."""
     return any(study.done(group, label) for label in study.rows(group))
 
 
@@ -122,9 +123,9 @@ def panels(
     left: float = 0.44,
     across: float | None = None,
 ) -> Figure:
-    """The figure of one page: `draw` in every panel, labels at the edges, a legend of what was drawn if `keyed`.
+    """Draw the figure of one page: `draw` in every panel, labels at the edges, a legend of the drawn labels if `keyed`.
 
-    share_y: within a row. likely: what will be drawn, for the room of the legend (default: what has results).
+    share_y: within a row. likely: labels that will be drawn, to size the legend (default: those with results).
     height (of one panel), left (margin) and across (between panels) in inches.
     """
     rows, columns = len(page.rows), len(page.rows[0])
@@ -150,14 +151,14 @@ def panels(
             ax.set_xlabel(x_label)
         if j == 0 or page.rows[i][j - 1] is None:
             ax.set_ylabel(f"{group.scenario.upper()}\n{y_label}".rstrip() if page.by_scenario else y_label)
-            ax.tick_params(labelleft=True)  # matplotlib leaves them to the first column, which may be empty here
+            ax.tick_params(labelleft=True)  # matplotlib labels only the first column, which may be empty here
     _finish(figure, axes, page)
     legend(figure, [name for name in expected if name in shown], found, width, bars=bars)
     return figure
 
 
 def _broken(title: str) -> str:
-    """What a long title has in brackets, on further lines."""
+    """Break a long title: its part in brackets moves to further lines."""
     name, bracket, rest = title.partition(" (")
     if len(title) <= TITLE_AT_MOST or not bracket:
         return title
@@ -182,7 +183,7 @@ def _finish(figure: Figure, axes: Any, page: Page) -> None:
 
 
 class Band(NamedTuple):
-    """A coloured area between two lines over x; three arrays (n,)."""
+    """Coloured area between two lines over x; three arrays (n,)."""
 
     x: np.ndarray
     low: np.ndarray
@@ -191,7 +192,7 @@ class Band(NamedTuple):
 
 
 def bands(ax: Axes, found: Sequence[Band], alpha: float) -> None:
-    """All bands of a panel as one shape, which is many times faster; points that are not finite are left out."""
+    """Draw all bands of a panel as one shape, which is many times faster; non-finite points are left out."""
     from matplotlib.collections import PolyCollection
 
     shapes = []
@@ -204,16 +205,16 @@ def bands(ax: Axes, found: Sequence[Band], alpha: float) -> None:
 
 
 def whole_numbers(ax: Axes) -> None:
-    """At most six ticks on x, at whole numbers."""
+    """Set at most six ticks on x, at whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def logarithmic(axis: Any) -> None:
-    """A log scale with plain numbers at few ticks.
+    """Set a log scale with plain numbers at few ticks.
 
-    Matplotlib's own labels need mathematics, and its minor ticks take half of the drawing time.
+    Matplotlib's own labels need mathtext, and its minor ticks take half of the drawing time.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -227,5 +228,5 @@ def logarithmic(axis: Any) -> None:
 
 
 def _plain(value: float) -> str:
-    """`0.01`, `200`, and `1e-6` where zeros would be many."""
+    """Format a number as `0.01` or `200`, or as `1e-6` to avoid many zeros."""
     return re.sub(r"e([+-])0+", r"e\1", f"{value:g}" if 1e-3 <= abs(value) < 1e5 else f"{value:.0e}").replace("e+", "e")

@@ -1,4 +1,4 @@
-"""The order of the report: a list of headings, paragraphs, tables and figures, drawn by the typst template."""
+"""Contents of the report in order: headings, paragraphs, tables and figures for the typst template."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from reports.tables import Table, longest, main_tables, split
 from reports.words import count, join
 
 CHARACTERS_IN_A_LINE = 118
-"""Of the whole page; a table with longer rows has its text columns wrapped."""
+"""Characters across the whole page; the text columns of a table with longer rows are wrapped."""
 CELLS_PRINTED_AT_MOST = 3_000
-"""The values of single seeds are printed for so many cells, about ten pages."""
+"""Largest number of cells whose single seeds are printed, about ten pages."""
 ROWS_TOGETHER = 25
-"""A table of the appendix with more lines than this, those of wrapped text counted, may be broken over pages."""
+"""Lines (wrapped ones counted) from which a table of the appendix may break across pages."""
 LEARNT_AT_MOST = 4
-"""More figures of embeddings and masks than this stand in the appendix."""
+"""Largest number of embedding and mask figures in the body; more go to the appendix."""
 NAMES_AT_MOST = 10
-"""Methods that the setting names; of more it says how many."""
+"""Largest number of methods that the setting names; more are only counted."""
 TITLE = "Continual learning, compared"
 
 
 @dataclass(frozen=True)
 class Paper:
-    """What the template draws, and the tables in it (each is also written as CSV, Markdown and LaTeX)."""
+    """Data for the template, and its tables (each is also written as CSV, Markdown and LaTeX)."""
 
     data: dict[str, Any]
     tables: tuple[Table, ...]
@@ -52,7 +52,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class Contents:
-    """All that the report says, but for its figures; they take longer and are drawn meanwhile."""
+    """Tables and sentences of the report; its figures take longer and are drawn in parallel."""
 
     study: Study
     setting: Table
@@ -74,7 +74,7 @@ class Contents:
 
 
 def contents(study: Study, before: Study | None = None) -> Contents:
-    """Every table and sentence of the report. before: another study to set beside this one."""
+    """Make every table and sentence of the report. before: another study to compare with this one."""
     printed = len(study.entries) <= CELLS_PRINTED_AT_MOST
     return Contents(
         study=study,
@@ -98,7 +98,7 @@ def contents(study: Study, before: Study | None = None) -> Contents:
 
 
 def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
-    """`figures`: what the template needs of each figure (stem, path, caption, width, appendix)."""
+    """Arrange the report. figures: data of each figure (stem, path, caption, width, appendix)."""
     study, body = content.study, _Blocks()
     drawn = [figure["stem"] for figure in figures]
 
@@ -123,7 +123,9 @@ def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
         body.table(table)
     body.figures(f for f in figures if _section(f) == "results")
     curves = [f"{words} ({figure(prefix)})" for prefix, words in FIGURE_WORDS.items() if figure(prefix)]
-    body.paragraph(f"The figures show {join(curves)}." if curves else "Nothing finished, so nothing can be drawn.")
+    body.paragraph(
+        f"The figures show {join(curves)}." if curves else "There are no figures, because no cell has finished."
+    )
     for sentence in content.untested:
         body.paragraph(sentence)
     guarantee = content.guarantee
@@ -138,7 +140,7 @@ def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
     if learnt:
         words = {"embeddings": "the embeddings of tasks with their intervals", "masks": "the overlap of tasks' masks"}
         parts = [f"{text} ({figure(prefix)})" for prefix, text in words.items() if figure(prefix)]
-        body.heading("What was learnt")
+        body.heading("Learnt structure")
         body.paragraph(f"The records also hold {join(parts)}{'' if in_body else ', drawn in the appendix'}.")
         body.figures(learnt if in_body else ())
     if content.cost:
@@ -148,7 +150,7 @@ def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
         body.table(content.cost)
     appendix = _appendix(content, [f for f in figures if f["appendix"] or (f in learnt and not in_body)])
     if any(table.stem == "published" for table in appendix.tables):
-        body.paragraph(f"{_range('tab', ['published'])} in the appendix sets values from the literature beside ours.")
+        body.paragraph(f"{_range('tab', ['published'])} in the appendix compares values from the literature with ours.")
     data = {
         "title": TITLE,
         "subtitle": _subtitle(study),
@@ -161,7 +163,7 @@ def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
 
 
 def _settle(items: Sequence[dict[str, Any]]) -> None:
-    """Take the form of a reference from what names no table or figure here, such as a label `@[x]`."""
+    """Unmake references that name no table or figure here, such as a label `@[x]`."""
     known = {item["label"] for item in items if "label" in item}
     for item in items:
         if item["kind"] == "paragraph":
@@ -170,17 +172,17 @@ def _settle(items: Sequence[dict[str, Any]]) -> None:
 
 
 REFERENCE = re.compile(r"@\[([^\]]+)\]")
-"""In paragraphs; see paper.typ."""
+"""Pattern of references in paragraphs; see paper.typ."""
 PUBLISHED_WORDS = (
     "Values from the literature for the same method, benchmark and scenario. They come from other code, networks, "
-    "budgets and ways of choosing hyperparameters, so a difference is no verdict on either side; only what was read in "
-    "the source is shown unmarked."
+    "budgets and tuning procedures, so a difference is no verdict on either side; only values read in the source are "
+    "unmarked."
 )
 
 FIGURE_WORDS = {
     "accuracy": "accuracy while tasks are learnt",
     "bwt": "backward transfer",
-    "per-task": "what is left of every task at the end",
+    "per-task": "accuracy on every task at the end",
     "forgetting": "forgetting while tasks are learnt",
     "acc-bwt": "accuracy against backward transfer",
     "cost": "accuracy against training time",
@@ -189,32 +191,32 @@ FIGURE_WORDS = {
 }
 
 GUARANTEE_WORDS = (
-    "Interval methods claim that old tasks cannot be forgotten. Here the claim is measured: certified accuracy is the "
-    "share of test samples whose true logit's lower bound exceeds every other upper bound over the whole parameter "
-    "region kept for the task. A claim whose premise fails (parameters outside the region, a region that has drifted) "
-    "is void and counted as such."
+    "Interval methods guarantee that old tasks are not forgotten. This section tests the guarantee: certified accuracy "
+    "is the share of test samples whose true logit's lower bound exceeds every other upper bound over the whole "
+    "parameter region kept for the task. A claim whose premise fails (parameters outside the region, a region that has "
+    "drifted) is void and counted as void."
 )
 
 
 def _section(figure: dict[str, Any]) -> str:
-    """Where a figure stands, by the first word of its stem."""
+    """Section of a figure, by the first word of its stem."""
     sections = {"samples": "setting", "certified": "guarantees", "widths": "guarantees"}
     sections |= {"embeddings": "learnt", "masks": "learnt"}
     return "appendix" if figure["appendix"] else sections.get(figure["stem"].split("-")[0], "results")
 
 
 def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> _Blocks:
-    """figures: those that stand in the appendix."""
+    """Arrange the appendix. figures: those that belong to it."""
     study, blocks = content.study, _Blocks(single=True)
     blocks.heading("How to reproduce every number")
     blocks.paragraph(
-        "Each table is written as CSV, Markdown and LaTeX beside this file; cells.csv has one line a cell with the "
-        "folder of its record, the command and the commit; summary.csv has every mean with its standard deviation, n "
-        "and 95 % bootstrap interval. The records came from these command lines:"
+        "Each table is also written as CSV, Markdown and LaTeX next to this file; cells.csv has one line per cell with "
+        "the folder of its record, the command and the commit; summary.csv has every mean with its standard deviation, "
+        "n and 95 % bootstrap interval. These command lines produced the records:"
     )
     for command, note in commands(study)[:40]:
         blocks.items.append({"kind": "code", "text": command, "note": note})
-    blocks.paragraph("and this report from the records:")
+    blocks.paragraph("This one produced the report from the records:")
     blocks.items.append({"kind": "code", "text": "python runners/report.py RESULTS", "note": ""})
     blocks.heading("Metrics")
     for metric in (*metrics.TABLE_METRICS, metrics.CERTIFIED, metrics.INFERENCE):
@@ -230,16 +232,16 @@ def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> _Blocks:
     blocks.paragraph(
         "R (row i, column j) is the test accuracy on task j after learning task i, row 0 that of the network before "
         "any training; C is the same for certified accuracy, I for the share of samples given to the right task; joint "
-        "is the run of the method joint with the same seed. What is undefined is left out with a reason, never set to "
-        "0. Libraries differ on forgetting; this is the definition of Chaudhry et al. with the maximum over the rows "
-        "before the last."
+        "is the run of the method joint with the same seed. Undefined values are left out with a reason, never set to "
+        "0. Libraries differ on forgetting; this report uses the definition of Chaudhry et al. with the maximum over "
+        "the rows before the last."
     )
     if content.published:
         blocks.heading("Published against ours")
         blocks.paragraph(PUBLISHED_WORDS)
         blocks.table(content.published)
     if content.compared:
-        blocks.heading("The best against every other method")
+        blocks.heading("Best method against every other")
         blocks.table(content.compared)
     blocks.heading("Hyperparameters")
     blocks.table(content.hyperparameters)
@@ -248,7 +250,7 @@ def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> _Blocks:
     blocks.heading("Single seeds")
     if len(study.entries) > CELLS_PRINTED_AT_MOST:
         blocks.paragraph(
-            f"The values of {len(study.entries)} single cells would fill many pages: cells.csv has them, a line each."
+            f"The values of all {len(study.entries)} cells would fill many pages: cells.csv has one line per cell."
         )
     for table in content.seeds:
         blocks.table(table)
@@ -263,7 +265,7 @@ def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> _Blocks:
 
 
 def _untested_ranks(study: Study) -> list[str]:
-    """Why there is no critical-difference diagram, where one might expect it."""
+    """Sentences that explain a missing critical-difference diagram."""
     if len(study.benchmarks) < 2:
         return []
     reasons: dict[str, list[str]] = {}
@@ -275,12 +277,12 @@ def _untested_ranks(study: Study) -> list[str]:
 
 
 def _range(kind: str, stems: Sequence[str]) -> str:
-    """References to tables or figures: the first, or first to last."""
+    """Reference to tables or figures: the only one, or first to last."""
     return " to ".join(f"@[{kind}:{stem}]" for stem in dict.fromkeys([*stems[:1], *stems[-1:]]))
 
 
 class _Blocks:
-    """Collects what the template draws, in order."""
+    """Ordered collection of the template's blocks."""
 
     def __init__(self, single: bool = False) -> None:
         self.single = single
@@ -309,12 +311,12 @@ class _Blocks:
 
 
 def _width(table: Table) -> int:
-    """Characters of the widest row, with room between columns."""
+    """Width of the widest row in characters, with gaps between columns."""
     return sum(longest(table, i) + 2 for i in range(len(table.columns)))
 
 
 def _lines(table: Table, widths: Sequence[float]) -> int:
-    """About how many lines the table's rows take, where columns with a width are wrapped and share what is left."""
+    """Estimate the lines of the table's rows; columns with a width wrap and share the remaining space."""
     fixed = sum(longest(table, i) + 2 for i, width in enumerate(widths) if not width)
     room = max(1, CHARACTERS_IN_A_LINE - fixed)
     shares = [room * width / sum(widths) if width else CHARACTERS_IN_A_LINE for width in widths]
@@ -346,20 +348,20 @@ def _setting(study: Study) -> list[str]:
     names = join([pretty(benchmark) for benchmark in study.benchmarks])
     learners = join(study.labels) if len(study.labels) <= NAMES_AT_MOST else methods(study)
     first = (
-        f"{learners} learn the tasks of {names} one after the other. "
+        f"{learners} learn the tasks of {names} sequentially. "
         f"{scenarios[:1].upper()}{scenarios[1:]} (van de Ven, Tuytelaars & Tolias 2022)."
     )
     second = (
-        "The same seed gives every method the same stream of tasks and the same order of data, so that methods are "
-        f"compared in pairs. {_measured(study)} Test data are used "
-        "for measurement only: whatever a method selects while it learns, it selects on validation samples held out of "
-        "the training data; how each hyperparameter was chosen is in @[tab:hyperparameters]."
+        "The same seed gives every method the same stream of tasks and the same order of data, so comparisons are "
+        f"paired. {_measured(study)} Test data are used "
+        "for measurement only: a method selects models on validation samples held out of the training data. "
+        "@[tab:hyperparameters] gives the source of each hyperparameter."
     )
     return [first, second]
 
 
 def _measured(study: Study) -> str:
-    """What is known of the budget: nothing is said of it that was not measured."""
+    """Sentence on the use of the budget, from measured values only."""
     done = [entry for entry in study.entries if entry.record.done]
     known = [entry for entry in done if of_tasks(entry.record)]
     if not known:
@@ -377,8 +379,9 @@ def _how_to_read(study: Study) -> str:
     counts = [len(study.seeds(group)) for group in study.groups]
     fewest, most = min(counts), max(counts)
     text = (
-        "ACC is the mean accuracy over all tasks after the last one, BWT what learning later tasks did to earlier "
-        "ones; " + ", ".join(f"{m.short} {m.title}" for m in shown) + " (formulas in the appendix). "
+        "ACC is the mean accuracy over all tasks after the last one, BWT the effect of later tasks on earlier ones; "
+        + ", ".join(f"{m.short} {m.title}" for m in shown)
+        + " (formulas in the appendix). "
     )
     if statistics.smallest_p(most) > statistics.ALPHA:
         text += (
@@ -388,8 +391,7 @@ def _how_to_read(study: Study) -> str:
     else:
         text += (
             "Underlined values are not significantly worse than the best (exact sign-flip test paired over seeds, Holm "
-            "over the methods, 5 %); where the seeds are too few for any difference to be significant, "
-            "nothing is underlined."
+            "over the methods, 5 %). With too few seeds for a significant difference nothing is underlined."
         )
     if fewest != most:
         text += f" Seeds differ between benchmarks ({fewest} to {most})."

@@ -1,4 +1,4 @@
-"""Where the records come from: machines, versions, commands."""
+"""Provenance of the records: machines, versions, commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SEEDS_OPTION = re.compile(r"(?<= --seeds)[ =](\d+)(?= |$)")
 
 
 def environment(study: Study) -> Table:
-    """The machines and versions: each property, its values and how many cells had them."""
+    """Table of machines and versions: each property, its values and the number of cells with each."""
     flat = [dict(_flat(entry.record.environment)) for entry in study.entries]
     rows = []
     for key in dict.fromkeys(key for one in flat for key in one):
@@ -47,9 +47,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def commands(study: Study) -> list[tuple[str, str]]:
-    """The command lines that gave the records, and what each gave: number of cells, benchmarks, scenarios.
+    """Command lines that produced the records, each with its number of cells, benchmarks and scenarios.
 
-    `--seeds N` stands for the seeds 0 to N-1: of lines that differ in N only, the one with the most gives all.
+    `--seeds N` means the seeds 0 to N-1. Of lines that differ in N only, the one with the largest N covers all.
     """
     alike: dict[str, dict[str, list[Entry]]] = {}
     for entry in study.entries:

@@ -1,4 +1,4 @@
-"""Published values beside ours: the same method, benchmark and scenario, with what differs in the protocol."""
+"""Published values next to ours: same method, benchmark and scenario, with the differences in protocol."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ TRUSTED = {
     "authors-development-log": "from the authors' development log, not a published table",
     "secondary-quote": "quoted by another text, not read in the source",
 }
-"""What may be shown, and how it must be marked."""
+"""Levels of trust that may be shown, and the mark of each."""
 _METRICS = {"acc": ACC, "bwt": BWT}
 
 
 @dataclass(frozen=True)
 class Published:
-    """One published number in percent (points for BWT), with its protocol as far as it is known."""
+    """Published number in percent (points for BWT), with its protocol as far as known."""
 
     method: str
     benchmark: str
@@ -88,7 +88,7 @@ def _whole(text: str) -> int | None:
 
 
 def published_table(study: Study) -> Table | None:
-    """One line a published value that we have too; None where there is none."""
+    """Table of the published values with a counterpart of ours; None without any."""
     found = list(_matches(study))
     if not found:
         return None
@@ -99,7 +99,7 @@ def published_table(study: Study) -> Table | None:
         "published",
         "Published values against ours (percent; BWT in points): mean ± standard deviation (SEM: standard error) and "
         "number of runs, difference, and whether it lies within the combined standard deviations. The last column "
-        "names every known difference in protocol; values without one are rare, so read the differences first.",
+        "names every known difference in protocol; few values are free of them, so read the differences first.",
         ("benchmark", "method", "metric", "published", "n", "ours", "n", "diff.", "within", "source", "their protocol"),
         tuple(rows),
         notes,
@@ -154,7 +154,7 @@ def _within(difference: float, theirs: float | None, ours: float | None) -> str:
 
 
 def differences(one: Published, record: Record) -> list[str]:
-    """What is known to differ between the published run and ours, or is not stated; never a claim of sameness."""
+    """Known or unstated differences between the published run and ours; an empty list claims no sameness."""
     found = []
     budget = record.budget
     if one.network != record.network:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def ranked(study: Study, scenario: str) -> pd.DataFrame:
-    """ACC on the benchmarks (rows) of one scenario that may be ranked, of the methods with a value on each of them.
+    """ACC on the rankable benchmarks (rows) of one scenario, of the methods (columns) with a value on all of them.
 
-    The upper bound and methods that keep training data are left out.
+    Excludes the upper bound and methods that keep training data.
     """
     groups, labels = study.comparable(scenario)
     table = scores(study, groups, labels, ACC)
@@ -29,7 +29,7 @@ def ranked(study: Study, scenario: str) -> pd.DataFrame:
 
 
 def critical_difference(study: Study, found: dict[str, Look], scenarios: list[str]) -> Drawn:
-    """Average ranks with bars that join what Nemenyi's test cannot tell apart, a diagram a scenario.
+    """Draw average ranks, one diagram per scenario; bars join methods that Nemenyi's test cannot distinguish.
 
     Every scenario must have a test.
     """
@@ -49,7 +49,7 @@ def critical_difference(study: Study, found: dict[str, Look], scenarios: list[st
     about = ". ".join(_words(study, scenario, test) for scenario, test in tests.items())
     caption = (
         "Critical-difference diagrams of ACC: average ranks over benchmarks (1 is best); bars join methods that "
-        f"Nemenyi's test cannot tell apart at 5 %. {about}."
+        f"Nemenyi's test cannot distinguish at 5 %. {about}."
     )
     return Drawn("critical-difference", caption, figure)
 
@@ -69,7 +69,7 @@ def _diagram(ax: Axes, test: statistics.RankTest, found: dict[str, Look]) -> Non
         label_props={"fontsize": 6.5},
         crossbar_props={"color": "black"},
     )
-    for text in ax.texts:  # the numbers kept names apart that are alike once cut
+    for text in ax.texts:  # drop the numbers that kept truncated names unique
         text.set_text(re.sub(r"^( ?)\d+ (?=.)", r"\1", text.get_text()))
 
 

@@ -1,4 +1,4 @@
-"""What a report knows of a cell, and which of several records of one cell counts."""
+"""Record of a cell as the reports read it, and the choice among several records of one cell."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reports.schema import ClaimRow, Status
 
 @dataclass(frozen=True)
 class Record:
-    """One finished or unfinished cell. Matrices are (T+1, T) fractions, NaN where not measured."""
+    """Finished or unfinished cell. Matrices are (T+1, T) fractions, NaN where not measured."""
 
     folder: Path
     """Relative to the results folder."""
@@ -36,9 +36,9 @@ class Record:
     seed: int
     config: Mapping[str, Any]
     chosen: Mapping[str, str]
-    """Hyperparameter -> where its value comes from; the others have the method's default."""
+    """Hyperparameter -> source of its value; all others have the method's default."""
     definition: Mapping[str, Any]
-    """Of the benchmark: validation samples held out of each task, ...; empty in older records."""
+    """Definition of the benchmark: validation samples held out of each task, ...; empty in older records."""
     budget: Mapping[str, Any]
     network: str
     n_tasks: int
@@ -48,9 +48,9 @@ class Record:
     parts: Mapping[str, str]
     """Hashes of the code of its network, transforms, ...; empty in older records."""
     carried: str
-    """Which earlier code computed it and how that was shown to give the same numbers; empty if `source` did."""
+    """Earlier code that computed it, and the evidence that it gives the same numbers; empty if `source` did."""
     fairness: Mapping[str, Any]
-    """What was measured of budget, network and memory, by `tasks` and `held`; empty in older records."""
+    """Measured use of budget, network and memory, by `tasks` and `held`; empty in older records."""
     suite: str
     command: str
     environment: Mapping[str, Any]
@@ -64,7 +64,7 @@ class Record:
     parameters_stored: int | None
     stored_per_task: tuple[int, ...]
     tables: frozenset[str] | None = field(repr=False, default=None)
-    """Names of the files that belong to the record; None: it does not say."""
+    """Names of the files that belong to the record; None if the record lists none."""
     accuracy: Matrix | None = field(repr=False, default=None)
     certified: Matrix | None = field(repr=False, default=None)
     inferred: Matrix | None = field(repr=False, default=None)
@@ -75,7 +75,7 @@ class Record:
 
     @cached_property
     def claims(self) -> tuple[ClaimRow, ...]:
-        """Rows of claims.csv; empty where the method promises nothing or the file cannot be read."""
+        """Rows of claims.csv; empty if the method guarantees nothing or the file cannot be read."""
         return tuple(_claims(self._rows("claims.csv")))
 
     @cached_property
@@ -84,7 +84,7 @@ class Record:
         return tuple(_losses(self._rows("steps.csv")))
 
     def exhibit(self, name: str) -> dict[str, Matrix]:
-        """Columns of a table that the method gave of itself; empty where there is none or it cannot be read."""
+        """Columns of one of the method's exhibits; empty if it is missing or cannot be read."""
         rows = self._rows(f"exhibit-{name}.csv")
         try:
             return {key: np.array([float(row[key] or "nan") for row in rows]) for key in (rows[0] if rows else ())}
@@ -92,7 +92,7 @@ class Record:
             return {}
 
     def _rows(self, name: str) -> list[dict[str, str]]:
-        """Rows of a file by column; none where it is no table of this record, or cannot be read."""
+        """Rows of a file by column; none if it is no table of this record or cannot be read."""
         if self.tables is not None and name not in self.tables:
             return []
         try:
@@ -104,7 +104,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Problem:
-    """A folder that was left out, and why."""
+    """Folder that was left out, with the reason."""
 
     folder: str
     reason: str
@@ -119,10 +119,11 @@ class Records:
 
 
 def newest(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """Of records that differ in their source only, the newest; one still running gives way to an older finished one.
+    """Split records into the newest and the superseded among those that differ in their source only.
 
-    A setting that only one of two sources knows is no difference: the other had no such choice yet. Seeds of one row
-    that other code computed than the newest of them are superseded too, so that no mean joins two states of the code.
+    An older finished record is preferred to a newer one that is still running. A hyperparameter that only one of two
+    sources knows is no difference: the other had no such choice yet. In one row, seeds computed by other code than the
+    newest seed are superseded too, so that no mean mixes two states of the code.
     """
     by_cell: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
@@ -139,7 +140,7 @@ def newest(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
 
 
 def _of_other_code(records: Sequence[Record]) -> Iterator[Record]:
-    """Records with numbers whose code is not that of the newest one in their row."""
+    """Yield the records with numbers whose code differs from that of the newest in their row."""
     rows: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         if record.status in (Status.DONE, Status.DIVERGED):
@@ -155,7 +156,7 @@ def _same_code(one: Record, other: Record) -> bool:
 
 
 def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two mappings have the same values under the keys that both have."""
+    """Check whether two mappings agree on their common keys."""
     return all(other[key] == value for key, value in one.items() if key in other)
 
 

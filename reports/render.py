@@ -1,4 +1,4 @@
-"""A table as CSV, Markdown, LaTeX (booktabs) and as data for the typst template."""
+"""Render a table as CSV, Markdown, LaTeX (booktabs) and as data for the typst template."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reports.tables import Cell, Table, longest, split, without_repeats
 
 LATEX_ROWS_AT_MOST, LATEX_PARAGRAPH_ROWS_AT_MOST = 40, 10
 LATEX_CHARACTERS_IN_A_LINE, LATEX_CHARACTERS_IN_A_CELL = 95, 34
-# In brackets: after the end of a row `[` would begin an argument of it, and `*` be a part of it.
+# In brackets: directly after a row's end, `[` would start an argument of it and `*` would belong to it.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -40,7 +40,7 @@ LATEX_SPECIAL = {
 
 
 def to_csv(table: Table) -> str:
-    """Full precision, in percent: a measured column becomes value, std, n and best (1 or 0)."""
+    """Render as CSV with full precision, in percent: a measured column becomes value, std, n and best (1 or 0)."""
     measured = {i for row in table.rows for i, cell in enumerate(row) if cell.value is not None}
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -59,7 +59,7 @@ def to_csv(table: Table) -> str:
 
 
 def no_formula(text: Any) -> Any:
-    """A text that no spreadsheet computes: behind an apostrophe where it begins as a formula does and is no number."""
+    """Protect a text from spreadsheets: an apostrophe precedes what looks like a formula and is no number."""
     if not isinstance(text, str) or not text.lstrip().startswith(FORMULA):
         return text
     try:
@@ -77,7 +77,7 @@ def _csv_measured(cell: Cell) -> list[str]:
 
 
 def to_markdown(table: Table) -> str:
-    """A pipe table with caption and notes; best bold, level with the best underlined."""
+    """Render as a pipe table with caption and notes; the best is bold, values level with it are underlined."""
 
     def show(cell: Cell) -> str:
         text = cell.text.replace("\\", "\\\\")
@@ -100,14 +100,14 @@ def _pipes(cells: Any) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Escaped for LaTeX; characters outside Latin need an engine that knows them (XeLaTeX, LuaLaTeX)."""
+    """Escape a text for LaTeX; non-Latin characters need an engine that supports them (XeLaTeX, LuaLaTeX)."""
     return "".join(LATEX_SPECIAL.get(sign, sign) for sign in " ".join(text.split()))
 
 
 def to_latex(table: Table) -> str:
-    """A `table` environment with booktabs rules, label `tab:<stem>`; needs the packages array, booktabs and graphicx.
+    """Render as a `table` environment with booktabs rules and label `tab:<stem>`; needs array, booktabs and graphicx.
 
-    A table wider than the line is made smaller, one longer than a page comes as several, long texts are paragraphs.
+    A table wider than the line is scaled down, one longer than a page is split, and long texts are paragraphs.
     """
     parts = split(table, LATEX_PARAGRAPH_ROWS_AT_MOST if _long_columns(table) else LATEX_ROWS_AT_MOST)
     labels = [f"tab:{table.stem}" + (f"-{i + 1}" if i else "") for i in range(len(parts))]
@@ -147,7 +147,7 @@ def _long_columns(table: Table) -> set[int]:
 
 
 def _latex_columns(table: Table) -> str:
-    """One letter a column; texts too long for a line share what the others leave, by their length."""
+    """Column specification; texts too long for a line share the remaining width in proportion to their length."""
     lengths = [longest(table, i) for i in range(len(table.columns))]
     long = _long_columns(table)
     free = max(0.6, 0.95 - sum(n + 2 for i, n in enumerate(lengths) if i not in long) / LATEX_CHARACTERS_IN_A_LINE)
@@ -163,7 +163,7 @@ def _latex_columns(table: Table) -> str:
 
 
 def to_data(table: Table) -> dict[str, Any]:
-    """What the typst template and the page read."""
+    """Convert to the data that the typst template and the page read."""
     return {
         "stem": table.stem,
         "caption": table.caption,

@@ -12,7 +12,7 @@ from typing import Any
 SCHEMA = 1
 RECORD = "cell.json"
 CELL_FOLDERS = "*/*/*/seed*"
-"""Of the cells in a results folder: benchmark, scenario, method, seed with key."""
+"""Pattern of the cells' folders in a results folder: benchmark, scenario, method, seed with key."""
 NAN = float("nan")
 
 
@@ -23,21 +23,21 @@ class Status(StrEnum):
     SKIPPED = "skipped"
     """Not defined for this method or benchmark; the reason says why."""
     DIVERGED = "diverged"
-    """The loss or the predictions left the finite numbers."""
+    """The loss or the predictions became infinite or undefined."""
     FAILED = "failed"
     RUNNING = "running"
-    """Begun and not ended: under way, or killed; will be resumed."""
+    """Started and not finished: running, or killed; will be resumed."""
     OOM = "oom"
 
     @property
     def finished(self) -> bool:
-        """Whether the result stands, so that the cell is not run again."""
+        """True if the result is final, so that the cell is not run again."""
         return self in (Status.DONE, Status.SKIPPED, Status.DIVERGED)
 
 
 @dataclass(frozen=True)
 class ClaimRow:
-    """A method's promise for `task` as it stands `after` that many tasks, a row of claims.csv; see methods.base.Claim.
+    """State of a method's guarantee for `task` after `after` tasks, a row of claims.csv; see methods.base.Claim.
 
     NaN where a number was not measured.
     """
@@ -51,8 +51,8 @@ class ClaimRow:
     median_logit_width: float
     """Median of upper - lower over all logits of the task's test samples."""
     violation: bool
-    """Whether the accuracy lies below the certified accuracy recorded when the task was learnt, or a sample that is
-    certified now is answered wrongly now."""
+    """True if the accuracy is below the certified accuracy recorded when the task was learnt, or if a currently
+    certified sample is misclassified."""
     reason: str
     certified_train: float = NAN
     """Share of the task's training samples that the certificate covered when the task was learnt.
@@ -62,7 +62,7 @@ class ClaimRow:
 
 
 def folder_name(seed: int, key: str) -> str:
-    """The last part of a cell's folder."""
+    """Last part of a cell's folder."""
     return f"seed{seed}-{key[:12]}"
 
 
@@ -72,5 +72,5 @@ def digest(text: str) -> str:
 
 
 def checksum(body: Mapping[str, Any]) -> str:
-    """The checksum of a record's fields, itself left out."""
+    """Checksum of a record's fields, without the checksum itself."""
     return digest(json.dumps(body, sort_keys=True, separators=(",", ":")))

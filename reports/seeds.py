@@ -9,11 +9,11 @@ from reports.study import Group, Study, pretty
 from reports.tables import Cell, Table, percent
 
 COLUMNS_AT_MOST = 12
-"""Of a table of single seeds."""
+"""Largest number of columns of a table of single seeds."""
 
 
 def seed_tables(study: Study, benchmark: str) -> list[Table]:
-    """ACC and BWT of every seed: methods in rows, the seeds of one scenario after another in columns."""
+    """Tables of ACC and BWT of every seed: methods in rows, seeds in columns, scenario by scenario."""
     groups = [group for group in study.groups if group.benchmark == benchmark]
     columns = [(group, seed) for group in groups for seed in study.seeds(group)]
     labels = [label for label in study.labels if any(study.at(group, label) for group in groups)]
@@ -29,7 +29,7 @@ def seed_tables(study: Study, benchmark: str) -> list[Table]:
 
 
 def _parts(columns: Sequence[tuple[Group, int]]) -> list[list[tuple[Group, int]]]:
-    """Columns in tables of at most COLUMNS_AT_MOST, whole scenarios together where they fit."""
+    """Split columns into tables of at most COLUMNS_AT_MOST, without dividing scenarios that fit."""
     parts: list[list[tuple[Group, int]]] = []
     for group in dict.fromkeys(group for group, _ in columns):
         own = [column for column in columns if column[0] == group]

@@ -11,7 +11,7 @@ from reports.tables import Cell, Table
 
 
 def setting_table(study: Study) -> Table:
-    """One line a benchmark: scenarios, tasks, network, budget, seeds."""
+    """Table of the benchmarks: scenarios, tasks, network, budget, seeds."""
     rows = []
     for benchmark in study.benchmarks:
         groups = [group for group in study.groups if group.benchmark == benchmark]
@@ -30,12 +30,12 @@ def setting_table(study: Study) -> Table:
         )
         rows.append(tuple(map(Cell, cells)))
     columns = ("benchmark", "scenarios", "tasks", "network", "budget", "validation", "seeds", "methods")
-    held_out = any(entry.record.definition for entry in study.entries)  # records of before do not say
+    held_out = any(entry.record.definition for entry in study.entries)  # older records do not say
     kept = [i for i, name in enumerate(columns) if name != "validation" or held_out]
     return Table(
         "setting",
-        "What was compared: tasks × classes in each, target network, training budget per task (the same for all "
-        f"methods), {'validation samples held out of each task, ' if held_out else ''}seeds, number of methods.",
+        "Setting of the comparison: tasks × classes in each, target network, training budget per task (the same for "
+        f"all methods), {'validation samples held out of each task, ' if held_out else ''}seeds, number of methods.",
         tuple(columns[i] for i in kept),
         tuple(tuple(row[i] for i in kept) for row in rows),
         text_columns=frozenset(range(len(kept))),

@@ -1,7 +1,7 @@
-"""Spread and significance, paired over seeds and benchmarks, on scikit-posthocs and scipy where they have the test.
+"""Spread and significance, paired over seeds and benchmarks; scikit-posthocs and scipy where they have the test.
 
 An exact two-sided test on n paired seeds cannot give a p below 2 / 2^n, so fewer than 6 seeds are
-never significant at 5 %; `smallest_p` lets the report say so instead of printing stars.
+never significant at 5 %; with `smallest_p` the report says so.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from numpy.typing import ArrayLike, NDArray
 
 ALPHA = 0.05
 EXACT_UP_TO = 16
-"""Pairs up to which all sign flips are gone through."""
+"""Largest number of pairs for which all sign flips are enumerated."""
 RESAMPLES = 9_999
 TOLERANCE = 1e-9
-"""Relative to the sum of absolute values; sums that differ by rounding only count as equal."""
+"""Tolerance relative to the sum of absolute values, so that sums that differ only by rounding count as equal."""
 ALL_BOOTSTRAPS_UP_TO = 5
-"""Sample size up to which all n^n bootstrap samples are gone through instead of drawn."""
+"""Largest sample size for which all n^n bootstrap samples are enumerated instead of drawn."""
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods on one benchmark, paired over `n` seeds; difference = mean of first - second."""
+    """Comparison of two methods on one benchmark, paired over `n` seeds; difference = mean of first - second."""
 
     difference: float
     p: float
@@ -46,7 +46,7 @@ def spread(values: Sequence[float]) -> float | None:
 def bootstrap_mean(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
     """Percentile bootstrap interval of the mean; None for fewer than two values.
 
-    All n^n samples for n <= 5, else 9,999 drawn with a fixed seed. Too narrow for few values: say n beside it.
+    All n^n samples for n <= 5, else 9,999 drawn with a fixed seed. Too narrow for few values: always report n with it.
     """
     if len(values) < 2:
         return None
@@ -58,7 +58,7 @@ def bootstrap_mean(values: Sequence[float], confidence: float = 0.95) -> tuple[f
 
 @lru_cache(maxsize=64)
 def _weights(n: int) -> Array:
-    """(n, samples): how often each value is in each bootstrap sample, over n."""
+    """Relative frequency (n, samples) of each value in each bootstrap sample."""
     if n <= ALL_BOOTSTRAPS_UP_TO:
         picks = np.array(list(product(range(n), repeat=n)))
     else:
@@ -68,7 +68,7 @@ def _weights(n: int) -> Array:
 
 
 def smallest_p(n: int) -> float:
-    """The smallest two-sided p that a sign-flip test on n pairs can give."""
+    """Smallest two-sided p that a sign-flip test on n pairs can give."""
     return min(1.0, 2.0 / 2.0**n)
 
 
@@ -97,13 +97,13 @@ def _sign_flip_p(difference: Array) -> float:
 
 @lru_cache(maxsize=4)
 def _drawn_signs(n: int) -> Array:
-    """(9,999, n): signs drawn with a fixed seed."""
+    """Signs (9,999, n) drawn with a fixed seed."""
     return np.random.default_rng(0).choice((-1.0, 1.0), size=(RESAMPLES, n))
 
 
 @lru_cache(maxsize=EXACT_UP_TO)
 def _signs(n: int) -> Array:
-    """(2^(n-1), n): all signs but for a common one, which changes no absolute sum."""
+    """All signs (2^(n-1), n) up to a common one, which changes no absolute sum."""
     bits = (np.arange(2 ** (n - 1))[:, None] >> np.arange(n)) & 1
     return 1.0 - 2.0 * bits
 
@@ -125,7 +125,7 @@ def mean_ranks(scores: pd.DataFrame) -> pd.Series:
 
 @dataclass(frozen=True)
 class RankTest:
-    """Methods over blocks: Friedman's test, and Nemenyi's p for each pair."""
+    """Test of methods over blocks: Friedman's p, and Nemenyi's p for each pair."""
 
     ranks: pd.Series
     p: float
@@ -137,7 +137,7 @@ MIN_BLOCKS, MIN_METHODS = 3, 3
 
 
 def untestable(scores: pd.DataFrame) -> str | None:
-    """Why there is no `friedman` of these blocks (rows: benchmarks, columns: methods); None where there is one."""
+    """Reason why `friedman` cannot test these blocks (rows: benchmarks, columns: methods), or None if it can."""
     blocks, methods = scores.shape
     if scores.isna().any(axis=None):
         raise ValueError("the blocks must be complete")
@@ -147,7 +147,7 @@ def untestable(scores: pd.DataFrame) -> str | None:
 
 
 def friedman(scores: pd.DataFrame) -> RankTest:
-    """Friedman with Nemenyi over complete blocks; ValueError where they are `untestable`."""
+    """Friedman's test with Nemenyi's over complete blocks. Raises ValueError for `untestable` blocks."""
     reason = untestable(scores)
     if reason:
         raise ValueError(reason)

@@ -1,4 +1,4 @@
-"""Records as one study: which of them may be compared, under which names, with which metrics."""
+"""Study made of records: comparable groups, names and metrics."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from reports.record import Record, Records, Status
 
 SCENARIOS = {"til": "task-incremental", "dil": "domain-incremental", "cil": "class-incremental"}
 LOWER_BOUND, UPPER_BOUND = "finetune", "joint"
-"""The reference points: plain training on each task in turn, and training on all tasks so far."""
+"""Reference points: plain sequential training, and training on all tasks so far."""
 WORDS = {"mnist": "MNIST", "emnist": "EMNIST", "cifar": "CIFAR", "imagenet": "ImageNet", "fecam": "(FeCAM order)"}
-"""Of benchmarks' names, those not written with one capital."""
+"""Words of benchmarks' names that are not written with one capital."""
 IN_WORDS = {
     "network": "{}",
     "steps": "{} steps",
@@ -34,14 +34,14 @@ IN_WORDS = {
     "files": "data {}",
     "source": "data of code {}",
 }
-"""How a benchmark's name says with which settings it was run, where not with its own."""
+"""Wording of a benchmark's name for each property that departs from the catalogue."""
 METRICS: tuple[Metric, ...] = (*metrics.TABLE_METRICS, metrics.CERTIFIED, metrics.INFERENCE)
 
 
 def file_stem(name: str) -> str:
-    """A name for files and labels: letters, digits and hyphens, and where that loses something a few digits of a hash.
+    """Name for files and labels: letters, digits and hyphens, plus some digits of a hash if characters were lost.
 
-    Otherwise `a b` and `a_b`, or two names in Chinese, would share a file.
+    Without the hash `a b` and `a_b`, or two names in Chinese, would share a file.
     """
     plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
     return plain if plain == name.strip("-") else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".strip("-")
@@ -49,7 +49,7 @@ def file_stem(name: str) -> str:
 
 @dataclass(frozen=True, order=True)
 class Group:
-    """What may be compared: one benchmark (with one budget and network) in one scenario."""
+    """Comparable cells: one benchmark (with one budget and network) in one scenario."""
 
     benchmark: str
     scenario: str
@@ -60,13 +60,13 @@ class Group:
 
     @property
     def stem(self) -> str:
-        """A name for files."""
+        """Name for files."""
         return file_stem(f"{self.benchmark}-{self.scenario}")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A record with the names it has in this report and its metrics by key."""
+    """Record with its names in this report and its metrics by key."""
 
     record: Record
     group: Group
@@ -80,7 +80,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Study:
-    """All entries; every list below is in the order of the tables."""
+    """All entries; every list of a study is in the order of the tables."""
 
     source: Records
     entries: tuple[Entry, ...]
@@ -101,19 +101,19 @@ class Study:
 
     @cached_property
     def labels(self) -> list[str]:
-        """The lower bound first, the upper bound last, all others by name."""
+        """Labels: the lower bound first, the upper bound last, all others by name."""
         methods = {entry.label: entry.record.method for entry in self.entries}
         place = {LOWER_BOUND: 0, UPPER_BOUND: 2}
         return sorted(methods, key=lambda label: (place.get(methods[label], 1), natural(label)))
 
     @cached_property
     def methods(self) -> frozenset[str]:
-        """What the labels stand for: one method with two settings has two."""
+        """Methods behind the labels; a method with two configurations has two labels."""
         return frozenset(entry.record.method for entry in self.entries)
 
     @cached_property
     def references(self) -> frozenset[str]:
-        """Labels of the upper bound, which no method can be blamed for missing."""
+        """Labels of the upper bound, which no method is expected to reach."""
         return frozenset(entry.label for entry in self.entries if entry.record.method == UPPER_BOUND)
 
     @cached_property
@@ -133,18 +133,18 @@ class Study:
         return [label for label in self.labels if (group, label) in self._by_row]
 
     def at(self, group: Group, label: str) -> list[Entry]:
-        """The entries of one row, by seed, whatever their status."""
+        """Entries of one row, by seed, whatever their status."""
         return self._by_row.get((group, label), [])
 
     def done(self, group: Group, label: str) -> list[Entry]:
         return [entry for entry in self.at(group, label) if entry.record.done]
 
     def seeds(self, group: Group) -> list[int]:
-        """Seeds that any method was run with in the group."""
+        """Seeds of any method in the group."""
         return sorted({e.record.seed for label in self.rows(group) for e in self.at(group, label)})
 
     def run(self, group: Group) -> frozenset[str]:
-        """Labels that were run in the group to an end, with results or without; the upper bound is left out."""
+        """Labels whose runs in the group have ended, with or without results; excludes the upper bound."""
         ended = {
             label
             for label in self.rows(group)
@@ -155,9 +155,9 @@ class Study:
     def comparable(self, scenario: str) -> tuple[list[Group], list[str]]:
         """Benchmarks and methods of one scenario that may be ranked together: each method was run on each benchmark.
 
-        It is the largest such table that a test over benchmarks could use (of all benchmarks where they are too few
-        for one). A benchmark on which a few methods were run would flatter them in an average rank, and cut all others
-        from a test. A method that was run and failed is not missing.
+        It is the largest such table that a test over benchmarks could use (of all benchmarks if they are too few for
+        one). A benchmark with few methods would favour them in an average rank and exclude all others from a test. A
+        method that was run and failed is not missing.
         """
         run = {group: self.run(group) for group in self.groups if group.scenario == scenario}
         common: set[frozenset[str]] = set()
@@ -174,7 +174,7 @@ class Study:
         return [pretty(g.benchmark) for g in self.groups if g.scenario == scenario and g not in kept]
 
     def values(self, group: Group, label: str, metric: Metric) -> dict[int, float]:
-        """The metric by seed, where it is defined."""
+        """Values of the metric by seed, where it is defined."""
         key = (group, label, metric.key)
         if key not in self._values:
             found = {entry.seed: entry.measures[metric.key].value for entry in self.done(group, label)}
@@ -182,7 +182,7 @@ class Study:
         return self._values[key]
 
     def matrices(self, group: Group, label: str, kind: str = "accuracy") -> list[Matrix]:
-        """R (or `certified`, `inferred`) of every finished seed that has it."""
+        """Matrices R (or `certified`, `inferred`) of the finished seeds that have one."""
         found = (getattr(entry.record, kind) for entry in self.done(group, label))
         return [matrix for matrix in found if matrix is not None]
 
@@ -192,7 +192,7 @@ class Study:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One line a cell: names, status, metrics (fractions), costs, and the record's folder."""
+        """Table with one line per cell: names, status, metrics (fractions), costs, and the record's folder."""
         return pd.DataFrame([_line(entry) for entry in self.entries]).sort_values(
             ["benchmark", "scenario", "label", "seed"], ignore_index=True
         )
@@ -215,7 +215,7 @@ def study(records: Records) -> Study:
 
 
 def pretty(benchmark: str) -> str:
-    """`split-mnist (200 steps)` -> `Split MNIST (200 steps)`."""
+    """Benchmark's name for readers: `split-mnist (200 steps)` -> `Split MNIST (200 steps)`."""
     name, bracket, rest = benchmark.partition(" (")
     words = " ".join(WORDS.get(word, word.capitalize()) for word in name.split("-"))
     words = re.sub(r"([A-Z]{3,}) (\d+)(?= |$)", r"\1-\2", words).replace("Fashion MNIST", "FashionMNIST")
@@ -223,7 +223,7 @@ def pretty(benchmark: str) -> str:
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:
-    """Sorting key under which `a2` comes before `a10`."""
+    """Sorting key that places `a2` before `a10`."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.split(r"(\d+)", text) if part]
 
 
@@ -273,9 +273,9 @@ def _distinct(
     settings: Callable[[Record], Mapping[str, Any]],
     unusual: Callable[[Record], Iterable[str]],
 ) -> dict[Any, str]:
-    """Folder -> name, with the settings added that tell apart records of one name in one place, and its `unusual` ones.
+    """Map a folder to a name, extended by the settings that distinguish records of one name in one place.
 
-    A setting that differs between places only (a benchmark's own tuning) adds nothing.
+    `unusual` settings are always added. A setting that differs only between places (a benchmark's own tuning) is not.
     """
     places: dict[tuple[str, tuple[str, str]], list[Mapping[str, Any]]] = defaultdict(list)
     for record in records:
@@ -283,7 +283,7 @@ def _distinct(
     differing: dict[str, list[str]] = defaultdict(list)
     for (called, _), found in places.items():
         for key in dict.fromkeys(key for one in found for key in one):
-            values = {repr(one[key]) for one in found if key in one}  # absent: older code, which had no such choice
+            values = {repr(one[key]) for one in found if key in one}  # absent in older code, which had no such choice
             if len(values) > 1 and key not in differing[called]:
                 differing[called].append(key)
     return {
@@ -311,7 +311,7 @@ def _short(value: Any) -> str:
 
 
 def _departures(record: Record) -> list[str]:
-    """Settings in which a record departs from its benchmark in the catalogue, so that no name hides them."""
+    """Settings in which a record departs from its benchmark in the catalogue; its name shows them."""
     own = catalogue.BENCHMARKS.get(record.benchmark.removesuffix(catalogue.SHUFFLED_SUFFIX))
     if own is None:
         return []
@@ -344,5 +344,5 @@ def _line(entry: Entry) -> dict[str, Any]:
 
 
 def unfinished(entries: Iterable[Entry]) -> list[Entry]:
-    """Those that did not end with numbers."""
+    """Entries without results."""
     return [entry for entry in entries if entry.record.status is not Status.DONE]

@@ -1,4 +1,4 @@
-"""How figures look: sizes of a two-column paper, and one colour, line and marker for a method everywhere."""
+"""Style of figures: sizes of a two-column paper, and one colour, line and marker per method everywhere."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FULL_WIDTH = 7.0
-"""Inches across both columns."""
+"""Width of both columns, in inches."""
 COLUMN_WIDTH = 3.35
-"""Inches of one column."""
-# Okabe & Ito (2008), safe for the colour blind, without its yellow, which is lost on white.
-# Dark and light take turns, so that neighbours differ in grey too.
+"""Width of one column, in inches."""
+# Okabe & Ito (2008), safe for colour-blind readers, without its yellow, which is invisible on white.
+# Dark and light alternate, so that neighbours differ in grey too.
 COLOURS = ("#0072B2", "#E69F00", "#7F3C00", "#56B4E9", "#D55E00", "#CC79A7", "#009E73")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)))
 HATCHES = ("", "/////", ".....", "xxxxx", "-----")
@@ -26,17 +26,17 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">", "h")
 
 @dataclass(frozen=True)
 class Look:
-    """How a method is drawn; line and marker tell it apart in grey."""
+    """Style of a method; line and marker distinguish it in grey too."""
 
     colour: str
     line: Any
     marker: str
     hatch: str = ""
-    """Of bars, where colours repeat."""
+    """Hatch of bars, where colours repeat."""
 
 
 def looks(study: Study) -> dict[str, Look]:
-    """A look for each label; the two reference points are grey and black."""
+    """Assign a look to each label; the two reference points are grey and black."""
     methods = {entry.label: entry.record.method for entry in study.entries}
     found: dict[str, Look] = {}
     others = [label for label in study.labels if methods[label] not in (LOWER_BOUND, UPPER_BOUND)]
@@ -52,7 +52,7 @@ def looks(study: Study) -> dict[str, Look]:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Matplotlib's settings for the report: small serif-free text, no mathematics in labels, stable output."""
+    """Apply matplotlib's settings for the report: small sans-serif text, no mathtext in labels, reproducible output."""
     import matplotlib
     import seaborn
 
@@ -85,20 +85,20 @@ def drawing() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Margins:
-    """Room around and between panels, in inches. Fixed, as automatic layout takes half of the drawing time."""
+    """Room around and between panels, in inches. Fixed, because automatic layout takes half of the drawing time."""
 
     left: float = 0.44
     right: float = 0.06
     top: float = 0.2
     bottom: float = 0.36
     across: float = 0.14
-    """Between columns."""
+    """Room between columns."""
     down: float = 0.52
-    """Between rows."""
+    """Room between rows."""
 
 
 def canvas(width: float, height: float, rows: int, columns: int, room: Margins, **options: Any) -> tuple[Figure, Any]:
-    """A figure of `width` x `height` inches without pyplot's global state, and its axes (rows, columns)."""
+    """Make a figure of `width` x `height` inches and its axes (rows, columns), without pyplot's global state."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height))
@@ -117,7 +117,7 @@ def canvas(width: float, height: float, rows: int, columns: int, room: Margins, 
 
 
 def legend(figure: Figure, shown: Sequence[str], found: dict[str, Look], width: float, *, bars: bool = False) -> None:
-    """One legend above all panels. Names are set afterwards: matplotlib drops those that begin with `_`."""
+    """Draw one legend above all panels. Names are set afterwards: matplotlib drops those that begin with `_`."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -146,13 +146,13 @@ def legend(figure: Figure, shown: Sequence[str], found: dict[str, Look], width: 
 
 
 def cut(name: str, limit: int = 28) -> str:
-    """A name short enough for a legend or an axis, on one line."""
+    """Shorten a name for a legend or an axis, on one line."""
     name = " ".join(name.split())
     return name if len(name) <= limit else name[: limit - 1] + "…"
 
 
 def legend_height(shown: Sequence[str], width: float) -> float:
-    """Inches that `legend` takes."""
+    """Height of `legend`, in inches."""
     return 0.06 + 0.145 * -(-len(shown) // _columns(shown, width)) if shown else 0.0
 
 

@@ -1,4 +1,4 @@
-"""summary.csv: every mean with its spread, its confidence interval and its n, one line each."""
+"""summary.csv: every mean with its spread, confidence interval and n, one per line."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ COLUMNS = (
 
 
 def summary(study: Study) -> pd.DataFrame:
-    """Percent. std: sample standard deviation; ci95: percentile bootstrap of the mean (too narrow for few seeds).
+    """Table in percent. std: sample standard deviation; ci95: percentile bootstrap of the mean (narrow for few seeds).
 
-    Where there is no value, n is 0 and `reason` says why.
+    Without a value, n is 0 and `reason` says why.
     """
     lines = []
     for group in study.groups:

@@ -1,4 +1,4 @@
-"""The tables as data: every cell knows its number, its spread, its n and why it is empty."""
+"""Tables as data: every cell holds its number, its spread and its n, or the reason why it is empty."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 MISSING = "–"
 ROWS_AT_MOST = 36
-"""Longer tables are split: two such parts fill a page, of which one leaves room for its notes."""
+"""Largest number of rows before a table is split: two such parts fill a page, with room for one's notes."""
 COLUMNS_AT_MOST = 7
-"""Wider tables are split, not cut off."""
+"""Largest number of columns before a table is split."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell. A measured one has value, spread (sample standard deviation) and n; others only text."""
+    """Cell of a table. A measured one has value, spread (sample standard deviation) and n; others only text."""
 
     text: str = ""
     value: float | None = None
@@ -32,7 +32,7 @@ class Cell:
     n: int | None = None
     best: bool = False
     level: bool = False
-    """Not significantly worse than the best (only where a difference could be significant)."""
+    """True if not significantly worse than the best (only where a difference could be significant)."""
     mark: str = ""
     """Letter of a note under the table."""
 
@@ -47,17 +47,17 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
     wide: bool = True
-    """Whether it needs both columns of the page."""
+    """True if it needs both columns of the page."""
     small: bool = False
     text_columns: frozenset[int] = frozenset({0})
-    """Columns set flush left."""
+    """Columns aligned left."""
     named_once: int = 0
-    """Leading columns whose text is not repeated where the row above has the same (but in the CSV it is)."""
+    """Number of leading columns whose text is not repeated if the row above has the same (except in the CSV)."""
 
 
 @dataclass
 class Notes:
-    """Letters for reasons, each reason once."""
+    """Notes under a table: one letter per reason, each reason once."""
 
     reasons: list[str] = field(default_factory=list)
 
@@ -71,13 +71,13 @@ class Notes:
 
 
 def letter(index: int) -> str:
-    """a, b, ..., z, aa, ab, ..."""
+    """Letter of a note: a, b, ..., z, aa, ab, ..."""
     head, tail = divmod(index, 26)
     return (letter(head - 1) if head else "") + chr(ord("a") + tail)
 
 
 def percent(value: float, signed: bool = False) -> str:
-    """A fraction in percent with two decimals; a true minus sign, and no minus zero."""
+    """Format a fraction in percent with two decimals, a true minus sign and no minus zero."""
     shown = f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
     if not shown.strip("+-0."):
         shown = "0.00"
@@ -85,7 +85,7 @@ def percent(value: float, signed: bool = False) -> str:
 
 
 def detail(study: Study, group: Group) -> Table:
-    """All metrics of one benchmark in one scenario; a metric that is defined for no method is a note, not a column."""
+    """Table of all metrics of one group; a metric that no method defines is a note, not a column."""
     notes = Notes()
     labels = study.rows(group)
     metrics = [m for m in TABLE_METRICS if m.key != "intransigence" or study.references]
@@ -109,7 +109,7 @@ def _why_undefined(study: Study, group: Group, metric: Metric) -> str:
 
 
 def overview(study: Study, scenario: str, metric: Metric) -> list[Table]:
-    """Methods x benchmarks for one metric in one scenario, with the average rank; split where too wide."""
+    """Table of methods x benchmarks for one metric in one scenario, with the average rank; split if too wide."""
     groups = [group for group in study.groups if group.scenario == scenario]
     labels = [label for label in study.labels if any(study.at(group, label) for group in groups)]
     ranks = _ranks(study, scenario, metric)
@@ -145,7 +145,7 @@ def _overview(
 
 
 def _ranks(study: Study, scenario: str, metric: Metric) -> dict[str, str]:
-    """Average rank by label over what may be ranked together (`Study.comparable`); nothing for a single benchmark."""
+    """Average rank by label over the `Study.comparable` benchmarks; empty for a single benchmark."""
     groups, labels = study.comparable(scenario)
     if len(groups) < 2:
         return {}
@@ -164,13 +164,13 @@ def _rank_words(study: Study, scenario: str) -> str:
     left_out = study.left_out(scenario)
     without = f" (without {' and '.join(left_out)}, where only some were run)" if left_out else ""
     return (
-        f" Rank: average over benchmarks{without} of methods that were run on all of them; 1 is best; in brackets over "
-        "how many, where not over all."
+        f" Rank: average over benchmarks{without} of methods that were run on all of them; 1 is best; the number of "
+        "benchmarks is in brackets if not all count."
     )
 
 
 def scores(study: Study, groups: Sequence[Group], labels: Sequence[str], metric: Metric) -> pd.DataFrame:
-    """Means over seeds: groups in rows, labels in columns, NaN where there is none."""
+    """Means over seeds: groups in rows, labels in columns, NaN without a value."""
     import pandas as pd
 
     def mean(group: Group, label: str) -> float:
@@ -182,7 +182,7 @@ def scores(study: Study, groups: Sequence[Group], labels: Sequence[str], metric:
 
 
 def column(study: Study, group: Group, metric: Metric, labels: Sequence[str], notes: Notes) -> list[Cell]:
-    """One metric of one group, best and level cells marked."""
+    """Column of one metric of one group; the best cell and those level with it are marked."""
     cells = [measured(study, group, label, metric, notes) for label in labels]
     ranked = [i for i, label in enumerate(labels) if cells[i].value is not None and label not in study.unranked]
     if not ranked:
@@ -198,7 +198,7 @@ def column(study: Study, group: Group, metric: Metric, labels: Sequence[str], no
 
 
 def _level(study: Study, group: Group, metric: Metric, labels: Sequence[str], best: str) -> set[str]:
-    """Labels not significantly worse than the best (Holm over the comparisons); empty where nothing could be."""
+    """Labels not significantly worse than the best (Holm); empty if no difference could be significant."""
     rivals = [label for label in labels if label != best]
     top = study.values(group, best, metric)
     common = {label: sorted(top.keys() & study.values(group, label, metric).keys()) for label in rivals}
@@ -214,7 +214,7 @@ def _level(study: Study, group: Group, metric: Metric, labels: Sequence[str], be
 
 
 def measured(study: Study, group: Group, label: str, metric: Metric, notes: Notes) -> Cell:
-    """Mean, spread and n of one metric; where there is none, why. What is beyond the budget is marked."""
+    """Mean, spread and n of one metric, or the reason for their absence; use beyond the budget is marked."""
     values = list(study.values(group, label, metric).values())
     if not values:
         return _absent(study, group, label, metric, notes)
@@ -262,13 +262,13 @@ def _why_fewer(study: Study, group: Group, label: str, metric: Metric) -> str:
 
 
 def shorten(text: str, limit: int = 220) -> str:
-    """One line of at most `limit` characters."""
+    """Shorten a text to one line of at most `limit` characters."""
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def spread_words(study: Study, groups: Iterable[Group]) -> str:
-    """What `±` means here, and over how many seeds."""
+    """Words on the meaning of `±` and the number of seeds."""
     counts = sorted({len(study.seeds(group)) for group in groups})
     if counts == [1]:
         return "one seed, so no spread"
@@ -277,7 +277,7 @@ def spread_words(study: Study, groups: Iterable[Group]) -> str:
 
 
 def best_words(study: Study) -> str:
-    """How the best are marked."""
+    """Words on the mark of the best."""
     keeping = sorted(study.unranked - study.references)
     parts = [f"{UPPER_BOUND}, the upper bound, is not ranked"] if study.references else []
     if keeping:
@@ -288,14 +288,14 @@ def best_words(study: Study) -> str:
 
 
 def _chunks(items: Sequence[Group], size: int) -> list[list[Group]]:
-    """Even parts of at most `size`."""
+    """Split into even parts of at most `size`."""
     count = max(1, -(-len(items) // size))
     length = -(-len(items) // count)
     return [list(items[i : i + length]) for i in range(0, len(items), length)]
 
 
 def main_tables(study: Study) -> list[Table]:
-    """Overviews where a scenario has several benchmarks, then every group in full."""
+    """Overviews of the scenarios with several benchmarks, then every group in full."""
     tables: list[Table] = []
     for scenario in study.scenarios:
         if sum(group.scenario == scenario for group in study.groups) > 1:
@@ -305,7 +305,7 @@ def main_tables(study: Study) -> list[Table]:
 
 
 def split(table: Table, rows_at_most: int = ROWS_AT_MOST) -> list[Table]:
-    """Parts of even length that fit on a page each; the notes stand under the last."""
+    """Split into parts of even length that fit on a page each; the notes go under the last."""
     pieces = max(1, -(-len(table.rows) // rows_at_most))
     if pieces == 1:
         return [table]
@@ -319,7 +319,7 @@ def split(table: Table, rows_at_most: int = ROWS_AT_MOST) -> list[Table]:
 
 
 def without_repeats(table: Table) -> tuple[tuple[Cell, ...], ...]:
-    """The rows as people read them: what `named_once` says is left out where the row above has it."""
+    """Rows for readers: text of the `named_once` columns is left out if the row above has the same."""
     found = []
     for above, row in zip((None, *table.rows), table.rows, strict=False):
         same = 0
@@ -330,5 +330,5 @@ def without_repeats(table: Table) -> tuple[tuple[Cell, ...], ...]:
 
 
 def longest(table: Table, column: int) -> int:
-    """Characters of the longest text in a column, its heading included."""
+    """Length of the longest text in a column, its heading included."""
     return max([len(table.columns[column]), *(len(row[column].text) for row in table.rows)])

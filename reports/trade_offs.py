@@ -1,4 +1,4 @@
-"""ACC against BWT, accuracy against cost, and loss curves."""
+"""Figures of ACC against BWT, accuracy against cost, and loss curves."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 POINTS_AT_MOST = 300
-"""Points of one loss curve."""
+"""Largest number of points of one loss curve."""
 
 
 def trade_offs(study: Study) -> Iterator[Job]:
-    """Scatter plots of means over seeds, and the ranks where a test over benchmarks is possible."""
+    """Yield scatter plots of means over seeds, and the ranks if a test over benchmarks is possible."""
 
     def two(group: Group) -> bool:
         return any(study.values(group, label, BWT) for label in study.rows(group))
@@ -85,13 +85,13 @@ def _cost(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     figure = panels(study, page, found, draw, "ACC (%)", "training seconds", share_y=False, left=0.54)
     caption = (
         f"{page.words}: ACC against training time for the whole stream, means over seeds. The grey line joins the "
-        "methods that no other beats in both (the upper bound left out)."
+        "Pareto-optimal methods (the upper bound left out)."
     )
     return Drawn(f"cost{page.stem}", caption, figure)
 
 
 def _pareto(points: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    """Points (cost, score, name) that none beats in both, by cost."""
+    """Pareto-optimal points (cost, score, name), by cost."""
     front: list[tuple[float, float, str]] = []
     for point in sorted(points, key=lambda p: (p[0], -p[1])):
         if not front or point[1] > front[-1][1]:
@@ -100,7 +100,7 @@ def _pareto(points: list[tuple[float, float, str]]) -> list[tuple[float, float, 
 
 
 def loss_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:
-    """Training loss over the whole stream, of the first seed of each method; for the appendix."""
+    """Figure of the training loss over the whole stream, first seed of each method; for the appendix."""
 
     def draw(ax: Axes, group: Group) -> list[str]:
         shown = []
@@ -121,7 +121,7 @@ def loss_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:
 
 
 def _whole_stream(losses: tuple[tuple[int, int, float], ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps counted on from task to task, and losses, thinned; losses of zero or less are not drawn."""
+    """Steps counted across tasks, and losses, thinned; losses of zero or less are not drawn."""
     x, y, before, last = [], [], 0, losses[0][0]
     longest = 0
     for task, step, loss in losses:

@@ -1,4 +1,4 @@
-"""How hyperparameters were chosen: the trials of runners/tune.py, a panel for each method and parameter."""
+"""Figures of the tuning: trials of runners/tune.py, one panel per method and hyperparameter."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from reports.study import Study, file_stem, pretty
 from reports.style import FULL_WIDTH, Look, Margins, canvas, cut
 
 TRIALS = Path("tuning") / "trials.csv"
-"""Below the results folder; one line for each trial and parameter."""
+"""Path below the results folder; one line per trial and hyperparameter."""
 PANELS_IN_A_ROW = 4
 DECADES_FOR_LOG = 10.0
-"""A parameter whose largest value is so many times its smallest is drawn on a logarithmic axis."""
+"""Ratio of a hyperparameter's largest to its smallest value from which its axis is logarithmic."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A trial as one parameter sees it; accuracy in percent."""
+    """Trial with its value of one hyperparameter; accuracy in percent."""
 
     state: str
     accuracy: float
@@ -34,7 +34,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Tuned:
-    """All trials of a method on a benchmark in a scenario."""
+    """Trials of a method on a benchmark in a scenario."""
 
     suite: str
     benchmark: str
@@ -52,7 +52,7 @@ class Tuned:
 
 
 def read(root: Path) -> list[Tuned]:
-    """What runners/tune.py left below a results folder; nothing where there is no whole table."""
+    """Read the trials of runners/tune.py below a results folder; none without a complete table."""
     try:
         text = paths.read_text(root / TRIALS, paths.TABLE_BYTES)
         rows = [row for row in csv.DictReader(io.StringIO(text, newline="")) if row["accuracy"]]
@@ -73,7 +73,7 @@ def read(root: Path) -> list[Tuned]:
 
 
 def tuning(study: Study) -> Iterator[Job]:
-    """A figure for each method that was tuned."""
+    """Yield one figure per tuned method."""
     for tuned in read(study.source.root):
         yield partial(_sensitivity, tuned=tuned)
 
@@ -97,7 +97,7 @@ def _sensitivity(study: Study, found: dict[str, Look], tuned: Tuned) -> Drawn:
     caption = (
         f"{tuned.method}, {pretty(tuned.benchmark)} {tuned.scenario.upper()}: accuracy on validation data in "
         f"{tuned.trials} trials of runners/tune.py (suite {tuned.suite}; streams of seeds that no comparison uses). "
-        f"Crosses: {pruned} trials ended early, with their accuracy then. Star: the chosen values, {tuned.best:.1f} %."
+        f"Crosses: {pruned} trials pruned, with their accuracy then. Star: the chosen values, {tuned.best:.1f} %."
     )
     stem = f"tuning-{file_stem(f'{tuned.benchmark}-{tuned.scenario}-{tuned.method}')}"
     return Drawn(stem, caption, figure, appendix=True)

@@ -1,4 +1,4 @@
-"""Which parameters of a HyperInterval task's training are kept: the last, the best, or the official code's choice."""
+"""Model selection of HyperInterval: keep a task's last parameters, the best, or the official code's choice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from methods.shared.selection import Selection
 
 
 class Judged(Protocol):
-    """What a choice of parameters needs of the method whose training it watches."""
+    """Interface that model selection needs of the method that it watches."""
 
     config: Any
     hypernetwork: Any
@@ -33,10 +33,10 @@ class Judged(Protocol):
 
 
 class Candidates:
-    """Model selection: keeps the best parameters of a task's training (`last` keeps none)."""
+    """Base of model selection, and `last`: nothing is kept or restored, the last parameters stay."""
 
     capturable = True
-    """Whether every step looks alike, so that it may be captured; see `Method.capturable`."""
+    """True if every step is the same, so that it can be captured; see `Method.capturable`."""
 
     def __init__(self, method: Judged, task: Task, embedding: Tensor, shape: Tensor, optimizer: FusedAdam) -> None:
         self.method, self.task, self.steps = method, task, task.budget.steps_for(len(task.train))
@@ -47,19 +47,19 @@ class Candidates:
         self.tensors = [*method.hypernetwork.parameters(), embedding, shape, *statistics]
 
     def watch(self, loss: Callable[[Batch], Tensor]) -> Callable[[Batch], Tensor]:
-        """The loss, or a wrapper that looks at it."""
+        """Return the loss, or a wrapper that observes it."""
         return loss
 
     def after_step(self) -> None:
-        """Called after each update."""
+        """Hook after each update."""
 
     def consider(self, done: int) -> None:
-        """Called every `select_every` updates; looks for a plateau at the first call after an epoch's end."""
+        """Hook every `select_every` updates; checks for a plateau at the first call after an epoch's end."""
         if self.plateau is not None and done % self.epoch < self.method.config.select_every:
             self.plateau.look()
 
     def restore(self) -> None:
-        """Put the kept parameters back, if there are any."""
+        """Restore the kept parameters, if any."""
 
     def judge(self) -> Tensor:
         """Validation accuracy at full eps."""
@@ -67,7 +67,7 @@ class Candidates:
 
     @torch.no_grad()
     def validation_accuracy(self, eps: Any) -> Tensor:
-        """Share of the task's validation samples answered rightly by its own middle weights at `eps`, 0-d."""
+        """Validation accuracy of the task's own middle weights at `eps`, 0-d."""
         method = self.method
         centres, radii = method.boxes(self.embedding, self.shape, eps)
         theta, rho, _ = method.hypernetwork.intervals(centres, radii, 0 if method.config.bounds == "interval" else 1)
@@ -80,7 +80,7 @@ class Candidates:
 
 
 class BestOnValidation(Candidates):
-    """Judges, at full eps, the very parameters that would be kept."""
+    """Best validation accuracy at full eps, measured on the very parameters that are kept."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -96,7 +96,7 @@ class BestOnValidation(Candidates):
 
 
 class OfficialRule(Candidates):
-    """The official rule: judges the parameters before an update and keeps those after it.
+    """Official rule: judge the parameters before an update, keep those after it.
 
     TIL: validation accuracy at the annealed eps, from step 0 on (start 0, strictly greater). Nested:
     minus the training loss of the batch, only where round(eps_i) = eps; so for eps = 0.5 no

@@ -1,8 +1,8 @@
-"""The output layer's passes as machine code: output_layer.cpp, compiled once per machine and kept.
+"""The output layer's passes as machine code: output_layer.cpp, compiled once per machine and cached.
 
-Used for float32 on a CPU that has fused multiply-adds, where a C++ compiler is at hand; elsewhere the log says why
-not, and the same arithmetic runs block by block in PyTorch (`torch_passes`). The two differ by rounding only. The
-machine code's bits depend on neither processor nor compiler.
+Used for float32 on a CPU with fused multiply-adds and a C++ compiler. Elsewhere the log gives the reason, and the same
+arithmetic runs block by block in PyTorch (`torch_passes`). The two differ by rounding only. The bits of the
+machine code's results depend on neither processor nor compiler.
 
 CXX names the compiler (default c++, g++ or clang++). CONTINUAL_COMPILED=0 turns the machine code off.
 """
@@ -40,7 +40,7 @@ FLAGS = (
 )  # fmt: skip
 SECONDS_TO_COMPILE = 120
 ROWS_A_THREAD = 2000
-"""Fewer rows are not worth waking another thread."""
+"""Least rows per thread; for fewer, waking another thread costs more than it saves."""
 
 log = logging.getLogger(__name__)
 Pointer = ctypes.c_void_p
@@ -55,7 +55,7 @@ _BACKWARD: list[Any] = [
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled passes, or None; the reason is logged once."""
+    """Load the compiled passes, or return None and log the reason once."""
     try:
         return _built()
     except (OSError, subprocess.SubprocessError) as error:
@@ -83,18 +83,18 @@ def _built() -> ctypes.CDLL:
     with ExitStack() as stack:
         try:
             target = _kept(name)
-        except (OSError, RuntimeError) as error:  # the second from pathlib, of a user without a home
+        except (OSError, RuntimeError) as error:  # RuntimeError: pathlib, for a user without a home
             log.info("the machine code of the output layer is compiled for this process alone: %s", error)
             target = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="continual-intervals-"))) / name
         if not target.exists():
             _compile(compiler, target)
-        return _opened(target)  # what is loaded stays when its file goes
+        return _opened(target)  # a loaded library outlives its file
 
 
 def _kept(name: str) -> Path:
-    """The library's place in the user's cache folder; what lies there already is the user's own work.
+    """Path of the library in the user's cache folder; deletes a file there that others could have written.
 
-    To load a library is to run it. Raises OSError where others can write the folder, or nobody can.
+    Loading a library runs its code. Raises OSError if others can write the folder, or if it is not writable.
     """
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     target = root / "continual-intervals" / name
@@ -110,7 +110,7 @@ def _kept(name: str) -> Path:
 
 
 def _compile(compiler: str, target: Path, *more: str) -> None:
-    """Under another name first, so that processes that start together do no harm to each other."""
+    """Compile under a temporary name first, so that processes that start together do not interfere."""
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         output = Path(scratch) / target.name
         done = subprocess.run(
@@ -119,12 +119,12 @@ def _compile(compiler: str, target: Path, *more: str) -> None:
         )  # fmt: skip
         if done.returncode:
             raise OSError(f"{compiler} fails: {done.stderr.strip()[-500:]}")
-        output.chmod(0o700)  # a user's umask may permit the group to write
+        output.chmod(0o700)  # the umask may let the group write, and `distrusted` would then refuse the file
         os.replace(output, target)
 
 
 def _processor() -> str:
-    """What -march=native depends on."""
+    """Properties of the processor on which -march=native depends."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -133,12 +133,12 @@ def _processor() -> str:
 
 
 def suits(weight: Tensor) -> bool:
-    """Whether these passes can serve a layer with this weight."""
+    """Check whether these passes support a layer with this weight."""
     return not weight.is_cuda and weight.dtype == torch.float32 and weight.is_contiguous() and library() is not None
 
 
 def forward(centre: Tensor, radius: Tensor, weight: Tensor, bias: Tensor, held: Targets | None) -> Images:
-    """As `torch_passes.forward`."""
+    """Forward pass; same contract as `torch_passes.forward`."""
     (n, h), k, m = weight.shape, len(centre), len(radius)
     theta, rho = centre.new_empty(k, n), radius.new_empty(m, n)
     centre, radius, bias = centre.contiguous(), radius.contiguous(), bias.contiguous()
@@ -161,7 +161,7 @@ def forward(centre: Tensor, radius: Tensor, weight: Tensor, bias: Tensor, held: 
 def backward(
     centre: Tensor, radius: Tensor, weight: Tensor, images: Images, cotangents: Cotangents, step: Step | Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `torch_passes.backward`."""
+    """Backward pass; same contract as `torch_passes.backward`."""
     (n, h), k, m = weight.shape, len(centre), len(radius)
     own, radii = len(cotangents.theta), len(cotangents.rho)
     centre, radius = centre.contiguous(), radius.contiguous()
@@ -198,7 +198,7 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 
 
 def _in_parallel(run: Callable[[int, int, int], None], rows: int) -> None:
-    """run(part, first row, last row) for as many parts as torch has threads; waits for all."""
+    """Call run(part, first row, last row) for as many parts as torch has threads; waits for all."""
     parts = _parts(rows)
     edges = [rows * part // parts for part in range(parts + 1)]
     pool = _pool(os.getpid(), parts - 1) if parts > 1 else None

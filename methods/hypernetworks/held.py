@@ -1,4 +1,4 @@
-"""What a hypernetwork shall go on answering for the embeddings of old tasks, and how firmly each output is held.
+"""Targets that keep a hypernetwork's outputs for the embeddings of old tasks, with a weight per output.
 
 Source: von Oswald et al. (2020), arXiv 1906.00695, eq. 2 and appendix; the variants are those of the authors' code.
 """
@@ -18,9 +18,9 @@ class HeldOutputs:
     """Targets for t old tasks, fixed before a new one is learnt.
 
     network: the hypernetwork, embeddings (t, E) -> outputs (t, N). embeddings: (t, E), as they are now.
-    weights: (t, N), factors of the squared residuals; None: all 1. at_once: so many old tasks, drawn anew for
-    each step, are looked at (0: all). online: keep a copy of the network instead of its outputs and compute
-    targets when needed, so that memory does not grow with the tasks; trained: embeddings may move with the network.
+    weights: (t, N), factors of the squared residuals; None: all 1. at_once: number of old tasks drawn anew for
+    each step (0: all). online: keep a copy of the network instead of its outputs and compute targets on demand,
+    so that memory does not grow with the tasks. trained: train the embeddings together with the network.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class HeldOutputs:
 
     @property
     def plain(self) -> bool:
-        """Whether every output of every old task is held alike, at targets that are at hand."""
+        """True if all outputs of all old tasks have weight 1 and stored targets."""
         everything = not self.at_once or self.at_once >= len(self.start)
         return everything and self.weights is None and self.targets is not None
 
     def draw(self) -> slice | Tensor:
-        """The old tasks that a step looks at: all, or `at_once` different ones at random.
+        """Draw the old tasks of a step: all, or `at_once` different ones at random.
 
-        On CUDA they are drawn there, since a copy from the host would end the capture of a step.
+        On CUDA the draw is on the device, because a copy from the host would break the capture of a step.
         """
         t = len(self.start)
         if not self.at_once or self.at_once >= t:
@@ -68,7 +68,7 @@ class HeldOutputs:
 
 
 def own_head(target: FunctionalNetwork, head: list[str], classes: list[slice]) -> Tensor:
-    """1 for every weight but those of other tasks' heads, which get 0: (t, N).
+    """Factors (t, N): 0 for the weights of other tasks' heads, 1 for all others.
 
     head: names of the output layer's parameters; classes: the rows of each of the t tasks in it.
     """

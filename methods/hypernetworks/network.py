@@ -1,4 +1,4 @@
-"""One hypernetwork for all methods that need one: embeddings in, flat target weights out, all in one pass."""
+"""Hypernetwork shared by all methods that use one: embeddings to flat target weights, all in one pass."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Hypernetwork(nn.Module):
     def intervals(
         self, centres: Tensor, radii: Tensor, with_radius: int | None = None, held: Targets | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes of embeddings, centres and radii (k, E) -> boxes of weights (k, N), soundly; and a drift.
+        """Boxes of embeddings, centres and radii (k, E) -> sound boxes of weights (k, N), and a drift.
 
         Radii are computed for the first `with_radius` = m boxes only (default: all k). With `held`
         targets for t boxes, the last t boxes yield only their drift; see `OutputLayer`. The centre
-        of a box after a ReLU is the midpoint of its image, so it depends on the radius. Needs ReLU.
+        of a box after a ReLU is the midpoint of its image, so it depends on the radius. Requires ReLU.
         """
         for layer in self.hidden:
             assert isinstance(layer, nn.Linear)
@@ -66,7 +66,7 @@ class Hypernetwork(nn.Module):
 
 
 class ChunkedHypernetwork(nn.Module):
-    """A small network makes the target weights chunk by chunk from (task embedding, chunk embedding).
+    """Small network that generates the target weights chunk by chunk from (task embedding, chunk embedding).
 
     Source: von Oswald et al. (2020), section 2. `chunk_first` is hypnettorch's input order; the
     authors' own scripts put the task embedding first.
@@ -86,14 +86,14 @@ class ChunkedHypernetwork(nn.Module):
         return self._joined(self.inner(self._inputs(embeddings, self.chunks)))
 
     def held(self, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """As `Hypernetwork.held`."""
+        """Same contract as `Hypernetwork.held`."""
         own, others = self(embeddings).split([len(embeddings) - len(targets), len(targets)])
         return own, nn.functional.mse_loss(others, targets, reduction="sum")
 
     def intervals(
         self, centres: Tensor, radii: Tensor, with_radius: int | None = None, held: Targets | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Hypernetwork.intervals`; chunk embeddings are points. Sound, for a chunk sees the whole box."""
+        """Same contract as `Hypernetwork.intervals`; chunk embeddings are points. Sound: a chunk uses the whole box."""
         k, m = len(centres), len(centres) if with_radius is None else with_radius
         middle, spread = self._inputs(centres, self.chunks), self._inputs(radii, torch.zeros_like(self.chunks))
         theta, rho, _ = self.inner.intervals(middle, spread, m * len(self.chunks))
@@ -107,7 +107,7 @@ class ChunkedHypernetwork(nn.Module):
 
     @property
     def output(self) -> OutputLayer:
-        """The largest layer, by which an optimiser may step; see `fused`."""
+        """Largest layer, for which `FusedAdam` steps inside the backward pass."""
         return self.inner.output
 
     def small_parameters(self) -> Iterator[nn.Parameter]:
@@ -116,13 +116,13 @@ class ChunkedHypernetwork(nn.Module):
         yield from self.inner.small_parameters()
 
     def _inputs(self, tasks: Tensor, chunks: Tensor) -> Tensor:
-        """Every task (k, E) with every chunk (c, e): (k * c, E + e), task by task."""
+        """Pair every task (k, E) with every chunk (c, e): (k * c, E + e), task by task."""
         k, n_chunks = tasks.shape[0], chunks.shape[0]
         tasks, chunks = tasks.repeat_interleave(n_chunks, 0), chunks.repeat(k, 1)
         return torch.cat([chunks, tasks] if self.chunk_first else [tasks, chunks], 1)
 
     def _joined(self, outputs: Tensor) -> Tensor:
-        """Chunks of k tasks (k * c, size) -> (k, N)."""
+        """Join the chunks of k tasks: (k * c, size) -> (k, N)."""
         tasks = len(outputs) // len(self.chunks)
         return outputs.view(tasks, len(self.chunks) * self.chunk_size)[:, : self.n_outputs]
 
@@ -131,14 +131,14 @@ def hypernetwork(
     n_inputs: int, hidden: tuple[int, ...], n_outputs: int, activation: str = "relu",
     chunk: int = 0, chunk_embedding: int = 0,
 ) -> Hypernetwork | ChunkedHypernetwork:  # fmt: skip
-    """A full hypernetwork, or with `chunk` one that makes so many target weights at once."""
+    """Make a full hypernetwork, or a chunked one that generates `chunk` target weights at once."""
     if not chunk:
         return Hypernetwork(n_inputs, hidden, n_outputs, activation)
     return ChunkedHypernetwork(n_inputs, hidden, n_outputs, min(chunk, n_outputs), chunk_embedding, activation)
 
 
 def xavier_(hypernetwork: nn.Module) -> None:
-    """Xavier-uniform matrices and zero biases, as the authors' MNIST runs start."""
+    """Initialise with Xavier-uniform matrices and zero biases, as in the authors' MNIST runs."""
     for module in hypernetwork.modules():
         if isinstance(module, nn.Linear | OutputLayer):
             nn.init.xavier_uniform_(module.weight)

@@ -1,12 +1,12 @@
-"""The hypernetwork's output layer: by far the largest matrix, so it is read and written as rarely as possible.
+"""Output layer of a hypernetwork: by far the largest matrix, hence read and written as rarely as possible.
 
-Its weight W (N, h) has one row for every target weight. One product serves all embeddings; |W| and
-W's gradient exist only for a block of rows that fits the cache; and Adam runs inside the backward
-pass, block by block, while the rows are at hand. Traffic a step: W once forward, and once backward
-W, and both Adam moments read and written.
+Its weight W (N, h) has one row per target weight. One product serves all embeddings. |W| and W's
+gradient exist only for a block of rows that fits the cache. Adam runs inside the backward pass,
+block by block, while the rows are in the cache. Traffic per step: W is read once forward; W and
+both Adam moments are read and written once backward.
 
-Who computes the two passes: `triton_passes` on CUDA, `compiled` (machine code) on a CPU with a C++ compiler, and
-`torch_passes` (PyTorch) anywhere else.
+Backends of the two passes: `triton_passes` on CUDA, `compiled` (machine code) on a CPU with a C++ compiler, and
+`torch_passes` (PyTorch) elsewhere.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @cache
 def _triton() -> ModuleType | None:
-    """The Triton kernels where Triton is installed (it comes with PyTorch for CUDA on Linux)."""
+    """Import the Triton kernels, or None without Triton (it comes with PyTorch for CUDA on Linux)."""
     try:
         from methods.hypernetworks import triton_passes
     except ImportError as error:
@@ -41,7 +41,7 @@ def _triton() -> ModuleType | None:
 
 
 def passes_for(weight: Tensor, boxes: int) -> ModuleType:
-    """The module whose `forward` and `backward` serve a layer with this weight, given so many boxes."""
+    """Choose the module whose `forward` and `backward` serve a layer with this weight and number of boxes."""
     if weight.is_cuda:
         kernels = _triton()
         return kernels if kernels is not None and kernels.suits(weight, boxes) else torch_passes
@@ -57,12 +57,12 @@ class OutputLayer(nn.Module):
         self.weight, self.bias = reference.weight, reference.bias
         self.update: OutputAdam | None = None
         self.computed_by: set[str] = set()
-        """Names of the modules whose passes have served this layer; they differ by rounding."""
+        """Names of the modules whose passes have served this layer; their results differ by rounding."""
 
     def forward(
         self, centre: Tensor, radius: Tensor | None = None, held: Targets | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes of inputs -> boxes of outputs, and how far the held ones have drifted.
+        """Boxes of inputs -> boxes of outputs, and the drift of the held ones.
 
         centre (k, h), radius (m, h) -> centre W' + b (k, N), radius |W|' (m, N), drift 0-d.
         With `held` targets for t boxes, the last t centres and (if radii are held) radii yield the
@@ -84,9 +84,9 @@ class _IntervalLinear(torch.autograd.Function):
         ctx.passes = passes
         images = ctx.passes.forward(centre, radius, weight, bias, held)
         k, m = len(centre) - (len(held.theta) if held else 0), len(radius) - (len(held.rho) if held else 0)
-        # W changes inside backward, so these are no saved tensors with a version check
+        # Not `save_for_backward`: W changes inside backward, which its version check would refuse.
         ctx.inputs = (centre, radius, weight)
-        ctx.images = images._replace(drift=images.drift.detach())  # an output in here would keep itself alive for ever
+        ctx.images = images._replace(drift=images.drift.detach())  # a reference to the output would be a cycle and leak
         ctx.radius_weight, ctx.update = held.radius_weight if held else 0.0, update
         return images.theta[:k], images.rho[:m], images.drift
 
@@ -106,7 +106,7 @@ class _IntervalLinear(torch.autograd.Function):
 
 
 class OutputAdam:
-    """Adam (Kingma & Ba 2015) for an output layer, one block of rows at a time, in PyTorch's fused kernel."""
+    """Adam (Kingma & Ba 2015) for an output layer, block of rows by block of rows, in PyTorch's fused kernel."""
 
     def __init__(
         self, layer: OutputLayer, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
@@ -118,7 +118,7 @@ class OutputAdam:
         self.steps = torch.zeros((), device=layer.weight.device)
 
     def move_into(self, layer: OutputLayer, memory: Callable[[Tensor], Tensor]) -> None:
-        """Lay out the layer's weight and its moments as `memory` does; the parameter stays the same object."""
+        """Move the layer's weight and its moments to the layout of `memory`; the parameter stays the same object."""
         layer.weight.data = memory(layer.weight.data)
         self.weight, self.moments = layer.weight.detach(), [memory(moment) for moment in self.moments]
 
@@ -127,25 +127,25 @@ class OutputAdam:
         self.steps += 1
 
     def rule(self) -> tuple[float, float, float, float, float]:
-        """beta1, beta2, eps, and the present step's lr / (1 - beta1^i) and 1 / sqrt(1 - beta2^i), on the host."""
+        """beta1, beta2, eps, and the current step's lr / (1 - beta1^i) and 1 / sqrt(1 - beta2^i), on the host."""
         i, (beta1, beta2) = float(self.steps), self.betas
         return beta1, beta2, self.eps, float(self.lr) / (1 - beta1**i), (1 - beta2**i) ** -0.5
 
     def step_rows(self, rows: slice, grad: Tensor) -> None:
-        """Adam's step for W[rows], given their gradient (rows, h)."""
+        """Take Adam's step for W[rows], given their gradient (rows, h)."""
         tensors = [tensor[rows] for tensor in (self.weight, *self.moments)]
         (n, h), width = grad.shape, self.weight.stride(0)
-        if width > h:  # the fused kernel knows no gaps: zeros behind the rows take the step too, and stay zeros
+        if width > h:  # the fused kernel needs gapless rows: the padding zeros take the step too and stay 0
             tensors = [tensor.as_strided((n, width), (width, 1)) for tensor in tensors]
             grad = nn.functional.pad(grad, (0, width - h))
         self._adam(tensors[0], grad, *tensors[1:])
 
     def step_bias(self, grad: Tensor) -> None:
-        """Adam's step for the bias."""
+        """Take Adam's step for the bias."""
         self._adam(self.bias, grad, *self.bias_moments)
 
     def _adam(self, value: Tensor, grad: Tensor, mean: Tensor, square: Tensor) -> None:
-        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage] - what torch.optim.Adam(fused=True) calls
+        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage] - the kernel of torch.optim.Adam(fused=True)
             [value], [grad], [mean], [square], [], [self.steps],
             amsgrad=False, lr=self.lr, beta1=self.betas[0], beta2=self.betas[1],
             weight_decay=0.0, eps=self.eps, maximize=False,
@@ -155,7 +155,7 @@ class OutputAdam:
 class FusedAdam:
     """Adam over a hypernetwork and further parameters; the output layer steps inside the backward pass.
 
-    A context manager: on leaving it the layer is an ordinary one again. One backward pass per step.
+    Use as a context manager; on exit the layer is an ordinary one again. One backward pass per step.
     """
 
     def __init__(self, layer: OutputLayer, others: Iterable[Tensor], lr: float) -> None:

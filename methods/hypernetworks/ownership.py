@@ -1,4 +1,4 @@
-"""Who may have written a file: what others can write is not run."""
+"""Ownership of files: code that others can write is not run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def distrusted(file: Path) -> str | None:
-    """Why a file may be somebody else's, or None: a plain file of the user or the administrator, which no other writes.
+    """Reason to distrust a file, or None for a plain file that only the user or the administrator can write.
 
-    It says nothing of the folder. Raises OSError where there is no file. A system without owners distrusts nothing.
+    The folder is not checked. Raises OSError for a missing file. Always None on a system without owners.
     """
     if not hasattr(os, "getuid"):
         return None
@@ -21,7 +21,7 @@ def distrusted(file: Path) -> str | None:
 
 
 def distrusted_folder(folder: Path, root: Path) -> str | None:
-    """As `distrusted`, of a folder and those above it up to `root`, where links lead to."""
+    """Same as `distrusted` for a folder and its parents up to `root`, with links resolved."""
     if not hasattr(os, "getuid"):
         return None
     folder, root = folder.resolve(), root.resolve()

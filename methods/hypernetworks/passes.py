@@ -1,4 +1,4 @@
-"""What the two passes over an output layer's weight exchange, whoever computes them."""
+"""Data exchanged by the two passes over an output layer's weight, the same for all backends."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 class Targets(NamedTuple):
-    """What the layer's outputs for t old boxes shall stay: centres (t, N) and radii (t, N), or (0, N) if free."""
+    """Target outputs for the t old boxes: centres (t, N) and radii (t, N), or (0, N) if radii are free."""
 
     theta: Tensor
     rho: Tensor
     radius_weight: float = 1.0
-    """Weight of a squared radius residual beside a squared centre residual."""
+    """Weight of a squared radius residual relative to a squared centre residual."""
 
 
 class Images(NamedTuple):
-    """Outputs of the forward pass: centres (k + t, N) and radii (m + s, N), the last t and s less their targets."""
+    """Outputs of the forward pass: centres (k + t, N) and radii (m + s, N); the last t and s minus their targets."""
 
     theta: Tensor
     rho: Tensor
@@ -26,34 +26,34 @@ class Images(NamedTuple):
 
 
 class Cotangents(NamedTuple):
-    """Gradients by the outputs: centres (k, N), radii (m, N); those by held outputs are their residuals, scaled."""
+    """Gradients by the outputs: centres (k, N), radii (m, N); for held outputs they are the scaled residuals."""
 
     theta: Tensor
     rho: Tensor
     theta_scale: Tensor
-    """What a residual of a centre is multiplied by, 0-d."""
+    """Factor of a centre's residual, 0-d."""
     rho_scale: Tensor
-    """What a residual of a radius is multiplied by, 0-d."""
+    """Factor of a radius's residual, 0-d."""
 
 
 class Step(Protocol):
-    """Adam's step, taken row by row while the gradient of these rows is at hand."""
+    """Interface of Adam's step, taken row by row while the gradient of these rows is in the cache."""
 
     lr: float
     betas: tuple[float, float]
     eps: float
     steps: Tensor
-    """How many steps there were, the one under way included, 0-d on the device."""
+    """Number of steps including the current one, 0-d on the device."""
 
     @property
     def moments(self) -> list[Tensor]:
-        """Adam's two moments, each (N, h)."""
+        """Both moments of Adam, each (N, h)."""
         ...
 
     def rule(self) -> tuple[float, float, float, float, float]:
-        """beta1, beta2, eps, lr / (1 - beta1^i), 1 / sqrt(1 - beta2^i) of the step i under way, on the host."""
+        """beta1, beta2, eps, lr / (1 - beta1^i), 1 / sqrt(1 - beta2^i) of the current step i, on the host."""
         ...
 
     def step_rows(self, rows: slice, grad: Tensor) -> None:
-        """The step for W[rows], given their gradient."""
+        """Take the step for W[rows], given their gradient."""
         ...

@@ -1,4 +1,4 @@
-"""A target network whose weights somebody else owns."""
+"""Stateless target network; weights are passed in."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Statistics = dict[str, Tensor]
 
 
 class FunctionalNetwork:
-    """A network without weights of its own, called with flat weights (N,).
+    """Stateless network, called with flat weights (N,).
 
     The order of the weights is that of the network's parameters; for an MLP weight and bias, layer
-    by layer, each row-major. Batch norm's statistics are handed over too, so that every task can have
-    its own; `first_statistics` are those of a new network (nothing for a network without batch norm).
+    by layer, each row-major. Batch norm's statistics are passed in too, so that every task can have
+    its own; `first_statistics` are those of a new network (empty without batch norm).
     """
 
     stateless = True
@@ -33,7 +33,7 @@ class FunctionalNetwork:
         self.n_weights = sum(self.sizes)
 
     def named(self, flat: Tensor) -> dict[str, Tensor]:
-        """Views of flat weights (N,) by parameter name."""
+        """Views into flat weights (N,) by parameter name."""
         parts = flat.split(self.sizes)
         return {name: part.view(shape) for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)}
 
@@ -57,7 +57,7 @@ class FunctionalNetwork:
     ) -> Interval:  # fmt: skip
         """Sound bounds of the logits, each (b, C), over all weights in [lower, upper] (N,).
 
-        Batch norm uses the given statistics. rounded: for certificates, as `propagate` says.
+        Batch norm uses the given statistics. rounded: for certificates, see `propagate`.
         """
         low, up = self.named(lower), self.named(upper)
         weights = {name: Interval(low[name], up[name]) for name in self.shapes}
@@ -70,7 +70,7 @@ class FunctionalNetwork:
         self, lower: Tensor, middle: Tensor, upper: Tensor, x: Tensor,
         statistics: Statistics | None = None, training: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """The official three-forward heuristic: (lower, middle, upper) logits, not a bound.
+        """Official heuristic of three forwards: (lower, middle, upper) logits, not a bound.
 
         Ordinary forwards at the two corners and the centre, then two pairwise exchanges. In training
         each forward uses its own batch statistics; only the centre's update `statistics`.
@@ -81,6 +81,6 @@ class FunctionalNetwork:
 
 
 def exchanged(a: Tensor, b: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The official exchange rule, half a sort: first a and b are put in order, then b and d; not a and b again."""
+    """Official exchange rule, half a sort: order a and b, then b and d, but not a and b again."""
     a, b = a.minimum(b), a.maximum(b)
     return a, b.minimum(d), b.maximum(d)

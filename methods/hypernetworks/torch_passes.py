@@ -1,4 +1,4 @@
-"""The output layer's passes in PyTorch, one block of rows of W at a time: any device, any dtype."""
+"""Passes of the output layer in PyTorch, block of rows by block of rows: any device, any dtype."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 from methods.hypernetworks.passes import Cotangents, Images, Step, Targets
 
 CPU_BLOCK = 1 << 17
-"""Scalars of W handled together on a CPU: 512 KiB of float32, so that a block and its moments stay in cache."""
+"""Scalars of W per block on a CPU: 512 KiB of float32, so that a block and its moments stay in the cache."""
 CUDA_BLOCK = 1 << 26
-"""The same on CUDA, where a block only bounds the memory of temporary results."""
+"""Scalars of W per block on CUDA, where a block only bounds the memory of temporary results."""
 
 
 def _blocks(weight: Tensor) -> Iterator[slice]:
@@ -37,7 +37,7 @@ def forward(centre: Tensor, radius: Tensor, weight: Tensor, bias: Tensor, held: 
         torch.addmm(bias[rows], centre, block.t(), out=theta[:, rows])
         if len(radius):
             torch.mm(radius, block.abs().t(), out=rho[:, rows])
-        if held is not None and t:  # the held outputs become residuals while they are in the cache
+        if held is not None and t:  # turn held outputs into residuals while they are in the cache
             theta[k:, rows].sub_(held.theta[:, rows])
         if held is not None and s:
             rho[m:, rows].sub_(held.rho[:, rows])
@@ -57,7 +57,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients by centre (k + t, h), radius (m + s, h) and bias (N,); W takes its step, or its gradient is written.
 
-    step: what moves W in place, or a tensor like W that receives the gradient.
+    step: the optimiser's step, which updates W in place, or a tensor like W that receives the gradient.
     """
     grad_centre, grad_radius = torch.zeros_like(centre), torch.zeros_like(radius)
     k, m = len(cotangents.theta), len(cotangents.rho)

@@ -1,11 +1,11 @@
-"""The Triton kernels of `triton_passes`: what one program does with its tiles of W (N, h).
+"""Triton kernels of `triton_passes`: the work of one program on its tiles of W (N, h).
 
-A product of float32 matrices is three products on tensor cores: each matrix is split into one that TF32 holds and a
-rest. The result is as exact as float32 but for the last bits, where one TF32 product keeps 11 bits of 24; products
-without tensor cores would spill registers by the kilobyte. An infinite or undefined number makes its results undefined.
+A product of float32 matrices is three products on tensor cores: each matrix is split into a TF32 part and a remainder.
+The result is as exact as float32 except for the last bits, while a single TF32 product keeps 11 bits of 24. Products
+without tensor cores would spill registers by the kilobyte. Infinite or undefined inputs give undefined results.
 
-`h` and the width of W's rows in memory, `stride`, are constants of a compiled kernel: where `stride` is a multiple of
-4, a thread reads and writes 16 bytes of W at once. Behind the h weights of a wider row are zeros, and they stay zeros.
+`h` and the width of W's rows in memory, `stride`, are constants of a compiled kernel: if `stride` is a multiple of 4,
+a thread reads and writes 16 bytes of W at once. Wider rows are padded with zeros, which stay zeros.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# The kernels' bodies are Triton's dialect of Python: types are checked when they are compiled.
+# The kernels' bodies are Triton's dialect of Python, which pyright cannot check; Triton does when it compiles them.
 # pyright: reportArgumentType=false, reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
 # pyright: reportOptionalSubscript=false, reportCallIssue=false, reportPossiblyUnboundVariable=false
 
 COUNTS = ["k", "k_own", "m", "m_own", "groups"]
-"""How many boxes there are: what changes with the tasks, and no reason to compile a kernel anew."""
+"""Arguments that count boxes: they change with the tasks and must not trigger a new compilation."""
 
 
 @triton.jit
 def _split(x):
-    """x rounded to TF32's 11 bits, and the rest, of which tensor cores cut off no more than the last bit."""
+    """Split x into its TF32 rounding (11 bits) and the remainder, of which tensor cores drop at most the last bit."""
     high = ((x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
     return high, x - high
 
 
 @triton.jit
 def _product(a_high, a_low, b_high, b_low):
-    """Product of two split matrices, small terms first; low by low is smaller than the last bit."""
+    """Product of two split matrices, small terms first; low times low is below the last bit and left out."""
     result = tl.dot(a_low, b_high, input_precision="tf32")
     result = tl.dot(a_high, b_low, result, input_precision="tf32")
     return tl.dot(a_high, b_high, result, input_precision="tf32")
@@ -45,13 +45,13 @@ def _signed(x, w):
 
 @triton.jit
 def _tile(base, rows, columns, n_rows, width: tl.constexpr):
-    """A tile of a row-major matrix, zero outside; one of the indices is a row and the other one a column."""
+    """Load a tile of a row-major matrix, zero outside; one of the two indices is a row, the other a column."""
     return tl.load(base + rows.to(tl.int64) * width + columns, mask=(rows < n_rows) & (columns < width), other=0.0)
 
 
 @triton.jit
 def _write_images(images, values, held, rows, boxes, k, own, n):
-    """Write outputs (rows, boxes), less their targets for boxes from `own` on; returns the sum of squares of those."""
+    """Write outputs (rows, boxes), minus their targets from box `own` on; returns the sum of squares of the latter."""
     inside = (boxes < k) & (rows < n)
     is_held = inside & (boxes >= own)
     values -= tl.load(held + (boxes - own).to(tl.int64) * n + rows, mask=is_held, other=0.0)
@@ -61,7 +61,7 @@ def _write_images(images, values, held, rows, boxes, k, own, n):
 
 @triton.jit
 def _cotangents(given, residual, scale, boxes, rows, k, own, n):
-    """Gradients by the outputs of boxes at rows: given for the first `own` boxes, scaled residuals for the others."""
+    """Gradients by the outputs of boxes at rows: as given for the first `own` boxes, scaled residuals for the rest."""
     at, is_own = boxes.to(tl.int64) * n + rows, boxes < own
     values = tl.load(tl.where(is_own, given + at, residual + at), mask=(boxes < k) & (rows < n), other=0.0)
     return values * tl.where(is_own, 1.0, scale)
@@ -69,7 +69,7 @@ def _cotangents(given, residual, scale, boxes, rows, k, own, n):
 
 @triton.jit
 def _corrections(steps, lr, log_beta1: tl.constexpr, log_beta2: tl.constexpr):
-    """Adam's lr / (1 - beta1^i) and 1 / sqrt(1 - beta2^i) of step i; in float64, as 1 - beta2^i is small at first."""
+    """Adam's lr / (1 - beta1^i) and 1 / sqrt(1 - beta2^i) of step i; in float64: 1 - beta2^i is small at first."""
     i = tl.load(steps).to(tl.float64)
     rate, root = lr / (1 - tl.exp(i * log_beta1)), 1 / tl.sqrt(1 - tl.exp(i * log_beta2))
     return rate.to(tl.float32), root.to(tl.float32)
@@ -114,8 +114,8 @@ def backward(
 ):  # fmt: skip
     """Step of BH columns of W in every `parts`-th block of BN rows, or, without ADAM, their gradient into `mean`.
 
-    With SUMS all boxes are one group, and the program leaves its part of the gradients by centres and radii.
-    Tiles are (columns, rows), since tensor cores want their first side long.
+    With SUMS all boxes are one group, and the program writes its part of the gradients by centres and radii.
+    Tiles are (columns, rows), because tensor cores need a long first side.
     """
     tiles = tl.cdiv(h, BH)
     tile, part, parts = tl.program_id(0) % tiles, tl.program_id(0) // tiles, tl.num_programs(0) // tiles
@@ -133,7 +133,7 @@ def backward(
         rows = (block * BN + tl.arange(0, BN))[None, :]
         at, inside = rows.to(tl.int64) * stride + columns, (rows < n) & (columns < stride)
         w = tl.load(weight + at, mask=inside, other=0.0)
-        if ADAM:  # read at once, though needed last, so that the products hide the wait
+        if ADAM:  # loaded early, though needed last, so that the products hide the latency
             first, second = tl.load(mean + at, mask=inside, other=0.0), tl.load(square + at, mask=inside, other=0.0)
         w_high, w_low = _split(w)
         grad, bias = tl.zeros((BH, BN), tl.float32), tl.zeros((1, BN), tl.float32)
@@ -154,7 +154,7 @@ def backward(
                 grad += tl.where(w == 0, 0.0, _signed(_product(q_high, q_low, g_high, g_low), w))
                 if SUMS:
                     sum_q += _product(tl.abs(w_high), _signed(w_low, w), tl.trans(g_high), tl.trans(g_low))
-        tl.store(grad_bias + rows, bias, mask=rows < tl.where(tile == 0, n, 0))  # every tile has the same
+        tl.store(grad_bias + rows, bias, mask=rows < tl.where(tile == 0, n, 0))  # the same sum in every tile
         if ADAM:
             first, second = beta1 * first + rest1 * grad, beta2 * second + rest2 * grad * grad
             tl.store(mean + at, first, mask=inside)
@@ -168,7 +168,7 @@ def backward(
 
 @triton.jit
 def _write_sums(sums, sum_c, sum_q, part, ks, ms, columns, k, m, h: tl.constexpr, RADII: tl.constexpr):
-    """Write a part's sums (columns, boxes), those of the k centres ahead of those of the m radii."""
+    """Write a part's sums (columns, boxes): those of the k centres, then those of the m radii."""
     first = part.to(tl.int64) * (k + m)
     tl.store(sums + (first + ks) * h + columns, sum_c, mask=(ks < k) & (columns < h))
     if RADII:
@@ -181,7 +181,7 @@ def sums(
     h: tl.constexpr, stride: tl.constexpr,
     BK: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BH: tl.constexpr, RADII: tl.constexpr,
 ):  # fmt: skip
-    """The part of the gradients by one group of centres and radii that `backward` leaves with SUMS; W stays."""
+    """Gradients by one group of centres and radii, in the layout of `backward` with SUMS; W is only read."""
     tiles = tl.cdiv(h, BH)
     group, rest = tl.program_id(0) % groups, tl.program_id(0) // groups
     tile, part, parts = rest % tiles, rest // tiles, tl.num_programs(0) // (groups * tiles)

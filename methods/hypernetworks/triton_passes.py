@@ -1,11 +1,11 @@
-"""The output layer's passes as Triton kernels: on CUDA, in float32; `triton_kernels` has the kernels.
+"""Passes of the output layer as Triton kernels: on CUDA, in float32; the kernels are in `triton_kernels`.
 
-Forward reads W once. Backward reads W and both moments once and writes them once; a tile of W meets its gradient in
-registers, and the sums over rows that the inputs' gradients are stay there until the end. With more than GROUP boxes,
-groups of them share W's tile in the cache, and backward reads W twice: for the sums, then for the step.
+Forward reads W once. Backward reads W and both moments once and writes them once. A tile of W meets its gradient in
+registers, where the sums over rows for the inputs' gradients stay until the end. With more than GROUP boxes, groups
+share W's tile in the cache, and backward reads W twice: for the sums, then for the step.
 
-Beside the kernels of W a step has one small kernel forward (the drift's sum) and one backward (that of the inputs'
-gradients). Nothing waits for the device. Before first use the kernels are tried on a small layer.
+In addition to the kernels of W, a step has one small kernel forward (the drift's sum) and one backward (the sum of the
+inputs' gradients). Nothing waits for the device. Before first use the kernels are tested on a small layer.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ from torch import Tensor
 from methods.hypernetworks import torch_passes, triton_kernels
 from methods.hypernetworks.passes import Cotangents, Images, Step, Targets
 
-# Kernels are given parts of argument lists, whose lengths no type says.
+# Kernels are called with parts of argument lists, whose lengths have no types.
 # pyright: reportCallIssue=false
 
 GROUP = 32
-"""Boxes that one program serves; more would not stay in registers."""
-# A tile of W (rows BN, columns BH), and what runs it. Triton 3.10 no longer fuses products and sums unless asked.
+"""Boxes per program; more would not fit in registers."""
+# Shape of W's tile (rows BN, columns BH) and launch options. Triton 3.10 fuses products and sums only on request.
 FORWARD = {"BN": 128, "BH": 16, "num_warps": 4, "num_stages": 3, "enable_fp_fusion": True}
 BACKWARD = {"BN": 16, "BH": 64, "num_warps": 4, "num_stages": 1, "enable_fp_fusion": True}
 MANY = {**BACKWARD, "BN": 32}
-"""`backward` after `sums`: more rows a tile, since it reads all centres and radii for each."""
+"""Options of `backward` after `sums`: more rows per tile, because it reads all centres and radii for each."""
 SUMS = {"BN": 32, "BH": 64, "num_warps": 4, "num_stages": 1, "enable_fp_fusion": True}
 REGISTERS = 168
-"""With so many registers a thread, three blocks of `backward` fit a multiprocessor of compute capability 9.0."""
+"""Registers per thread with which three blocks of `backward` fit a multiprocessor of compute capability 9.0."""
 
 log = logging.getLogger(__name__)
 
 
 def suits(weight: Tensor, boxes: int) -> bool:
-    """Whether these passes can serve a layer with this weight and so many boxes."""
+    """Check whether these passes support a layer with this weight and number of boxes."""
     fits = weight.is_cuda and weight.dtype == torch.float32 and weight.stride(1) == 1 and boxes > 0
     return fits and _works(weight.device)
 
 
 def widened(weight: Tensor) -> Tensor:
-    """The weight (N, h) in memory where each row begins at a multiple of 16 bytes; behind it are zeros."""
+    """Copy the weight (N, h) to memory in which each row starts at a multiple of 16 bytes, padded with zeros."""
     n, h = weight.shape
     width = 4 * triton.cdiv(h, 4)
     return weight if weight.stride(0) == width else weight.new_zeros(n, width)[:, :h].copy_(weight)
 
 
 def forward(centre: Tensor, radius: Tensor, weight: Tensor, bias: Tensor, held: Targets | None) -> Images:
-    """As `torch_passes.forward`."""
+    """Forward pass; same contract as `torch_passes.forward`."""
     n, k, m = len(weight), len(centre), len(radius)
     theta, rho = centre.new_empty(k, n), centre.new_empty(m, n)
     t, s = (len(held.theta), len(held.rho)) if held else (0, 0)
@@ -71,7 +71,7 @@ def forward(centre: Tensor, radius: Tensor, weight: Tensor, bias: Tensor, held: 
 def backward(
     centre: Tensor, radius: Tensor, weight: Tensor, images: Images, cotangents: Cotangents, step: Step | Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `torch_passes.backward`; moments, or the tensor for the gradient, have rows as wide as the weight's."""
+    """Backward pass; same contract as `torch_passes.backward`. Moments or gradient have rows as wide as W's."""
     (n, h), k, m = weight.shape, len(centre), len(radius)
     theta, sizes = images.theta, _sizes(k, m, weight)
     outputs = [
@@ -100,7 +100,7 @@ def backward(
 
 
 def _adam(step: Step | Tensor) -> tuple[list[Tensor], list[float], dict[str, float]]:
-    """What `backward` needs of a step: tensors that it writes and the count, numbers, logarithms of the betas."""
+    """Arguments of `backward` for a step: tensors that it writes and the count, numbers, logarithms of the betas."""
     if isinstance(step, Tensor):
         return [step, step, step], [0.0] * 6, {"log_beta1": 0.0, "log_beta2": 0.0}
     (beta1, beta2), (mean, square) = step.betas, step.moments
@@ -109,12 +109,12 @@ def _adam(step: Step | Tensor) -> tuple[list[Tensor], list[float], dict[str, flo
 
 
 def _given(tensor: Tensor, instead: Tensor) -> Tensor:
-    """The tensor, or another one where it is empty and so has no address; the kernels do not read it then."""
+    """Return the tensor, or `instead` if it is empty and has no address; the kernels do not read it then."""
     return tensor if tensor.numel() else instead
 
 
 def _sizes(k: int, m: int, weight: Tensor) -> dict[str, Any]:
-    """How k centres and m radii are grouped, and W's widths; products need at least 16 of everything."""
+    """Sizes of the groups of k centres and m radii, and W's widths; `tl.dot` needs at least 16 of each."""
     groups = max(1, triton.cdiv(max(k, m), GROUP))
     bk, bm = (16 if boxes <= 16 else GROUP for boxes in (k, m))
     return {"groups": groups, "h": weight.shape[1], "stride": weight.stride(0), "BK": bk, "BM": bm, "RADII": m > 0}
@@ -122,16 +122,16 @@ def _sizes(k: int, m: int, weight: Tensor) -> dict[str, Any]:
 
 @cache
 def _programs(device: torch.device) -> int:
-    """Programs that walk over the rows: enough to fill the device."""
+    """Number of programs that iterate over the rows: enough to fill the device."""
     return 4 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 3
 
 
 @cache
 def _works(device: torch.device) -> bool:
-    """Whether the kernels compile here and agree with PyTorch on a small layer; says so once if not."""
+    """Check whether the kernels compile here and agree with PyTorch on a small layer; logs a failure once."""
     try:
         difference = max(self_check(device, boxes) for boxes in (3, GROUP + 1))
-    except Exception as error:  # compilers fail in many ways, and each only costs speed
+    except Exception as error:  # compilers fail in many ways; each costs only speed, as PyTorch takes over
         log.warning("the output layer runs without Triton: %s: %s", type(error).__name__, error)
         return False
     if difference > 1e-4:

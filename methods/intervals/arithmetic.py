@@ -1,4 +1,4 @@
-"""Values on their way through a network, and how bounds of them are computed: for training, or for certificates."""
+"""Intermediate values of a network and the arithmetic of their bounds: for training, or for certificates."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from methods.intervals.interval import Interval
 
 
 class Value(NamedTuple):
-    """An interval on its way through the network, and whether it is known to hold no negative number."""
+    """Interval of an intermediate value, with a flag for values known to be non-negative."""
 
     bounds: Interval
     nonnegative: bool = False
 
 
 class Unbounded(Exception):
-    """No bound is known; the text says with what."""
+    """Missing rule for a bound; the message names the argument."""
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How bounds are computed: as they are for training, or in float64 and rounded outwards for certificates."""
+    """Arithmetic of bounds: plain for training, or in float64 and rounded outwards for certificates."""
 
     rounded: bool
     dtype: torch.dtype
-    """Of the inputs, in which a number written into the network counts where nothing is rounded."""
+    """Type of the inputs; without outward rounding, literals of the network are converted to it."""
 
     def lifted(self, x: Any) -> Value:
-        """A value as it is; a number or a constant tensor as a point."""
+        """Return a value unchanged, a number or a constant tensor as a point."""
         if isinstance(x, Value):
             return x
         if isinstance(x, Tensor):
@@ -42,7 +42,7 @@ class Arithmetic:
         return Value(Interval.point(number), x >= 0)
 
     def known(self, bounds: Interval, nonnegative: bool) -> Value:
-        """A value whose sign is known, also where rounding has widened its bounds."""
+        """Value of known sign, even if rounding has widened its bounds."""
         if nonnegative and self.rounded and not bounds.is_point:
             bounds = Interval(bounds.lower.clamp(min=0), bounds.upper)
         return Value(bounds, nonnegative)
@@ -58,19 +58,19 @@ class Arithmetic:
         return self.known(ops.multiply(a.bounds, b.bounds, rounded=self.rounded), a.nonnegative and b.nonnegative)
 
     def exact(self, function: Callable[[Tensor], Tensor], x: Value, nonnegative: bool | None = None) -> Value:
-        """The image under an increasing function that only chooses and moves numbers; None: it keeps their sign."""
+        """Image under an increasing function that only selects and moves numbers; nonnegative None: same sign."""
         return Value(ops.monotone(function, x.bounds), x.nonnegative if nonnegative is None else nonnegative)
 
     def smooth(self, function: Callable[[Tensor], Tensor], x: Value, nonnegative: bool = False) -> Value:
-        """The image under an increasing elementwise function."""
+        """Image under an increasing elementwise function."""
         return self.known(ops.smooth(function, x.bounds, rounded=self.rounded), nonnegative)
 
     def averaged(self, function: Callable[[Tensor], Tensor], x: Value) -> Value:
-        """The image under a sum or mean."""
+        """Image under a sum or mean."""
         return self.known(ops.averaged(function, x.bounds, rounded=self.rounded), x.nonnegative)
 
 
 def require(condition: Any, what: str) -> None:
-    """Raises Unbounded unless the condition holds."""
+    """Raise Unbounded unless the condition holds."""
     if not condition:
         raise Unbounded(what)

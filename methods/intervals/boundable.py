@@ -1,4 +1,4 @@
-"""Whether bounds of a target network are known, found out by its shapes alone, before anything is trained."""
+"""Check from shapes alone, before any training, whether a target network has known bounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from methods.networks.tied import to_meta
 
 
 def unbounded(method: str, spec: StreamSpec) -> str | None:
-    """For `skip`: why a method cannot have interval bounds of the stream's network, or None where it can.
+    """Reason for `skip` why a method has no interval bounds of the stream's network, or None if it has.
 
     Raises UserError for a network that cannot be built.
     """

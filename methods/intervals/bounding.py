@@ -1,4 +1,4 @@
-"""Bounds of a whole network over a box of weights: an interpreter of its traced graph."""
+"""Bounds of a whole network over a box of weights, by interpretation of its traced graph."""
 
 from __future__ import annotations
 
@@ -59,13 +59,12 @@ def propagate(
 ) -> Interval:
     """Bounds of network(x) over all parameters inside `weights`, by name as in `named_parameters`.
 
-    A parameter that is used under several names has one interval. Parameters that `weights` does not name are taken as
-    they are, and so are buffers (batch-norm statistics) that `buffers` does not name: batch norm always uses its
-    stored statistics.
+    A parameter with several names has one interval. Parameters not in `weights`, and buffers (batch-norm statistics)
+    not in `buffers`, keep their values: batch norm always uses its stored statistics.
     nonnegative_inputs: x >= 0 is known, which halves the cost of the first layer.
     rounded: for certificates. The bounds are float64 and hold without exception for network.double() computed without
-    rounding at any point of the box: all numbers are taken over exactly, and every operation is widened by what its
-    own rounding may cost. What the answers of a float32 network lose by theirs is not covered; see docs/metrics.md.
+    rounding at any point of the box: all numbers are converted exactly, and every operation is widened by its largest
+    possible rounding error. The rounding of a float32 network's answers is not covered; see docs/metrics.md.
     Raises UserError for a network that cannot be traced or an operation without a known bound.
     """
     x = x if isinstance(x, Interval) else Interval.point(x)
@@ -74,7 +73,7 @@ def propagate(
 
 
 class _Propagation:
-    """One pass through a network."""
+    """Pass through a network."""
 
     def __init__(
         self,
@@ -113,7 +112,7 @@ class _Propagation:
         return exactly(result.bounds) if self.arithmetic.rounded else result.bounds
 
     def _tensor(self, name: str) -> Interval | None:
-        """Bounds of a parameter or buffer, given under any of its names; else it is taken as it is."""
+        """Bounds of a parameter or buffer given under any of its names; None if it is to keep its value."""
         if name in self.given:
             return self.given[name]
         path, _, last = name.rpartition(".")
@@ -150,14 +149,14 @@ class _Propagation:
             return getattr(args[0], target)(*args[1:], **kwargs) if isinstance(target, str) else target(*args, **kwargs)
         if rule is None:
             raise UserError(f"interval bounds: no bound is known for the operation {name!r}")
-        try:  # a TypeError: the rule does not name an argument, or wants a number where there is an interval
+        try:  # TypeError: the rule does not name an argument, or needs a number instead of an interval
             return rule(self.arithmetic, *args, **kwargs)
         except (Unbounded, TypeError) as reason:
             raise UserError(f"interval bounds: no bound is known for the operation {name!r}, with {reason}") from None
 
 
 def _holds_value(part: Any) -> bool:
-    """Whether an interval lies somewhere in the arguments of a function."""
+    """Check whether the arguments of a function contain an interval."""
     if isinstance(part, Value):
         return True
     if isinstance(part, dict):

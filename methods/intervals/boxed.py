@@ -1,4 +1,4 @@
-"""A network inside a box of weights that later weights must stay in."""
+"""Network inside a box of weights that bounds all later weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from methods.intervals.weights import Layout, linear_bias_names, nested
 
 
 class BoxedNetwork(nn.Module):
-    """A network whose parameters lie in [lower, upper] (N,), except those named in `points`, which have no box.
+    """Network whose parameters lie in [lower, upper] (N,), except those named in `points`, which have no box.
 
     The parameters of `net` are the centres: the network that answers. Linear biases in the box start at zero.
     """
@@ -40,32 +40,32 @@ class BoxedNetwork(nn.Module):
         return linear_bias_names(self.net, self.layout.shapes)
 
     def points(self) -> dict[str, Tensor]:
-        """The parameters without a box."""
+        """Parameters without a box."""
         return {name: p for name, p in self.net.named_parameters() if name not in self.layout.shapes}
 
     @property
     def box(self) -> Interval:
-        """The box, (N,) each side."""
+        """Bounds of the box, (N,) each."""
         return Interval(self.lower, self.upper)
 
     def centres(self) -> Tensor:
-        """The parameters in the box as they are, (N,)."""
+        """Current parameters in the box, (N,)."""
         return self.layout.flatten(dict(self.net.named_parameters())).detach()
 
     def radius(self) -> Tensor:
-        """How far every parameter may move either way, (N,)."""
+        """Half width of the box in every parameter, (N,)."""
         centres = self.centres()
         return torch.minimum(centres - self.lower, self.upper - centres).clamp(min=0)
 
     def draw_first_box(self) -> None:
-        """Put the box `max_radius` around the present parameters, whatever it was."""
+        """Reset the box to `max_radius` around the current parameters."""
         self.lower, self.upper = self.centres() - self.max_radius, self.centres() + self.max_radius
 
     @torch.no_grad()
     def shrink(self, middle: Tensor, radius: Tensor) -> int:
-        """Move the parameters to `middle` (N,) and the box to middle -+ radius, cut back to the old box.
+        """Move the parameters to `middle` (N,) and the box to middle -+ radius, clipped to the old box.
 
-        Returns how many sides of the new box lie outside the old one: none, unless something is broken.
+        Returns the number of sides of the new box outside the old one: 0 unless there is a bug.
         """
         before = self.box
         middle = middle.clamp(*before)
@@ -76,21 +76,21 @@ class BoxedNetwork(nn.Module):
         return int((~contains(before, self.box)).sum())
 
     def astray(self) -> int:
-        """How many parameters lie outside the box."""
+        """Number of parameters outside the box."""
         return int((~contains(self.box, self.centres())).sum())
 
     def freeze_statistics(self) -> None:
-        """Batch norm from now on uses the statistics it has, also while the rest is in training mode."""
+        """Fix the batch-norm statistics from now on, even while the rest is in training mode."""
         for module in self.net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
 
     def statistics(self) -> Tensor:
-        """All batch-norm statistics, flat."""
+        """Batch-norm statistics, flat."""
         found = [b.flatten() for b in self.net.buffers() if b.is_floating_point()]
         return torch.cat([torch.zeros_like(self.lower[:0]), *found])
 
     def bounds(self, box: Interval, x: Tensor, nonnegative_inputs: bool, rounded: bool = False) -> Interval:
-        """Bounds of the outputs over `box` (N,); parameters without a box are taken as they are, and constant."""
+        """Bounds of the outputs over `box` (N,); parameters without a box are constants at their current values."""
         weights = self.layout.boxes(box) | {name: Interval.point(p.detach()) for name, p in self.points().items()}
         return propagate(self.net, weights, x, nonnegative_inputs=nonnegative_inputs, rounded=rounded)

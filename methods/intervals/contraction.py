@@ -1,4 +1,4 @@
-"""When a box has been contracted enough."""
+"""Criteria for the end of a contraction."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ BISECTIONS = 12
 
 
 class Gate:
-    """Open while the mean worst-case accuracy of late batches is below `threshold` times their mean accuracy.
+    """Gate, open while the mean worst-case accuracy of recent batches is below `threshold` times their mean accuracy.
 
-    lookback: batches that the means run over, the present one included; zero_is_open: whether the gate
-    is open when no answer is right (the official code: closed). Stays on the device.
+    lookback: number of batches in the means, including the current one; zero_is_open: True to open the gate
+    at zero accuracy (the official code: closed). Stays on the device.
     """
 
     def __init__(self, threshold: float, lookback: int, zero_is_open: bool, device: torch.device) -> None:
@@ -24,25 +24,27 @@ class Gate:
         self.window = torch.full((2, lookback), float("nan"), device=device)
 
     def observe(self, right: Tensor, certain: Tensor) -> None:
-        """Add a batch: the shares (0-d) that the middle and that the worst network answers rightly."""
+        """Add a batch: accuracy (0-d) of the middle and of the worst network."""
         latest = torch.stack([right, certain])[:, None].to(self.window)
-        self.window.copy_(torch.cat([self.window[:, 1:], latest], dim=1))  # in place: steps may be a CUDA graph
+        self.window.copy_(
+            torch.cat([self.window[:, 1:], latest], dim=1)
+        )  # in place: a CUDA graph replays on the same memory
 
     def means(self) -> Tensor:
         """Mean accuracy and mean worst-case accuracy, (2,)."""
         return self.window.nanmean(dim=1)
 
     def open(self) -> Tensor:
-        """0-d bool on the device."""
+        """State of the gate, 0-d bool on the device."""
         right, certain = self.means().unbind()
         falls_short = certain < self.threshold * right
         return falls_short | (right == 0) if self.zero_is_open else falls_short
 
 
 def largest_factor(meets: Callable[[float], bool]) -> float:
-    """The largest factor in [0, 1] that `meets` the target, for a condition that smaller factors meet too.
+    """Largest factor in [0, 1] that `meets` the target, for a condition that all smaller factors meet too.
 
-    Bisection of its logarithm; 0 if even the smallest factor tried does not meet it.
+    Bisection of its logarithm; 0 if even the smallest tested factor does not meet it.
     """
     if meets(1.0):
         return 1.0
@@ -58,7 +60,7 @@ def largest_factor(meets: Callable[[float], bool]) -> float:
 def easiest_loss(worst: Tensor, y: Tensor, share: float) -> Tensor:
     """Mean cross-entropy of the `share` of samples with the smallest, 0-d: logits (b, classes), labels (b,).
 
-    A box need not certify more samples than it is asked to, and the others would cost it the most room.
+    A box need not certify more samples than required, and the remaining ones would cost it the most room.
     """
     losses = cross_entropy(worst, y, reduction="none")
     return losses.topk(max(1, round(share * len(y))), largest=False).values.mean()

@@ -1,4 +1,4 @@
-"""Intervals, elementwise, and what makes them wide enough for rounding."""
+"""Elementwise intervals, and their widening against rounding."""
 
 from __future__ import annotations
 
@@ -17,54 +17,54 @@ class Interval(NamedTuple):
 
     @classmethod
     def point(cls, x: Tensor) -> Interval:
-        """The interval that holds `x` alone."""
+        """Interval that contains only `x`."""
         return cls(x, x)
 
     @classmethod
     def around(cls, middle: Tensor, radius: Tensor) -> Interval:
-        """[middle - radius, middle + radius]."""
+        """Interval [middle - radius, middle + radius]."""
         return cls(middle - radius, middle + radius)
 
     @property
     def is_point(self) -> bool:
-        """Whether both bounds are one and the same tensor (known without looking at the values)."""
+        """True if both bounds are the same tensor object (values are not compared)."""
         return self.lower is self.upper
 
     @property
     def width(self) -> Tensor:
-        """upper - lower."""
+        """Width: upper - lower."""
         return self.upper - self.lower
 
     @property
     def magnitude(self) -> Tensor:
-        """The largest absolute value, elementwise."""
+        """Largest absolute value, elementwise."""
         return self.lower.abs() if self.is_point else torch.maximum(self.lower.abs(), self.upper.abs())
 
 
 def contains(outer: Interval, inner: Interval | Tensor) -> Tensor:
-    """Whether `outer` holds `inner` (a tensor of points, or an interval), elementwise, bool."""
+    """Check elementwise whether `outer` contains `inner` (a tensor of points, or an interval), bool."""
     lower, upper = inner if isinstance(inner, Interval) else (inner, inner)
     return (outer.lower <= lower) & (upper <= outer.upper)
 
 
 def intersect(a: Interval, b: Interval) -> Interval:
-    """The common part, elementwise; where it is empty, lower exceeds upper."""
+    """Intersection, elementwise; where it is empty, lower exceeds upper."""
     return Interval(torch.maximum(a.lower, b.lower), torch.minimum(a.upper, b.upper))
 
 
 def exactly(x: Interval) -> Interval:
-    """The same numbers as float64, in which rounded operations are computed."""
+    """Convert exactly to float64, in which rounded operations are computed."""
     return Interval.point(x.lower.double()) if x.is_point else Interval(x.lower.double(), x.upper.double())
 
 
 def widened(x: Interval, slack: Tensor) -> Interval:
-    """[lower - slack, upper + slack]; without end on a side that overflowed or is undefined."""
+    """Widen to [lower - slack, upper + slack]; infinite on a side that overflowed or is undefined."""
     lower, upper = x.lower - slack, x.upper + slack
     return Interval(lower.nan_to_num(-math.inf, -math.inf, -math.inf), upper.nan_to_num(math.inf, math.inf, math.inf))
 
 
 def outward(x: Interval, ulps: int = 4) -> Interval:
-    """`x` widened by `ulps` units in the last place of the larger bound, and never by nothing.
+    """Widen `x` by `ulps` units in the last place of the larger bound, and never by zero.
 
     Covers the rounding of a short computation without sums whose terms cancel.
     """
@@ -73,12 +73,12 @@ def outward(x: Interval, ulps: int = 4) -> Interval:
 
 
 def slack(size: Tensor, terms: int, passes: int = 1) -> Tensor:
-    """What rounding may cost a sum of at most `terms` products whose absolute values sum to `passes` times `size`.
+    """Rounding error bound of a sum of at most `terms` products whose absolute values sum to `passes` times `size`.
 
-    Higham (2002), section 3.1: n products summed in any order err by at most n u sum |x| |w|. Five roundings more: of
-    a bias, a sum of up to four such products, and the widening itself. The hundredth covers the rounding of `size`
-    and terms of higher order, the smallest normal number what is lost below it. That a convolution is such a sum, and
-    not Winograd's or Fourier's, holds for float64: PyTorch's own on a CPU, and cuDNN's implicit matrix products.
+    Higham (2002), section 3.1: n products summed in any order err by at most n u sum |x| |w|. Five more roundings: a
+    bias, a sum of up to four such products, and the widening itself. The hundredth covers the rounding of `size` and
+    terms of higher order; the smallest normal number covers underflow. A convolution in float64 is such a sum, not
+    Winograd's or Fourier's: PyTorch's own on a CPU, and cuDNN's implicit matrix products.
     """
     finfo = torch.finfo(size.dtype)
     return size * (1.01 * passes * (terms + 5) * finfo.eps / 2) + 4 * (terms + 5) * finfo.tiny

@@ -1,4 +1,4 @@
-"""What bounds are known of layers: mostly those of the functions that they are."""
+"""Rules for the bounds of layers, most of them taken from the rules of functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from methods.intervals.interval import Interval
 from methods.intervals.rules import Rule
 
 Own = Callable[[str], "Interval | None"]
-"""Bounds of a parameter or buffer of the layer, by its name there."""
+"""Function from the name of a layer's parameter or buffer to its bounds."""
 LayerRule = Callable[[Arithmetic, Any, Own, Value], Value]
 
 
@@ -42,7 +42,7 @@ def _batch_norm(a: Arithmetic, module: nn.BatchNorm1d | nn.BatchNorm2d, own: Own
 
 
 def _dropout_layer(a: Arithmetic, module: nn.Module, own: Own, x: Value) -> Value:
-    """One mask for both bounds, as the official interval networks draw it; nothing in evaluation mode."""
+    """Apply one mask to both bounds, as the official interval networks do; identity in evaluation mode."""
     if not module.training:
         return x
     mask = module(torch.ones_like(x.bounds.lower))
@@ -50,7 +50,7 @@ def _dropout_layer(a: Arithmetic, module: nn.Module, own: Own, x: Value) -> Valu
 
 
 def _like(rule: Rule, *attributes: str) -> LayerRule:
-    """A layer that is a function of its input and of these attributes, which are called there as here."""
+    """Rule of a layer that is a function of its input and of these attributes, under the function's names."""
     return lambda a, module, own, x: rule(a, x, **{name: getattr(module, name) for name in attributes})
 
 
@@ -93,6 +93,6 @@ LAYERS: Mapping[type[nn.Module], LayerRule] = {
     nn.Softsign: _like(rules.softsign),
     nn.Softplus: _like(rules.softplus, "beta", "threshold"),
 }
-"""By the very class: a subclass may compute something else."""
+"""Rules by exact class, because a subclass may compute something else."""
 RETURN_INPUT = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
-"""Layers as `VIEWS`."""
+"""Layers that may return their input, like `VIEWS`."""

@@ -1,9 +1,9 @@
 """Sound interval arithmetic, one layer at a time, for interval weights and inputs of any sign.
 
 Sound: for every input in [x.lower, x.upper] and every weight in [weight.lower, weight.upper] the layer's output,
-computed without rounding, lies inside the bounds, up to the rounding of the bounds themselves. `rounded=True` leaves
-nothing to that: the bounds are computed in float64 and widened by all that its rounding may have cost. Exact where
-the docstrings say so; gradients flow through all functions, with torch's clamp convention at zero.
+computed without rounding, lies inside the bounds, up to the rounding of the bounds themselves. `rounded=True` covers
+that too: the bounds are computed in float64 and widened by their largest possible rounding error. Exact where the
+docstrings say so. Gradients flow through all functions, with torch's clamp convention at zero.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from methods.intervals.interval import Interval, exactly, outward, slack, widened
 
 Bilinear = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
-"""(x, weight, bias) -> x * weight + bias for some product that is linear in both."""
+"""Function (x, weight, bias) -> x * weight + bias for some product that is linear in both."""
 
 
 def linear(
@@ -26,9 +26,9 @@ def linear(
 ) -> Interval:
     """x (b, i), weight (o, i), bias (o,) -> bounds (b, o) of x @ weight' + bias.
 
-    nonnegative: x.lower >= 0 is known (not looked at); two products a bound instead of four. Exact where
+    nonnegative: x.lower >= 0 is known (not checked); two products per bound instead of four. Exact if
     no input straddles zero, for point inputs and for point weights; sound everywhere.
-    rounded: in float64, and widened by what its rounding may have cost.
+    rounded: in float64, and widened by the largest possible rounding error.
     """
     return _layer(F.linear, x, weight, bias, nonnegative, weight.lower.shape[1] if rounded else None)
 
@@ -52,8 +52,8 @@ def conv2d(
     def convolve(a: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         if not rounded or a.is_cuda:
             return F.conv2d(a, w, b, stride, padding, dilation, groups)
-        # On a CPU a float64 convolution copies every input to the places of all products that it is part of. With a
-        # few samples at a time the copies stay in the cache, which is several times as fast.
+        # On a CPU a float64 convolution copies every input once per product that it enters (im2col). With few samples
+        # at a time the copies stay in the cache, which is several times faster.
         at_once = max(1, _COPIED // (math.prod(a.shape[2:]) * terms * groups))
         return torch.cat([F.conv2d(part, w, b, stride, padding, dilation, groups) for part in a.split(at_once)])
 
@@ -61,13 +61,13 @@ def conv2d(
 
 
 _COPIED = 1 << 19
-"""Numbers that a convolution may copy at once: 4 MiB."""
+"""Largest count of numbers that a convolution copies at once: 4 MiB."""
 
 
 def _layer(
     product: Bilinear, x: Interval, weight: Interval, bias: Interval | None, nonnegative: bool, terms: int | None
 ) -> Interval:
-    """Bounds of a product that sums `terms` products; None: not rounded outwards."""
+    """Bounds of a product that sums `terms` products; None: no outward rounding."""
     if terms is None:
         return _bilinear(product, x, weight, bias, nonnegative)
     x, weight, bias = exactly(x), exactly(weight), None if bias is None else exactly(bias)
@@ -77,10 +77,10 @@ def _layer(
 
 
 def _passes(x: Interval, weight: Interval, nonnegative: bool) -> int:
-    """How many times |x| |w| the products of one bound add up to at most, in absolute value; see `_bilinear`.
+    """Upper bound, in units of |x| |w|, on the summed absolute products of one bound; see `_bilinear`.
 
     Where x >= 0, x_l |w| + (x_u - x_l) |w-| <= x_u |w|. With signs the width is at most 2 |x|. Of the four products
-    of the general case two are not zero if both x and w straddle zero, and else one.
+    of the general case two are non-zero if both x and w straddle zero, else one.
     """
     if x.is_point or nonnegative:
         return 1
@@ -100,7 +100,7 @@ def _bilinear(product: Bilinear, x: Interval, weight: Interval, bias: Interval |
             product(positive, weight.upper, b_upper) + product(negative, weight.lower, None),
         )
     if nonnegative or weight.is_point:
-        # x_l W+ + x_u W- = x_l W + (x_u - x_l) W-, and likewise above: half of the clamped copies of W.
+        # x_l W+ + x_u W- = x_l W + (x_u - x_l) W-, likewise above: this needs half as many clamped copies of W.
         width = x.upper - x.lower
         below = product(width, weight.lower.clamp(max=0), None)
         above = below if weight.is_point else product(width, weight.upper.clamp(max=0), None)
@@ -149,7 +149,7 @@ def add(a: Interval, b: Interval, *, rounded: bool = False) -> Interval:
 
 
 def negate(x: Interval) -> Interval:
-    """-x: the bounds change places."""
+    """Negation -x: the bounds swap."""
     return Interval.point(-x.lower) if x.is_point else Interval(-x.upper, -x.lower)
 
 
@@ -173,21 +173,21 @@ def batch_norm(
     scale = torch.rsqrt(variance + eps).reshape(shape)
     shift = mean.reshape(shape)
     white = monotone(lambda value: (value - shift) * scale, x)
-    white = outward(white, 8) if rounded else white  # each step by itself, since product and bias may cancel
+    white = outward(white, 8) if rounded else white  # widened per step, because product and bias may cancel
     if weight is not None:
         white = multiply(white, reshape(weight, shape), rounded=rounded)
     return white if bias is None else add(white, reshape(bias, shape), rounded=rounded)
 
 
 def monotone(function: Callable[[Tensor], Tensor], x: Interval) -> Interval:
-    """The image under an increasing function: ReLU and its kin, pooling, means, every reshaping. Exact, but for the
+    """Image under an increasing function: ReLU and similar, pooling, means, every reshaping. Exact except for the
     function's own rounding."""
     lower = function(x.lower)
     return Interval.point(lower) if x.is_point else Interval(lower, function(x.upper))
 
 
 def smooth(function: Callable[[Tensor], Tensor], x: Interval, *, rounded: bool = False) -> Interval:
-    """As `monotone`, for elementwise functions that are computed to a few units in the last place (of 1 near zero)."""
+    """Image under an elementwise increasing function with an error of few units in the last place (of 1 near zero)."""
     if not rounded:
         return monotone(function, x)
     image = monotone(function, exactly(x))
@@ -195,7 +195,7 @@ def smooth(function: Callable[[Tensor], Tensor], x: Interval, *, rounded: bool =
 
 
 def averaged(function: Callable[[Tensor], Tensor], x: Interval, *, rounded: bool = False) -> Interval:
-    """As `monotone`, for sums and means along dimensions and average pooling over all but the first two."""
+    """Image under sums and means along dimensions, and average pooling over all dimensions but the first two."""
     if not rounded:
         return monotone(function, x)
     x = exactly(x)
@@ -205,27 +205,27 @@ def averaged(function: Callable[[Tensor], Tensor], x: Interval, *, rounded: bool
 
 
 def reshape(x: Interval, shape: Sequence[int]) -> Interval:
-    """Both bounds in another shape."""
+    """Reshape both bounds."""
     return monotone(lambda value: value.reshape(tuple(shape)), x)
 
 
 def relu(x: Interval) -> Interval:
-    """max(x, 0)."""
+    """Image under max(x, 0)."""
     return monotone(torch.relu, x)
 
 
 def worst_case(bounds: Interval, y: Tensor) -> Tensor:
-    """Logits (b, classes) of the worst network inside: the lower bound at the label y (b,), else the upper."""
+    """Worst-case logits (b, classes): the lower bound at the label y (b,), the upper bound elsewhere."""
     return torch.where(_own(y, bounds), bounds.lower, bounds.upper)
 
 
 def certified(bounds: Interval, y: Tensor) -> Tensor:
-    """Whether the label's lower bound exceeds every other class's upper bound, (b,) bool."""
+    """Check whether the label's lower bound exceeds every other class's upper bound, (b,) bool."""
     mine = _own(y, bounds)
     lower = bounds.lower.gather(1, y[:, None]).squeeze(1)
     return lower > bounds.upper.masked_fill(mine, -math.inf).amax(1)
 
 
 def _own(y: Tensor, bounds: Interval) -> Tensor:
-    """Where a column is the sample's class, bool (b, C); unlike torch's one_hot it waits for nothing."""
+    """One-hot mask of the sample's class, bool (b, C); unlike torch's one_hot it does not wait for the device."""
     return y[:, None] == torch.arange(bounds.lower.shape[1], device=y.device)

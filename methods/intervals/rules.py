@@ -1,8 +1,7 @@
-"""What bounds are known of functions: a rule for each, which honours or refuses every one of its arguments.
+"""Rules for the bounds of functions; a rule honours or refuses every one of its arguments.
 
-A rule has the signature of what it bounds, so that an argument it does not name is refused, never dropped. Its
-arguments have the names that PyTorch gives them. Pooling and shapes are in `interval_shapes`, layers in
-`interval_layers`.
+A rule has the signature of the function that it bounds, with PyTorch's argument names, so that an argument that it
+does not name is refused, never dropped. Pooling and shapes are in `shapes`, layers in `layers`.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from methods.intervals.arithmetic import Arithmetic, Value, require
 from methods.intervals.interval import Interval
 
 Rule = Callable[..., Any]
-"""(arithmetic, *arguments) -> Value, or a plain number or shape."""
+"""Function (arithmetic, *arguments) -> Value, or a plain number or shape."""
 
 FUNCTIONS: dict[Any, Rule] = {}
-"""By the function, or by the name of the tensor's method."""
+"""Rules by function, or by the name of the tensor's method."""
 
 
 def rule(*targets: Any) -> Callable[[Rule], Rule]:
-    """Register what is written below as the rule of functions, or of methods of tensors by their names."""
+    """Register the decorated function as the rule of functions, or of tensor methods by name."""
 
     def registered(written: Rule) -> Rule:
         FUNCTIONS.update(dict.fromkeys(targets, written))
@@ -138,7 +137,7 @@ def softsign(a: Arithmetic, input: Value) -> Value:
 
 @rule(F.softplus)
 def softplus(a: Arithmetic, input: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:
-    """Not quite increasing: where beta x exceeds the threshold it is x, and so falls by `jump` there."""
+    """Softplus is not quite increasing: above the threshold of beta x it is x, and so drops by `jump` there."""
     require(beta > 0, f"beta = {beta}")
     image = a.smooth(lambda x: F.softplus(x, beta, threshold), input, nonnegative=threshold >= 0)
     if image.bounds.is_point:

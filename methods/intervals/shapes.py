@@ -1,4 +1,4 @@
-"""What bounds are known of pooling, means and whatever changes shapes alone; see `interval_rules`."""
+"""Rules for the bounds of pooling, means and functions that only change shapes; see `rules`."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def clone(a: Arithmetic, input: Value) -> Value:
 
 @rule("to", "float", "double")
 def _to(a: Arithmetic, input: Value, *arguments: Any, **options: Any) -> Value:
-    """In exact arithmetic a conversion changes nothing; one to fewer digits is more than rounding."""
+    """Identity in exact arithmetic; a conversion to fewer digits loses more than rounding and is refused."""
     kinds = [part for part in [*arguments, *options.values()] if isinstance(part, torch.dtype)]
     require(all(kind in (torch.float32, torch.float64) for kind in kinds), " ".join(map(str, kinds)))
     return input
@@ -165,6 +165,6 @@ def _getattr(a: Arithmetic, input: Value, name: str) -> Any:
 
 
 IN_PLACE = {torch.relu_, operator.iadd, operator.isub, operator.imul, operator.itruediv}
-"""Beside methods whose name ends in an underscore, and whatever has `inplace` set."""
+"""Functions that change their input, in addition to methods with a trailing underscore and calls with `inplace` set."""
 VIEWS = {FUNCTIONS[name] for name in (*_RESHAPING, "contiguous", operator.getitem, "to", F.dropout)}
-"""Rules of what may return its input, or a part of it: what changes the one in place changes the other."""
+"""Rules of functions that may return their input or a part of it: in-place changes of the one affect the other."""

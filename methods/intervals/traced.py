@@ -1,4 +1,4 @@
-"""The graph of a network for its interval bounds: what is computed from what, and what is changed in place."""
+"""Traced graph of a network for its interval bounds: data flow and in-place changes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from methods.intervals.shapes import IN_PLACE, VIEWS
 
 @dataclass(frozen=True)
 class Plan:
-    """A traced network."""
+    """Traced network."""
 
     graph: fx.Graph
     writes: dict[fx.Node, fx.Node] = field(default_factory=dict)
-    """Node -> the earlier node whose tensor it changes, which is read as changed from then on."""
+    """Node -> the earlier node whose tensor it changes; later reads of that node see the change."""
 
 
 _PLANS: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], Plan]] = WeakKeyDictionary()
 
 
 def plan_of(network: nn.Module) -> Plan:
-    """The plan of a network in the mode in which its modules are, made once.
+    """Plan of a network in the current mode of its modules, made once.
 
-    Raises UserError for a network that cannot be traced, or whose graph does not say all that it computes.
+    Raises UserError for a network that cannot be traced, or whose graph does not capture all that it computes.
     """
     plans = _PLANS.setdefault(network, {})
     mode = tuple(module.training for module in network.modules())
@@ -42,12 +42,12 @@ def plan_of(network: nn.Module) -> Plan:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether calling the module does more than its `forward`."""
+    """Check whether calling the module runs more than its `forward`."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 class _Proxy(fx.Proxy):
-    """Keeps apart what `fx` takes for the same: `x += y` changes x for all who hold it, `x = x + y` does not."""
+    """Proxy that distinguishes `x += y`, which changes x for all its holders, from `x = x + y`; plain `fx` does not."""
 
     def __iadd__(self, other: Any) -> Any:
         return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
@@ -63,7 +63,7 @@ class _Proxy(fx.Proxy):
 
 
 class _Tracer(fx.Tracer):
-    """Takes modules that are constant functions as a whole, as it does torch's own."""
+    """Tracer that treats modules that are constant functions as leaves, like torch's own."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return getattr(m, "constant", False) or super().is_leaf_module(m, module_qualified_name)
@@ -93,7 +93,7 @@ def _planned(network: nn.Module) -> Plan:
 
 
 def _arguments(node: fx.Node) -> dict[str, Any]:
-    """A function's arguments by the names that its rule gives them; none where there is no rule for such arguments."""
+    """Arguments of a function by their names in its rule; empty if the rule does not take such arguments."""
     rule = FUNCTIONS.get(node.target)
     if rule is None:
         return {}
@@ -110,12 +110,12 @@ def _nodes(part: Any) -> list[fx.Node]:
 
 
 def _find_writes(plan: Plan, network: nn.Module) -> None:
-    """Follow changes in place to whoever reads the changed tensor afterwards, by its own name.
+    """Link in-place changes to later reads of the changed tensor under its own name.
 
-    Raises UserError where it is read by another name: as a view of it, or what it is a view of.
+    Raises UserError if it is read under another name: a view of it, or the tensor that it is a view of.
     """
     tensor: dict[fx.Node, fx.Node] = {}
-    """Node -> the node that made the memory in which it lies."""
+    """Node -> the node that allocated its memory."""
     position = {node: place for place, node in enumerate(plan.graph.nodes)}
     for node in plan.graph.nodes:
         target = next(iter(_nodes((node.args, node.kwargs))), None)
@@ -134,7 +134,7 @@ def _find_writes(plan: Plan, network: nn.Module) -> None:
 
 
 def _kind(node: fx.Node, network: nn.Module) -> tuple[bool, bool]:
-    """Whether the node may return its input or a part of it, and whether it changes it in place."""
+    """Flags of a node: may return its input or a part of it; changes it in place."""
     if node.op == "call_module":
         module = network.get_submodule(str(node.target))
         return isinstance(module, RETURN_INPUT), bool(getattr(module, "inplace", False))

@@ -97,8 +97,8 @@ def test_the_runners_own_records_are_read(tmp_path: Path) -> None:
         ("cell.json", '{"schema": 1}', "not of this layout"),
         ("cell.json", "[1, 2]", "layout 'list'"),
         ("accuracy.csv", "after,task0,task1\n0,0.1,0.2\n1,0.9", "not a matrix"),
-        ("accuracy.csv", "after,task0\n0,0.1\n1,0.9\n", "cut short"),
-        ("accuracy.csv", "", "cut short"),
+        ("accuracy.csv", "after,task0\n0,0.1\n1,0.9\n", "truncated"),
+        ("accuracy.csv", "", "truncated"),
     ],
 )
 def test_a_broken_record_is_left_out_with_its_reason(tmp_path: Path, file: str, text: str, reason: str) -> None:
@@ -217,7 +217,7 @@ def test_rows_of_one_method_are_not_counted_as_methods(tmp_path: Path) -> None:
         Synthetic("ewc", label=label, config={"strength": strength}).write(tmp_path)
     Synthetic("joint").write(tmp_path)
     found = study(load(tmp_path))
-    assert methods(found) == "2 methods (3 rows: some with other settings too)"
+    assert methods(found) == "2 methods (3 rows: some with several hyperparameter settings)"
 
 
 def test_budgets_are_never_averaged_together(tmp_path: Path) -> None:

@@ -77,8 +77,8 @@ def test_a_cell_still_running_is_not_run_yet(tmp_path: Path) -> None:
 def test_the_summary_says_where_the_best_is_the_best_of_a_few(tmp_path: Path, complete: bool) -> None:
     found = written(tmp_path, {"a": FULL, "few": FULL if complete else ["finetune", "ewc", "joint"]})
     words = " ".join(findings(found))
-    assert ("Few (60.00 %, 10.00 points before finetune, of the 2 methods run there)" in words) is not complete
-    assert "A (80.00 %, 10.00 points before hypermask)" in words
+    assert ("Few (60.00 %, 10.00 points ahead of finetune, of the 2 methods run there)" in words) is not complete
+    assert "A (80.00 %, 10.00 points ahead of hypermask)" in words
 
 
 def test_a_method_that_was_run_on_one_benchmark_only_makes_the_others_no_few(tmp_path: Path) -> None:

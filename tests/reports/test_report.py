@@ -68,7 +68,7 @@ def test_single_values_of_thousands_of_cells_are_left_to_cells_csv(
     left_out = {stem for stem in stems if stem.startswith("seeds-")}
     assert left_out and {table.stem for table in found.tables} == stems - left_out
     texts = [block["text"] for block in found.data["appendix"] if block["kind"] == "paragraph"]
-    assert any("single cells would fill many pages: cells.csv has them" in text for text in texts)
+    assert any("cells would fill many pages: cells.csv has one line per cell" in text for text in texts)
 
 
 def test_the_pdf_says_what_was_done_and_what_failed(several_text: str) -> None:
@@ -120,8 +120,8 @@ def test_unreadable_folders_are_listed(tmp_path: Path) -> None:
     (Synthetic(seed=1).write(tmp_path) / "accuracy.csv").write_text("after,task0\n0,0.1\n")
     report = build_report(tmp_path)
     (problem,) = report.problems
-    assert "cut short" in problem.reason
-    assert "cut short" in text_of(report.pdf)
+    assert "truncated" in problem.reason
+    assert "truncated" in text_of(report.pdf)
     assert "1 folder could not be read" in report.markdown.read_text()
 
 
@@ -191,7 +191,7 @@ def test_findings_name_the_winner_of_the_data(tmp_path: Path) -> None:
             r = np.full((3, 2), value + seed / 1000)
             Synthetic(method, seed=seed, n_tasks=2, accuracy=r).write(tmp_path)
     words = " ".join(findings(study(load(tmp_path))))
-    assert "In TIL, hnet is best on Split Digits (90.35 %, 20.00 points before ewc)." in words
+    assert "In TIL, hnet is best on Split Digits (90.35 %, 20.00 points ahead of ewc)." in words
     assert "significant in 1 of 1 comparison" in words
     assert "claim" not in words and "inferred" not in words and "Plain fine-tuning" not in words
 
@@ -202,8 +202,8 @@ def test_methods_that_are_printed_alike_are_called_level(tmp_path: Path) -> None
         same = np.full((3, 2), 0.7)
         Synthetic(method, n_tasks=2, accuracy=same, benchmark="permuted-digits").write(tmp_path)
     words = " ".join(findings(study(load(tmp_path))))
-    assert "hnet and ewc are level and best on Split Digits (90.00 %, 10.00 points before mas)" in words
-    assert "ewc, hnet and mas are level and best on Permuted Digits (70.00 %)" in words
+    assert "hnet and ewc are tied for best on Split Digits (90.00 %, 10.00 points ahead of mas)" in words
+    assert "ewc, hnet and mas are tied for best on Permuted Digits (70.00 %)" in words
 
 
 def test_records_of_earlier_code_are_said_to_be_so(tmp_path: Path) -> None:
