@@ -11,7 +11,7 @@ from typing import Any
 from runners.records.record import Status
 
 
-class Kind(StrEnum):
+class EventKind(StrEnum):
     READY = "ready"
     """A worker process waits for a job."""
     STARTED = "started"
@@ -34,7 +34,7 @@ class Kind(StrEnum):
     """Something the user should know, in `reason`."""
 
 
-ENDS = frozenset({Kind.ENDED, Kind.ELSEWHERE, Kind.STORAGE, Kind.LOST, Kind.AGAIN})
+ENDS = frozenset({EventKind.ENDED, EventKind.ELSEWHERE, EventKind.STORAGE, EventKind.LOST, EventKind.AGAIN})
 """After these a worker has its cell no longer in hand."""
 
 
@@ -50,7 +50,7 @@ class Phase(StrEnum):
 class Event:
     """One message about the job `job` (its place in the list given to the engine)."""
 
-    kind: Kind
+    kind: EventKind
     job: int = -1
     task: int | None = None
     step: int | None = None
@@ -70,7 +70,7 @@ class Event:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Event:
-        kinds = {"kind": Kind, "status": Status, "phase": Phase}
+        kinds = {"kind": EventKind, "status": Status, "phase": Phase}
         return Event(**{name: kinds[name](value) if name in kinds else value for name, value in data.items()})
 
 
@@ -94,7 +94,7 @@ class Throttle:
         self.emit, self.seconds, self.latest = emit, seconds, float("-inf")
 
     def __call__(self, event: Event) -> None:
-        if event.kind is Kind.PROGRESS:
+        if event.kind is EventKind.PROGRESS:
             now = time.monotonic()
             if now - self.latest < self.seconds:
                 return

@@ -26,7 +26,7 @@ from methods.shared import state
 from methods.shared.stepping import CaptureFailed
 from runners.cell import checkpoint, exhibits, sample_sheet, stated, usage
 from runners.cell.evaluation import Evaluator, NotFinite, accuracy_so_far
-from runners.cell.events import Emit, Event, Kind, Phase
+from runners.cell.events import Emit, Event, EventKind, Phase
 from runners.grid import hyperparameters
 from runners.grid.cells import Conditions, Job
 from runners.grid.loading import load_method, modules_of, parts_of
@@ -62,7 +62,7 @@ def run_cell(job: Job, emit: Emit) -> Status | None:
     folder = CellFolder(job.folder.absolute())  # a method may change the working directory
     try:
         with folder.lock() as held:
-            end = _held(job, folder, emit) if held else Event(Kind.ELSEWHERE)
+            end = _held(job, folder, emit) if held else Event(EventKind.ELSEWHERE)
     except (StorageError, CaptureFailed):
         raise
     except Exception as error:
@@ -74,7 +74,7 @@ def run_cell(job: Job, emit: Emit) -> Status | None:
 def _held(job: Job, folder: CellFolder, emit: Emit) -> Event:
     existing = usable_record(folder, job.cell.key, emit)
     if existing is not None and existing.status.finished:
-        return Event(Kind.ENDED, status=existing.status, reason=existing.reason)
+        return Event(EventKind.ENDED, status=existing.status, reason=existing.reason)
     return run_held(job, folder, emit)
 
 
@@ -82,7 +82,7 @@ def lost(error: BaseException) -> Event:
     """The event of a cell that failed where its record could not be written; says at which line of code."""
     status, reason = _diagnose(error)
     at = traceback.extract_tb(error.__traceback__)[-1]
-    return Event(Kind.LOST, status=status, reason=f"{reason} (at {Path(at.filename).name}:{at.lineno})")
+    return Event(EventKind.LOST, status=status, reason=f"{reason} (at {Path(at.filename).name}:{at.lineno})")
 
 
 def run_held(job: Job, folder: Store, emit: Emit) -> Event:
@@ -104,7 +104,10 @@ def usable_record(folder: CellFolder, key: str, emit: Emit) -> Record | None:
         broken = str(error)
     aside = folder.set_aside()
     emit(
-        Event(Kind.NOTE, reason=f"{folder.path}: the record is not usable ({broken}); moved to {aside.name}, run anew")
+        Event(
+            EventKind.NOTE,
+            reason=f"{folder.path}: unusable record ({broken}); moved to {aside.name}, run anew",
+        )
     )
     return None
 
@@ -171,7 +174,7 @@ class _CellRun:
         self._end(status, reason, trace)
         phase = None if status.finished else self.phase
         memory = self.measured.peak_device or self.measured.peak_rss
-        return Event(Kind.ENDED, status=status, reason=reason, phase=phase, memory=memory)
+        return Event(EventKind.ENDED, status=status, reason=reason, phase=phase, memory=memory)
 
     def _outcome(self) -> tuple[Status, str | None, str | None]:
         """Status, reason and traceback. A cell that changed its data is `failed`, whatever else it is."""
@@ -204,7 +207,7 @@ class _CellRun:
     def _put_back(self) -> None:
         if names := self.guard.put_back():
             self.record = replace(self.record, environment={**self.record.environment, "left_behind": names})
-            self.emit(Event(Kind.NOTE, reason=f"{self.cell.method} left its process changed: {names}; put back"))
+            self.emit(Event(EventKind.NOTE, reason=f"{self.cell.method} left its process changed: {names}; put back"))
 
     def _shortage(self, reason: str) -> str:
         """What ran out of memory, how much there was at most, and what may help."""
@@ -236,7 +239,7 @@ class _CellRun:
         method, start = self._resumed(make)
         evaluator = Evaluator(method, stream, self.job.conditions.evaluation_batch)
         method.progress, method.step_by_step = self._report, self.job.conditions.step_by_step
-        self.emit(Event(Kind.STARTED, task=start))
+        self.emit(Event(EventKind.STARTED, task=start))
         self.folder.write(self.record)
         if self.cell.judged_on == "test":
             sample_sheet.leave(stream, self.folder)
@@ -253,7 +256,7 @@ class _CellRun:
             if j + 1 < len(stream) and method.resumable:
                 self._save(method, j + 1)
             accuracy = accuracy_so_far(self.measured, j + 1)
-            self.emit(Event(Kind.TASK_DONE, task=j, accuracy=accuracy))
+            self.emit(Event(EventKind.TASK_DONE, task=j, accuracy=accuracy))
         if stop < len(stream):
             return False
         self._exhibit(method)
@@ -322,17 +325,17 @@ class _CellRun:
         saved = checkpoint.load(self.folder, self.cell.key)
         if saved is None:
             if self.folder.has_checkpoint():
-                self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: the checkpoint is damaged; begun anew"))
+                self.emit(Event(EventKind.NOTE, reason=f"{self.folder.path}: the checkpoint is damaged; begun anew"))
             return method, 0
         try:
             method.load_state_dict(saved.state)
         except Exception as error:  # of a method whose networks grow, say
             why = f"the checkpoint does not fit the method as it is built ({first_line(error)}); begun anew"
-            self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: {why}"))
+            self.emit(Event(EventKind.NOTE, reason=f"{self.folder.path}: {why}"))
             return make(), 0
         self.measured = saved.measured
         self.record = replace(self.record, started=saved.started)
-        self.emit(Event(Kind.NOTE, reason=f"goes on after task {saved.tasks_done} of {self.cell.n_tasks}"))
+        self.emit(Event(EventKind.NOTE, reason=f"goes on after task {saved.tasks_done} of {self.cell.n_tasks}"))
         return method, saved.tasks_done
 
     def _learn(self, method: Method, stream: Stream, j: int) -> None:
@@ -370,7 +373,10 @@ class _CellRun:
             self.measured.exhibits = exhibits.collect(method)
         except Exception as error:
             self.emit(
-                Event(Kind.NOTE, reason=f"{self.folder.path}: no exhibits kept: {type(error).__name__}: {text(error)}")
+                Event(
+                    EventKind.NOTE,
+                    reason=f"{self.folder.path}: exhibits dropped: {type(error).__name__}: {text(error)}",
+                )
             )
 
     def _save(self, method: Method, tasks_done: int) -> None:
@@ -388,11 +394,11 @@ class _CellRun:
         """Tell once that the method's state cannot be kept. The cell goes on without checkpoints."""
         if not self.refused:
             advice = "or write state_dict and load_state_dict; interrupted, the cell begins anew"
-            self.emit(Event(Kind.NOTE, reason=f"{self.cell.method}: no checkpoint: {why}, {advice}"))
+            self.emit(Event(EventKind.NOTE, reason=f"{self.cell.method}: no checkpoint: {why}, {advice}"))
         self.refused = True
 
     def _report(self, at: Progress) -> None:
-        self.emit(Event(Kind.PROGRESS, task=at.task, step=at.step, steps=at.steps, loss=at.loss))
+        self.emit(Event(EventKind.PROGRESS, task=at.task, step=at.step, steps=at.steps, loss=at.loss))
 
     def _clock(self) -> float:
         if self.device.type == "cuda":

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import IO
 
 from benchmarks.types import UserError
-from runners.cell.events import ENDS, Emit, Event, Kind, again
+from runners.cell.events import ENDS, Emit, Event, EventKind, again
 from runners.engines.packing import Packer
 from runners.grid.cells import Job
 from runners.grid.fingerprint import ROOT
@@ -161,7 +161,7 @@ class LocalEngine:
             self._hear(worker, Event.from_json(json.loads(line)), jobs, waiting, emit)
 
     def _hear(self, worker: _Worker, event: Event, jobs: list[Job], waiting: deque[int], emit: Emit) -> None:
-        if event.kind is Kind.READY:
+        if event.kind is EventKind.READY:
             worker.ready, worker.starting, self.fruitless = True, False, 0
             self._feed_all(jobs, waiting)
         elif worker.job is not None:
@@ -169,13 +169,13 @@ class LocalEngine:
             if event.kind in ENDS:
                 worker.job = None
                 crowded_out = self._crowded_out(worker, index, jobs, event)
-                if event.kind is Kind.AGAIN:
+                if event.kind is EventKind.AGAIN:
                     jobs[index] = jobs[index].uncaptured(event.reason or "")
                     waiting.appendleft(index)
-                    event = Event(Kind.NOTE, reason=again(event))
+                    event = Event(EventKind.NOTE, reason=again(event))
                 elif crowded_out:
                     waiting.append(index)
-                    event = Event(Kind.NOTE, reason="out of memory beside other cells; run again alone on its device")
+                    event = Event(EventKind.NOTE, reason="out of memory among other cells; retried alone on its device")
             emit(replace(event, job=index))
 
     def _crowded_out(self, worker: _Worker, index: int, jobs: Sequence[Job], event: Event) -> bool:
@@ -199,7 +199,7 @@ class LocalEngine:
         if worker.job is not None:
             if self.packer is not None:
                 self.packer.release(worker.device, worker.job)
-            emit(Event(Kind.LOST, job=worker.job, reason=reason))
+            emit(Event(EventKind.LOST, job=worker.job, reason=reason))
         if worker.starting:
             self.fruitless += 1
             if self.fruitless >= FRUITLESS_STARTS:

@@ -18,7 +18,7 @@ CUDA_CONTEXT = 600 << 20
 """Bytes that a process takes on a GPU before its first tensor, about."""
 USABLE = 0.95
 
-_Kind = str
+_MemoryGroup = str
 
 
 class Packer:
@@ -31,7 +31,7 @@ class Packer:
     def __init__(self, capacities: dict[str, int], overhead: int = CUDA_CONTEXT) -> None:
         """capacities: free bytes of each device. overhead: bytes that each process takes beside its tensors."""
         self.capacities, self.overhead = capacities, overhead
-        self.peaks: dict[_Kind, int] = {}
+        self.peaks: dict[_MemoryGroup, int] = {}
         self.running: dict[str, dict[int, int | None]] = defaultdict(dict)
         self.shared: set[int] = set()
         self.alone: set[int] = set()
@@ -85,7 +85,7 @@ def _decisive(body: dict[str, Any]) -> list[Any]:
     return [body.get(name) for name in names]
 
 
-def _kind(decisive: list[Any]) -> _Kind:
+def _kind(decisive: list[Any]) -> _MemoryGroup:
     return json.dumps(decisive, sort_keys=True)
 
 

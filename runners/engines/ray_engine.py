@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.types import UserError
-from runners.cell.events import Emit, Event, Kind, again
+from runners.cell.events import Emit, Event, EventKind, again
 from runners.engines import ray_worker, shipping
 from runners.grid.cells import Job
 from runners.process import cpu
@@ -36,7 +36,7 @@ SECONDS_TO_WRITE = 0.03
 PROGRESS_A_SECOND = 100
 """Events of progress that the driver takes in a second from all cells together, about."""
 SHARED_FILES = ("samples.png",)
-_ENDS = (Kind.ENDED, Kind.AGAIN)
+_ENDS = (EventKind.ENDED, EventKind.AGAIN)
 
 
 @dataclass
@@ -164,7 +164,7 @@ class RayEngine:
             try:
                 self._hand_over(index, jobs[index], held, said)
             except StorageError as error:
-                said.append(Event(Kind.STORAGE, reason=str(error)))
+                said.append(Event(EventKind.STORAGE, reason=str(error)))
             except self.ray.exceptions.RayError:
                 raise
             except Exception as error:
@@ -180,11 +180,11 @@ class RayEngine:
 
         folder = CellFolder(job.folder)
         if not held.enter_context(folder.lock()):
-            said.append(Event(Kind.ELSEWHERE))
+            said.append(Event(EventKind.ELSEWHERE))
             return
         record = usable_record(folder, job.cell.key, said.append)
         if record is not None and record.status.finished:
-            said.append(Event(Kind.ENDED, status=record.status, reason=record.reason))
+            said.append(Event(EventKind.ENDED, status=record.status, reason=record.reason))
             return
         checkpoint = folder.read_checkpoint()
         handed = ray_worker.Handed(
@@ -218,7 +218,7 @@ class RayEngine:
             try:
                 events = writing.result()
             except StorageError as error:
-                events = [Event(Kind.STORAGE, reason=str(error))]
+                events = [Event(EventKind.STORAGE, reason=str(error))]
             self._pass_on(active, events, jobs, waiting, emit)
 
     def _receive(self, active: _Active, jobs: list[Job], waiting: deque[int], emit: Emit) -> None:
@@ -244,10 +244,10 @@ class RayEngine:
         for event in events:
             if event.kind in _ENDS:
                 self._forget(active)
-            if event.kind is Kind.AGAIN:
+            if event.kind is EventKind.AGAIN:
                 jobs[active.index] = jobs[active.index].uncaptured(event.reason or "")
                 waiting.appendleft(active.index)
-                event = Event(Kind.NOTE, reason=again(event))
+                event = Event(EventKind.NOTE, reason=again(event))
             emit(replace(event, job=active.index))
 
     def _forget(self, active: _Active) -> None:
@@ -265,7 +265,7 @@ class RayEngine:
             count = self.losses[key, type(error)]
             if count <= (CRASHES if crashed else RETRIES):
                 what = "its process died" if crashed else "lost with its node"
-                emit(Event(Kind.NOTE, job=active.index, reason=f"{what}; begun again elsewhere"))
+                emit(Event(EventKind.NOTE, job=active.index, reason=f"{what}; begun again elsewhere"))
                 waiting.appendleft(active.index)
                 return
         reason, status = _line(error), Status.FAILED
@@ -276,7 +276,7 @@ class RayEngine:
         elif gone or crashed:
             what = "the process of the cell died" if crashed else "the cell was lost with its node"
             reason = f"{what} {self.losses[key, type(error)]} times"
-        emit(Event(Kind.LOST, job=active.index, status=status, reason=reason))
+        emit(Event(EventKind.LOST, job=active.index, status=status, reason=reason))
 
     def _end_overdue(self) -> None:
         if self.cell_timeout is None:

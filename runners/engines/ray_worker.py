@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runners.cell.events import Event, Kind, Throttle, spoils
+from runners.cell.events import Event, EventKind, Throttle, spoils
 from runners.engines import shipping
 from runners.grid.cells import Job
 from runners.process import cpu
@@ -130,11 +130,11 @@ def tell(job: Job, handed: Handed) -> Iterator[list[Message]]:
 
 def _ends_the_process(event: Event, device: str) -> bool:
     """Whether the process is of no more use once the event is told; what a cell left behind is known at its end."""
-    if event.kind is Kind.AGAIN or spoils(event.status, device):
+    if event.kind is EventKind.AGAIN or spoils(event.status, device):
         return True
     from runners.process import known_state
 
-    return event.kind is Kind.ENDED and bool(known_state.taken().changed)
+    return event.kind is EventKind.ENDED and bool(known_state.taken().changed)
 
 
 def _run(job: Job, handed: Handed, outbox: _Outbox) -> None:
@@ -150,6 +150,6 @@ def _run(job: Job, handed: Handed, outbox: _Outbox) -> None:
         outbox.put(run_held(job, _Away(job.folder, handed, outbox), emit))
         outbox.put(None)
     except CaptureFailed as error:
-        outbox.put(Event(Kind.AGAIN, reason=error.why))
+        outbox.put(Event(EventKind.AGAIN, reason=error.why))
     except BaseException as error:
         outbox.put(error)

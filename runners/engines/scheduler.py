@@ -11,7 +11,7 @@ from typing import Protocol
 from benchmarks import catalogue, data
 from benchmarks.files import locate
 from benchmarks.types import UserError
-from runners.cell.events import Event, Kind, Phase
+from runners.cell.events import Event, EventKind, Phase
 from runners.engines.engine import Engine
 from runners.grid.cells import Cell, Conditions, Job
 from runners.records.folder import CellFolder, StorageError
@@ -110,16 +110,16 @@ def _run_round(
 
     def heard(event: Event) -> None:
         job = jobs[event.job]
-        if event.kind is Kind.STORAGE:
+        if event.kind is EventKind.STORAGE:
             raise StorageError(event.reason)
-        if event.kind is Kind.LOST:
+        if event.kind is EventKind.LOST:
             outcomes[event.job] = outcome = _fail(job, event.reason or "the worker is gone", event.status)
-            event = Event(Kind.ENDED, event.job, status=outcome.status, reason=event.reason)
+            event = Event(EventKind.ENDED, event.job, status=outcome.status, reason=event.reason)
         elif retry_smaller and (smaller := _smaller(job, event)) is not None:
             again[event.job] = smaller
             batch = smaller.conditions.evaluation_batch
-            event = Event(Kind.NOTE, event.job, reason=f"out of memory in evaluation; again in batches of {batch}")
-        elif event.kind is Kind.ENDED and event.status is not None:
+            event = Event(EventKind.NOTE, event.job, reason=f"out of memory in evaluation; again in batches of {batch}")
+        elif event.kind is EventKind.ENDED and event.status is not None:
             outcomes[event.job] = Outcome(job.cell, job.folder, event.status, event.reason, cached=False)
         watcher.heard(job, event)
 

@@ -22,7 +22,7 @@ class Estimate:
     unknown: int
 
 
-_Kind = tuple[str, ...]
+_RateKey = tuple[str, ...]
 
 
 class Rates:
@@ -32,8 +32,8 @@ class Rates:
     """
 
     def __init__(self) -> None:
-        self.seen: dict[_Kind, list[float]] = defaultdict(list)
-        self.medians: dict[_Kind, float] = {}
+        self.seen: dict[_RateKey, list[float]] = defaultdict(list)
+        self.medians: dict[_RateKey, float] = {}
 
     def add(self, cell: Cell, seconds: float) -> None:
         self.note(cell.method, cell.benchmark, cell.scenario, cell.budget, cell.n_tasks, seconds)
@@ -88,7 +88,7 @@ def history(results: Path) -> Rates:
     return rates
 
 
-def _kinds(method: str, benchmark: str, scenario: str, budget: Budget) -> list[_Kind]:
+def _kinds(method: str, benchmark: str, scenario: str, budget: Budget) -> list[_RateKey]:
     unit = "steps" if budget.steps is not None else "epochs"
     return [(unit, method, benchmark, scenario), (unit, method, benchmark), (unit, method)]
 

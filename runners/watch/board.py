@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.engines.scheduler import Outcome
 from runners.grid.cells import Cell, Job
 from runners.plan.estimate import Rates
@@ -80,7 +80,7 @@ class Snapshot:
         return asdict(self)
 
 
-_Kind = tuple[Any, ...]
+_CellGroup = tuple[Any, ...]
 
 
 @dataclass
@@ -112,8 +112,8 @@ class Board:
         self.rates = rates or Rates()
         self.lock = threading.RLock()
         self.rows: dict[str, _Row] = {}
-        self.waiting: dict[str, _Kind] = {}
-        self.kinds: dict[_Kind, tuple[Cell, int]] = {}
+        self.waiting: dict[str, _CellGroup] = {}
+        self.kinds: dict[_CellGroup, tuple[Cell, int]] = {}
         """A cell of each kind that waits, and how many do: a grid may hold ten thousand cells of a few kinds."""
         self.counts: Counter[str] = Counter()
         self.failures: list[Failure] = []
@@ -136,16 +136,16 @@ class Board:
     def heard(self, job: Job, event: Event) -> None:
         with self.lock:
             key, now = job.cell.key, time.monotonic()
-            if event.kind is Kind.ELSEWHERE:
+            if event.kind is EventKind.ELSEWHERE:
                 self.rows[key] = _Row(job, now, elsewhere=True)
-            elif event.kind is Kind.ENDED:
+            elif event.kind is EventKind.ENDED:
                 self._end(job, event, now)
-            elif event.kind is not Kind.NOTE:
+            elif event.kind is not EventKind.NOTE:
                 row = self.rows.get(key)
                 if row is None or row.elsewhere:
                     row = self.rows[key] = _Row(job, now)
                 _update(row, event)
-            if event.kind is not Kind.NOTE:
+            if event.kind is not EventKind.NOTE:
                 self._wait_no_more(key)
             self.at_once = max(self.at_once, sum(not row.elsewhere for row in self.rows.values()))
 
@@ -221,12 +221,12 @@ class Board:
 
 
 def _update(row: _Row, event: Event) -> None:
-    if event.kind is Kind.STARTED:
+    if event.kind is EventKind.STARTED:
         row.task = row.first_task = event.task or 0
-    elif event.kind is Kind.PROGRESS:
+    elif event.kind is EventKind.PROGRESS:
         row.task, row.loss = event.task or 0, event.loss
         row.share = (event.step or 0) / max(1, event.steps or 1)
-    elif event.kind is Kind.TASK_DONE:
+    elif event.kind is EventKind.TASK_DONE:
         row.task, row.share, row.accuracy = (event.task or 0) + 1, 0.0, event.accuracy
 
 

@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.markup import escape
 
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.engines.scheduler import Outcome
 from runners.grid.cells import Job
 from runners.plan.estimate import in_words
@@ -56,9 +56,9 @@ class Display:
         before = self.board.row(job)
         self.board.heard(job, event)
         self.started = True
-        if event.kind is Kind.NOTE:
+        if event.kind is EventKind.NOTE:
             self._line(escape(f"{job.cell.title}: {event.reason}"))
-        elif event.kind is Kind.ENDED:
+        elif event.kind is EventKind.ENDED:
             self.ended += 1
             status = event.status or Status.FAILED
             self._line(self._verdict(job.cell.title, status, _outcome(before, status) or event.reason))

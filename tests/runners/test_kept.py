@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runners.cell import checkpoint
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.cell.execution import run_cell
 from runners.records.folder import CHECKPOINT, CellFolder
 from runners.records.record import Record, Status
@@ -29,7 +29,7 @@ def paused(cell, results, stops=(1, 2, 3, 4, None)) -> tuple[Record, list[str]]:
         run_cell(replace(this, conditions=replace(this.conditions, stop_after=stop)), heard.append)
     record = CellFolder(cell.folder(results)).read()
     assert record is not None
-    return record, [str(event.reason) for event in heard if event.kind is Kind.NOTE]
+    return record, [str(event.reason) for event in heard if event.kind is EventKind.NOTE]
 
 
 @pytest.mark.parametrize("name", ["KeptParameters", "NetworksInAList", "GrowingHeads", "GrowingHeadsByHand"])
@@ -79,6 +79,6 @@ def test_a_checkpoint_of_another_cell_is_never_taken(tmp_path):
     (second.folder(tmp_path) / CHECKPOINT).write_bytes(stray.read_bytes())
     heard: list[Event] = []
     assert run_cell(job(second, tmp_path), heard.append) is Status.DONE
-    assert ["begun anew" in str(event.reason) for event in heard if event.kind is Kind.NOTE] == [True]
+    assert ["begun anew" in str(event.reason) for event in heard if event.kind is EventKind.NOTE] == [True]
     of_second = {name: text for name, text in tables(tmp_path).items() if second.key[:12] in name}
     assert of_second == tables(tmp_path / "whole")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import data
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.cell.execution import run_cell
 from runners.engines.engine import InlineEngine
 from runners.engines.local import LocalEngine
@@ -35,7 +35,7 @@ def leaving(name: str, **assignments: str):
 def run(cell, results, engine=None):
     watcher = Watching()
     outcomes = run_grid(cell, results, Conditions(command="test"), engine or InlineEngine(1), watcher)
-    return outcomes, [str(event.reason) for _, event in watcher.events if event.kind is Kind.NOTE]
+    return outcomes, [str(event.reason) for _, event in watcher.events if event.kind is EventKind.NOTE]
 
 
 @pytest.fixture(autouse=True)

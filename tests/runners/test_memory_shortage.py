@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runners.cell.events import Kind
+from runners.cell.events import EventKind
 from runners.engines.engine import InlineEngine
 from runners.engines.scheduler import Outcome, run_grid
 from runners.grid.cells import Conditions
@@ -18,7 +18,7 @@ def run(name: str, results, retry_smaller: bool) -> tuple[Outcome, list[str]]:
     [cell] = cells(foreign(name))
     conditions = Conditions(command="test")
     [outcome] = run_grid([cell], results, conditions, InlineEngine(1), watcher, retry_smaller)
-    return outcome, [str(event.reason) for _, event in watcher.events if event.kind is Kind.NOTE]
+    return outcome, [str(event.reason) for _, event in watcher.events if event.kind is EventKind.NOTE]
 
 
 def test_a_lack_of_memory_says_where_how_much_there_was_and_what_may_help(tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.grid.cells import Conditions, Job
 from runners.records.record import Status
 from runners.watch import status
@@ -31,9 +31,9 @@ def a_board(results) -> Board:
     """Three cells: one under way, one failed, one waiting."""
     board, (first, second, third) = Board(), jobs(results, 3)
     board.planned([first, second, third], [])
-    board.heard(first, Event(Kind.STARTED, task=0))
-    board.heard(first, Event(Kind.TASK_DONE, task=1, accuracy=0.75))
-    board.heard(second, Event(Kind.ENDED, status=Status.FAILED, reason="ValueError: no such law"))
+    board.heard(first, Event(EventKind.STARTED, task=0))
+    board.heard(first, Event(EventKind.TASK_DONE, task=1, accuracy=0.75))
+    board.heard(second, Event(EventKind.ENDED, status=Status.FAILED, reason="ValueError: no such law"))
     return board
 
 
