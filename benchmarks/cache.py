@@ -1,4 +1,4 @@
-"""Decoded images on disk: made once, whole or not at all, and mapped into memory by every process that needs them.
+"""Cache of decoded images on disk: written once, atomically, and mapped into memory by every process.
 
 An entry is a folder `<data set>-<first digits of the key>` below `decoded/` in the user's cache folder. The key
 stands for the content of the source. An entry is written under another name and renamed when it is complete.
@@ -52,13 +52,13 @@ class Decoding:
 
     @property
     def n_bytes(self) -> int:
-        """What the entry takes on disk."""
+        """Size of the entry on disk."""
         return sum(self.counts.values()) * (int(np.prod(self.shape)) + 8)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Decoded images that are complete."""
+    """Complete cache entry."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -73,7 +73,7 @@ class Entry:
         return pixels.view(n, *shape), torch.from_file(labels, shared=False, size=n, dtype=torch.int64)
 
     def damage(self) -> str | None:
-        """Compare the content of every file with what was written: what differs, or None."""
+        """Compare every file's content with what was written; return a description of the difference, or None."""
         for name, expected in self.manifest["sha256"].items():
             with (self.folder / name).open("rb") as stream:
                 found = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -83,7 +83,7 @@ class Entry:
 
 
 def folder_of(dataset: str, key: str) -> Path:
-    """Where the entry of a data set with this key belongs."""
+    """Folder for the entry of a data set with this key."""
     digest = hashlib.sha256(f"{FORMAT} {key}".encode()).hexdigest()
     return cache_folder() / "decoded" / f"{dataset.replace('/', '-')}-{digest[:16]}"
 
@@ -170,7 +170,7 @@ def _settle(stream: BinaryIO) -> None:
 
 @contextmanager
 def _writing(dataset: str, folder: Path) -> Iterator[None]:
-    """What goes wrong with the cache folder becomes a sentence."""
+    """Turn errors of the cache folder into a sentence (DataError)."""
     try:
         yield
     except Timeout as error:

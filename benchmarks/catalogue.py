@@ -1,4 +1,4 @@
-"""The benchmarks by name: which data set, cut into which tasks, with which budget. Imports no torch."""
+"""Benchmarks by name: data set, tasks and budget of each. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHUFFLED_SUFFIX = "-shuffled"
 
 
 class Kind(StrEnum):
-    """How the tasks of a benchmark differ."""
+    """Kind of difference between the tasks of a benchmark."""
 
     SPLIT = "split"
     """Each task has classes of its own."""
@@ -29,7 +29,7 @@ class Kind(StrEnum):
 
 
 class ClassOrder(StrEnum):
-    """Which classes make up the tasks of a split benchmark."""
+    """Assignment of classes to the tasks of a split benchmark."""
 
     NATURAL = "natural"
     """Task t has the classes 2t and 2t + 1 (with two a task), as in the papers; the same for all seeds."""
@@ -40,7 +40,7 @@ class ClassOrder(StrEnum):
 
 
 class HeldOut(StrEnum):
-    """Which training images of a task are set aside for validation."""
+    """Choice of the training images of a task that are set aside for validation."""
 
     FIRST = "first"
     """The first ones, as in the papers: of data sets as published, whose order is known to be random."""
@@ -49,7 +49,7 @@ class HeldOut(StrEnum):
 
 
 class Augmentation(StrEnum):
-    """What training images go through, batch by batch."""
+    """Augmentation of training images, batch by batch."""
 
     NONE = "none"
     FLIP_CROP = "flip-crop"
@@ -111,7 +111,7 @@ class Benchmark:
         return self.stored_shape
 
     def spec(self, scenario: Scenario | str, network: str | None = None) -> StreamSpec:
-        """What a method may know of the stream; the sign of the inputs only the data tell (`Stream.spec`).
+        """Properties of the stream that a method may know; the sign of the inputs comes from the data (`Stream.spec`).
 
         Raises UserError for a scenario that is not defined here.
         """

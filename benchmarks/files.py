@@ -1,4 +1,4 @@
-"""Which files a data set consists of, where they are looked for, and whether they are whole. Imports no torch."""
+"""Raw files of the data sets: their names, the folders searched, and checks of completeness. Imports no torch."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ ARCHIVES: Mapping[str, RawFile] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Location:
-    """Where a data set is looked for, and whether what is missing may be fetched into that place."""
+    """Folder searched for a data set, and permission to fetch missing files into it."""
 
     place: Path | None
     """None where nobody named a folder and the user has no home."""
@@ -120,7 +120,7 @@ class Location:
 
     @property
     def folder(self) -> Path:
-        """Raises DataError where there is none: not before it is needed, for the digits need no folder."""
+        """The folder. Raises DataError where there is none, but only on use: the digits need no folder."""
         if self.place is None:
             raise DataError(NO_HOME)
         return self.place

@@ -21,7 +21,7 @@ class Rows(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What a task trains on, and what is held out."""
+    """Training rows of a task and held-out rows."""
 
     train: Rows
     validation: Rows

@@ -1,4 +1,4 @@
-"""Which files of a folder are images of which class, and which are left out. Reads names only; imports no torch.
+"""Classes and images of a folder, and the files left out. Reads names only; imports no torch.
 
 Read are all kinds of image that torchvision's ImageFolder reads, and more; linked folders are followed, each once.
 Names that begin with a dot, and `__MACOSX`, belong to programs and are left out.
@@ -38,7 +38,7 @@ class LeftOut:
     parts: list[str] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
-        """One for each kind that there is."""
+        """One sentence for each kind that occurs."""
         found = []
         if self.hidden:
             found.append(f"{len(self.hidden)} hidden names were left out: {some(self.hidden)}")
@@ -56,17 +56,17 @@ class LeftOut:
 
 
 def is_image(name: str) -> bool:
-    """Whether the name is that of a file to be read as an image."""
+    """Check by its name whether a file is read as an image."""
     return _ending(name) in EXTENSIONS
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name belongs to a program and not to the data."""
+    """Check whether a file or folder of this name belongs to a program and not to the data."""
     return name.startswith(".") or name in _PROGRAMS
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, by name. Raises DataError."""
+    """Entries of a folder, sorted by name. Raises DataError."""
     try:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name)

@@ -1,4 +1,4 @@
-"""Names, paths and files that others wrote: one check for what becomes part of a path, one way to read. No torch.
+"""Safe use of untrusted names, paths and files: one check of path parts, one way to read. Imports no torch.
 
 Records, suites, archives and lists in data folders may come from anybody. What they name must stay inside the folder
 at hand, and what lies there is read only if it is a plain file of bearable size.
@@ -22,11 +22,11 @@ _UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
 
 
 class UnsafePath(ValueError):
-    """A name or a path that is not taken; the text says which and why."""
+    """A rejected name or path; the text says which and why."""
 
 
 def name(text: object, what: str = "name") -> str:
-    """`text` where it is fit to be shown as a name. Raises UnsafePath: not text, empty, too long, unprintable."""
+    """Return `text` if it is fit to be shown as a name. Raises UnsafePath: not text, empty, too long, unprintable."""
     if not isinstance(text, str):
         raise UnsafePath(f"the {what} {str(text)[:80]!r} is no text")
     if not text.strip():
@@ -39,7 +39,7 @@ def name(text: object, what: str = "name") -> str:
 
 
 def part(text: object, what: str = "name") -> str:
-    """`text` where it is fit to be one part of a path on every system. Raises UnsafePath."""
+    """Return `text` if it is fit to be one part of a path on every system. Raises UnsafePath."""
     found = name(text, what)
     if found in (".", "..") or "/" in found or "\\" in found or PureWindowsPath(found).drive:
         raise UnsafePath(f"the {what} {found!r} would leave its folder")

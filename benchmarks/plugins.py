@@ -41,7 +41,7 @@ def benchmark(name: str) -> Benchmark:
 
 
 def is_reference(dataset: str) -> bool:
-    """Whether a data set is named by the function that makes it, `package.module:function`."""
+    """Check whether a data set is named by the function that makes it, `package.module:function`."""
     return ":" in dataset
 
 
@@ -53,7 +53,7 @@ def file_of(dataset: str) -> Path:
 
 
 def problem(dataset: str) -> str | None:
-    """Why the module of a data set's function cannot be imported, or None."""
+    """Reason why the module of a data set's function cannot be imported, or None."""
     try:
         file_of(dataset)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What `runners/data.py` does: the state of each data set, preparing it, and checking it to the last byte."""
+"""Work of `runners/data.py`: list data sets, prepare them, and check them to the last byte."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Action = Callable[[str, "Path | None", cache.Progress], list[str]]
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the list."""
+    """Row of the list."""
 
     name: str
     state: str
@@ -104,7 +104,7 @@ def _row(name: str, place: Location) -> Row:
 
 
 def _size(name: str) -> str:
-    """Of the unpacked files where it is published, else of the archive."""
+    """Size of the unpacked files where it is published, else of the archive."""
     sizes = [file.size for file in files.FILES.get(name, ())]
     known_sizes = [size for size in sizes if size is not None]
     archive = files.ARCHIVES.get(name)

@@ -1,4 +1,4 @@
-"""Counting what training takes: optimiser steps, and the training rows that are handed out for them."""
+"""Counts of optimiser steps and of the training rows handed out for them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _current: Tally | None = None
 
 @contextmanager
 def counting() -> Iterator[Tally]:
-    """Counts all steps and rows of this process until it is left."""
+    """Context that counts all steps and rows of this process."""
     global _current
     outer, tally = _current, Tally()
 
@@ -63,7 +63,7 @@ def handed_out(count: int, view: Tensor) -> None:
 
 @contextmanager
 def loop(steps: int, batch_size: int) -> Iterator[None]:
-    """Steps of `fit`: at least so many, also where an optimiser has no hooks or a captured step is replayed."""
+    """Count the steps of `fit` as a minimum, also where an optimiser has no hooks or a captured step is replayed."""
     tally = _current
     if tally is None:
         yield
