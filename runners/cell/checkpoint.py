@@ -1,4 +1,4 @@
-"""What a cell needs to go on after a task: tensors and plain values only, read with weights_only."""
+"""Checkpoint of a cell between tasks: tensors and plain values only, read with weights_only."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def save(folder: Store, key: str, checkpoint: Checkpoint) -> None:
 
 
 def load(folder: Store, key: str) -> Checkpoint | None:
-    """The checkpoint of the cell `key`; None where there is none, or it is damaged or of another cell."""
+    """The checkpoint of the cell `key`; None if it is missing, damaged or of another cell."""
     payload = folder.read_checkpoint()
     if payload is None:
         return None

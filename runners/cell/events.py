@@ -1,4 +1,4 @@
-"""What a running cell tells the driver; plain values, so that they travel between processes."""
+"""Messages of a running cell to the driver: plain values, so that they travel between processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ENDS = frozenset({EventKind.ENDED, EventKind.ELSEWHERE, EventKind.STORAGE, Event
 
 
 class Phase(StrEnum):
-    """What a cell was doing."""
+    """Phase of a cell."""
 
     PREPARATION = "preparation"
     TRAINING = "training"
@@ -75,12 +75,12 @@ class Event:
 
 
 def spoils(status: Status | None, device: str) -> bool:
-    """Whether a process is of no more use after a cell that ended so: memory may be torn, the GPU in an error state."""
+    """Check whether a cell's end makes its process unusable: memory may be corrupt, the GPU in an error state."""
     return status is Status.OOM or (device != "cpu" and status is Status.FAILED)
 
 
 def again(event: Event) -> str:
-    """What the user is told of a cell to be run again after a failed capture."""
+    """Message to the user about a cell that is retried after a failed capture."""
     return f"the training steps could not be captured ({event.reason}); run again in another process, step by step"
 
 
@@ -88,7 +88,7 @@ Emit = Callable[[Event], None]
 
 
 class Throttle:
-    """Passes events on, of those of progress at most one in `seconds`."""
+    """Throttle of progress events: at most one in `seconds`; all other events pass."""
 
     def __init__(self, emit: Emit, seconds: float) -> None:
         self.emit, self.seconds, self.latest = emit, seconds, float("-inf")

@@ -52,7 +52,7 @@ class SourceChanged(UserError):
 
 
 def run_cell(job: Job, emit: Emit) -> Status | None:
-    """Run a cell to its end, from its checkpoint where it has one, and record what became of it.
+    """Run a cell to its end, resuming from its checkpoint if it has one, and record the outcome.
 
     Nothing raised by the method, nor on the way to it, leaves this function: it becomes the record's status, or,
     where no record could be written, an event by which the driver writes one. Returns None where another process
@@ -79,14 +79,14 @@ def _held(job: Job, folder: CellFolder, emit: Emit) -> Event:
 
 
 def lost(error: BaseException) -> Event:
-    """The event of a cell that failed where its record could not be written; says at which line of code."""
+    """Event of a cell whose failure could not be recorded; it names the line of code."""
     status, reason = _diagnose(error)
     at = traceback.extract_tb(error.__traceback__)[-1]
     return Event(EventKind.LOST, status=status, reason=f"{reason} (at {Path(at.filename).name}:{at.lineno})")
 
 
 def run_held(job: Job, folder: Store, emit: Emit) -> Event:
-    """Run a cell that the caller holds, from the checkpoint in `folder` where there is one; the event of its end.
+    """Run a cell that the caller holds, resuming from the checkpoint in `folder`; return the event of its end.
 
     Raises what `run_cell` raises.
     """
@@ -113,7 +113,7 @@ def usable_record(folder: CellFolder, key: str, emit: Emit) -> Record | None:
 
 
 def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:
-    """A record of the cell with nothing measured."""
+    """Empty record of the cell: nothing measured yet."""
     cell, now = job.cell, _now()
     return Record(
         key=cell.key,
@@ -153,7 +153,7 @@ def _parts(benchmark: str, network: str) -> dict[str, str]:
 
 
 class _CellRun:
-    """One cell under way."""
+    """State of one running cell."""
 
     def __init__(self, job: Job, folder: Store, emit: Emit) -> None:
         self.job, self.cell, self.folder, self.emit = job, job.cell, folder, emit
@@ -210,7 +210,7 @@ class _CellRun:
             self.emit(Event(EventKind.NOTE, reason=f"{self.cell.method} left its process changed: {names}; put back"))
 
     def _shortage(self, reason: str) -> str:
-        """What ran out of memory, how much there was at most, and what may help."""
+        """Description of the memory shortage: what ran out, the peak, and what may help."""
         self._note_peaks()
         host, on_device = self.measured.peak_rss, self.measured.peak_device
         peak = f"peak {on_device / GIB:.3g} GiB on the GPU" if on_device else f"peak {host / GIB:.3g} GiB"
@@ -234,7 +234,7 @@ class _CellRun:
         self.memory = MemoryPeak(self.device)
 
     def _run(self) -> bool:
-        """Learn and measure task after task; False where the cell is to pause before the last one."""
+        """Learn and measure task after task; return False if the cell pauses before the last one."""
         stream, make = self._prepare()
         method, start = self._resumed(make)
         evaluator = Evaluator(method, stream, self.job.conditions.evaluation_batch)
@@ -309,7 +309,7 @@ class _CellRun:
         return stream, make
 
     def _note_data(self, benchmark: Benchmark, found: DataSet) -> None:
-        """Keep with the record what is to be known of the data. Raises SourceChanged where the key means others."""
+        """Add the notes on the data to the record. Raises SourceChanged where the key belongs to other data."""
         expected = self.cell.definition.get("files") or self.cell.definition.get("content") or found.content
         if found.content != expected:
             raise SourceChanged(
@@ -320,7 +320,7 @@ class _CellRun:
             self.record = replace(self.record, environment={**self.record.environment, "data_notes": notes})
 
     def _resumed(self, make: Callable[[], Method]) -> tuple[Method, int]:
-        """A method as its checkpoint has it, and how many tasks it has learnt; a new one where none can be used."""
+        """Method restored from its checkpoint, or a new one without a usable checkpoint; and its number of learnt tasks."""
         method = make()
         saved = checkpoint.load(self.folder, self.cell.key)
         if saved is None:
@@ -368,7 +368,7 @@ class _CellRun:
             self.measured.evaluate_seconds.append(seconds)
 
     def _exhibit(self, method: Method) -> None:
-        """Keep the method's own tables. They are no result: what is wrong with them is said, and the rest stands."""
+        """Keep the method's own tables. They are no result: a fault in them is reported and the cell goes on."""
         try:
             self.measured.exhibits = exhibits.collect(method)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Whether an answer depends on its sample alone: some test samples asked again, one by one and in other company."""
+"""Check that predictions are stateless: some test samples are predicted again, singly and in mixed batches."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ RELATIVE, ABSOLUTE = 1e-3, 1e-4
 
 
 def picked(n: int, n_tasks: int) -> Tensor:
-    """Which of a task's n test samples are asked again: evenly spread, at most 100, and 2,000 over all tasks."""
+    """Indices of a task's n test samples to predict again: evenly spread, at most 100, 2,000 over all tasks."""
     count = min(n, PICKED, max(ALONE, IN_ALL // n_tasks))
     return torch.linspace(0, n - 1, count).long()
 
 
 def measure(method: Method, stream: Stream, answers: Mapping[int, Tensor]) -> dict[str, int | str]:
-    """How many answers were `asked` again and how many `differ`, and `error` where the method gave none.
+    """Numbers of answers `asked` again and of those that `differ`, and `error` where the method gave none.
 
     answers: of each task, the logits (n, classes) of its picked samples as they were given in whole batches. The
     method is not to be used afterwards, as its own `predict` may change it.
@@ -43,7 +43,7 @@ def measure(method: Method, stream: Stream, answers: Mapping[int, Tensor]) -> di
 
 @contextmanager
 def put_back(device: torch.device) -> Iterator[None]:
-    """Leave all random generators as they were."""
+    """Context that restores all random generators."""
     own, numpys = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -81,7 +81,7 @@ def _mixed(lengths: list[int]) -> Tensor:
 
 
 def _differing(before: Tensor, after: Tensor) -> int:
-    """How many answers are other classes, but for those that are level in one of the two. Logits (n, classes)."""
+    """Number of answers whose class changed, not counting ties in either of the two. Logits (n, classes)."""
     if before.shape != after.shape:
         return len(before)
     first, second = before.argmax(1, keepdim=True), after.argmax(1, keepdim=True)

@@ -34,7 +34,7 @@ def leave(stream: Stream, folder: Store) -> None:
 def sheet(stream: Stream) -> bytes | None:
     """A PNG: one row for each of at most ten tasks, the first training samples of each class side by side.
 
-    Its text fields say what it shows: `tasks` (numbers from 0), `names` (of those tasks, one a line), `tile` (pixels
+    Its text fields describe the content: `tasks` (numbers from 0), `names` (of those tasks, one a line), `tile` (pixels
     a side), `columns`, `seed`. None where an input is no square image of one or three channels.
     """
     last = len(stream) - 1

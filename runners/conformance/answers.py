@@ -1,4 +1,4 @@
-"""Checks of what a method answers."""
+"""Checks of a method's answers."""
 
 from __future__ import annotations
 

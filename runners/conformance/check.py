@@ -1,4 +1,4 @@
-"""A check and what it finds."""
+"""Check of a method, and its findings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runners.conformance.trial import Trial
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that holds for every method. `look` yields a sentence for each way in which it does not."""
+    """Requirement on every method. `look` yields a sentence for each violation."""
 
     name: str
     holds: str
@@ -24,7 +24,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Looked:
-    """What became of a check in a scenario: what it found, or why it was skipped; else it passed."""
+    """Outcome of a check in a scenario: its findings, or why it was skipped; otherwise it passed."""
 
     check: str
     scenario: str
@@ -34,7 +34,7 @@ class Looked:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found in a scenario."""
+    """Finding of a check in a scenario."""
 
     check: str
     scenario: str

@@ -1,4 +1,4 @@
-"""All checks, and running them over a method."""
+"""List of all checks, and their run on a method."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def examine(
     settings: dict[str, Any] | None = None,
     with_fields: bool = True,
 ) -> list[Looked]:
-    """What became of every check in every scenario. Takes what `conform` takes."""
+    """Outcome of every check in every scenario. Takes the arguments of `conform`."""
     wanted = scenarios_of(cls) if scenarios is None else tuple(scenarios)
     trials, looked = [], []
     for trial in (Trial(cls, scenario, device=device, settings=settings) for scenario in wanted):

@@ -1,4 +1,4 @@
-"""What an engine is: it runs jobs somewhere and tells what happens; the simplest runs them right here."""
+"""Interface of engines, which run jobs and report events, and the simplest engine, in this process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop everything that still runs, at once; cells go on from their checkpoints another time."""
+        """Stop everything that still runs, at once; cells can be resumed from their checkpoints."""
         ...
 
 

@@ -51,19 +51,19 @@ class _Worker:
 
 
 class LocalEngine:
-    """Keeps `len(devices)` workers busy; a worker that dies costs its cell only."""
+    """Engine with one worker per device of `devices`; a crash of a worker loses only its cell."""
 
     def __init__(
         self, devices: Sequence[str], threads: int, cell_timeout: float | None = None, packer: Packer | None = None
     ) -> None:
-        """packer: says which cells may share a device; without one, all may."""
+        """packer: decides which cells may share a device; without one, all may."""
         self.devices, self.threads, self.cell_timeout, self.packer = list(devices), threads, cell_timeout, packer
         self.workers: list[_Worker] = []
         self.selector = selectors.DefaultSelector()
         self.fruitless = 0
 
     def start(self, n_jobs: int) -> None:
-        """Start the workers that `n_jobs` need; they load torch while the caller does other things."""
+        """Start the workers for `n_jobs`; they load torch while the caller does other things."""
         missing = Counter(self.devices[:n_jobs]) - Counter(worker.device for worker in self.workers)
         for device in missing.elements():
             self._start(device)
@@ -179,7 +179,7 @@ class LocalEngine:
             emit(replace(event, job=index))
 
     def _crowded_out(self, worker: _Worker, index: int, jobs: Sequence[Job], event: Event) -> bool:
-        """Tell the packer that a cell is over; whether it ran out of memory because it was not alone."""
+        """Release the cell from the packer; return whether it ran out of memory because it shared its device."""
         if self.packer is None:
             return False
         shared = self.packer.release(worker.device, index)

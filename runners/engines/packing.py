@@ -1,4 +1,4 @@
-"""Which cells may share a GPU: as many as fit by the memory that their like was measured to take."""
+"""Packing of cells on GPUs: as many as fit, by the measured memory of similar cells."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _MemoryGroup = str
 
 
 class Packer:
-    """Keeps count of what runs on each device.
+    """Packer that counts the memory in use on each device.
 
     Cells that differ in the seed alone are of one kind and take the same memory. A kind that was never
-    measured runs alone on its device, and so does a cell that ran out of memory beside others.
+    measured runs alone on its device, and so does a cell that ran out of memory next to others.
     """
 
     def __init__(self, capacities: dict[str, int], overhead: int = CUDA_CONTEXT) -> None:
-        """capacities: free bytes of each device. overhead: bytes that each process takes beside its tensors."""
+        """capacities: free bytes of each device. overhead: bytes that each process takes in addition to its tensors."""
         self.capacities, self.overhead = capacities, overhead
         self.peaks: dict[_MemoryGroup, int] = {}
         self.running: dict[str, dict[int, int | None]] = defaultdict(dict)
@@ -43,7 +43,7 @@ class Packer:
             self.peaks[kind] = max(peak, self.peaks.get(kind, 0))
 
     def note_records(self, results: Path) -> None:
-        """Remember the peaks that the records of earlier runs tell of."""
+        """Remember the peaks in the records of earlier runs."""
         for body in _records(results):
             peak = (body.get("memory_bytes") or {}).get("peak_device")
             if peak and body.get("status") == "done":
@@ -72,7 +72,7 @@ class Packer:
             self.shared.update(here)
 
     def release(self, device: str, index: int) -> bool:
-        """Whether the cell ran beside others at any time."""
+        """Release the cell; return whether it shared its device at any time."""
         self.running[device].pop(index, None)
         shared = index in self.shared
         self.shared.discard(index)
@@ -80,7 +80,7 @@ class Packer:
 
 
 def _decisive(body: dict[str, Any]) -> list[Any]:
-    """What decides how much memory a cell takes, from a cell or a record as JSON."""
+    """Fields of a cell, or of a record as JSON, that decide how much memory it takes."""
     names = ("method", "benchmark", "scenario", "network", "config", "budget")
     return [body.get(name) for name in names]
 

@@ -146,7 +146,7 @@ class RayEngine:
         return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
 
     def _count_slots(self, jobs: Sequence[Job]) -> None:
-        """How many cells to hand over: those that fit now, and a few more that wait, so that no node ever does."""
+        """Count the cells to hand over: those that fit now, plus a few waiting ones, so that no node idles."""
         now = time.monotonic()
         if now - self.counted < SECONDS_BETWEEN_COUNTS:
             return
@@ -240,7 +240,7 @@ class RayEngine:
     def _pass_on(
         self, active: _Active, events: Sequence[Event], jobs: list[Job], waiting: deque[int], emit: Emit
     ) -> None:
-        """Emit; the end of a cell is told after its folder was let go."""
+        """Emit the event; the end of a cell is emitted after its folder was released."""
         for event in events:
             if event.kind in _ENDS:
                 self._forget(active)
@@ -255,7 +255,7 @@ class RayEngine:
         active.held.close()
 
     def _lose(self, active: _Active, jobs: Sequence[Job], waiting: deque[int], emit: Emit, error: Exception) -> None:
-        """Begin the cell again where its node is to blame, else tell that it is lost."""
+        """Retry the cell if its node is to blame, else report it as lost."""
         self._forget(active)
         errors, key = self.ray.exceptions, jobs[active.index].cell.key
         crashed = isinstance(error, errors.WorkerCrashedError)
@@ -289,7 +289,7 @@ class RayEngine:
 
 
 def _write(folder: CellFolder, batch: Sequence[ray_worker.Message]) -> list[Event]:
-    """Put what is to be kept into the folder, in order; the events of the batch, to be told thereafter."""
+    """Write the files of the batch into the folder, in order; return its events, to be emitted afterwards."""
     for message in batch:
         if not isinstance(message, Event):
             message.put(folder)
@@ -297,7 +297,7 @@ def _write(folder: CellFolder, batch: Sequence[ray_worker.Message]) -> list[Even
 
 
 def _refusal(error: BaseException) -> str:
-    """Why there is no connection. Ray tells of a missing token in the text of the causes only."""
+    """Reason for the failed connection. Ray mentions a missing token only in the text of the causes."""
     cause: BaseException | None = error
     while cause is not None:
         if "InvalidAuthToken" in str(cause):
@@ -312,7 +312,7 @@ def _line(error: BaseException) -> str:
 
 @contextmanager
 def _own_signal_handlers() -> Iterator[None]:
-    """Keep this process's handlers: Ray puts one of its own for SIGTERM."""
+    """Keep this process's signal handlers: Ray installs its own for SIGTERM."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""The far side of the Ray engine: a cell runs in a Ray worker and tells the driver, which alone writes."""
+"""Remote side of the Ray engine: a cell runs in a Ray worker and reports to the driver, which alone writes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECONDS_TO_DELIVER = 2.0
 
 @dataclass(frozen=True)
 class Handed:
-    """What the driver gives along with a job: what lies in the cell's folder."""
+    """Files of the cell's folder, which the driver sends along with a job."""
 
     checkpoint: bytes | None = None
     damaged: bool = False
@@ -75,7 +75,7 @@ _Outbox = queue.SimpleQueue[Message | BaseException | None]
 
 
 class _Away:
-    """Stands for the cell's folder, which lies with the driver; see runners.records.folder.Store."""
+    """Proxy of the cell's folder, which lies with the driver; see runners.records.folder.Store."""
 
     def __init__(self, path: Path, handed: Handed, outbox: _Outbox) -> None:
         self.path, self.handed, self.outbox = path, handed, outbox
@@ -101,7 +101,7 @@ class _Away:
 
 
 def tell(job: Job, handed: Handed) -> Iterator[list[Message]]:
-    """Run a cell; yields what it has to say, in order, as soon as it is said.
+    """Run a cell; yield its messages in order, as they occur.
 
     The cell runs in a thread of its own, so that this generator is free to hand over its messages.
     """
@@ -129,7 +129,7 @@ def tell(job: Job, handed: Handed) -> Iterator[list[Message]]:
 
 
 def _ends_the_process(event: Event, device: str) -> bool:
-    """Whether the process is of no more use once the event is told; what a cell left behind is known at its end."""
+    """Check whether the process is unusable after the event; the changes a cell left behind are known at its end."""
     if event.kind is EventKind.AGAIN or spoils(event.status, device):
         return True
     from runners.process import known_state

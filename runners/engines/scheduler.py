@@ -1,4 +1,4 @@
-"""Running a grid: what is finished stays, what lacks its data fails first, the rest goes to an engine."""
+"""Run of a grid: finished cells are kept, cells without data fail first, the rest goes to an engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECONDS_BETWEEN_LOOKS = 2.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell; `cached` where an earlier run had finished it."""
+    """Outcome of a cell; `cached` where an earlier run had finished it."""
 
     cell: Cell
     folder: Path
@@ -36,17 +36,17 @@ class Outcome:
 
 
 class Watcher(Protocol):
-    """Whoever wants to see the run: the live display, a test."""
+    """Observer of the run, such as the live display or a test."""
 
     def planned(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
-        """The jobs to run, and what needs no running."""
+        """Receive the jobs to run, and the outcomes of the others."""
         ...
 
     def heard(self, job: Job, event: Event) -> None: ...
 
 
 def plan(cells: Sequence[Cell], results: Path, conditions: Conditions) -> tuple[list[Job], list[Outcome]]:
-    """Which cells are to be run, and the outcomes of those that are finished."""
+    """Jobs to run, and the outcomes of those that are finished."""
     jobs, outcomes = [], []
     for cell in cells:
         folder = cell.folder(results)
@@ -76,7 +76,7 @@ def run_grid(
     watcher: Watcher,
     retry_smaller: bool = False,
 ) -> list[Outcome]:
-    """Run what is not finished; the outcomes of all cells, in order.
+    """Run unfinished cells; return the outcomes of all cells, in order.
 
     retry_smaller: evaluate a cell that ran out of memory in evaluation again, in batches half as large.
 
@@ -104,7 +104,7 @@ def run_grid(
 def _run_round(
     jobs: Sequence[Job], engine: Engine, watcher: Watcher, retry_smaller: bool
 ) -> tuple[dict[int, Outcome], dict[int, Job]]:
-    """Outcomes and jobs to try again, by index; those that another process holds are in neither."""
+    """Run all jobs once; return outcomes and jobs to retry, by index. Cells held by another process are in neither."""
     outcomes: dict[int, Outcome] = {}
     again: dict[int, Job] = {}
 
@@ -142,7 +142,7 @@ def _dataset(job: Job) -> str | None:
 
 
 def _lacking_data(jobs: Sequence[Job], conditions: Conditions) -> dict[str, str]:
-    """Data sets that cannot be used, each with the sentence that says why; fetches what may be fetched."""
+    """Unusable data sets, each with the reason in a sentence; fetches missing data where permitted."""
     folder = Path(conditions.data_dir) if conditions.data_dir else None
     problems = {}
     for dataset in dict.fromkeys(filter(None, map(_dataset, jobs))):
