@@ -320,7 +320,7 @@ class _CellRun:
             self.record = replace(self.record, environment={**self.record.environment, "data_notes": notes})
 
     def _resumed(self, make: Callable[[], Method]) -> tuple[Method, int]:
-        """Method restored from its checkpoint, or a new one without a usable checkpoint; and its number of learnt tasks."""
+        """Method restored from a checkpoint, or new if none is usable; and its number of learnt tasks."""
         method = make()
         saved = checkpoint.load(self.folder, self.cell.key)
         if saved is None:

@@ -58,7 +58,7 @@ def is_foreign(job: Job) -> bool:
 
 
 def readdressed(job: Job, there: dict[str, str]) -> Job:
-    """The job with the reference that holds where the code was staged."""
+    """The job with the reference that is valid where the code was staged."""
     file, _, class_name = job.cell.reference.partition(".py:")
     files = {known.partition(".py:")[0]: place.partition(".py:")[0] for known, place in there.items()}
     reference = job.cell.reference

@@ -90,7 +90,7 @@ def unique(cells: list[Cell]) -> list[Cell]:
 
 @dataclass(frozen=True)
 class Conditions:
-    """How cells are run: nothing here decides a number on the CPU."""
+    """Conditions under which cells run; none of them affects a number on the CPU."""
 
     device: str = "cpu"
     data_dir: str | None = None
@@ -116,7 +116,7 @@ class Job:
     conditions: Conditions
 
     def uncaptured(self, why: str) -> Job:
-        """This job, its training steps one by one."""
+        """The same job with its training steps uncaptured."""
         return replace(self, conditions=replace(self.conditions, step_by_step=f"a capture failed ({why})"))
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Suite files: a named grid of cells in TOML, validated so that every mistake has a clear answer."""
+"""Suite files: named grids of cells in TOML, validated with a specific message for every mistake."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Variant(_Part):
 
 
 class Suite(_Part):
-    """What a suite file holds."""
+    """Contents of a suite file."""
 
     name: str = ""
     description: Text
@@ -129,7 +129,7 @@ def available() -> dict[str, Path]:
 
 
 def find(names: Iterable[str]) -> list[Suite]:
-    """The suites of these names or paths; `all` is every shipped one that does not stay out. Raises UserError."""
+    """Suites of these names or paths; `all` is every shipped one that is not excluded from it. Raises UserError."""
     known, found = available(), []
     for name in names:
         if name == ALL:

@@ -17,7 +17,7 @@ _RESET_PEAK = "5"
 
 
 class MemoryPeak:
-    """Starts counting anew, where the system can, when it is made; a GPU must be in use by then (`devices.use`)."""
+    """Counter of peak memory, reset at construction where possible; call `devices.use` for a GPU first."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

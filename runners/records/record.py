@@ -1,4 +1,4 @@
-"""What a cell leaves behind: the record's fields, its statuses and its tables, as text."""
+"""Record of a cell: its fields, statuses and tables, as text."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def empty_matrix(n_tasks: int) -> Matrix:
 
 @dataclass
 class Measurements:
-    """Everything measured while a cell runs; grows task by task and travels in checkpoints."""
+    """Measurements of a running cell; they grow task by task and are kept in checkpoints."""
 
     accuracy: Matrix
     certified: Matrix
@@ -71,11 +71,11 @@ class Measurements:
         return Measurements(**data)
 
     def of_conduct(self) -> dict[str, Any]:
-        """What a record says of its fairness; nothing before a task is learnt."""
+        """Fairness fields of a record; empty before a task is learnt."""
         return {"tasks": self.taken, "held": self.held} if self.taken else {}
 
     def tables(self) -> dict[str, str]:
-        """The CSV files of the record, by file name; those with nothing in them are left out."""
+        """CSV files of the record, by file name; empty ones are left out."""
         found = {"accuracy.csv": matrix_csv(self.accuracy), "steps.csv": steps_csv(self.steps)}
         for name, matrix in (("certified.csv", self.certified), ("inferred.csv", self.inferred)):
             if any(value is not None for row in matrix for value in row):

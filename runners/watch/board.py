@@ -1,4 +1,4 @@
-"""How a run stands: what is done, under way, failed and left, from the events of its cells."""
+"""State of a run: finished, running, failed and waiting cells, from their events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAILURES_KEPT = 200
 
 @dataclass(frozen=True)
 class Running:
-    """A cell under way. Seconds are wall clock."""
+    """Running cell. Seconds are wall clock."""
 
     title: str
     folder: str
@@ -40,7 +40,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Failure:
-    """A cell without a result; the same command runs it again."""
+    """Cell without a result; the same command retries it."""
 
     title: str
     status: str
@@ -50,7 +50,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Waiting:
-    """How many cells of a kind have not begun."""
+    """Number of waiting cells of a group."""
 
     benchmark: str
     scenario: str
@@ -60,7 +60,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How a run stands at one moment; plain values, so that it travels as JSON."""
+    """Snapshot of a run's state; plain values, so that it can be sent as JSON."""
 
     total: int
     finished_before: int
@@ -85,7 +85,7 @@ _CellGroup = tuple[Any, ...]
 
 @dataclass
 class _Row:
-    """A cell under way, as its events tell."""
+    """Running cell, as known from its events."""
 
     job: Job
     begun: float
@@ -106,7 +106,7 @@ class _Row:
 
 
 class Board:
-    """Hears what happens in a run and says how it stands; may be asked from other threads."""
+    """Board that follows a run's events and reports its state; readable from other threads."""
 
     def __init__(self, rates: Rates | None = None) -> None:
         self.rates = rates or Rates()
@@ -180,7 +180,7 @@ class Board:
     # -- saying ----------------------------------------------------------------------------------
 
     def row(self, job: Job) -> Running | None:
-        """The cell of `job`, if it is under way."""
+        """Row of the cell `job`, if it is running."""
         with self.lock:
             row = self.rows.get(job.cell.key)
             return _running(row, time.monotonic()) if row is not None else None
@@ -203,7 +203,7 @@ class Board:
             )
 
     def _seconds_left(self, now: float) -> float | None:
-        """What the waiting cells took elsewhere in the grid, shared among as many as ran at once; None if unknown."""
+        """Expected time of the waiting cells, divided by the number of concurrent cells; None if unknown."""
         here = [row for row in self.rows.values() if not row.elsewhere]
         left = [row.seconds_left(now) or self._expected(row, now) for row in here]
         known = [seconds for seconds in left if seconds is not None]
@@ -213,7 +213,7 @@ class Board:
         return max([(sum(known) + expected) / max(1, self.at_once), *known])
 
     def _expected(self, row: _Row, now: float) -> float | None:
-        """What is left of a cell that has not come far enough to tell by itself."""
+        """Time left of a cell whose own progress is too short for an estimate."""
         whole = self.rates.of(row.job.cell)
         return (
             None if whole is None else max(0.0, whole * (1 - row.first_task / row.job.cell.n_tasks) - now + row.begun)

@@ -1,4 +1,4 @@
-"""What a run shows: a live table in a terminal, one line per ended cell elsewhere."""
+"""Live display of a run: a table in a terminal, one line per ended cell elsewhere."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Display:
             self._line(self._verdict(job.cell.title, status, _outcome(before, status) or event.reason))
 
     def render(self) -> RenderableType:
-        """The live part. Once all is over only the counts stay: failures are summed up below."""
+        """Live part of the display. At the end only the counts remain, because the summary below lists the failures."""
         note = "" if self.started or not self.board.waiting else "starting workers"
         rows = max(3, self.console.size.height - LINES_BESIDE_ROWS)
         return view(self.board.snapshot(), note, rows=rows, failures=0 if self.over else 3)
