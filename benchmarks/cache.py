@@ -48,7 +48,7 @@ class Decoding:
     chunks: Callable[[str], Iterator[Chunk]]
     class_names: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
-    """What a user should know of how the images were made to fit; may be filled while decoding."""
+    """Notes for the user on how the images were made to fit; may be filled while decoding."""
 
     @property
     def n_bytes(self) -> int:

@@ -62,7 +62,7 @@ class DataSet:
     task_names: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] | None = None
-    """What a user should know of the images; None: nobody has looked through them yet."""
+    """Notes for the user on the images; None: not checked yet."""
     content: str = ""
     """Digest of a folder's files or of a package's tensors; empty for data sets as published."""
 

@@ -32,7 +32,7 @@ class RawFile:
     size: int | None
     sha256: str = ""
     md5: str = ""
-    """Where only this one is published."""
+    """MD5 sum, where only this one is published."""
 
     @property
     def checksum(self) -> tuple[str, str]:
@@ -114,7 +114,7 @@ class Location:
     """Folder searched for a data set, and permission to fetch missing files into it."""
 
     place: Path | None
-    """None where nobody named a folder and the user has no home."""
+    """None if no folder is named and the user has no home."""
     named: bool
     """True where the user named the folder: such a folder is read and never written."""
 

@@ -13,7 +13,7 @@ import stat
 from pathlib import Path, PureWindowsPath
 
 NAME_BYTES, PATH_BYTES = 200, 1000
-"""What file systems take (255 and 4096), less room for what is added before and behind."""
+"""Limits of file systems (255 and 4096), less room for prefixes and suffixes."""
 RECORD_BYTES, TABLE_BYTES, SUITE_BYTES = 16 << 20, 256 << 20, 16 << 20
 CHECKPOINT_BYTES = 16 << 30
 UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
@@ -60,7 +60,7 @@ def below(folder: Path, text: object, what: str = "path") -> Path:
 
 def read_bytes(path: str | Path, at_most: int) -> bytes:
     """The content of a plain file. Raises OSError, also for a pipe, a device, a folder, or beyond `at_most` bytes."""
-    # Without O_NONBLOCK the opening of a pipe waits until somebody writes to it.
+    # Without O_NONBLOCK opening a pipe blocks until another process writes to it.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(handle, "rb", buffering=0) as file:
         status = os.fstat(handle)

@@ -25,9 +25,9 @@ class Row:
     state: str
     size: str
     decoded: str
-    """Whether its images lie decoded in the cache."""
+    """State of its decoded images in the cache."""
     advice: str = ""
-    """What is to be put where, or what is wrong."""
+    """Files to put in place, or the fault found."""
 
 
 def known() -> list[str]:

@@ -93,7 +93,7 @@ class StreamSpec:
     network: str
     """Name of the target network, e.g. `mlp-400-400`; see methods/networks/targets.py."""
     nonnegative_inputs: bool = False
-    """Whether no input is negative, in any split, after all transforms: found in the data by the stream, which refuses
+    """True if no input is negative, in any split, after all transforms: found in the data by the stream, which refuses
     a declaration that the data contradict. Bounds of the first layer are tighter and cheaper then."""
 
     @property

@@ -55,7 +55,7 @@ class Options:
     dry_run: bool = False
     report: bool = True
     check: bool = True
-    """Whether foreign methods are checked for conformance."""
+    """Switch of the conformance check of foreign methods."""
     command: str = ""
 
 
@@ -197,7 +197,7 @@ def _run_cells(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
 
 
 def _verdicts(cells: Sequence[Cell], options: Options, console: Console) -> dict[str, dict[str, Any]]:
-    """What the conformance suite says of the foreign methods that have cells to run."""
+    """Verdicts of the conformance suite on the foreign methods that have cells to run."""
     from runners.conformance import verdicts
     from runners.engines import scheduler
     from runners.grid.cells import Conditions

@@ -23,7 +23,7 @@ class Checkpoint:
     state: dict[str, Any]
     measured: Measurements
     started: str
-    """When the cell was first begun, ISO 8601."""
+    """Time of the cell's first start, ISO 8601."""
 
 
 def save(folder: Store, key: str, checkpoint: Checkpoint) -> None:

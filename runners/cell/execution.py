@@ -164,7 +164,7 @@ class _CellRun:
         self.phase = Phase.PREPARATION
         self.guard = Guard(job.cell.method)
         self.refused = False
-        """Whether the user knows that the method's state cannot be kept."""
+        """True once the user knows that the method's state cannot be kept."""
 
     def run(self) -> Event:
         try:
@@ -325,17 +325,17 @@ class _CellRun:
         saved = checkpoint.load(self.folder, self.cell.key)
         if saved is None:
             if self.folder.has_checkpoint():
-                self.emit(Event(EventKind.NOTE, reason=f"{self.folder.path}: the checkpoint is damaged; begun anew"))
+                self.emit(Event(EventKind.NOTE, reason=f"{self.folder.path}: the checkpoint is damaged; restarted"))
             return method, 0
         try:
             method.load_state_dict(saved.state)
         except Exception as error:  # of a method whose networks grow, say
-            why = f"the checkpoint does not fit the method as it is built ({first_line(error)}); begun anew"
+            why = f"the checkpoint does not fit the method as it is built ({first_line(error)}); restarted"
             self.emit(Event(EventKind.NOTE, reason=f"{self.folder.path}: {why}"))
             return make(), 0
         self.measured = saved.measured
         self.record = replace(self.record, started=saved.started)
-        self.emit(Event(EventKind.NOTE, reason=f"goes on after task {saved.tasks_done} of {self.cell.n_tasks}"))
+        self.emit(Event(EventKind.NOTE, reason=f"resumed after task {saved.tasks_done} of {self.cell.n_tasks}"))
         return method, saved.tasks_done
 
     def _learn(self, method: Method, stream: Stream, j: int) -> None:
@@ -368,7 +368,7 @@ class _CellRun:
             self.measured.evaluate_seconds.append(seconds)
 
     def _exhibit(self, method: Method) -> None:
-        """Keep the method's own tables. They are no result: a fault in them is reported and the cell goes on."""
+        """Keep the method's own tables. They are no result: a fault in them is reported and the cell continues."""
         try:
             self.measured.exhibits = exhibits.collect(method)
         except Exception as error:
@@ -391,7 +391,7 @@ class _CellRun:
         checkpoint.save(self.folder, self.cell.key, saved)
 
     def _refuse(self, why: str) -> None:
-        """Tell once that the method's state cannot be kept. The cell goes on without checkpoints."""
+        """Report once that the method's state cannot be kept. The cell continues without checkpoints."""
         if not self.refused:
             advice = "or write state_dict and load_state_dict; interrupted, the cell begins anew"
             self.emit(Event(EventKind.NOTE, reason=f"{self.cell.method}: no checkpoint: {why}, {advice}"))

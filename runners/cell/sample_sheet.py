@@ -1,4 +1,4 @@
-"""A sheet of sample images of a benchmark, left beside its records for the report."""
+"""Sheet of sample images of a benchmark, stored next to its records for the report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TASKS_AT_MOST, COLUMNS_AT_MOST = 10, 10
 
 
 def leave(stream: Stream, folder: Store) -> None:
-    """Write samples.png beside the benchmark's records, unless it is there or the inputs are no images.
+    """Write samples.png next to the benchmark's records, unless it is there or the inputs are no images.
 
     Raises StorageError.
     """

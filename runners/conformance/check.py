@@ -14,12 +14,12 @@ class Check:
 
     name: str
     holds: str
-    """What is checked, as a statement that a sound method makes true."""
+    """Requirement, as a statement that a sound method makes true."""
     why: str
-    """What goes wrong in a comparison where it is not true."""
+    """Consequence of a violation in a comparison."""
     look: Callable[[Trial], Iterator[str]]
     skip: Callable[[Trial], str] = lambda _: ""
-    """Why there is nothing to look at in a trial whose run is there; empty where there is."""
+    """Reason to skip the check in a trial whose run exists; empty where there is none."""
 
 
 @dataclass(frozen=True)

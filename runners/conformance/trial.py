@@ -52,7 +52,7 @@ class Run:
     reported: list[int]
     """Steps in each task by the loss curve."""
     taken: list[dict[str, int]]
-    """What each task took of its budget; see runners.cell.usage."""
+    """Budget use of each task; see runners.cell.usage."""
     watch: Watch
 
 

@@ -37,7 +37,7 @@ class _Worker:
     errors: IO[bytes]
     device: str
     ready: bool = False
-    """Whether it waits for a job."""
+    """True while the worker waits for a job."""
     starting: bool = True
     job: int | None = None
     begun: float = 0.0
@@ -217,7 +217,7 @@ class LocalEngine:
 
 
 def cause_of_death(returncode: int, last_words: str) -> str:
-    """Why a worker process ended, in words."""
+    """Cause of the end of a worker process, in words."""
     said = f"; its last words: {last_words}" if last_words else ""
     if returncode >= 0:
         return f"worker ended with exit code {returncode}{said}"

@@ -26,13 +26,13 @@ from runners.records.record import Status
 
 LOCAL = "local"
 RETRIES = 3
-"""How often a cell that was lost with its node is begun again elsewhere, from its last finished task."""
+"""Retries of a cell that was lost with its node, on another node, from its last finished task."""
 CRASHES = 1
-"""How often a cell whose process died is; a second death is the cell's own doing."""
+"""Retries after a worker crash; a second crash is blamed on the cell."""
 WRITERS = 4
 SECONDS_BETWEEN_COUNTS = 5.0
 SECONDS_TO_WRITE = 0.03
-"""How often to look whether records under way to the disk are there."""
+"""Seconds between checks of pending writes of records."""
 PROGRESS_A_SECOND = 100
 """Events of progress that the driver takes in a second from all cells together, about."""
 SHARED_FILES = ("samples.png",)
@@ -49,7 +49,7 @@ class _Active:
     held: ExitStack
     """Holds the lock of the cell's folder."""
     begun: float | None = None
-    """When its first message came; until then it waits for resources."""
+    """Time of its first message; until then it waits for resources."""
     writing: Future[list[Event]] | None = None
     overdue: bool = False
 
@@ -65,7 +65,7 @@ class RayEngine:
     """auto, cpu or cuda; auto is cuda where the cluster has GPUs."""
     threads: int
     need: Need
-    """What one cell is declared to take; GPUs count where the device is cuda."""
+    """Declared resources of one cell; GPUs count if the device is cuda."""
     cell_timeout: float | None = None
     active: dict[Any, _Active] = field(default_factory=dict)
     losses: Counter[tuple[str, type]] = field(default_factory=Counter)
@@ -265,7 +265,7 @@ class RayEngine:
             count = self.losses[key, type(error)]
             if count <= (CRASHES if crashed else RETRIES):
                 what = "its process died" if crashed else "lost with its node"
-                emit(Event(EventKind.NOTE, job=active.index, reason=f"{what}; begun again elsewhere"))
+                emit(Event(EventKind.NOTE, job=active.index, reason=f"{what}; restarted on another node"))
                 waiting.appendleft(active.index)
                 return
         reason, status = _line(error), Status.FAILED

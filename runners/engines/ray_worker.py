@@ -18,7 +18,7 @@ from runners.records.folder import CellFolder
 from runners.records.record import Measurements, Record, Status
 
 SECONDS_TO_DELIVER = 2.0
-"""How long a process that is to end waits until its last messages are with the driver."""
+"""Seconds that an ending process waits for the delivery of its last messages."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Handed:
 
     checkpoint: bytes | None = None
     damaged: bool = False
-    """Whether there is a checkpoint that cannot be used."""
+    """True if there is an unusable checkpoint."""
     shared: frozenset[str] = frozenset()
-    """Files that lie beside the records of the benchmark."""
+    """Files stored next to the benchmark's records."""
     announce: bool = False
-    """Whether to say at once that the cell begins, which starts its time limit."""
+    """True to announce at once that the cell begins, which starts its time limit."""
     seconds_between_progress: float = 1.0
 
 
@@ -61,7 +61,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Shared:
-    """A file to lie beside the benchmark's records."""
+    """A file to be stored next to the benchmark's records."""
 
     name: str
     content: bytes

@@ -19,7 +19,7 @@ from runners.records.record import BrokenRecord, Record, Status
 
 SMALLEST_EVALUATION_BATCH = 60
 SECONDS_BETWEEN_LOOKS = 2.0
-"""How often to look again at cells that another process holds."""
+"""Seconds between looks at cells that another process holds."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Outcome:
     reason: str | None
     cached: bool
     seconds: float | None = None
-    """What a cached cell took, if it was trained."""
+    """Seconds of a cached cell, if it was trained."""
 
 
 class Watcher(Protocol):
@@ -118,7 +118,9 @@ def _run_round(
         elif retry_smaller and (smaller := _smaller(job, event)) is not None:
             again[event.job] = smaller
             batch = smaller.conditions.evaluation_batch
-            event = Event(EventKind.NOTE, event.job, reason=f"out of memory in evaluation; again in batches of {batch}")
+            event = Event(
+                EventKind.NOTE, event.job, reason=f"out of memory in evaluation; retried with batch size {batch}"
+            )
         elif event.kind is EventKind.ENDED and event.status is not None:
             outcomes[event.job] = Outcome(job.cell, job.folder, event.status, event.reason, cached=False)
         watcher.heard(job, event)

@@ -36,7 +36,7 @@ class Choices:
     """(method, key, value as text) from --set; they win over the suites' hyperparameters."""
     budget_scale: float = 1.0
     data: Path | None = None
-    """Where folders of images lie; see `benchmarks.files.locate`."""
+    """Folder of image folders; see `benchmarks.files.locate`."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _check_benchmarks(suites: Sequence[Suite]) -> None:
 
 def _rows(suite: Suite, choices: Choices) -> list[_Row]:
     _check_names([*suite.methods, *(variant.method for variant in suite.variants)])
-    foreign = {name: load_method(name) for name in choices.foreign}  # first, for they are likelier to be refused
+    foreign = {name: load_method(name) for name in choices.foreign}  # first, because they are likelier to be refused
     loaded = {name: load_method(name) for name in suite.methods} | foreign
     rows = [_Row(method.name, method) for method in loaded.values()]
     for variant in suite.variants:
@@ -212,7 +212,7 @@ def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, se
     network = entry.network or benchmark.network
     for what, name in (("benchmark", benchmark.name), ("method", row.method.name)):
         try:
-            paths.part(name, what)  # they become folders, and nobody reads a record that names others
+            paths.part(name, what)  # they become folders; records with unsafe names are unreadable
         except paths.UnsafePath as error:
             raise UserError(f"suite {suite.name}: {error}") from error
     return Cell(

@@ -39,7 +39,7 @@ class Ref(NamedTuple):
     """Leading dots."""
     parts: tuple[str, ...]
     modules: int
-    """How many of the parts are modules for certain; the others may be attributes."""
+    """Number of the parts that are certainly modules; the others may be attributes."""
 
     def then(self, names: tuple[str, ...]) -> Ref:
         return self._replace(parts=self.parts + names)
@@ -69,9 +69,9 @@ class Skeleton:
     computed: tuple[int, ...]
     """Lines that import a module by a name known at run time only."""
     files: tuple[str, ...]
-    """Texts that may be names of files beside the module."""
+    """Texts that may name files in the module's folder."""
     empty: bool
-    """Whether running the module does nothing."""
+    """True if running the module has no effect."""
 
 
 @dataclass

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _NEUTRAL = {"methods/registry.py": "registry", "methods/search.py": "search", "methods/networks/targets.py": "networks"}
 """Modules that find methods, their hyperparameters or networks and decide no number, each with a name that stays."""
 _LARGEST_DATA = 1 << 28
-"""Bytes of a data file beside a module, above which its size stands for its content."""
+"""Bytes of a data file in a module's folder, above which its size is hashed instead of its content."""
 _DEPTH = 32
 """Imports that pass a name on, one after the other, that are followed."""
 
@@ -35,7 +35,7 @@ _Texts = tuple[list[Text], list[tuple[list[Text], list[Text]]]]
 def source_hash(file: Path) -> str:
     """SHA-256 over the code of `file` and of all modules it imports, directly or not.
 
-    Followed are this project's modules, those beside the file, its package, and whatever Python's search path has
+    Followed are this project's modules, those in the file's folder, its package, and whatever Python's search path has
     outside installed distributions (packages in editable mode too). Of installed ones, `distributions_of` tells.
     Raises UserError for a file that is no Python, or not in the encoding it declares.
     """
@@ -203,7 +203,7 @@ class _Graph:
                 yield item.ref.parts[0]
 
     def data_of(self, path: Path) -> list[Path]:
-        """Files beside a module that its code names."""
+        """Files in a module's folder that its code names."""
         return [file for name in self.skeleton(path).files if (file := path.parent / name).is_file()]
 
     # -- hashes ----------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ class Settings(_Part):
     scenario: Scenario | None = None
     values: dict[str, Value]
     source: Text | None = None
-    """Where the values come from or how they were chosen, in a few words; kept with the records and reported."""
+    """Origin of the values or how they were chosen, in a few words; kept with the records and reported."""
 
     def applies(self, row: str, benchmark: str, scenario: Scenario) -> bool:
         return self.method == row and self.benchmark in (None, benchmark) and self.scenario in (None, scenario)
@@ -100,7 +100,7 @@ class Suite(_Part):
     tuned: Text | None = None
     """File of `runners/tune.py`, relative to this one, whose values follow those of `settings`."""
     in_all: bool = True
-    """Whether `all` holds this suite; False for one that answers a question of its own, with many rows."""
+    """Membership in `all`; False for a suite that answers a separate question, with many rows."""
 
     @field_validator("methods", "scenarios")
     @classmethod

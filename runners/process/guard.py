@@ -15,7 +15,7 @@ class Guard:
         self.method, self.before = method, known_state.Snapshot()
         self.watch: Watch | None = None
         self.changed = ""
-        """What the method has changed of the data, in a sentence; empty where nothing."""
+        """Sentence on the data that the method has changed; empty if none."""
 
     def over(self, stream: Stream) -> None:
         """Watch the stream's tensors from now on."""

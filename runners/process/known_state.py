@@ -45,7 +45,7 @@ class Setting:
     write: Callable[[Any], object] | None = None
     """None: the process cannot put it back."""
     counts: bool = True
-    """Whether a change is worth a word and a new process; not where libraries change it when they are imported."""
+    """True if a change is reported and needs a new process; False where libraries change it on import."""
 
     def value(self) -> Any:
         """Current value. PyTorch refuses to read an older switch that contradicts a newer one."""

@@ -13,7 +13,7 @@ from runners.process import cpu
 from runners.records.record import Measurements
 
 _RESET_PEAK = "5"
-"""What the kernel reads from /proc/self/clear_refs as: set the peak back (proc_pid_clear_refs(5))."""
+"""Value that resets the peak when written to /proc/self/clear_refs (proc_pid_clear_refs(5))."""
 
 
 class MemoryPeak:

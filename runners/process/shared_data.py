@@ -2,7 +2,7 @@
 
 A data set is loaded once per process, and tasks of permuted and rotated benchmarks share its images. A method that
 standardises them in place changes the images of all other methods, whose numbers would be silently wrong.
-The images of other tasks are copies: changing them harms nobody else, but the method is then trained on other images
+The images of other tasks are copies: changing them harms no other method, but this one is then trained on other images
 than it is tested on, or judges itself by other validation images.
 """
 
@@ -30,7 +30,7 @@ class Change(NamedTuple):
 
     name: str
     shared: bool
-    """Whether other tasks or methods have it, too."""
+    """True if other tasks or methods also use it."""
 
 
 class ChangedData(UserError):
@@ -38,7 +38,7 @@ class ChangedData(UserError):
 
 
 _sums: Any = WeakTensorKeyDictionary()
-"""Checksums of tensors as they were loaded, as long as those live: a cell need not compute them anew."""
+"""Checksums of tensors as they were loaded, as long as those live, so that a cell need not recompute them."""
 
 
 class Watch:
@@ -52,7 +52,7 @@ class Watch:
         self.seen: dict[str, tuple[Tensor, object]] = {}
         self.sums: dict[str, tuple[Tensor, int]] = {}
         self.lent: dict[str, tuple[Tensor, object, int]] = {}
-        """Of the task under way: tensors that no other task or method has, with their states and checksums."""
+        """The current task's own tensors, which no other task or method has, with their states and checksums."""
         for name, tensor in _of_data(stream):
             if tensor not in _sums:
                 _sums[tensor] = checksum(tensor)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _DISTRIBUTIONS = ("torch", "numpy", "torchvision", "avalanche-lib")
 CPU_KERNELS = ("cpu_capability", "mkl", "onednn", "kernel_settings")
-"""What of a worker's environment says which kernels compute on a CPU; others round otherwise."""
+"""Fields of a worker's environment that identify its CPU kernels; other kernels round differently."""
 _KERNEL_VARIABLES = (
     "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_DEBUG_CPU_TYPE", "MKL_ENABLE_INSTRUCTIONS", "DNNL_DEFAULT_FPMATH_MODE",
     "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "ONEDNN_MAX_CPU_ISA",

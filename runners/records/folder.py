@@ -125,7 +125,7 @@ class CellFolder:
         return (self.path.parents[2] / name).exists()
 
     def share(self, name: str, content: bytes) -> None:
-        """Write a file beside the records of the cell's benchmark, atomically. Raises StorageError."""
+        """Write a file next to the records of the cell's benchmark, atomically. Raises StorageError."""
         share(self.path.parents[2] / name, content)
 
     def write_checkpoint(self, payload: bytes) -> None:

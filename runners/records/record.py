@@ -17,7 +17,7 @@ from reports.schema import SCHEMA, ClaimRow, Status, checksum, digest
 __all__ = ["BrokenRecord", "ClaimRow", "Matrix", "Measurements", "Record", "Status", "digest", "empty_matrix"]
 
 _LATER = {"chosen", "judged_on", "definition", "carried", "fairness", "parts"}
-"""Fields that records of before do not have."""
+"""Fields that older records lack."""
 _FREE = ("reason", "traceback", "command", "task_names", "environment")
 """Fields with texts from elsewhere: messages, arguments, class names, which may hold any character."""
 
@@ -50,9 +50,9 @@ class Measurements:
     exhibits: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """Tables that the method gave after the last task, column by column; see runners.cell.exhibits."""
     taken: list[dict[str, int]] = field(default_factory=list)
-    """What each task took of its budget; see runners.cell.usage."""
+    """Budget use of each task; see runners.cell.usage."""
     held: dict[str, Any] = field(default_factory=dict)
-    """What the method holds after the last task; see runners.cell.usage."""
+    """Size of the method's state after the last task; see runners.cell.usage."""
     peak_rss: int = 0
     peak_device: int = 0
 
@@ -125,7 +125,7 @@ class Record:
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every table that belongs to this record."""
     fairness: dict[str, Any] = field(default_factory=dict)
-    """What was measured of budget, network and memory: `tasks`, a row each, and `held`; of a foreign method the verdict
+    """Measurements of budget, network and memory: `tasks`, a row each, and `held`; of a foreign method the verdict
     of the conformance suite, `conformance`; empty in older records."""
     parts: dict[str, str] = field(default_factory=dict)
     """Hashes of the code of the network, the transforms, ..., which the key holds too; empty in older records."""

@@ -34,7 +34,7 @@ SHEET = "samples.png"
 REFERENCE_BYTES = 1 << 30
 """A file of reference records is not larger."""
 ABSOLUTE_PATH = re.compile(r"(?<=[ =])/\S*/(?=[^/\s])")
-"""What goes from a command before it ships: of a path on somebody's machine only the last part is of use."""
+"""Directories removed from a command before it ships: only the last part of a local path is useful."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ReferenceCell:
 
     @property
     def place(self) -> tuple[str, str, str, str, int]:
-        """Place that a newer record overwrites: benchmark, scenario, method, label, seed (with configuration; see `merged`)."""
+        """Place that a newer record overwrites: its axes, label and seed (with configuration; see `merged`)."""
         record = self.record
         return record.benchmark, str(record.scenario), record.method, record.label, record.seed
 

@@ -20,7 +20,7 @@ from runners.records.record import Record
 from runners.records.reference_records import ReferenceCell, identity
 
 SAME_MACHINE = ("device_name", "torch", "threads", "steps", "output_layer", *CPU_KERNELS)
-"""What of the environment may change a number without a change of code; the same in both runs."""
+"""Fields of the environment that may change a number without a change of code; equal in both runs."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def carry(cells: Sequence[ReferenceCell], shown: Iterable[Shown]) -> Iterator[Re
 
 
 def _carried(record: Record, shown: Shown) -> Record:
-    """Record with the key of the later code; unchanged if its key is stale for another reason than the method's code."""
+    """Record with the key of the later code; unchanged if its key is stale for another reason."""
     cell = Cell(
         method=record.method, reference="", label=record.label, config=record.config, benchmark=record.benchmark,
         definition=record.definition, scenario=record.scenario, seed=record.seed, budget=record.budget,

@@ -88,11 +88,11 @@ class Timing:
     steps: int = 1
     """Steps that `seconds` is the mean of, where they are a whole task's."""
     stepped: str = ""
-    """How the steps ran, as `Method.stepped` says; empty for other programs."""
+    """Execution of the steps, from `Method.stepped`; empty for other programs."""
     one_by_one: float | None = None
-    """Where they were captured as a CUDA graph: seconds per step without."""
+    """Seconds per step without capture, for steps captured as a CUDA graph."""
     output_layer: str | None = None
-    """Who computed the passes over a hypernetwork's output layer so far."""
+    """Code that has computed the passes over a hypernetwork's output layer so far."""
     profile: tuple[Operation, ...] = ()
 
 

@@ -65,12 +65,12 @@ def _place(row: dict[str, Any], method: str) -> tuple[Any, ...]:
 
 
 def called(order: Order) -> str:
-    """Name of the method, with the program that was timed instead of ours."""
+    """Name of the method, with the variant that was timed instead of ours."""
     return order.method + (" (official)" if order.official else " (PIL)" if order.pictures else "")
 
 
 def title(order: Order) -> str:
-    """Heading that names the timed benchmark."""
+    """Heading of a timing: method, benchmark and scenario."""
     return f"{called(order)} on {order.benchmark}, {order.scenario}"
 
 

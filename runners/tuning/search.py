@@ -54,7 +54,7 @@ class Study:
 
     @property
     def name(self) -> str:
-        """Name of the study, which is new when the method's code, the budget, the suite's other values or the grid change."""
+        """Name of the study; it changes with the method's code, the budget, the suite's other values and the grid."""
         cell = self.cell
         parts = [cell.suite, cell.benchmark, cell.scenario, cell.label, f"{self.seeds} seeds", cell.key[:12]]
         grid = [f"grid {derived_seed(str(self.points)):x}"] if self.points else []

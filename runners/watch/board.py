@@ -35,7 +35,7 @@ class Running:
     accuracy: float | None = None
     """Mean over the tasks learnt so far."""
     elsewhere: bool = False
-    """Whether another process holds it; then nothing else is known."""
+    """True if another process holds it; then nothing else is known."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class Board:
             )
 
     def _seconds_left(self, now: float) -> float | None:
-        """Expected time of the waiting cells, divided by the number of concurrent cells; None if unknown."""
+        """Time left of all cells, divided by the number of concurrent cells; None if unknown."""
         here = [row for row in self.rows.values() if not row.elsewhere]
         left = [row.seconds_left(now) or self._expected(row, now) for row in here]
         known = [seconds for seconds in left if seconds is not None]

@@ -129,7 +129,7 @@ def _page(runs: Sequence[Run], **options: Any) -> RenderableType:
         heading.append(f"  {where}" if run.command else "", style="dim")
         parts += [heading, view(run.progress, **options)]
         if run.state in (STOPPED, GONE):
-            parts.append(Text("not under way: the same command goes on where it stopped", style="yellow"))
+            parts.append(Text("not running: the same command resumes it", style="yellow"))
     return Group(*parts)
 
 

@@ -51,7 +51,7 @@ def test_the_cell_goes_on_step_by_step_in_another_process(tmp_path, kind):
     assert [outcome.status for outcome in found] == [Status.DONE] * 3, [outcome.reason for outcome in found]
     assert len(list((tmp_path / "processes").iterdir())) == 2
     notes = [str(event.reason) for _, event in watcher.events if event.kind is EventKind.NOTE]
-    assert notes == [NOTE, "goes on after task 1 of 5"]
+    assert notes == [NOTE, "resumed after task 1 of 5"]
     record = CellFolder(cell.folder(tmp_path / kind)).read()
     assert record is not None and record.environment["steps"] == f"step by step: a capture failed ({WHY})"
     folder = str(cell.folder(tmp_path / kind).relative_to(tmp_path / kind))

@@ -219,7 +219,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, method, scenario):
     interrupted(cell, tmp_path / "resumed", task=2)
     heard: list[Event] = []
     whole, record = run(cell, tmp_path / "whole"), run(cell, tmp_path / "resumed", heard.append)
-    assert [event.reason for event in heard if event.kind is EventKind.NOTE] == ["goes on after task 3 of 5"]
+    assert [event.reason for event in heard if event.kind is EventKind.NOTE] == ["resumed after task 3 of 5"]
     assert (record.status, record.reason) == (whole.status, whole.reason)
     assert tables(tmp_path / "resumed") == tables(tmp_path / "whole")
     assert record.parameters == whole.parameters and record.stored_per_task == whole.stored_per_task

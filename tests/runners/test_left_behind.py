@@ -208,7 +208,7 @@ def test_no_checkpoint_is_written_of_what_was_learnt_from_changed_data(tmp_path)
     heard: list[Event] = []
     run_cell(job(cell, tmp_path), heard.append)
     assert (cell.folder(tmp_path) / CHECKPOINT).exists()
-    assert "goes on after task 1 of 5" in [event.reason for event in heard]
+    assert "resumed after task 1 of 5" in [event.reason for event in heard]
 
 
 def test_the_checksum_depends_on_every_byte_and_its_place():

@@ -84,7 +84,7 @@ def test_a_worker_killed_from_outside_costs_its_cell_which_then_goes_on(tmp_path
     assert outcome.status is Status.FAILED and "signal 9" in str(outcome.reason)
     watcher = Watching()
     assert run([cell], tmp_path / "killed", engine, watcher)["ewc"].status is Status.DONE
-    assert any("goes on after task" in str(event.reason) for _, event in watcher.events)
+    assert any("resumed after task" in str(event.reason) for _, event in watcher.events)
     assert tables(tmp_path / "killed") == tables(tmp_path / "whole")
 
 

@@ -32,7 +32,7 @@ def test_a_lack_of_memory_says_where_how_much_there_was_and_what_may_help(tmp_pa
 def test_evaluation_in_halved_batches_goes_on_and_gives_the_same_numbers(tmp_path):
     outcome, notes = run("Greedy", tmp_path / "greedy", retry_smaller=True)
     assert outcome.status is Status.DONE
-    halved = [note for note in notes if note.startswith("out of memory in evaluation; again in batches of")]
+    halved = [note for note in notes if note.startswith("out of memory in evaluation; retried with batch size")]
     assert [int(note.split()[-1]) for note in halved] == [1000, 500, 250, 125, 62]
     record = CellFolder(outcome.folder).read()
     assert record is not None and record.environment["evaluation_batch"] == 62
