@@ -113,6 +113,7 @@ def obtain(dataset: str, key: str, decode: Callable[[], Decoding], progress: Pro
     with _writing(dataset, folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=SECONDS_TO_WAIT):
+            # Another process may have made the entry while this one waited for the lock.
             entry = find(dataset, key)
             if entry is None:
                 _make(dataset, key, decode(), folder, progress or (lambda done, total: None))
@@ -160,11 +161,13 @@ def _make(dataset: str, key: str, decoding: Decoding, folder: Path, progress: Pr
         }
         (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)  # an incomplete one, or find() would have had it
+        # The rename is atomic: readers see the whole entry or none.
         scratch.rename(folder)
 
 
 def _settle(stream: BinaryIO) -> None:
     stream.flush()
+    # The data must reach the disk before the rename makes the entry visible.
     os.fsync(stream.fileno())
 
 

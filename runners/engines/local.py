@@ -110,6 +110,7 @@ class LocalEngine:
         )
         worker = _Worker(process, errors, device)  # type: ignore[arg-type]
         assert process.stdout is not None
+        # A read must never block the loop that serves all workers.
         os.set_blocking(process.stdout.fileno(), False)
         self.selector.register(process.stdout, selectors.EVENT_READ, worker)
         self.workers.append(worker)
@@ -201,6 +202,7 @@ class LocalEngine:
                 self.packer.release(worker.device, worker.job)
             emit(Event(EventKind.LOST, job=worker.job, reason=reason))
         if worker.starting:
+            # A worker that dies before it is ready points to the installation, not to a cell.
             self.fruitless += 1
             if self.fruitless >= FRUITLESS_STARTS:
                 raise UserError(f"the worker processes do not start: {reason}")

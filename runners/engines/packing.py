@@ -61,6 +61,7 @@ class Packer:
             return True
         taken = [size for size in here.values() if size is not None]
         size = self.expected(index, cell)
+        # A cell of unknown size, new or already here, must have the device to itself.
         if size is None or len(taken) < len(here):
             return False
         return sum(taken) + size <= USABLE * self.capacities[device]
@@ -69,6 +70,7 @@ class Packer:
         here = self.running[device]
         here[index] = self.expected(index, cell)
         if len(here) > 1:
+            # The cells that were here before share the device from now on, too.
             self.shared.update(here)
 
     def release(self, device: str, index: int) -> bool:

@@ -26,7 +26,7 @@ from runners.records.record import Status
 
 LOCAL = "local"
 RETRIES = 3
-"""Retries of a cell that was lost with its node, on another node, from its last finished task."""
+"""Retries of a cell that was lost with its node, from its last finished task."""
 CRASHES = 1
 """Retries after a worker crash; a second crash is blamed on the cell."""
 WRITERS = 4
@@ -165,6 +165,7 @@ class RayEngine:
                 self._hand_over(index, jobs[index], held, said)
             except StorageError as error:
                 said.append(Event(EventKind.STORAGE, reason=str(error)))
+            # A fault of the cluster ends the run; any other exception fails only this cell.
             except self.ray.exceptions.RayError:
                 raise
             except Exception as error:
@@ -240,7 +241,7 @@ class RayEngine:
     def _pass_on(
         self, active: _Active, events: Sequence[Event], jobs: list[Job], waiting: deque[int], emit: Emit
     ) -> None:
-        """Emit the event; the end of a cell is emitted after its folder was released."""
+        """Emit the events; the end of a cell is emitted after its folder was released."""
         for event in events:
             if event.kind in _ENDS:
                 self._forget(active)
@@ -265,7 +266,7 @@ class RayEngine:
             count = self.losses[key, type(error)]
             if count <= (CRASHES if crashed else RETRIES):
                 what = "its process died" if crashed else "lost with its node"
-                emit(Event(EventKind.NOTE, job=active.index, reason=f"{what}; restarted on another node"))
+                emit(Event(EventKind.NOTE, job=active.index, reason=f"{what}; retried"))
                 waiting.appendleft(active.index)
                 return
         reason, status = _line(error), Status.FAILED

@@ -211,6 +211,7 @@ class _Graph:
     def _hash_together(self, group: list[Path]) -> None:
         """Hash modules that need each other; the hashes of all others are known."""
         self.hashes |= dict.fromkeys(group, "")
+        # After as many rounds as modules, each hash depends on every module of the group.
         for _ in group:
             self.hashes |= {path: self._hash_of(path) for path in group}
 

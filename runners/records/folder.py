@@ -103,6 +103,7 @@ class CellFolder:
             if trace:
                 write_atomically(self.path / TRACEBACK, trace.encode(errors="backslashreplace"), durable=False)
             else:
+                # A traceback of an earlier attempt does not belong to this record.
                 _remove(self.path / TRACEBACK)
             write_atomically(self.path / RECORD, text.encode(), durable=status is not Status.RUNNING)
             if status.finished:

@@ -101,6 +101,7 @@ def grid_of(cell: Cell, given: Mapping[str, Sequence[str]], seeds: int) -> Study
     def value_of(name: str, value: object) -> Any:
         return getattr(hyperparameters.configure(cell.method, cls.Config, {**cell.config, name: value}, "--grid"), name)
 
+    # `configure` refuses an unknown name, whatever its value.
     own = {name: value_of(name, cell.config.get(name, "")) for name in given}
     values = {name: list(dict.fromkeys(value_of(name, text) for text in texts)) for name, texts in given.items()}
     combined = [dict(zip(values, each, strict=True)) for each in product(*values.values())]

@@ -146,9 +146,11 @@ def _state(run: Run) -> str:
     """State of a run; `gone` if it claims `running` but its process has ended or has been silent too long."""
     if run.state != RUNNING:
         return run.state
+    # Only processes of this machine can be queried; a run elsewhere is judged by its silence.
     if run.host == socket.gethostname():
         return RUNNING if _alive(run.process) else GONE
     silent = (datetime.now(UTC) - datetime.fromisoformat(run.updated)).total_seconds()
+    # The clocks of two machines may differ in either direction.
     return RUNNING if abs(silent) < SECONDS_OF_SILENCE else GONE
 
 
@@ -157,6 +159,7 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
+    # The process exists but belongs to another user.
     except PermissionError:
         return True
     return True

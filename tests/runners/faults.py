@@ -340,7 +340,7 @@ def ray_node_killed(results: Path, rng: random.Random) -> None:
         text=True,
         timeout=900,
     )
-    assert done.returncode == 0 and "restarted on another node" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "; retried" in done.stdout, done.stdout + done.stderr
 
 
 HERE = (

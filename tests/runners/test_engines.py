@@ -63,7 +63,7 @@ def test_a_ray_task_that_dies_goes_on_elsewhere_from_its_last_finished_task(tmp_
     watcher = Watching()
     outcome = run([cell], tmp_path / "killed", ray_engine, watcher)["killed-once"]
     assert outcome.status is Status.DONE, outcome.reason
-    assert notes(watcher) == ["its process died; restarted on another node", "resumed after task 1 of 5"]
+    assert notes(watcher) == ["its process died; retried", "resumed after task 1 of 5"]
     run([cell], tmp_path / "whole", InlineEngine(threads=1))
     assert tables(tmp_path / "killed") == tables(tmp_path / "whole")
 
