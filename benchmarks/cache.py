@@ -104,7 +104,7 @@ def find(dataset: str, key: str) -> Entry | None:
 def obtain(dataset: str, key: str, decode: Callable[[], Decoding], progress: Progress | None = None) -> Entry:
     """The entry, made by `decode` if it is not there; one process makes it, others wait for it.
 
-    Raises DataError where it cannot be written, for example on a full disk.
+    Raises DataError if it cannot be written, for example on a full disk.
     """
     entry = find(dataset, key)
     if entry is not None:

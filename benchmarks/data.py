@@ -121,7 +121,7 @@ def load(
 def check(dataset: str, data_dir: Path | None = None) -> str | None:
     """Reason, in a sentence, why the data set is unusable; None if it is usable (or can be fetched when needed).
 
-    Cheap: looks at names and sizes, reads nothing and does not ask the net.
+    Cheap: checks names and sizes, reads no content and does not access the network.
     """
     place = locate(data_dir)
     source = source_of(dataset, place)

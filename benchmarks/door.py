@@ -1,7 +1,7 @@
 """The one check that every data set, whatever its origin, passes before a cell uses it.
 
 Each fault has a sentence of its own and is a DataError: the cells of that benchmark fail with it, no method is blamed.
-Data sets as published are known by their checksums: of those, shapes and labels are looked at, and no pixel.
+Published data sets are identified by their checksums: only their shapes and labels are checked, no pixels.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def refuse_same(data: DataSet) -> None:
 
 
 def check_form(data: DataSet) -> None:
-    """Check types, shapes, lengths and the range of labels and tasks; looks at no pixel. Raises DataError."""
+    """Check types, shapes, lengths and the range of labels and tasks; reads no pixels. Raises DataError."""
     import torch
 
     for name, value in vars(data).items():

@@ -179,7 +179,7 @@ def missing(dataset: str, folder: Path) -> list[RawFile]:
 
 
 def present(dataset: str, place: Location) -> list[RawFile]:
-    """The files to read: those that are there, or the archive where unpacked ones lack."""
+    """Files to read: the existing ones, or the archive where unpacked ones are missing."""
     absent = missing(dataset, place.folder)
     archive = ARCHIVES.get(dataset)
     if absent and archive is not None and (place.folder / archive.path).is_file():

@@ -142,12 +142,12 @@ class ImageFolder:
         return self.place.folder / self.folder
 
     def require(self) -> None:
-        """Raise DataError unless both parts have the same classes, with an image each; looks at every name."""
+        """Raise DataError unless both parts have the same classes, with an image each; reads every name."""
         _ = self._files
 
     @cached_property
     def content(self) -> str:
-        """Digest of the images' paths and contents; of all that are there where the folder is not in order.
+        """Digest of the images' paths and contents; of all existing ones if the folder is faulty.
 
         Raises DataError where one cannot be read.
         """

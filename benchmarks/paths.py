@@ -1,7 +1,7 @@
 """Safe use of untrusted names, paths and files: one check of path parts, one way to read. Imports no torch.
 
 Records, suites, archives and lists in data folders may come from anybody. What they name must stay inside the folder
-at hand, and what lies there is read only if it is a plain file of bearable size.
+at hand, and only plain files of limited size are read.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def known() -> list[str]:
 
 
 def chosen(names: Iterable[str], folder: Path | None) -> list[str]:
-    """Data sets from their own names, those of benchmarks, or `all`: all that are there. Raises UserError."""
+    """Data sets from their own names, those of benchmarks, or `all`: all existing ones. Raises UserError."""
     found: list[str] = []
     for name in names:
         if name == ALL:
@@ -54,7 +54,7 @@ def chosen(names: Iterable[str], folder: Path | None) -> list[str]:
 
 
 def survey(folder: Path | None) -> list[Row]:
-    """A line for each data set; looks at names and sizes only."""
+    """One row for each data set; reads only names and sizes."""
     return [_row(name, locate(folder)) for name in known()]
 
 

@@ -106,7 +106,7 @@ class Samples:
     def concatenate(parts: Sequence[Samples]) -> Samples:
         """The samples of several tasks of one stream, in narrow integers; images that are not shared are copied.
 
-        Augmented as the last part is, which is the task under way. Raises ValueError for samples of several streams.
+        Augmented like the last part, which is the current task. Raises ValueError for samples of several streams.
         """
         first = parts[0]
         if len(parts) == 1:

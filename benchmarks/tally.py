@@ -55,7 +55,7 @@ def counting() -> Iterator[Tally]:
 
 
 def handed_out(count: int, view: Tensor) -> None:
-    """Count rows handed out of the view with the row numbers `view`, where counting is under way."""
+    """Count rows handed out of the view with the row numbers `view`, inside `counting`."""
     if _current is not None:
         _current.rows(count)
         _current.by_rows[id(view)] = _current.by_rows.get(id(view), 0) + count

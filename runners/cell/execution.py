@@ -264,7 +264,7 @@ class _CellRun:
         return True
 
     def _prepare(self) -> tuple[Stream, Callable[[], Method]]:
-        """The stream, and what makes the method anew."""
+        """The stream, and the factory of the method."""
         benchmark = catalogue.find(self.cell.benchmark)
         if self.cell.scenario in benchmark.undefined:
             raise Skip(

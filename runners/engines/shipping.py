@@ -21,7 +21,7 @@ def stage(folder: Path, foreign: Sequence[str]) -> dict[str, str]:
 
     A foreign reference is `/path/file.py:Class`; its file and what it imports outside installed distributions go
     along, packages as packages: one folder for all that
-    Python finds in one folder here, so that nothing is there twice. References in the answer are relative to `folder`.
+    Python finds in one folder here, so that nothing is copied twice. References in the answer are relative to `folder`.
     """
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "reference"))

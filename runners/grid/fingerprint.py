@@ -73,7 +73,7 @@ def _in_project(path: Path) -> bool:
 
 
 class _Graph:
-    """Import graph of a file; built anew for each query, so that files may change between two."""
+    """Import graph of a file; rebuilt for each query, so that files may change between two."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
