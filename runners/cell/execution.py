@@ -106,7 +106,7 @@ def usable_record(folder: CellFolder, key: str, emit: Emit) -> Record | None:
     emit(
         Event(
             EventKind.NOTE,
-            reason=f"{folder.path}: unusable record ({broken}); moved to {aside.name}, run anew",
+            reason=f"{folder.path}: unusable record ({broken}); moved to {aside.name}, rerun",
         )
     )
     return None
