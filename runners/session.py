@@ -63,7 +63,7 @@ def run(options: Options, console: Console) -> int:
     """Run the grid and write the report; return 0, or 1 if a cell or the report failed. Raises UserError."""
     check(options)
     cells = build_cells(options)
-    for sentence in not_in_keys(cells):
+    for sentence in [*not_in_keys(cells), *remarks(cells)]:
         console.print(f"note: {sentence}", highlight=False, soft_wrap=True, markup=False)
     assigned = devices_of(options)
     if options.dry_run:
@@ -146,6 +146,13 @@ def not_in_keys(cells: Sequence[Cell]) -> list[str]:
             "imported code, finished cells still count as finished"
         )
     return found
+
+
+def remarks(cells: Sequence[Cell]) -> list[str]:
+    """What the methods have to say of the cells' hyperparameters, each sentence once."""
+    from runners.grid import remarks
+
+    return remarks.of_cells(cells)
 
 
 def devices_of(options: Options) -> list[str]:

@@ -39,6 +39,8 @@ USED_BY_DEFAULT = [
     ("hyperinterval", TIL, {"plateau": True}),
     ("hyperinterval", CIL, {"chunk": 0, "bounds": "endpoints"}),
     ("hypermask", TIL, {"chunk": 0, "norm": 2, "plateau": True, "selection": "val"}),
+    ("hnet", DIL, {"inference": "fecam", "strength_per": "weight", "beta": 50.0}),
+    ("hyperinterval", CIL, {"inference": "fecam", "fecam_answer": "task", "strength_per": "weight", "beta": 50.0}),
     ("hypermask", CIL, {"inference": "fecam"}),
     ("intercontinet", DIL, {"worst_case_on": "all", "expansion": 0.0}),
     ("intercontinet-released", TIL, {"scale_optimizer": "adam", "official_gate": False}),

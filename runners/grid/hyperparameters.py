@@ -24,6 +24,8 @@ def configure(method: str, config_class: type, values: Mapping[str, object], whe
     converted = {}
     for key, value in values.items():
         if key not in names:
+            if later := getattr(config_class, "replaced", {}).get(key):
+                raise UserError(f"{prefix}{method}.{key} is now {method}.{later}")
             hint = suggestion(key, names, most=1)
             raise UserError(
                 f"{prefix}{method} has no hyperparameter {key!r}.{hint} Permitted: {', '.join(names) or 'none'}"

@@ -129,7 +129,7 @@ def _estimate(
     return Footprint(
         state=state,
         training=FLOAT * (needs.per_trained * n_trained + needs.generated * n_weights),
-        tasks=FLOAT * needs.per_task * n_weights * spec.n_tasks,
+        tasks=FLOAT * (needs.per_task * n_weights + needs.floats_per_task) * spec.n_tasks,
         activations=FLOAT * _at_once(needs, sizes, batch_size),
     )
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from benchmarks import catalogue
 from benchmarks.types import UserError, derived_seed
 from methods.search import Even, Log, OneOf, Range, space
 from runners.engines import scheduler
@@ -86,7 +87,11 @@ def study_of(cell: Cell, seeds: int) -> Study:
     from methods import registry
 
     cls: Any = registry.load(cell.reference)
-    return Study(cell, space(cell.label, cls.Config), seeds)
+    ranges, benchmark = space(cell.label, cls.Config), catalogue.find(cell.benchmark)
+    if cell.scenario not in benchmark.undefined:
+        config = hyperparameters.configure(cell.method, cls.Config, cell.config)
+        ranges = dict(cls.searched(benchmark.spec(cell.scenario, cell.network), config, ranges))
+    return Study(cell, ranges, seeds)
 
 
 def grid_of(cell: Cell, given: Mapping[str, Sequence[str]], seeds: int) -> Study:
