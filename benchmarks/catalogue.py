@@ -1,4 +1,4 @@
-"""The benchmarks by name: which data set, cut into which tasks, with which budget. Imports no torch."""
+"""Benchmarks by name: data set, tasks and budget of each. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHUFFLED_SUFFIX = "-shuffled"
 
 
 class Kind(StrEnum):
-    """Difference between the tasks of a benchmark."""
+    """Kind of difference between the tasks of a benchmark."""
 
     SPLIT = "split"
     """Each task has classes of its own."""
@@ -40,7 +40,7 @@ class ClassOrder(StrEnum):
 
 
 class HeldOut(StrEnum):
-    """Choice of the training images of a task that are held out for validation."""
+    """Choice of the training images of a task that are set aside for validation."""
 
     FIRST = "first"
     """The first ones, as in the papers: of data sets as published, whose order is known to be random."""
@@ -111,7 +111,7 @@ class Benchmark:
         return self.stored_shape
 
     def spec(self, scenario: Scenario | str, network: str | None = None) -> StreamSpec:
-        """Specification of the stream for methods; the sign of the inputs comes from the data (`Stream.spec`).
+        """Properties of the stream that a method may know; the sign of the inputs comes from the data (`Stream.spec`).
 
         Raises UserError for a scenario that is not defined here.
         """

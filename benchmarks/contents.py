@@ -1,7 +1,7 @@
-"""Digests of files by content, remembered between runs, so that only files that may have changed are read again.
+"""Content digests of files, cached between runs, so that only files that may have changed are read again.
 
-A remembered digest counts as long as the file's size, times of change, inode and path are the same. What is remembered
-lies in the user's cache folder; a damaged, foreign or missing memory costs time and nothing else. Imports no torch.
+A cached digest is valid as long as the file's size, times of change, inode and path are the same. The cache
+lies in the user's cache folder; a damaged, foreign or missing cache only costs time. Imports no torch.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _of_file(folder: Path, name: str) -> str:
 
 
 class _Memory:
-    """Remembered digests of the files of one folder."""
+    """Cached digests of the files of one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = os.path.abspath(folder)
@@ -69,7 +69,7 @@ class _Memory:
         self.lasting: set[str] = set()
 
     def knows(self, name: str) -> bool:
-        """Check whether the content of the file is known, as it is now. Raises DataError where there is none."""
+        """Check whether the file's current content has a cached digest. Raises DataError where there is no file."""
         path = f"{self.folder}/{name}"
         try:
             status = os.stat(path)
@@ -90,7 +90,7 @@ class _Memory:
         self.contents[name] = content
 
     def keep(self) -> None:
-        """Write down what will count next time, unless it is what was known."""
+        """Save the digests that are valid for the next run, unless nothing has changed."""
         kept = {_line(name): self.states[name] + self.contents[name] for name in self.lasting}
         if kept == self.old:
             return
@@ -125,10 +125,10 @@ def _place(folder: str) -> Path:
 
 
 def _line(name: str) -> str:
-    """Fixed-width line of the memory for a path."""
+    """Fixed-width key of a path in the cache."""
     return hashlib.sha256(_bytes(name)).hexdigest()[:32]
 
 
 def _bytes(name: str) -> bytes:
-    """A path as the file system has it: names need not be text."""
+    """Bytes of a path as the file system stores it: names need not be text."""
     return name.encode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""The data sets as tensors, held on the device once per process. Importing it imports no torch."""
+"""Data sets as tensors, held on the device once per process. Imports no torch until data is loaded."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ class DataSet:
     task_names: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] | None = None
-    """What a user should know of the images; None: nobody has looked through them yet."""
+    """Notes for the user on the images; None: not checked yet."""
     content: str = ""
     """Digest of a folder's files or of a package's tensors; empty for data sets as published."""
 
     @cached_property
     def known(self) -> tuple[str, ...]:
-        """The notes, of data that went through `benchmarks.door`. Raises DataError where something is wrong."""
+        """Notes on data that passed `benchmarks.door`. Raises DataError where something is wrong."""
         if self.notes is None:
             return door.look_through(self)
         door.check_form(self)
@@ -76,7 +76,7 @@ class DataSet:
 
     @cached_property
     def least(self) -> tuple[float, ...]:
-        """The least value of each channel in all images, training and test, as inputs have it: bytes over 255."""
+        """Minimum of each channel over all training and test images, on the scale of inputs (bytes over 255)."""
         import torch
 
         parts = [images for images in (self.train_images, self.test_images) if len(images)]
@@ -99,7 +99,7 @@ def load(
     """The data set on the device; a second call with the same arguments gives the same tensors.
 
     data_dir: a folder laid out as torchvision does (DIR/MNIST/raw/...); None for CONTINUAL_DATA or the
-    user's cache folder. download: whether missing files may be fetched, into the cache folder only.
+    user's cache folder. download: permit fetching of missing files, into the cache folder only.
     On the CPU the images of CIFAR, Tiny ImageNet and image folders are mapped from one file for all processes.
     Raises DataError where files are missing or damaged, or cannot be fetched or decoded.
     """
@@ -119,9 +119,9 @@ def load(
 
 
 def check(dataset: str, data_dir: Path | None = None) -> str | None:
-    """Why the data set cannot be used, in a sentence, or None if it can (or can be fetched when needed).
+    """Reason, in a sentence, why the data set is unusable; None if it is usable (or can be fetched when needed).
 
-    Cheap: looks at names and sizes, reads nothing and does not ask the net.
+    Cheap: checks names and sizes, reads no content and does not access the network.
     """
     place = locate(data_dir)
     source = source_of(dataset, place)
@@ -147,7 +147,7 @@ class Decodable(Source, Protocol):
     """A source that is decoded once, into the cache."""
 
     def key(self) -> str:
-        """Stands for the content."""
+        """Key of the content."""
         ...
 
     def decode(self) -> cache.Decoding:
@@ -156,7 +156,7 @@ class Decodable(Source, Protocol):
 
 
 def source_of(dataset: str, place: Location) -> Source | None:
-    """Location of the data set; None for one that a library carries or a package makes.
+    """Source of the data set on disk; None for one that a library carries or a package makes.
 
     `folder/NAME/SIDE` is DIR/NAME/train/CLASS/... Raises UserError for an unknown name.
     """
@@ -186,7 +186,7 @@ class CifarFiles(RawFiles):
     """CIFAR-10 or -100, unpacked or as its archive."""
 
     def key(self) -> str:
-        """The published checksums: what is in the cache under them had them."""
+        """Key from the published checksums, which were verified before the images entered the cache."""
         return " ".join(file.checksum[1] for file in files_of(self.dataset))
 
     def decode(self) -> cache.Decoding:
@@ -265,7 +265,7 @@ def _reader(dataset: str) -> Any:
 
 
 def _can_fetch(dataset: str, place: Location) -> bool:
-    """Check whether the data set is missing and can be downloaded."""
+    """Check whether the data set is missing and can be fetched from where it is published."""
     archive = ARCHIVES.get(dataset)
     if archive is not None and (place.folder / archive.path).is_file():
         return False
@@ -275,7 +275,7 @@ def _can_fetch(dataset: str, place: Location) -> bool:
 
 
 def _download(dataset: str, place: Location) -> None:
-    """Fetch the data set; where several processes ask at once, one fetches and the others wait."""
+    """Fetch the data set; of several concurrent processes one fetches and the others wait."""
     from filelock import FileLock, Timeout
 
     try:
@@ -293,7 +293,7 @@ def _download(dataset: str, place: Location) -> None:
 
 
 def _fetch(dataset: str, folder: Path) -> None:
-    """Fetch beside the place where the files belong, and move them there whole: no reader sees half a file."""
+    """Fetch into a neighbouring folder, then move the complete files into place: no reader sees half a file."""
     with TemporaryDirectory(prefix=f".{dataset}-", dir=folder) as scratch:
         with redirect_stdout(io.StringIO()):  # torchvision prints there; its progress bar is on stderr
             if dataset == TinyImageNet.name:

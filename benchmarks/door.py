@@ -1,7 +1,7 @@
-"""The one check that every data set goes through before a cell uses it, wherever it comes from.
+"""The one check that every data set, whatever its origin, passes before a cell uses it.
 
 Each fault has a sentence of its own and is a DataError: the cells of that benchmark fail with it, no method is blamed.
-Data sets as published are known by their checksums: of those, shapes and labels are looked at, and no pixel.
+Published data sets are identified by their checksums: only their shapes and labels are checked, no pixels.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _SHOWN = 5
 
 
 class Overlap:
-    """Counts test images that are training images too, pixel by pixel."""
+    """Count of test images that are also training images, pixel by pixel."""
 
     def __init__(self) -> None:
         self.seen: dict[str, Counter[bytes]] = {"train": Counter(), "test": Counter()}
         self.labels: dict[str, set[tuple[bytes, int]]] = {"train": set(), "test": set()}
 
     def add(self, part: str, images: np.ndarray, labels: np.ndarray) -> None:
-        """Images (n, channels, height, width) of `train` or `test` with their labels (n,)."""
+        """Add images (n, channels, height, width) of `train` or `test` with their labels (n,)."""
         found = [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in images]
         self.seen[part].update(found)
         self.labels[part].update(zip(found, map(int, labels), strict=True))
 
     def sentences(self) -> list[str]:
-        """Sentences of the remarks."""
+        """Notes for the user."""
         train, test = self.seen["train"], self.seen["test"]
         if train and train == test:
             return [SAME]
@@ -55,7 +55,7 @@ class Overlap:
 
 
 def check(benchmark: Benchmark, data: DataSet) -> None:
-    """Check the data, which is looked through once, and that the benchmark's tasks can be cut from it.
+    """Check the data, in one pass, and check that the benchmark's tasks can be cut from it.
 
     Raises DataError.
     """
@@ -64,7 +64,7 @@ def check(benchmark: Benchmark, data: DataSet) -> None:
 
 
 def look_through(data: DataSet) -> tuple[str, ...]:
-    """Check images, labels and tasks of a data set; what a user should know of it. Raises DataError."""
+    """Check images, labels and tasks of a data set; return notes for the user. Raises DataError."""
     check_form(data)
     for word, part in PARTS:
         _check_values(data, word, getattr(data, f"{part}_images"))
@@ -82,7 +82,7 @@ def refuse_same(data: DataSet) -> None:
 
 
 def check_form(data: DataSet) -> None:
-    """Check types, shapes, lengths and the range of labels and tasks; looks at no pixel. Raises DataError."""
+    """Check types, shapes, lengths and the range of labels and tasks; reads no pixels. Raises DataError."""
     import torch
 
     for name, value in vars(data).items():
@@ -128,7 +128,7 @@ def check_fit(benchmark: Benchmark, data: DataSet) -> None:
 
 
 def notes(benchmark: Benchmark, data: DataSet) -> list[str]:
-    """Remarks on the data of this benchmark, a sentence each; kept with each record."""
+    """Notes for the user on the data of this benchmark, one sentence each; stored in each record."""
     from benchmarks.catalogue import Kind
 
     found = [f"{data.name}: {note}" for note in data.known]
@@ -186,7 +186,7 @@ def _check_numbers(name: str, what: str, values: Tensor, images: Tensor) -> None
 
 
 def _check_values(data: DataSet, word: str, images: Tensor) -> None:
-    """Finite, and scaled: bytes that were only converted to floats are 255 times too large."""
+    """Check that values are finite and scaled: bytes merely converted to floats are 255 times too large."""
     import torch
 
     if images.dtype == torch.uint8:

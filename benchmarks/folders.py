@@ -64,7 +64,7 @@ class TinyImageNet:
         check_size(self.name, self.place, self.archive)
 
     def key(self) -> str:
-        """Stands for the content: the archive's published checksum, or that of every file of the folder."""
+        """Key of the content: the archive's published checksum, or that of every file of the folder."""
         return self.archive.md5 if self.packed else contents.digest(self.folder, _tree(self.folder))
 
     def decode(self) -> Decoding:
@@ -89,7 +89,7 @@ class TinyImageNet:
         return [sorted(found[wnid]) for wnid in wnids]
 
     def _test(self, wnids: list[str], annotations: str, names: set[str]) -> list[list[str]]:
-        """From val_annotations.txt: file, class and a box, with tabs between them."""
+        """Read val_annotations.txt: file, class and a box, separated by tabs."""
         found: dict[str, list[str]] = {wnid: [] for wnid in wnids}
         for number, line in enumerate(annotations.splitlines(), 1):
             file, wnid = (*line.split("\t"), "", "")[:2]
@@ -142,12 +142,12 @@ class ImageFolder:
         return self.place.folder / self.folder
 
     def require(self) -> None:
-        """Raise DataError unless both parts have the same classes, with an image each; looks at every name."""
+        """Raise DataError unless both parts have the same classes, with an image each; reads every name."""
         _ = self._files
 
     @cached_property
     def content(self) -> str:
-        """Digest of the images' paths and contents; of all that are there where the folder is not in order.
+        """Digest of the images' paths and contents; of all existing ones if the folder is faulty.
 
         Raises DataError where one cannot be read.
         """
@@ -158,7 +158,7 @@ class ImageFolder:
         return contents.digest(self.root, (name for part in parts for members in part for name in members))
 
     def key(self) -> str:
-        """Stands for the content of the images, and for what is said of all other files."""
+        """Key of the images' content and of the notes on all other files."""
         left = hashlib.sha256("\n".join(self._files.left.sentences()).encode()).hexdigest()
         return f"{self.side} {self.content} {left}"
 
@@ -190,7 +190,7 @@ class ImageFolder:
         return _Files(classes, train, found, left)
 
     def _part(self, part: str, left: LeftOut) -> dict[str, list[str]]:
-        """Images by class; a name that a Mac has written with separate accents is the same class."""
+        """Images by class; names are normalised, as macOS may write accents as separate characters."""
         folder = self.root / part
         if not folder.is_dir():
             layout = f"{self.folder}/train/CLASS/IMAGE and {self.folder}/val/CLASS/IMAGE"
@@ -225,7 +225,7 @@ def decoding(
 ) -> Decoding:
     """Decoding of images given class by class; `exact`: another size than side x side is an error.
 
-    place: the folder, or what it is packed into, for messages. left: what is no part of the data set.
+    place: the folder, or what it is packed into, for messages. left: files that are no part of the data set.
     """
     order = {"train": _in_turn(train), "test": _in_turn(test)}
     changes, overlap = Changes(), Overlap()

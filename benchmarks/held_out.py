@@ -21,7 +21,7 @@ class Rows(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Training samples of a task, and the samples held out."""
+    """Training rows of a task and held-out rows."""
 
     train: Rows
     validation: Rows

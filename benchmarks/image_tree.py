@@ -1,4 +1,4 @@
-"""Assignment of a folder's files to classes, by their names only. Imports no torch.
+"""Classes and images of a folder, and the files left out. Reads names only; imports no torch.
 
 Read are all kinds of image that torchvision's ImageFolder reads, and more; linked folders are followed, each once.
 Names that begin with a dot, and `__MACOSX`, belong to programs and are left out.
@@ -38,7 +38,7 @@ class LeftOut:
     parts: list[str] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
-        """One for each kind that there is."""
+        """One sentence for each kind that occurs."""
         found = []
         if self.hidden:
             found.append(f"{len(self.hidden)} hidden names were left out: {some(self.hidden)}")
@@ -56,7 +56,7 @@ class LeftOut:
 
 
 def is_image(name: str) -> bool:
-    """Check whether a file of this name is read as an image."""
+    """Check by its name whether a file is read as an image."""
     return _ending(name) in EXTENSIONS
 
 
@@ -66,7 +66,7 @@ def is_hidden(name: str) -> bool:
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Entries of a folder, by name. Raises DataError."""
+    """Entries of a folder, sorted by name. Raises DataError."""
     try:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name)

@@ -1,4 +1,4 @@
-"""One image file as 8-bit pixels of a given size: what its values mean, which way is up, what had to be changed.
+"""Decoding of one image file to 8-bit pixels of a given size: value range, orientation, changes made.
 
 Every fault is a DataError with the file's name. Imports no torch.
 """
@@ -33,7 +33,7 @@ _ORIENTATION = 0x0112
 
 @dataclass
 class Changes:
-    """Changes made to images so that they fit, with their names; filled from several threads."""
+    """Changes made to images to make them fit, with the images' names; filled from several threads."""
 
     names: dict[str, list[str]] = field(default_factory=dict)
 
@@ -139,7 +139,7 @@ def _eight_bits(values: np.ndarray, path: str) -> np.ndarray:
 
 @cache
 def _formats() -> list[str]:
-    """Those of `_FORMATS` that this Pillow has."""
+    """Formats of `_FORMATS` that the installed Pillow supports."""
     from PIL import Image
 
     Image.init()
@@ -147,7 +147,7 @@ def _formats() -> list[str]:
 
 
 def _why(error: Exception) -> str:
-    """The decoder's reason; that of unknown formats is an address in memory."""
+    """Reason given by the decoder; replaced for unknown formats, where it only holds a memory address."""
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):

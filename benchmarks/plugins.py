@@ -53,7 +53,7 @@ def file_of(dataset: str) -> Path:
 
 
 def problem(dataset: str) -> str | None:
-    """Why the module of a data set's function cannot be imported, or None."""
+    """Reason why the module of a data set's function cannot be imported, or None."""
     try:
         file_of(dataset)
     except UserError as error:

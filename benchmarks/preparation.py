@@ -1,4 +1,4 @@
-"""Actions of `runners/data.py`: list the data sets, prepare them, check every byte."""
+"""Work of `runners/data.py`: list data sets, prepare them, and check them to the last byte."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Action = Callable[[str, "Path | None", cache.Progress], list[str]]
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the list."""
+    """Row of the list."""
 
     name: str
     state: str
     size: str
     decoded: str
-    """Whether its images lie decoded in the cache."""
+    """State of its decoded images in the cache."""
     advice: str = ""
-    """What is to be put where, or what is wrong."""
+    """Files to put in place, or the fault found."""
 
 
 def known() -> list[str]:
@@ -36,7 +36,7 @@ def known() -> list[str]:
 
 
 def chosen(names: Iterable[str], folder: Path | None) -> list[str]:
-    """Data sets from their own names, those of benchmarks, or `all`: all that are there. Raises UserError."""
+    """Data sets from their own names, those of benchmarks, or `all`: all existing ones. Raises UserError."""
     found: list[str] = []
     for name in names:
         if name == ALL:
@@ -54,7 +54,7 @@ def chosen(names: Iterable[str], folder: Path | None) -> list[str]:
 
 
 def survey(folder: Path | None) -> list[Row]:
-    """A line for each data set; looks at names and sizes only."""
+    """One row for each data set; reads only names and sizes."""
     return [_row(name, locate(folder)) for name in known()]
 
 
@@ -104,7 +104,7 @@ def _row(name: str, place: Location) -> Row:
 
 
 def _size(name: str) -> str:
-    """Of the unpacked files where it is published, else of the archive."""
+    """Size of the unpacked files where it is published, else of the archive."""
     sizes = [file.size for file in files.FILES.get(name, ())]
     known_sizes = [size for size in sizes if size is not None]
     archive = files.ARCHIVES.get(name)

@@ -27,12 +27,12 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Samples:
-    """`rows` of an image tensor with their labels; batches are made when asked for.
+    """Lazy view of `rows` of an image tensor with their labels; batches are made on demand.
 
     pixels: (N, *stored shape) uint8 or float32 (uint8 is scaled to [0, 1]), the task's own images, or shared by tasks
     that have the same images;
     rows: (n,) int64 or int32 into pixels; labels: (n,) int64; task: the task's index, or (n,) where mixed.
-    transform, then normalise, make inputs of images in [0, 1]. augment: what training batches go through before.
+    transform, then normalise, make inputs of images in [0, 1]. augment: applied to training batches first.
     """
 
     pixels: Tensor
@@ -64,7 +64,7 @@ class Samples:
         return replace(self, normalise=None).batch(indices).x
 
     def copied(self, indices: Tensor | slice = slice(None)) -> Samples:
-        """The samples at `indices` with copies of their images and labels: nothing else can be reached by them."""
+        """The samples at `indices` with copies of their images and labels, so that no other sample is reachable."""
         rows = _taken(self.rows, indices)
         return replace(
             self,
@@ -106,7 +106,7 @@ class Samples:
     def concatenate(parts: Sequence[Samples]) -> Samples:
         """The samples of several tasks of one stream, in narrow integers; images that are not shared are copied.
 
-        Augmented as the last part is, which is the task under way. Raises ValueError for samples of several streams.
+        Augmented like the last part, which is the current task. Raises ValueError for samples of several streams.
         """
         first = parts[0]
         if len(parts) == 1:
@@ -127,7 +127,7 @@ class Samples:
 
 
 def _joined(parts: Sequence[Samples]) -> tuple[Tensor, Tensor]:
-    """Images that hold those of all parts, and the row numbers int32 of these."""
+    """Concatenated images of all parts, and the row numbers (int32) into them."""
     shared = parts[0].pixels
     if all(part.pixels is shared for part in parts):
         return shared, torch.cat([part.rows.to(torch.int32) for part in parts])

@@ -1,4 +1,4 @@
-"""A draw of samples that has the classes in the shares in which they occur."""
+"""Stratified draw of samples: each class in proportion to its frequency."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def drawn(labels: Tensor, n: int, *names: str | int) -> Tensor:
 
 
 def shares(counts: Sequence[int], n: int) -> list[int]:
-    """Numbers of samples that classes of `counts` samples give to n: in proportion, by largest remainders.
+    """Numbers of samples drawn per class, n in total: proportional to `counts`, by largest remainders.
 
     Each class gives one at least and keeps one, as far as n permits; where both cannot be, it keeps one.
     """

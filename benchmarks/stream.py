@@ -1,4 +1,4 @@
-"""The ordered tasks that a benchmark, a scenario and a seed give: lazy views of one data set."""
+"""Stream of tasks of a benchmark, a scenario and a seed: lazy views of one data set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchmarks.types import CIL, Budget, Scenario, StreamSpec, Task, UserError,
 
 
 class Stream:
-    """Tasks made when asked for.
+    """Lazily made tasks of one benchmark, scenario and seed.
 
     Tasks with samples of their own have copies of these, and lead to no others; tasks of a permuted or rotated
     benchmark, which have the same images, share the data set's tensors.
@@ -44,7 +44,7 @@ class Stream:
 
     @property
     def task_names(self) -> list[str]:
-        """Names of the tasks: original classes, number of the permutation, or angle."""
+        """Distinguishing feature of each task: its original classes, its permutation's number or its angle."""
         if self.benchmark.kind is Kind.SPLIT:
             return [" ".join(map(str, classes)) for classes in self.classes]
         if self.benchmark.kind is Kind.GIVEN:
@@ -116,12 +116,12 @@ class Stream:
         return Samples(images, rows, labels, j, self._transform, self._normalise)
 
     def _own(self, view: Samples) -> Samples:
-        """The same samples, but of a task with rows of its own a copy: it leads to no other images."""
+        """The samples, copied where a task has rows of its own, so that other tasks' images are unreachable."""
         return view if self._shares_images else view.copied()
 
     @property
     def _shares_images(self) -> bool:
-        """Check whether all tasks have the same images. They then share rows and labels: 100 tasks have one copy."""
+        """Check whether all tasks have the same images. Rows and labels are then shared: 100 tasks have one copy."""
         return self.benchmark.kind not in (Kind.SPLIT, Kind.GIVEN)
 
     def _set(self, j: int) -> int:

@@ -1,4 +1,4 @@
-"""JSON that others wrote: read within limits, so that no record hangs, crashes or escapes into a terminal. No torch."""
+"""Untrusted JSON, read within limits, so that no record hangs, crashes or escapes into a terminal. No torch."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _FORBIDDEN = re.compile(f"(?![{_PERMITTED}])[{paths.UNPRINTABLE}]")
 
 
 class Untrustworthy(ValueError):
-    """Content that breaks a limit; the text says which."""
+    """Input that breaks a limit; the text says which."""
 
 
 def parse(text: str) -> Any:
-    """JSON of bounded depth and length: finite numbers, texts without control characters. Raises Untrustworthy."""
+    """Parse JSON of bounded depth and size: finite numbers, texts without control characters. Raises Untrustworthy."""
     try:
         data = json.loads(text)
     except RecursionError:
@@ -45,7 +45,7 @@ def parse(text: str) -> Any:
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
-    """cell.json with its paths and counts checked, but not its checksum. Raises OSError, ValueError, KeyError."""
+    """Read cell.json; check its paths and counts, but not its checksum. Raises OSError, ValueError, KeyError."""
     body = parse(paths.read_text(path, paths.RECORD_BYTES))
     if not isinstance(body, dict):
         raise Untrustworthy("no table of names and values")
@@ -76,7 +76,7 @@ def check_record(body: Mapping[str, Any]) -> None:
 
 
 def _check_fairness(measured: Any) -> None:
-    """Tables where the report looks names up, whole numbers where it counts. Raises Untrustworthy."""
+    """Check for tables where the report looks names up, and whole numbers where it counts. Raises Untrustworthy."""
     tables = [("fairness", measured)]
     if isinstance(measured, dict):
         held = measured.get("held") or {}
@@ -108,7 +108,7 @@ def check_table(file: str) -> None:
 
 
 def printable(text: str) -> str:
-    """The text with what `parse` refuses written as escapes."""
+    """Text in which all that `parse` refuses is escaped."""
     return text if text.isprintable() else _FORBIDDEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 

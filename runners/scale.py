@@ -27,7 +27,7 @@ if __name__ == "__main__":
 from benchmarks.types import Scenario, UserError
 from reports.schema import RECORD, folder_name
 from runners import command_line
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.grid.cells import Cell, Conditions, Job
 from runners.process import cpu
 from runners.records.folder import CellFolder
@@ -63,7 +63,7 @@ class Meter:
 
     def heard(self, job: Job, event: Event) -> None:
         self.begun.setdefault(job.cell.key, time.monotonic())
-        if event.kind is Kind.ENDED:
+        if event.kind is EventKind.ENDED:
             self.busy += time.monotonic() - self.begun.pop(job.cell.key)
             self.ended += 1
             if self.ended % max(1, self.total // 4) == 0:

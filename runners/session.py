@@ -55,7 +55,7 @@ class Options:
     dry_run: bool = False
     report: bool = True
     check: bool = True
-    """Whether foreign methods are checked for conformance."""
+    """Switch of the conformance check of foreign methods."""
     command: str = ""
 
 

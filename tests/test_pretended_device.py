@@ -51,7 +51,7 @@ USED_BY_DEFAULT = [
 def well_behaved(life: Life, device: Device) -> None:
     """What holds for every method; that devices are not mixed and captures are legal, the device sees to itself."""
     record, phases = life.record, life.phases
-    assert life.notes == [f"goes on after task 1 of {record.n_tasks}"]  # and none that exhibits could not be kept
+    assert life.notes == [f"resumed after task 1 of {record.n_tasks}"]  # and none that exhibits could not be kept
     assert record.environment["device"] == "cuda:0" and record.memory_bytes["peak_device"]
     assert (life.folder.parents[2] / "samples.png").exists()
     official = record.config.get("select") == "official"

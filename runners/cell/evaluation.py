@@ -45,7 +45,7 @@ class _Counts:
 
 
 class Evaluator:
-    """Fills row after row of the matrices; hands the task id over in TIL only."""
+    """Evaluator that fills the matrices row by row; the method learns the task id in TIL only."""
 
     def __init__(self, method: Method, stream: Stream, batch_size: int) -> None:
         self.method, self.stream, self.batch_size = method, stream, batch_size
@@ -59,7 +59,7 @@ class Evaluator:
     @torch.no_grad()
     @ieee_float32()
     def measure(self, after: int, measured: Measurements) -> None:
-        """Row `after` of all matrices, and the method's claims. Raises NotFinite."""
+        """Measure row `after` of all matrices and the method's claims. Raises NotFinite."""
         self.precision = in_force(self.method.device.type == "cuda")
         known = after if self.scenario == CIL else min(after + 1, len(self.stream))
         asked = range(len(self.stream)) if after == 0 and self.scenario != CIL else range(known)
@@ -109,7 +109,7 @@ class Evaluator:
         return _Counts(len(samples), answers, answered.sum(), broken, infinite, certified, refuted, inferred, width)
 
     def _certificate(self, samples: Samples, j: int, answers: int) -> tuple[Tensor | None, Tensor | None]:
-        """Certified answers, which hold for every network in the region of task j, (n,) bool; median logit width.
+        """Certificate of each answer over every network in the region of task j, (n,) bool, and the median logit width.
 
         `bounds` is told the task in every scenario: it names the region that is audited. A method
         that certifies in some scenarios only raises NotImplementedError in the others.
@@ -168,7 +168,7 @@ class Evaluator:
 
 
 def holds(lower: Tensor, upper: Tensor, y: Tensor) -> Tensor:
-    """Check whether the true logit's lower bound exceeds every other upper bound: (b, c), (b, c), (b,) -> (b,) bool."""
+    """Check whether the true logit's lower bound exceeds all other upper bounds: (b, c), (b, c), (b,) -> (b,) bool."""
     if lower.shape[1] == 1:
         return torch.isfinite(lower[:, 0])
     true = torch.nn.functional.one_hot(y, lower.shape[1]).bool()

@@ -1,4 +1,4 @@
-"""Independence of answers from other samples: some test samples are asked again, alone and in other batches."""
+"""Check that predictions are stateless: some test samples are predicted again, singly and in mixed batches."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ RELATIVE, ABSOLUTE = 1e-3, 1e-4
 
 
 def picked(n: int, n_tasks: int) -> Tensor:
-    """Rows of a task's n test samples that are asked again: evenly spread, at most 100, and 2,000 over all tasks."""
+    """Indices of a task's n test samples to predict again: evenly spread, at most 100, 2,000 over all tasks."""
     count = min(n, PICKED, max(ALONE, IN_ALL // n_tasks))
     return torch.linspace(0, n - 1, count).long()
 
 
 def measure(method: Method, stream: Stream, answers: Mapping[int, Tensor]) -> dict[str, int | str]:
-    """Numbers of answers that were `asked` again and that `differ`, and `error` where the method gave none.
+    """Numbers of answers `asked` again and of those that `differ`, and `error` where the method gave none.
 
     answers: of each task, the logits (n, classes) of its picked samples as they were given in whole batches. The
     method is not to be used afterwards, as its own `predict` may change it.
@@ -43,7 +43,7 @@ def measure(method: Method, stream: Stream, answers: Mapping[int, Tensor]) -> di
 
 @contextmanager
 def put_back(device: torch.device) -> Iterator[None]:
-    """Leave all random generators as they were."""
+    """Context that restores all random generators."""
     own, numpys = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -81,7 +81,7 @@ def _mixed(lengths: list[int]) -> Tensor:
 
 
 def _differing(before: Tensor, after: Tensor) -> int:
-    """Number of answers with another class, ties in either left out. Logits (n, classes)."""
+    """Number of answers whose class changed, not counting ties in either of the two. Logits (n, classes)."""
     if before.shape != after.shape:
         return len(before)
     first, second = before.argmax(1, keepdim=True), after.argmax(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Training images found in what a method keeps: copies with noise, a shift, a factor, transposed, in another dtype."""
+"""Search of a method's state for training images: noisy, shifted, scaled, transposed or cast copies."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def images_kept(root: object, stream: Stream) -> int:
 
 
 def _copies(rows: Tensor, stream: Stream) -> Tensor:
-    """Mask (n,) of the rows (n, size) that are copies of one training image."""
+    """Mask of the rows (n, size) that are copies of one training image, (n,) bool."""
     looked, copied = _centred(rows), torch.zeros(len(rows), dtype=torch.bool)
     where = (_best(looked, stream, SCREENED) > SIMILAR).nonzero().squeeze(1)
     where = where[_best(looked[where], stream) > ALIKE]
@@ -74,7 +74,7 @@ def _best(looked: Tensor, stream: Stream, every: int = 1) -> Tensor:
 
 
 def _nearer_to_one(looked: Tensor, stream: Stream) -> Tensor:
-    """Mask (n,) of the rows (n, size) that are nearer to one image than to the average of the nearest ones."""
+    """Mask of the rows (n, size) that are nearer to one image than to the average of the nearest ones, (n,) bool."""
     n, size = looked.shape
     alike = [torch.empty(n, 0)] * FORMS
     nearest = [torch.empty(n, 0, size)] * FORMS
@@ -108,7 +108,7 @@ def _forms(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _cosines(looked: Tensor, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of rows (n, size), centred and normalised, with each form of the images, once centred: (n, b) each.
+    """Cosines of rows (n, size), centred and normalised, with each form of the images, once centred: (n, b) each.
 
     A product with a centred row needs no centring of the images, and transposing the rows spares that of the images.
     """

@@ -1,4 +1,4 @@
-"""The network that a method answers with, as seen in the operations of `predict`: numbers that meet a sample."""
+"""Size of the network that a method predicts with: numbers that meet a sample in the operations of `predict`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runners.cell.reach import tensors
 
 
 class _Watch(TorchDispatchMode):
-    """Follows a sample through `predict` and notes every tensor that an operation joins with what was made of it."""
+    """Trace of a sample through `predict`: every tensor that meets the sample, or a result of it, in an operation."""
 
     def __init__(self, x: Tensor) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class _Watch(TorchDispatchMode):
 
 
 def numbers_met(answer: Callable[[Tensor], object], x: Tensor) -> int:
-    """Count of numbers that meet the inputs x (b, *input_shape) on the way to an answer.
+    """Count of the numbers that meet the inputs x (b, *input_shape) on the way to an answer.
 
     Weights that a hypernetwork generates count once generated; what generates them does not. An operation that PyTorch
     does not dispatch is not seen.

@@ -1,4 +1,4 @@
-"""Tensors and samples that are reached from an object through its attributes."""
+"""Search of the objects reachable from a root through attributes, and of the samples among them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CLOSED = (str, bytes, int, float, complex, bool, type(None), ModuleType, type, 
 
 
 def tensors(root: Any) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor that attributes, containers and closures below `root` lead to, with the way to it."""
+    """Every tensor reachable through attributes, containers and closures below `root`, with its path."""
     for path, value in _objects(root):
         if isinstance(value, Tensor):
             yield path, value

@@ -1,4 +1,4 @@
-"""Statements of a method about itself, checked before they are recorded: numbers, loss curves, answers."""
+"""Checks of a method's own statements before they enter a record: numbers, loss curves, answers."""
 
 from __future__ import annotations
 

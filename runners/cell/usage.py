@@ -1,4 +1,4 @@
-"""Measured use of a cell: training steps and samples, kept data, network at prediction."""
+"""Measured costs of a cell: training, memory kept, and the size of the network it predicts with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runners.cell.kept_images import images_kept
 
 
 def of_task(tally: Tally, task: Task) -> dict[str, int]:
-    """Steps and samples that one task took, with those that its budget allows."""
+    """Costs of one task, and its budget."""
     steps = task.budget.steps_for(len(task.train))
     batch = task.budget.batch_size
     return {
@@ -46,7 +46,7 @@ def network_parameters(name: str, input_shape: tuple[int, ...], n_outputs: int) 
 
 
 def of_method(method: Method, stream: Stream, answers: Mapping[int, Tensor]) -> dict[str, Any]:
-    """Data and networks of the trained method. Do not use the method afterwards.
+    """Size of the trained method's state and network. Do not use the method afterwards.
 
     answers: logits of the test samples that are asked again; see `runners.cell.independence`.
     """
@@ -67,7 +67,7 @@ def _attributes(method: Method) -> dict[str, Any]:
 
 
 def _network_used(method: Method, stream: Stream) -> dict[str, int]:
-    """Count of numbers that a test sample meets, the most over tasks: `answers_with` one task known, `_all` all.
+    """Numbers that a test sample meets, maximum over tasks: `answers_with` with one known task, `_all` with all.
 
     A method may ask a network for each task that it knows; of one task it has one. Empty where nothing is seen.
     """

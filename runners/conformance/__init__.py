@@ -1,4 +1,4 @@
-"""Conformance suite: checks of every method, with findings in plain sentences.
+"""Conformance checks for every method; each finding is a plain sentence: what is wrong and why it matters.
 
     findings = conform(MyMethod)                 # all scenarios that it supports, on two tasks of the digits
 

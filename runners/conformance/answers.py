@@ -1,4 +1,4 @@
-"""Checks of what a method answers."""
+"""Checks of a method's answers."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ CHECKS = (
     Check(
         "task identity",
         "in TIL the task id chooses the answers; in CIL a guess of the task names one that was learnt",
-        "In TIL only the right head counts; the accuracy of task inference is reported beside the others.",
+        "In TIL only the right head counts; the accuracy of task inference is reported separately.",
         _identity,
         _no_identity,
     ),

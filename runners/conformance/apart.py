@@ -1,4 +1,4 @@
-"""The conformance suite over one method in a process of its own, within a limit of time.
+"""Run of the conformance suite on one method in a separate process, with a time limit.
 
 The process is started as `python -P -m runners.conformance.apart`: what it is to check comes as JSON by its standard
 input, the verdict goes as JSON to its standard output. What the method prints goes to standard error.
@@ -30,7 +30,7 @@ Verdict = dict[str, Any]
 
 
 def unchecked(why: str, scenarios: Sequence[str]) -> Verdict:
-    """The verdict where there is no result."""
+    """Verdict without a result."""
     return {"scenarios": list(scenarios), "passed": [], "failed": [], "skipped": [], "not_checked": why}
 
 

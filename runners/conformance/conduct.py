@@ -1,4 +1,4 @@
-"""Checks of how a method behaves: data that is out of bounds, randomness, resuming, device, promises."""
+"""Checks of a method's conduct: forbidden data, randomness, resuming, device, promises."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _bounds(trial: Trial) -> Iterator[str]:
 
 
 def _identity_of_order(trial: Trial) -> Iterator[str]:
-    """Check whether an answer depends on earlier questions; in TIL asking for another task must not matter."""
+    """Check that answers do not depend on earlier queries; in TIL, predictions for another task must not matter."""
     method, x = trial.run.method, trial.stream.test(0).x
     first = trial.answer(method, x, 0)
     trial.answer(method, trial.stream.test(1).x, 1)

@@ -1,4 +1,4 @@
-"""All checks, and running them over a method."""
+"""List of all checks, and their run on a method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verdicts of the conformance suite on the foreign methods of a comparison, each found once and kept."""
+"""Verdicts of the conformance suite on the foreign methods of a comparison, each computed once and cached."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIMIT = 180.0
 
 @cache
 def is_foreign(reference: str) -> bool:
-    """Check whether a method does not ship with the project (strategies of Avalanche do, by their adapter)."""
+    """Check whether a method does not ship with the project (Avalanche's methods, by its adapter, do)."""
     module = sys.modules[registry.load(reference).__module__]
     return not Path(inspect.getfile(module)).resolve().is_relative_to(SHIPPED)
 
@@ -35,7 +35,7 @@ def is_foreign(reference: str) -> bool:
 def of_cells(
     cells: Sequence[Cell], results: Path, say: Callable[[str], None], *, check: bool = True, limit: float = LIMIT
 ) -> dict[str, Verdict]:
-    """The verdict on each method of the cells, by its name. `say` hears what is under way.
+    """Verdict on each method of the cells, by its name. `say` receives progress messages.
 
     check: False where the user wants none; that is the verdict then. A finding stops nothing.
     """

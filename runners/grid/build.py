@@ -1,4 +1,4 @@
-"""From suites and the command line's choices to the cells to run."""
+"""Construction of the cells to run from suites and the command line's choices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from runners.grid.suite import BenchmarkEntry, Suite
 
 @dataclass(frozen=True)
 class Choices:
-    """Choices of the command line; None keeps the suite's own."""
+    """Choices of the command line that override the suites; None keeps the suite's own."""
 
     methods: tuple[str, ...] | None = None
     foreign: tuple[str, ...] = ()
@@ -36,12 +36,12 @@ class Choices:
     """(method, key, value as text) from --set; they win over the suites' hyperparameters."""
     budget_scale: float = 1.0
     data: Path | None = None
-    """Where folders of images lie; see `benchmarks.files.locate`."""
+    """Folder of image folders; see `benchmarks.files.locate`."""
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of the tables to be: a method under a label."""
+    """Row of the result tables: a method under a label."""
 
     label: str
     method: LoadedMethod
@@ -99,7 +99,7 @@ def _check_benchmarks(suites: Sequence[Suite]) -> None:
 
 def _rows(suite: Suite, choices: Choices) -> list[_Row]:
     _check_names([*suite.methods, *(variant.method for variant in suite.variants)])
-    foreign = {name: load_method(name) for name in choices.foreign}  # first, for they are likelier to be refused
+    foreign = {name: load_method(name) for name in choices.foreign}  # first, because they are likelier to be refused
     loaded = {name: load_method(name) for name in suite.methods} | foreign
     rows = [_Row(method.name, method) for method in loaded.values()]
     for variant in suite.variants:
@@ -113,7 +113,7 @@ def _rows(suite: Suite, choices: Choices) -> list[_Row]:
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Refuse unknown names before the first method takes its seconds to load; and files, which only --method runs."""
+    """Refuse unknown names, before any method is loaded, which takes seconds; and files, which only --method runs."""
     known = registry.available()
     for name in names:
         if name.endswith(".py") or ".py:" in name:
@@ -147,7 +147,7 @@ def _check_settings(suites: Sequence[Suite], rows: Sequence[Sequence[_Row]]) -> 
 def _values(
     suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, choices: Choices
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Values that replace the method's defaults in a cell, with their sources; later ones win."""
+    """Values that replace the method's defaults in a cell, and the origin of each; later ones win."""
     labelled = row.label != row.method.name
     parts: list[tuple[dict[str, Any], str | None]] = [
         *((b.values, b.source) for b in suite.settings if b.applies(row.method.name, entry.name, scenario)),
@@ -164,7 +164,7 @@ def _values(
 
 
 def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
-    """Definition of a benchmark in a cell's key and record."""
+    """Definition of a benchmark as stored in a cell's key and record."""
     return {
         "n_tasks": benchmark.n_tasks,
         "classes_per_task": benchmark.classes_per_task,
@@ -181,9 +181,9 @@ def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
 
 @cache
 def _data_definition(dataset: str, data: Path | None) -> dict[str, str]:
-    """Of a data set without published checksums: its content, and the code of a package that makes it.
+    """Definition of a data set without published checksums: its content, and the code of a package that makes it.
 
-    Of data that cannot be used there is nothing to say: its cells will fail and tell why, the others run.
+    The content of unusable data is left out: its cells fail with the reason, the others run.
     """
     found: dict[str, str] = {}
     try:
@@ -200,7 +200,7 @@ def _data_definition(dataset: str, data: Path | None) -> dict[str, str]:
 
 @cache
 def _parts(benchmark: str, network: str) -> dict[str, str]:
-    """As `parts_of`; kept while one grid is built."""
+    """Cached `parts_of`, for the construction of one grid."""
     return parts_of(catalogue.find(benchmark), network)
 
 
@@ -212,7 +212,7 @@ def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, se
     network = entry.network or benchmark.network
     for what, name in (("benchmark", benchmark.name), ("method", row.method.name)):
         try:
-            paths.part(name, what)  # they become folders, and nobody reads a record that names others
+            paths.part(name, what)  # they become folders; records with unsafe names are unreadable
         except paths.UnsafePath as error:
             raise UserError(f"suite {suite.name}: {error}") from error
     return Cell(

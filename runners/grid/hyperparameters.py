@@ -16,7 +16,7 @@ from benchmarks.types import UserError, suggestion
 def configure(method: str, config_class: type, values: Mapping[str, object], where: str = "") -> Any:
     """Build `config_class` from `values`; texts are converted, other values must have the right type.
 
-    Raises UserError naming `where` it stood, the method, the key, the value and what is permitted.
+    Raises UserError with the place `where`, the method, the key, the value and the permitted values.
     """
     prefix = f"{where}: " if where else ""
     hints = typing.get_type_hints(config_class)

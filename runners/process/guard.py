@@ -1,4 +1,4 @@
-"""Guard against changes of shared data and of the process, which later cells would meet."""
+"""Guard against side effects of a cell on later cells: changes of the shared data or of the process."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from runners.process.shared_data import ChangedData, Watch, renew
 
 
 class Guard:
-    """Watches one cell of a method, from before anything of the method runs."""
+    """Guard of one cell, made before any code of its method runs."""
 
     def __init__(self, method: str) -> None:
         self.method, self.before = method, known_state.Snapshot()
         self.watch: Watch | None = None
         self.changed = ""
-        """What the method has changed of the data, in a sentence; empty where nothing."""
+        """Sentence on the data that the method has changed; empty if none."""
 
     def over(self, stream: Stream) -> None:
         """Watch the stream's tensors from now on."""
         self.watch = Watch(stream)
 
     def lend(self, task: Task) -> Task:
-        """Watch what the task alone has, too, until content is compared; the task."""
+        """Also watch the task's own tensors until content is compared; return the task."""
         if self.watch is not None:
             self.watch.lend(task)
         return task
@@ -33,7 +33,7 @@ class Guard:
             raise ChangedData(self.changed)
 
     def look(self, when: str, content: bool = False) -> str:
-        """Sentence on data that the method has changed. The next cell then reloads the data.
+        """Sentence on the data that the method has changed, if any. After a change the next cell reloads the data.
 
         content: also compare the bytes, which finds changes that PyTorch does not count.
         """
@@ -54,7 +54,7 @@ class Guard:
         return self.changed
 
     def put_back(self) -> str:
-        """Restore the state of the process; return the names of what had changed and note them for the worker."""
+        """Restore the process and note the changed settings for the caller that runs cells; return their names."""
         left = self.before.put_back()
         if left.changed:
             known_state.note(left)

@@ -1,4 +1,4 @@
-"""Resources of a cell on a node, and the number of cells that fit."""
+"""Resources that a cell takes of a node, and the number of cells that fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Need:
-    """Declared for one cell."""
+    """Resources declared for one cell."""
 
     cpus: int = 1
     gpus: float = 0.0

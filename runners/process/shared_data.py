@@ -1,8 +1,8 @@
-"""The tensors that a method is only lent: whether it has changed one of them.
+"""Detection of changes to the tensors that a method may only read.
 
 A data set is loaded once per process, and tasks of permuted and rotated benchmarks share its images. A method that
-standardises them in place changes the images of all other methods, whose numbers would be wrong without a sign of it.
-The images of other tasks are copies: changing them harms nobody else, but the method is then trained on other images
+standardises them in place changes the images of all other methods, whose numbers would be silently wrong.
+The images of other tasks are copies: changing them harms no other method, but this one is then trained on other images
 than it is tested on, or judges itself by other validation images.
 """
 
@@ -30,21 +30,21 @@ class Change(NamedTuple):
 
     name: str
     shared: bool
-    """Whether other tasks or methods have it, too."""
+    """True if other tasks or methods also use it."""
 
 
 class ChangedData(UserError):
-    """A method has changed what it is lent."""
+    """A method has changed a tensor that it may only read."""
 
 
 _sums: Any = WeakTensorKeyDictionary()
-"""Checksums of tensors as they were loaded, as long as those live: a cell need not compute them anew."""
+"""Checksums of tensors as they were loaded, as long as those live, so that a cell need not recompute them."""
 
 
 class Watch:
-    """Watches a stream's tensors: its data set's, its row numbers and labels, and the constants of its transforms.
+    """Watch on a stream's tensors: its data set's, its row numbers and labels, and the constants of its transforms.
 
-    What `lend` names, the images and labels of the task under way, is watched until `compare` has looked at it.
+    The current task's images and labels, named by `lend`, are watched until the next `compare`.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -52,7 +52,7 @@ class Watch:
         self.seen: dict[str, tuple[Tensor, object]] = {}
         self.sums: dict[str, tuple[Tensor, int]] = {}
         self.lent: dict[str, tuple[Tensor, object, int]] = {}
-        """Of the task under way: tensors that no other task or method has, with their states and checksums."""
+        """The current task's own tensors, which no other task or method has, with their states and checksums."""
         for name, tensor in _of_data(stream):
             if tensor not in _sums:
                 _sums[tensor] = checksum(tensor)
@@ -70,7 +70,7 @@ class Watch:
         }
 
     def look(self) -> Change | None:
-        """A tensor that was changed, by its version counter; None where none was. Waits for nothing.
+        """A changed tensor, found by its version counter, or None. Does not synchronise.
 
         Tensors that the stream made since the last look are watched from now on.
         """
@@ -82,7 +82,7 @@ class Watch:
         return next((Change(name, name in shared) for name in shared + own), None)
 
     def compare(self) -> Change | None:
-        """As `look`, and also by content, which finds changes by way of NumPy or `.data`. What is lent is let go."""
+        """Like `look`, but also by content, which finds changes through NumPy or `.data`. Releases the lent tensors."""
         lent = {name: (tensor, found) for name, (tensor, _, found) in self.lent.items()}
         try:
             return self.look() or _different(self.sums, True) or _different(lent, False)
@@ -97,7 +97,7 @@ def _different(sums: dict[str, tuple[Tensor, int]], shared: bool) -> Change | No
 
 
 def renew(stream: Stream) -> bool:
-    """Have the next cell load its data anew; whether that helps. A package's function may give the same tensors."""
+    """Make the next cell reload its data; return whether that helps. A package's function may give the same tensors."""
     data._load.cache_clear()
     return not plugins.is_reference(stream.benchmark.dataset)
 
@@ -117,7 +117,7 @@ def checksum(tensor: Tensor) -> int:
 
 
 def _state(tensor: Tensor) -> object:
-    """State that changes with the tensor, by an operation in place or by other memory."""
+    """State that changes with any in-place operation on the tensor and when it gets other memory."""
     version = None if tensor.is_inference() else tensor._version
     return version, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad
 

@@ -1,4 +1,4 @@
-"""Record of a cell: fields and tables, as text."""
+"""Record of a cell: its fields, statuses and tables, as text."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def empty_matrix(n_tasks: int) -> Matrix:
 
 @dataclass
 class Measurements:
-    """Everything measured while a cell runs; grows task by task and travels in checkpoints."""
+    """Measurements of a running cell; they grow task by task and are kept in checkpoints."""
 
     accuracy: Matrix
     certified: Matrix
@@ -50,9 +50,9 @@ class Measurements:
     exhibits: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """Tables that the method gave after the last task, column by column; see runners.cell.exhibits."""
     taken: list[dict[str, int]] = field(default_factory=list)
-    """What each task took of its budget; see runners.cell.usage."""
+    """Budget use of each task; see runners.cell.usage."""
     held: dict[str, Any] = field(default_factory=dict)
-    """What the method holds after the last task; see runners.cell.usage."""
+    """Size of the method's state after the last task; see runners.cell.usage."""
     peak_rss: int = 0
     peak_device: int = 0
 
@@ -71,11 +71,11 @@ class Measurements:
         return Measurements(**data)
 
     def of_conduct(self) -> dict[str, Any]:
-        """Fairness field of a record; empty before a task is learnt."""
+        """Fairness fields of a record; empty before a task is learnt."""
         return {"tasks": self.taken, "held": self.held} if self.taken else {}
 
     def tables(self) -> dict[str, str]:
-        """The CSV files of the record, by file name; those with nothing in them are left out."""
+        """CSV files of the record, by file name; empty ones are left out."""
         found = {"accuracy.csv": matrix_csv(self.accuracy), "steps.csv": steps_csv(self.steps)}
         for name, matrix in (("certified.csv", self.certified), ("inferred.csv", self.inferred)):
             if any(value is not None for row in matrix for value in row):
@@ -125,7 +125,7 @@ class Record:
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every table that belongs to this record."""
     fairness: dict[str, Any] = field(default_factory=dict)
-    """What was measured of budget, network and memory: `tasks`, a row each, and `held`; of a foreign method the verdict
+    """Measurements of budget, network and memory: `tasks`, a row each, and `held`; of a foreign method the verdict
     of the conformance suite, `conformance`; empty in older records."""
     parts: dict[str, str] = field(default_factory=dict)
     """Hashes of the code of the network, the transforms, ..., which the key holds too; empty in older records."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import data
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.cell.execution import run_cell
 from runners.engines.engine import InlineEngine
 from runners.engines.local import LocalEngine
@@ -35,7 +35,7 @@ def leaving(name: str, **assignments: str):
 def run(cell, results, engine=None):
     watcher = Watching()
     outcomes = run_grid(cell, results, Conditions(command="test"), engine or InlineEngine(1), watcher)
-    return outcomes, [str(event.reason) for _, event in watcher.events if event.kind is Kind.NOTE]
+    return outcomes, [str(event.reason) for _, event in watcher.events if event.kind is EventKind.NOTE]
 
 
 @pytest.fixture(autouse=True)
@@ -208,7 +208,7 @@ def test_no_checkpoint_is_written_of_what_was_learnt_from_changed_data(tmp_path)
     heard: list[Event] = []
     run_cell(job(cell, tmp_path), heard.append)
     assert (cell.folder(tmp_path) / CHECKPOINT).exists()
-    assert "goes on after task 1 of 5" in [event.reason for event in heard]
+    assert "resumed after task 1 of 5" in [event.reason for event in heard]
 
 
 def test_the_checksum_depends_on_every_byte_and_its_place():
