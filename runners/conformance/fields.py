@@ -64,7 +64,7 @@ def _idle(trials: Sequence[tuple[Trial, Stream]], names: Iterable[str], deadline
 
 
 def _needs_another(trial: Trial, stream: Stream, name: str, deadline: float) -> bool:
-    """Whether a value of a field, refused alone, changes a number beside a value of another field that it asks for."""
+    """Check whether a value of a field, refused alone, changes a number with the value of another field it asks for."""
     refused = [value for value in _others(trial, name) if _run(trial, stream, {name: value}) is None]
     fields = [item.name for item in dataclasses.fields(trial.config) if item.name != name]
     for value, other in product(refused, fields):
