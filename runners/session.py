@@ -149,7 +149,7 @@ def not_in_keys(cells: Sequence[Cell]) -> list[str]:
 
 
 def remarks(cells: Sequence[Cell]) -> list[str]:
-    """What the methods have to say of the cells' hyperparameters, each sentence once."""
+    """Remarks of the methods on the cells' hyperparameters, each sentence once."""
     from runners.grid import remarks
 
     return remarks.of_cells(cells)

@@ -1,4 +1,4 @@
-"""What methods have to say of the hyperparameters of cells, before these run: sentences that refuse nothing."""
+"""Remarks of methods on the hyperparameters of cells before these run: sentences that refuse nothing."""
 
 from __future__ import annotations
 
