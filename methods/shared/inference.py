@@ -1,4 +1,4 @@
-"""Guessing the task of a sample from how sure each task's model is."""
+"""Task inference from the certainty of each task's model."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 NEVER = -1e4
-"""Added to the log-probabilities of the tasks that were not chosen: finite, and below any chosen one."""
+"""Offset of the log-probabilities of tasks that were not chosen: finite, and below any chosen one."""
 
 
 def entropy(logits: Tensor, weights: Tensor | None = None) -> Tensor:
-    """-sum_k f_k p_k log p_k over the last dimension, (..., C) -> (...); f = 1 without `weights` (..., C).
+    """Entropy -sum_k f_k p_k log p_k over the last dimension, (..., C) -> (...); f = 1 without `weights` (..., C).
 
-    From the log-softmax, so that a probability that underflows contributes 0 and not NaN.
+    Computed from the log-softmax, so that an underflowing probability contributes 0 and not NaN.
     """
     log_p = logits.log_softmax(-1)
     terms = log_p.exp() * log_p
@@ -22,19 +22,19 @@ def entropy(logits: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def least_entropy(logits: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The most certain task of every sample: logits (k, b, C) of k tasks' models -> (b,) int64."""
+    """Most certain task of every sample: logits (k, b, C) of k tasks' models -> (b,) int64."""
     return entropy(logits, weights).argmin(0)
 
 
 def chosen(logits: Tensor, task: Tensor) -> Tensor:
-    """Of logits (k, b, C) those of each sample's task (b,) -> (b, C)."""
+    """Select the logits of each sample's task (b,): (k, b, C) -> (b, C)."""
     return logits[task, torch.arange(logits.shape[1], device=logits.device)]
 
 
 def over_all_classes(logits: Tensor, task: Tensor) -> Tensor:
     """Class-incremental answers: logits (k, b, C) and the chosen task (b,) -> (b, k * C).
 
-    The chosen task's classes carry its log-probabilities, all others lie `NEVER` below theirs.
+    The chosen task's classes have its log-probabilities; those of all others are offset by `NEVER`.
     """
     k, b, _ = logits.shape
     rank = torch.arange(k, device=logits.device)[:, None] == task
@@ -46,7 +46,7 @@ def log_softmax_bounds(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     """Bounds of log_softmax over all logits in [lower, upper], exact for each class but for rounding: (..., C) each.
 
     A class's probability is least where its own logit is lowest and all others are highest. Both bounds are widened by
-    what their own rounding may have cost.
+    their largest possible rounding error.
     """
     eps, classes = torch.finfo(lower.dtype).eps, lower.shape[-1]
 
@@ -54,7 +54,7 @@ def log_softmax_bounds(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         mixed = others.unsqueeze(-2).expand(*others.shape, others.shape[-1]).clone()
         mixed.diagonal(dim1=-2, dim2=-1).copy_(own)  # row k: class k at `own`, the rest at `others`
         total = mixed.logsumexp(-1)
-        # An exponential errs by u |d| e^d < u for its argument and 2 u for itself; their sum is at least 1.
+        # An exponential errs by u |d| e^d < u through its argument and by 2 u itself; the sum of all is at least 1.
         return own - total, eps * (classes + 64 + 4 * (own.abs() + total.abs()))
 
     (low, low_slack), (up, up_slack) = extreme(lower, upper), extreme(upper, lower)
@@ -80,8 +80,8 @@ def entropy_bounds(log_lower: Tensor, log_upper: Tensor, weights: Tensor | None 
 def over_all_classes_bounds(lower: Tensor, upper: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Sound bounds of `over_all_classes` with the task of least entropy: logits (k, b, C) -> (b, k * C) each.
 
-    A task is surely chosen if its entropy's upper bound lies below every other's lower bound, and
-    surely not if its lower bound lies above another's upper bound.
+    A task is certainly chosen if its entropy's upper bound is below every other's lower bound, and
+    certainly not chosen if its lower bound is above another's upper bound.
     """
     log_lower, log_upper = log_softmax_bounds(lower, upper)
     least, most = entropy_bounds(log_lower, log_upper, weights)
