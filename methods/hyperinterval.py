@@ -175,6 +175,7 @@ class HyperInterval(Method):
         embedding = nn.Parameter(self.embeddings[t : t + 1].clone())
         shape = nn.Parameter(self.shapes[t : t + 1].clone(), requires_grad=not self.nested)
         steps = task.budget.steps_for(len(task.train))
+        # DIL keeps one set of statistics for all tasks, that of the first.
         if not self.nested or not self.statistics:
             self.statistics.append({name: s.clone() for name, s in self.target.first_statistics.items()})
         loss = self.loss(t, embedding, shape, steps)
@@ -203,6 +204,7 @@ class HyperInterval(Method):
         scale = {"official": c.beta / max(1, t) ** 2, "mean": c.beta / max(1, t), "sum": c.beta}[c.regulariser_norm]
         embeddings, shapes = self.embeddings[:t].clone(), self.shapes[:t].clone()
         schedule = self.schedule(steps)
+        # A row holds kappa, the annealed eps of task t, and the full eps of the t old tasks.
         schedule = torch.cat([schedule, schedule.new_full((len(schedule), t), c.eps)], 1)
 
         def total(batch: Batch) -> Tensor:

@@ -59,6 +59,7 @@ class Anchor(nn.Module):
     def add(self, importance: Tensor) -> None:
         """Add a term: `importance` (P,), non-negative, anchored at the current parameters."""
         total = self.importance + importance
+        # A parameter that is free in all terms has total 0, and 0 / 0 is NaN.
         share = torch.where(total > 0, importance / total, 0.0)
         distance = self.theta() - self.centre
         self.offset += (self.importance * share * distance.square()).sum()

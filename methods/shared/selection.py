@@ -52,6 +52,7 @@ class Selection:
     @torch.no_grad()
     def restore(self) -> None:
         """Restore the best tensors."""
+        # Not strict: `kept` is empty if no validation has taken place.
         for tensor, kept in zip(self.tensors, self.kept, strict=False):
             tensor.copy_(kept)
         self.kept = []  # frees a large copy: `judge` may keep this object alive
