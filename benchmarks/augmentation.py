@@ -1,6 +1,6 @@
-"""Augmentation of training batches, on the device, each image in its own way, and the same in every run.
+"""Augmentation of training batches on the device: independent for each image, reproducible between runs.
 
-torchvision's transforms draw one crop for a whole batch; here every image has its own, for the price of one
+torchvision's transforms draw one crop for a whole batch; here every image has its own, at the cost of one
 gather. The random numbers are a function of (seed, step, place in the batch), so they do not depend on the
 device, the number of workers or on where a run was resumed, and nothing has to be kept.
 """
@@ -39,7 +39,7 @@ class FlipCrop:
 
 
 def random_bits(seed: int, step: Tensor | int, n: int, device: torch.device) -> Tensor:
-    """n random numbers of 63 bits, int64 (n,): the SplitMix64 generator (Steele et al. 2014) at a counter."""
+    """Random numbers of 63 bits, int64 (n,), from the SplitMix64 generator (Steele et al. 2014) at a counter."""
     counter = torch.as_tensor(step, device=device).to(torch.int64) * (1 << 20) + torch.arange(n, device=device)
     z = counter * _signed(0x9E3779B97F4A7C15) + _signed(seed)
     z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
@@ -48,7 +48,7 @@ def random_bits(seed: int, step: Tensor | int, n: int, device: torch.device) -> 
 
 
 def _signed(bits: int) -> int:
-    """64 bits as the int64 that has them; products of int64 tensors wrap around."""
+    """The int64 with these 64 bits; products of int64 tensors wrap around."""
     return (bits + (1 << 63)) % (1 << 64) - (1 << 63)
 
 

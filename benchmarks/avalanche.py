@@ -1,4 +1,4 @@
-"""Between this suite's streams and Avalanche's: either can be handed to the other side.
+"""Conversion between this suite's streams and Avalanche's benchmarks, in both directions.
 
 Nothing else in benchmarks/ imports Avalanche, which takes seconds.
 """
@@ -28,9 +28,9 @@ with warnings.catch_warnings():
 
 
 class LazySamples(Dataset):
-    """Samples as Avalanche and torch want them: (input, label) one by one, on the CPU, made when asked for.
+    """Lazy dataset of (input, label) pairs on the CPU, as Avalanche and torch expect them.
 
-    A data loader that fills batches for a GPU pins them, which tensors of the GPU cannot be.
+    Inputs stay on the CPU: a data loader pins batches for a GPU, and GPU tensors cannot be pinned.
     """
 
     def __init__(self, samples: Samples) -> None:
@@ -45,7 +45,7 @@ class LazySamples(Dataset):
 
 
 class _HeldSamples(Dataset):
-    """The same with all inputs in memory, for training; later those only that somebody keeps."""
+    """Training samples with all inputs in memory; after `keep`, only those that are still referenced."""
 
     def __init__(self, samples: Samples) -> None:
         self.targets = samples.labels.tolist()
@@ -60,7 +60,7 @@ class _HeldSamples(Dataset):
         return self.inputs[row], self.targets[index]
 
     def keep(self, indices: set[int]) -> None:
-        """Let go of all other inputs; asking for one of them is an error from now on."""
+        """Release all other inputs; reading one of them is an error from now on."""
         wanted = sorted(indices)
         rows = wanted if self.place is None else [self.place[index] for index in wanted]
         self.inputs = self.inputs[rows]
@@ -73,7 +73,7 @@ def dataset_of(samples: Samples, task_label: int, lazy: bool = False) -> Avalanc
 
 
 def labelled(plain: Any, task_label: int) -> AvalancheDataset:
-    """A data set with `targets`, as Avalanche's kind with task labels."""
+    """Avalanche dataset with task labels, made from a data set with `targets`."""
     attributes = [
         DataAttribute(plain.targets, "targets"),
         TaskLabels(ConstantSequence(task_label, len(plain))),
@@ -83,7 +83,7 @@ def labelled(plain: Any, task_label: int) -> AvalancheDataset:
 
 
 def forget_the_rest(kept: Iterable[AvalancheDataset]) -> None:
-    """Let go of every training sample that no data set in `kept` holds.
+    """Release every training sample that no data set in `kept` holds.
 
     Avalanche's subsets refer to the whole data sets that they were taken from.
     """
@@ -123,10 +123,11 @@ def to_avalanche(stream: Stream) -> Any:
 
 
 def data_set(benchmark: Any, name: str) -> DataSet:
-    """The data of a benchmark of Avalanche: images as its evaluation transforms give them, labels within each task.
+    """Data of an Avalanche benchmark: images after its evaluation transforms, labels within each task.
 
     A label is the place of a sample's class among the classes of its experience, in ascending order. Inputs that are
-    not (channels, height, width) get leading ones. Raises UserError where train and test streams differ in length.
+    not (channels, height, width) get leading ones. Raises UserError where train and test streams differ in length,
+    and for what `benchmarks.door` refuses.
     """
     train, test = list(benchmark.train_stream), list(benchmark.test_stream)
     if len(train) != len(test):
@@ -135,7 +136,9 @@ def data_set(benchmark: Any, name: str) -> DataSet:
     parts = [_tensors(stream, classes) for stream in (train, test)]
     names = tuple(" ".join(map(str, some)) for some in classes)
     (x, y, t), (test_x, test_y, test_t) = parts
-    return DataSet(name, x, y, test_x, test_y, t, test_t, names)
+    made = DataSet(name, x, y, test_x, test_y, t, test_t, names)
+    _ = made.known
+    return made
 
 
 def from_avalanche(
@@ -179,10 +182,22 @@ def _tensors(stream: Sequence[Any], classes: list[list[int]]) -> tuple[Tensor, T
             inputs.append(_image(x))
             labels.append(place[int(y)])
             tasks.append(j)
+    if not inputs:
+        raise UserError("the stream's experiences hold no samples")
+    if shapes := {tuple(x.shape) for x in inputs[1:] if x.shape != inputs[0].shape}:
+        other = min(shapes)
+        raise UserError(f"inputs have different shapes: {tuple(inputs[0].shape)} and {other}; transform them to one")
     return torch.stack(inputs), torch.tensor(labels), torch.tensor(tasks)
 
 
 def _image(x: Any) -> Tensor:
+    """An input as float32 (channels, height, width); bytes are scaled to [0, 1]."""
     if not isinstance(x, Tensor):
         raise UserError(f"an input is a {type(x).__name__}; give the benchmark a transform that ends in ToTensor")
-    return x.to(torch.float32).reshape((1,) * (3 - x.dim()) + tuple(x.shape))
+    if x.dim() > 3:
+        raise UserError(f"an input has the shape {tuple(x.shape)}; give images (channels, height, width) or less")
+    if x.dtype == torch.uint8:
+        x = x / 255.0
+    elif not x.is_floating_point():
+        raise UserError(f"an input is {str(x.dtype).removeprefix('torch.')}; give floats or uint8")
+    return x.detach().to(torch.float32).reshape((1,) * (3 - x.dim()) + tuple(x.shape))

@@ -1,4 +1,4 @@
-"""Decoded images on disk: made once, whole or not at all, and mapped into memory by every process that needs them.
+"""Cache of decoded images on disk: written once, atomically, and mapped into memory by every process.
 
 An entry is a folder `<data set>-<first digits of the key>` below `decoded/` in the user's cache folder. The key
 stands for the content of the source. An entry is written under another name and renamed when it is complete.
@@ -48,17 +48,17 @@ class Decoding:
     chunks: Callable[[str], Iterator[Chunk]]
     class_names: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
-    """What a user should know of how the images were made to fit; may be filled while decoding."""
+    """Notes for the user on how the images were made to fit; may be filled while decoding."""
 
     @property
     def n_bytes(self) -> int:
-        """What the entry takes on disk."""
+        """Size of the entry on disk."""
         return sum(self.counts.values()) * (int(np.prod(self.shape)) + 8)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Decoded images that are complete."""
+    """Complete cache entry."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -73,7 +73,7 @@ class Entry:
         return pixels.view(n, *shape), torch.from_file(labels, shared=False, size=n, dtype=torch.int64)
 
     def damage(self) -> str | None:
-        """Compare the content of every file with what was written: what differs, or None."""
+        """Compare every file's content with what was written; return a description of the difference, or None."""
         for name, expected in self.manifest["sha256"].items():
             with (self.folder / name).open("rb") as stream:
                 found = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -83,7 +83,7 @@ class Entry:
 
 
 def folder_of(dataset: str, key: str) -> Path:
-    """Where the entry of a data set with this key belongs."""
+    """Folder for the entry of a data set with this key."""
     digest = hashlib.sha256(f"{FORMAT} {key}".encode()).hexdigest()
     return cache_folder() / "decoded" / f"{dataset.replace('/', '-')}-{digest[:16]}"
 
@@ -104,7 +104,7 @@ def find(dataset: str, key: str) -> Entry | None:
 def obtain(dataset: str, key: str, decode: Callable[[], Decoding], progress: Progress | None = None) -> Entry:
     """The entry, made by `decode` if it is not there; one process makes it, others wait for it.
 
-    Raises DataError where it cannot be written, for example on a full disk.
+    Raises DataError if it cannot be written, for example on a full disk.
     """
     entry = find(dataset, key)
     if entry is not None:
@@ -113,6 +113,7 @@ def obtain(dataset: str, key: str, decode: Callable[[], Decoding], progress: Pro
     with _writing(dataset, folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=SECONDS_TO_WAIT):
+            # Another process may have made the entry while this one waited for the lock.
             entry = find(dataset, key)
             if entry is None:
                 _make(dataset, key, decode(), folder, progress or (lambda done, total: None))
@@ -160,17 +161,19 @@ def _make(dataset: str, key: str, decoding: Decoding, folder: Path, progress: Pr
         }
         (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)  # an incomplete one, or find() would have had it
+        # The rename is atomic: readers see the whole entry or none.
         scratch.rename(folder)
 
 
 def _settle(stream: BinaryIO) -> None:
     stream.flush()
+    # The data must reach the disk before the rename makes the entry visible.
     os.fsync(stream.fileno())
 
 
 @contextmanager
 def _writing(dataset: str, folder: Path) -> Iterator[None]:
-    """What goes wrong with the cache folder becomes a sentence."""
+    """Turn errors of the cache folder into a sentence (DataError)."""
     try:
         yield
     except Timeout as error:

@@ -1,4 +1,4 @@
-"""The benchmarks by name: which data set, cut into which tasks, with which budget. Imports no torch."""
+"""Benchmarks by name: data set, tasks and budget of each. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHUFFLED_SUFFIX = "-shuffled"
 
 
 class Kind(StrEnum):
-    """How the tasks of a benchmark differ."""
+    """Kind of difference between the tasks of a benchmark."""
 
     SPLIT = "split"
     """Each task has classes of its own."""
@@ -29,7 +29,7 @@ class Kind(StrEnum):
 
 
 class ClassOrder(StrEnum):
-    """Which classes make up the tasks of a split benchmark."""
+    """Assignment of classes to the tasks of a split benchmark."""
 
     NATURAL = "natural"
     """Task t has the classes 2t and 2t + 1 (with two a task), as in the papers; the same for all seeds."""
@@ -39,8 +39,17 @@ class ClassOrder(StrEnum):
     """CIFAR-100 in a fixed random order, that of iCaRL, FeCAM, HyperMask and HINT; see benchmarks/orders.py."""
 
 
+class HeldOut(StrEnum):
+    """Choice of the training images of a task that are set aside for validation."""
+
+    FIRST = "first"
+    """The first ones, as in the papers: of data sets as published, whose order is known to be random."""
+    DRAWN = "drawn"
+    """Drawn from the seed, of each class in proportion; a class without training or validation images is an error."""
+
+
 class Augmentation(StrEnum):
-    """What training images go through, batch by batch."""
+    """Augmentation of training images, batch by batch."""
 
     NONE = "none"
     FLIP_CROP = "flip-crop"
@@ -59,7 +68,7 @@ IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR_100 = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 """Of CIFAR-100's training images; FeCAM and, in its set-up, HyperMask and HINT use them."""
 IMAGE_FOLDER_VALIDATION = 10
-"""Images of each class of an image folder that are set aside for validation."""
+"""Images of an image folder that are set aside for validation, for each class of a task."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class Benchmark:
     classes_per_task: int
     stored_shape: tuple[int, int, int]
     validation: int
-    """Training images of each task set aside for validation: the first ones of the task, as in the papers."""
+    """Training images of each task set aside for validation; `held_out` says which."""
     network: str
     budget: Budget
     description: str
@@ -84,6 +93,7 @@ class Benchmark:
     augmentation: Augmentation = Augmentation.NONE
     normalisation: Normalisation | None = None
     """None: inputs are pixels in [0, 1]."""
+    held_out: HeldOut = HeldOut.DRAWN
     undefined: Mapping[Scenario, str] = field(default_factory=lambda: MappingProxyType({}))
     """Scenarios that make no sense here, each with the reason."""
 
@@ -101,7 +111,7 @@ class Benchmark:
         return self.stored_shape
 
     def spec(self, scenario: Scenario | str, network: str | None = None) -> StreamSpec:
-        """What a method may know of the stream; the sign of the inputs only the data tell (`Stream.spec`).
+        """Properties of the stream that a method may know; the sign of the inputs comes from the data (`Stream.spec`).
 
         Raises UserError for a scenario that is not defined here.
         """
@@ -320,4 +330,6 @@ _ALL = (
         undefined=_ROTATED_UNDEFINED,
     ),
 )
-BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({benchmark.name: benchmark for benchmark in _ALL})
+BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
+    {benchmark.name: replace(benchmark, held_out=HeldOut.FIRST) for benchmark in _ALL}
+)

@@ -1,7 +1,8 @@
-"""The data sets as tensors, held on the device once per process. Importing it imports no torch."""
+"""Data sets as tensors, held on the device once per process. Imports no torch until data is loaded."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from benchmarks import cache, plugins
+from benchmarks import cache, door, paths, plugins
 from benchmarks.files import (
     ARCHIVES,
     FILES,
@@ -29,7 +30,7 @@ from benchmarks.files import (
     verify,
 )
 from benchmarks.folders import ImageFolder, TinyImageNet
-from benchmarks.types import derived_seed
+from benchmarks.types import UserError, derived_seed
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +49,7 @@ class DataSet:
     """Images (N, channels, height, width), uint8 or float32 in [0, 1]; labels (N,) int64; all on one device.
 
     tasks: for benchmarks of the kind `given`, the task of each sample, (N,) int64; labels then count within the task.
+    class_names: of each label of other benchmarks, as sentences name it; may be empty.
     """
 
     name: str
@@ -58,10 +60,23 @@ class DataSet:
     train_tasks: Tensor | None = None
     test_tasks: Tensor | None = None
     task_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] | None = None
+    """Notes for the user on the images; None: not checked yet."""
+    content: str = ""
+    """Digest of a folder's files or of a package's tensors; empty for data sets as published."""
+
+    @cached_property
+    def known(self) -> tuple[str, ...]:
+        """Notes on data that passed `benchmarks.door`. Raises DataError where something is wrong."""
+        if self.notes is None:
+            return door.look_through(self)
+        door.check_form(self)
+        return self.notes
 
     @cached_property
     def least(self) -> tuple[float, ...]:
-        """The least value of each channel in all images, training and test, as inputs have it: bytes over 255."""
+        """Minimum of each channel over all training and test images, on the scale of inputs (bytes over 255)."""
         import torch
 
         parts = [images for images in (self.train_images, self.test_images) if len(images)]
@@ -84,7 +99,7 @@ def load(
     """The data set on the device; a second call with the same arguments gives the same tensors.
 
     data_dir: a folder laid out as torchvision does (DIR/MNIST/raw/...); None for CONTINUAL_DATA or the
-    user's cache folder. download: whether missing files may be fetched, into the cache folder only.
+    user's cache folder. download: permit fetching of missing files, into the cache folder only.
     On the CPU the images of CIFAR, Tiny ImageNet and image folders are mapped from one file for all processes.
     Raises DataError where files are missing or damaged, or cannot be fetched or decoded.
     """
@@ -99,13 +114,14 @@ def load(
     key = source.key() if isinstance(source, Decodable) else None
     if key is not None and isinstance(source, Decodable):
         cache.obtain(dataset, key, source.decode, progress)
-    return _load(dataset, place, torch.device(device), key)
+    content = source.content if isinstance(source, ImageFolder) else ""
+    return _load(dataset, place, torch.device(device), key, content)
 
 
 def check(dataset: str, data_dir: Path | None = None) -> str | None:
-    """Why the data set cannot be used, in a sentence, or None if it can (or can be fetched when needed).
+    """Reason, in a sentence, why the data set is unusable; None if it is usable (or can be fetched when needed).
 
-    Cheap: looks at names and sizes, reads nothing and does not ask the net.
+    Cheap: checks names and sizes, reads no content and does not access the network.
     """
     place = locate(data_dir)
     source = source_of(dataset, place)
@@ -131,7 +147,7 @@ class Decodable(Source, Protocol):
     """A source that is decoded once, into the cache."""
 
     def key(self) -> str:
-        """Stands for the content."""
+        """Key of the content."""
         ...
 
     def decode(self) -> cache.Decoding:
@@ -140,13 +156,12 @@ class Decodable(Source, Protocol):
 
 
 def source_of(dataset: str, place: Location) -> Source | None:
-    """Where the data set is read from; None for one that a library carries or a package makes.
+    """Source of the data set on disk; None for one that a library carries or a package makes.
 
     `folder/NAME/SIDE` is DIR/NAME/train/CLASS/... Raises UserError for an unknown name.
     """
     if dataset.startswith(FOLDER_PREFIX):
-        _, folder, side = dataset.split("/")
-        return ImageFolder(place, folder, int(side))
+        return _image_folder(dataset, place)
     if dataset == TinyImageNet.name:
         return TinyImageNet(place)
     if not files_of(dataset):
@@ -171,7 +186,7 @@ class CifarFiles(RawFiles):
     """CIFAR-10 or -100, unpacked or as its archive."""
 
     def key(self) -> str:
-        """The published checksums: what is in the cache under them had them."""
+        """Key from the published checksums, which were verified before the images entered the cache."""
         return " ".join(file.checksum[1] for file in files_of(self.dataset))
 
     def decode(self) -> cache.Decoding:
@@ -192,16 +207,42 @@ class CifarFiles(RawFiles):
         return cache.Decoding((3, 32, 32), counts, chunks, tuple(parts["train"].classes))
 
 
+def _image_folder(dataset: str, place: Location) -> ImageFolder:
+    _, *parts = dataset.split("/")
+    if len(parts) != 2 or not (parts[1].isascii() and parts[1].isdigit() and int(parts[1])):
+        raise UserError(f"data set {dataset!a}: write folder/NAME/SIDE, for example folder/birds/64")
+    try:
+        return ImageFolder(place, paths.part(parts[0], "folder"), int(parts[1]))
+    except paths.UnsafePath as error:
+        raise UserError(f"data set {dataset!a}: {error}") from error
+
+
+def content_of(data: DataSet) -> str:
+    """SHA-256 over all images, labels and tasks, with their types and shapes."""
+    whole = hashlib.sha256()
+    for name in ("train_images", "train_labels", "test_images", "test_labels", "train_tasks", "test_tasks"):
+        tensor = getattr(data, name)
+        if tensor is not None:
+            values = np.ascontiguousarray(tensor.cpu().numpy())
+            whole.update(f"{name} {values.dtype} {values.shape}\n".encode())
+            whole.update(values.reshape(-1).view(np.uint8).data)
+    return whole.hexdigest()
+
+
 @lru_cache(maxsize=8)
-def _load(dataset: str, place: Location, device: torch.device, key: str | None) -> DataSet:
+def _load(dataset: str, place: Location, device: torch.device, key: str | None, content: str) -> DataSet:
     if plugins.is_reference(dataset):
-        return plugins.make(dataset).to(device)
+        made = plugins.make(dataset)
+        door.refuse_same(made)
+        return replace(made, notes=made.known, content=content_of(made)).to(device)
     entry = None if key is None else cache.find(dataset, key)
     if entry is not None:
         parts = (*entry.part("train"), *entry.part("test"))
     else:
         parts = _digits() if dataset == "digits" else _torchvision(dataset, place)
-    return DataSet(dataset, *parts).to(device)
+    notes = () if entry is None else tuple(entry.manifest["notes"])
+    named = () if entry is None else tuple(entry.manifest["classes"])
+    return DataSet(dataset, *parts, class_names=named, notes=notes, content=content).to(device)
 
 
 def _torchvision(dataset: str, place: Location) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -224,7 +265,7 @@ def _reader(dataset: str) -> Any:
 
 
 def _can_fetch(dataset: str, place: Location) -> bool:
-    """Whether the data set is missing and published where it may be fetched from."""
+    """Check whether the data set is missing and can be fetched from where it is published."""
     archive = ARCHIVES.get(dataset)
     if archive is not None and (place.folder / archive.path).is_file():
         return False
@@ -234,7 +275,7 @@ def _can_fetch(dataset: str, place: Location) -> bool:
 
 
 def _download(dataset: str, place: Location) -> None:
-    """Fetch the data set; where several processes ask at once, one fetches and the others wait."""
+    """Fetch the data set; of several concurrent processes one fetches and the others wait."""
     from filelock import FileLock, Timeout
 
     try:
@@ -252,7 +293,7 @@ def _download(dataset: str, place: Location) -> None:
 
 
 def _fetch(dataset: str, folder: Path) -> None:
-    """Fetch beside the place where the files belong, and move them there whole: no reader sees half a file."""
+    """Fetch into a neighbouring folder, then move the complete files into place: no reader sees half a file."""
     with TemporaryDirectory(prefix=f".{dataset}-", dir=folder) as scratch:
         with redirect_stdout(io.StringIO()):  # torchvision prints there; its progress bar is on stderr
             if dataset == TinyImageNet.name:

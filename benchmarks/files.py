@@ -1,4 +1,4 @@
-"""Which files a data set consists of, where they are looked for, and whether they are whole. Imports no torch."""
+"""Raw files of the data sets: their names, the folders searched, and checks of completeness. Imports no torch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RawFile:
     size: int | None
     sha256: str = ""
     md5: str = ""
-    """Where only this one is published."""
+    """MD5 sum, where only this one is published."""
 
     @property
     def checksum(self) -> tuple[str, str]:
@@ -111,16 +111,16 @@ ARCHIVES: Mapping[str, RawFile] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Location:
-    """Where a data set is looked for, and whether what is missing may be fetched into that place."""
+    """Folder searched for a data set, and permission to fetch missing files into it."""
 
     place: Path | None
-    """None where nobody named a folder and the user has no home."""
+    """None if no folder is named and the user has no home."""
     named: bool
     """True where the user named the folder: such a folder is read and never written."""
 
     @property
     def folder(self) -> Path:
-        """Raises DataError where there is none: not before it is needed, for the digits need no folder."""
+        """The folder. Raises DataError where there is none, but only on use: the digits need no folder."""
         if self.place is None:
             raise DataError(NO_HOME)
         return self.place
@@ -179,7 +179,7 @@ def missing(dataset: str, folder: Path) -> list[RawFile]:
 
 
 def present(dataset: str, place: Location) -> list[RawFile]:
-    """The files to read: those that are there, or the archive where unpacked ones lack."""
+    """Files to read: the existing ones, or the archive where unpacked ones are missing."""
     absent = missing(dataset, place.folder)
     archive = ARCHIVES.get(dataset)
     if absent and archive is not None and (place.folder / archive.path).is_file():

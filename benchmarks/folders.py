@@ -7,25 +7,28 @@ second, and so on: the first images of a task, which are set aside for validatio
 from __future__ import annotations
 
 import hashlib
-import io
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import zip_longest
 from pathlib import Path
+from unicodedata import normalize
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
+from benchmarks import contents, image_tree
 from benchmarks.cache import Chunk, Decoding
+from benchmarks.door import Overlap
 from benchmarks.files import ARCHIVES, DataError, Location, check_size, verify_file
+from benchmarks.image_tree import LeftOut
+from benchmarks.pictures import Changes, shown, some
+from benchmarks.pictures import decode as _image
 
 IMAGES_AT_ONCE = 256
-EXTENSIONS = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm"})
-NAMED_AT_MOST = 3
-"""So many files are named in a note."""
 
 Reader = Callable[[str], bytes]
 Labelled = list[tuple[str, int]]
@@ -48,7 +51,7 @@ class TinyImageNet:
 
     @property
     def packed(self) -> bool:
-        """Whether the zip is read: where there is no unpacked folder."""
+        """Check whether the zip is read, which is so without an unpacked folder."""
         return not self.folder.is_dir()
 
     def require(self) -> None:
@@ -61,8 +64,8 @@ class TinyImageNet:
         check_size(self.name, self.place, self.archive)
 
     def key(self) -> str:
-        """Stands for the content: the archive's published checksum, or a stamp of every file of the folder."""
-        return self.archive.md5 if self.packed else stamp(self.folder)
+        """Key of the content: the archive's published checksum, or that of every file of the folder."""
+        return self.archive.md5 if self.packed else contents.digest(self.folder, _tree(self.folder))
 
     def decode(self) -> Decoding:
         """Check the source and say how to read it. Raises DataError."""
@@ -70,23 +73,23 @@ class TinyImageNet:
             verify_file(self.name, self.place, self.archive)
             read, names = _zip_reader(self.place.folder / self.archive.path, self.root)
         else:
-            read, names = partial(_read, self.folder), _tree(self.folder)
+            read, names = partial(contents.read, self.folder), _tree(self.folder)
         wnids = sorted(read("wnids.txt").decode().split())
         train = self._train(wnids, names)
         test = self._test(wnids, read("val/val_annotations.txt").decode(), set(names))
         self._check(wnids, train, test)
-        return decoding(train, test, read, self.side, tuple(wnids), exact=True)
+        return decoding(train, test, read, self.side, tuple(wnids), exact=True, place=self.folder, left=LeftOut())
 
     def _train(self, wnids: list[str], names: list[str]) -> list[list[str]]:
         found: dict[str, list[str]] = {wnid: [] for wnid in wnids}
         for name in names:
             parts = name.split("/")
-            if len(parts) == 4 and parts[0] == "train" and parts[1] in found and _is_image(name):
+            if len(parts) == 4 and parts[0] == "train" and parts[1] in found and image_tree.is_image(name):
                 found[parts[1]].append(name)
         return [sorted(found[wnid]) for wnid in wnids]
 
     def _test(self, wnids: list[str], annotations: str, names: set[str]) -> list[list[str]]:
-        """From val_annotations.txt: file, class and a box, with tabs between them."""
+        """Read val_annotations.txt: file, class and a box, separated by tabs."""
         found: dict[str, list[str]] = {wnid: [] for wnid in wnids}
         for number, line in enumerate(annotations.splitlines(), 1):
             file, wnid = (*line.split("\t"), "", "")[:2]
@@ -109,10 +112,21 @@ class TinyImageNet:
 
 
 @dataclass(frozen=True)
+class _Files:
+    """The images of a folder by part and class, in the order of the classes' names."""
+
+    classes: tuple[str, ...]
+    train: list[list[str]]
+    test: list[list[str]]
+    left: LeftOut
+
+
+@dataclass(frozen=True)
 class ImageFolder:
     """DIR/<folder>/train/<class>/<image> and DIR/<folder>/val/... or test/..., any number of classes.
 
-    The shorter side is resized to `side` pixels and the middle is kept; grey images get three equal channels.
+    The shorter side is resized to `side` pixels and the middle is kept; see `benchmarks.pictures` for what else is
+    done, and `benchmarks.image_tree` for what is read. Looks at every name once.
     """
 
     place: Location
@@ -123,76 +137,111 @@ class ImageFolder:
     def name(self) -> str:
         return self.folder
 
+    @property
+    def root(self) -> Path:
+        return self.place.folder / self.folder
+
     def require(self) -> None:
-        """Raise DataError unless both parts have the same classes, with an image each; looks at every name."""
-        self._files()
+        """Raise DataError unless both parts have the same classes, with an image each; reads every name."""
+        _ = self._files
+
+    @cached_property
+    def content(self) -> str:
+        """Digest of the images' paths and contents; of all existing ones if the folder is faulty.
+
+        Raises DataError where one cannot be read.
+        """
+        try:
+            parts = self._files.train, self._files.test
+        except DataError:
+            parts = ([[name.removeprefix("/") for name in image_tree.images(self.root, "", LeftOut())]],)
+        return contents.digest(self.root, (name for part in parts for members in part for name in members))
 
     def key(self) -> str:
-        """Stands for the content: a stamp of every file."""
-        return f"{self.side} {stamp(self.place.folder / self.folder)}"
+        """Key of the images' content and of the notes on all other files."""
+        left = hashlib.sha256("\n".join(self._files.left.sentences()).encode()).hexdigest()
+        return f"{self.side} {self.content} {left}"
 
     def decode(self) -> Decoding:
         """Say how to read the images. Raises DataError."""
-        (classes, train), (_, test) = self._files()
-        return decoding(train, test, partial(_read, self.place.folder / self.folder), self.side, classes, exact=False)
+        files, read = self._files, partial(contents.read, self.root)
+        names = tuple(map(shown, files.classes))
+        return decoding(files.train, files.test, read, self.side, names, exact=False, place=self.root, left=files.left)
 
-    def _files(self) -> tuple[tuple[tuple[str, ...], list[list[str]]], tuple[tuple[str, ...], list[list[str]]]]:
-        root = self.place.folder / self.folder
-        test = "val" if (root / "val").is_dir() or not (root / "test").is_dir() else "test"
-        parts = self._part("train"), self._part(test)
-        differ = set(parts[0][0]) ^ set(parts[1][0])
+    @cached_property
+    def _files(self) -> _Files:
+        test = "val" if (self.root / "val").is_dir() or not (self.root / "test").is_dir() else "test"
+        left = LeftOut()
+        parts = self._part("train", left), self._part(test, left)
+        if (self.root / "train").samefile(self.root / test):
+            raise DataError(f"{self.folder}: {self.root / test} is the folder train; give other images to test on")
+        differ = set(parts[0]) ^ set(parts[1])
         if differ:
-            raise DataError(f"{self.folder}: {root}: train and {test} have not the same classes: {_some(differ)}")
-        return parts
+            raise DataError(f"{self.folder}: {self.root}: train and {test} have not the same classes: {some(differ)}")
+        for entry in image_tree.entries(self.root):
+            if image_tree.is_hidden(entry.name):
+                left.hidden.append(entry.name)
+            elif not entry.is_dir():
+                (left.outside if image_tree.is_image(entry.name) else left.others).append(entry.name)
+            elif entry.name not in ("train", test):
+                left.parts.append(entry.name)
+        classes = tuple(sorted(parts[0]))
+        train, found = ([part[name] for name in classes] for part in parts)
+        return _Files(classes, train, found, left)
 
-    def _part(self, part: str) -> tuple[tuple[str, ...], list[list[str]]]:
-        folder = self.place.folder / self.folder / part
+    def _part(self, part: str, left: LeftOut) -> dict[str, list[str]]:
+        """Images by class; names are normalised, as macOS may write accents as separate characters."""
+        folder = self.root / part
         if not folder.is_dir():
             layout = f"{self.folder}/train/CLASS/IMAGE and {self.folder}/val/CLASS/IMAGE"
             raise DataError(f"{self.folder}: there is no folder {folder}; expected {layout} in {self.place.folder}")
-        classes = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
-        if not classes:
-            raise DataError(f"{self.folder}: {folder} has no folder for a class")
-        files = []
-        for name in classes:
-            members = sorted(f"{part}/{name}/{inner}" for inner in _tree(folder / name) if _is_image(inner))
+        found: dict[str, list[str]] = {}
+        for name in image_tree.classes(folder, part, left):
+            before = len(left.others)
+            members = image_tree.images(folder / name, f"{part}/{name}", left)
+            known = normalize("NFC", name)
             if not members:
-                raise DataError(f"{self.folder}: class {name!r} has no images: {folder / name} is empty of them")
-            files.append(members)
-        return classes, files
+                others = f" ({some(left.others[before:])} cannot be read)" if left.others[before:] else ""
+                empty = f"{folder / shown(name)} is empty of them{others}"
+                raise DataError(f"{self.folder}: class {shown(name)!r} has no images: {empty}")
+            if known in found:
+                raise DataError(f"{self.folder}: {folder} has two folders that both read {shown(name)!r}; rename one")
+            found[known] = members
+        if not found:
+            raise DataError(f"{self.folder}: {folder} has no folder for a class")
+        return found
 
 
 def decoding(
-    train: list[list[str]], test: list[list[str]], read: Reader, side: int, classes: tuple[str, ...], exact: bool
+    train: list[list[str]],
+    test: list[list[str]],
+    read: Reader,
+    side: int,
+    classes: tuple[str, ...],
+    *,
+    exact: bool,
+    place: Path,
+    left: LeftOut,
 ) -> Decoding:
-    """How to decode images given class by class; `exact`: another size than side x side is an error."""
+    """Decoding of images given class by class; `exact`: another size than side x side is an error.
+
+    place: the folder, or what it is packed into, for messages. left: files that are no part of the data set.
+    """
     order = {"train": _in_turn(train), "test": _in_turn(test)}
-    changed: dict[str, list[str]] = {}
+    changes, overlap = Changes(), Overlap()
     notes: list[str] = []
 
+    load = partial(_image, read, place=place, side=side, exact=exact, changes=changes)
+
     def chunks(part: str) -> Iterator[Chunk]:
-        yield from _decoded(order[part], partial(_image, read, side=side, exact=exact, changed=changed))
-        notes[:] = [f"{len(names)} images {what}: {_some(names)}" for what, names in sorted(changed.items())]
+        for images, labels in _decoded(order[part], load):
+            overlap.add(part, images, labels)
+            yield images, labels
+        if part == "test":  # the last one
+            notes[:] = [*changes.sentences(), *overlap.sentences(), *left.sentences()]
 
     counts = {part: len(files) for part, files in order.items()}
     return Decoding((3, side, side), counts, chunks, classes, notes)
-
-
-def stamp(folder: Path) -> str:
-    """SHA-256 over path, size and time of change of every file below a folder; reads no file."""
-    return _digest(folder, lambda status: f"{status.st_size}\0{status.st_mtime_ns}")
-
-
-def listing(folder: Path) -> str:
-    """SHA-256 over path and size of every file below a folder, the same for a copy of it; reads no file."""
-    return _digest(folder, lambda status: str(status.st_size))
-
-
-def _digest(folder: Path, of: Callable[[os.stat_result], str]) -> str:
-    digest = hashlib.sha256()
-    for name in _tree(folder):
-        digest.update(f"{name}\0{of((folder / name).stat())}\n".encode())
-    return digest.hexdigest()
 
 
 def _in_turn(files: list[list[str]]) -> Labelled:
@@ -205,49 +254,24 @@ def _decoded(files: Labelled, load: Callable[[str], np.ndarray]) -> Iterator[Chu
     with ThreadPoolExecutor() as pool:  # Pillow decodes without the interpreter's lock
         for start in range(0, len(files), IMAGES_AT_ONCE):
             names, labels = zip(*files[start : start + IMAGES_AT_ONCE], strict=True)
-            yield np.stack(list(pool.map(load, names))), np.array(labels)
-
-
-def _image(read: Reader, name: str, *, side: int, exact: bool, changed: dict[str, list[str]]) -> np.ndarray:
-    """An image as uint8 (3, side, side); what was done to make it fit is added to `changed`."""
-    from PIL import Image, ImageOps
-
-    content = read(name)
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            grey, size = image.mode in ("L", "LA", "1", "I", "I;16"), image.size
-            rgb = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{name} is no image that can be read: {' '.join(str(error).split())}") from error
-    if size != (side, side):
-        if exact:
-            raise DataError(f"{name} has {size[0]} x {size[1]} pixels, expected {side} x {side}")
-        rgb = ImageOps.fit(rgb, (side, side), Image.Resampling.BILINEAR)
-        changed.setdefault(f"are not {side} x {side} and were resized and cut", []).append(name)
-    if grey:
-        changed.setdefault("are grey and got three equal channels", []).append(name)
-    return np.asarray(rgb).transpose(2, 0, 1)
-
-
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
+            with warnings.catch_warnings():  # of Pillow, of metadata and of sizes that are looked at here too
+                warnings.simplefilter("ignore")
+                images = np.stack(list(pool.map(load, names)))
+            yield images, np.array(labels)
 
 
 def _tree(folder: Path) -> list[str]:
     """Paths of all files below a folder, relative to it, with slashes, in order."""
     found = []
-    for parent, _, files in os.walk(folder):
+    for parent, _, files in os.walk(folder, onerror=_refuse):
         below = os.path.relpath(parent, folder)
         prefix = "" if below == "." else below.replace(os.sep, "/") + "/"
-        found += [prefix + file for file in files]
+        found += [prefix + file for file in files if not image_tree.is_hidden(file)]
     return sorted(found)
 
 
-def _read(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except OSError as error:
-        raise DataError(f"{folder / name} cannot be read: {error.strerror}") from error
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _zip_reader(path: Path, root: str) -> tuple[Reader, list[str]]:
@@ -265,8 +289,3 @@ def _zip_reader(path: Path, root: str) -> tuple[Reader, list[str]]:
             raise DataError(f"{path}: {name} cannot be read: {error}") from error
 
     return read, sorted(names)
-
-
-def _some(names: set[str] | list[str]) -> str:
-    shown = sorted(names)[:NAMED_AT_MOST]
-    return ", ".join(shown) + (", ..." if len(names) > NAMED_AT_MOST else "")

@@ -1,7 +1,7 @@
-"""Names, paths and files that others wrote: one check for what becomes part of a path, one way to read. No torch.
+"""Safe use of untrusted names, paths and files: one check of path parts, one way to read. Imports no torch.
 
 Records, suites, archives and lists in data folders may come from anybody. What they name must stay inside the folder
-at hand, and what lies there is read only if it is a plain file of bearable size.
+at hand, and only plain files of limited size are read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import stat
 from pathlib import Path, PureWindowsPath
 
 NAME_BYTES, PATH_BYTES = 200, 1000
-"""What file systems take (255 and 4096), less room for what is added before and behind."""
+"""Limits of file systems (255 and 4096), less room for prefixes and suffixes."""
 RECORD_BYTES, TABLE_BYTES, SUITE_BYTES = 16 << 20, 256 << 20, 16 << 20
 CHECKPOINT_BYTES = 16 << 30
 UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
@@ -22,11 +22,11 @@ _UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
 
 
 class UnsafePath(ValueError):
-    """A name or a path that is not taken; the text says which and why."""
+    """A rejected name or path; the text says which and why."""
 
 
 def name(text: object, what: str = "name") -> str:
-    """`text` where it is fit to be shown as a name. Raises UnsafePath: not text, empty, too long, unprintable."""
+    """Return `text` if it is fit to be shown as a name. Raises UnsafePath: not text, empty, too long, unprintable."""
     if not isinstance(text, str):
         raise UnsafePath(f"the {what} {str(text)[:80]!r} is no text")
     if not text.strip():
@@ -39,7 +39,7 @@ def name(text: object, what: str = "name") -> str:
 
 
 def part(text: object, what: str = "name") -> str:
-    """`text` where it is fit to be one part of a path on every system. Raises UnsafePath."""
+    """Return `text` if it is fit to be one part of a path on every system. Raises UnsafePath."""
     found = name(text, what)
     if found in (".", "..") or "/" in found or "\\" in found or PureWindowsPath(found).drive:
         raise UnsafePath(f"the {what} {found!r} would leave its folder")
@@ -60,7 +60,7 @@ def below(folder: Path, text: object, what: str = "path") -> Path:
 
 def read_bytes(path: str | Path, at_most: int) -> bytes:
     """The content of a plain file. Raises OSError, also for a pipe, a device, a folder, or beyond `at_most` bytes."""
-    # Without O_NONBLOCK the opening of a pipe waits until somebody writes to it.
+    # Without O_NONBLOCK opening a pipe blocks until another process writes to it.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(handle, "rb", buffering=0) as file:
         status = os.fstat(handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -40,7 +41,7 @@ def benchmark(name: str) -> Benchmark:
 
 
 def is_reference(dataset: str) -> bool:
-    """Whether a data set is named by the function that makes it, `package.module:function`."""
+    """Check whether a data set is named by the function that makes it, `package.module:function`."""
     return ":" in dataset
 
 
@@ -51,19 +52,40 @@ def file_of(dataset: str) -> Path:
     return Path(str(sys.modules[module].__file__))
 
 
+def problem(dataset: str) -> str | None:
+    """Reason why the module of a data set's function cannot be imported, or None."""
+    try:
+        file_of(dataset)
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def make(dataset: str) -> DataSet:
-    """Call the function `package.module:function`, which gives a DataSet on the CPU. Raises UserError."""
+    """Call the function `package.module:function`, which gives a DataSet on the CPU. Raises UserError.
+
+    Called with one thread: sums of many numbers, as in standardising, depend on how many there are.
+    """
+    import torch
+
     from benchmarks.data import DataSet
 
     module, _, name = dataset.partition(":")
-    found = _imported(f"data set {dataset}", module, name)()
+    function = _imported(f"data set {dataset}", module, name)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found = function()
+    finally:
+        torch.set_num_threads(threads)
     if not isinstance(found, DataSet):
         raise UserError(f"data set {dataset}: the function gives a {type(found).__name__}, not a DataSet")
-    return found
+    return replace(found, notes=None, content="")  # what it says of itself is looked at
 
 
 def _imported(what: str, module: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"{what}: {module}:{name} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:  # of the package's own code, which may raise anything
+        said = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"{what}: {module}:{name} cannot be imported: {said}") from error

@@ -1,4 +1,4 @@
-"""What `runners/data.py` does: the state of each data set, preparing it, and checking it to the last byte."""
+"""Work of `runners/data.py`: list data sets, prepare them, and check them to the last byte."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Action = Callable[[str, "Path | None", cache.Progress], list[str]]
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the list."""
+    """Row of the list."""
 
     name: str
     state: str
     size: str
     decoded: str
-    """Whether its images lie decoded in the cache."""
+    """State of its decoded images in the cache."""
     advice: str = ""
-    """What is to be put where, or what is wrong."""
+    """Files to put in place, or the fault found."""
 
 
 def known() -> list[str]:
@@ -36,7 +36,7 @@ def known() -> list[str]:
 
 
 def chosen(names: Iterable[str], folder: Path | None) -> list[str]:
-    """Data sets from their own names, those of benchmarks, or `all`: all that are there. Raises UserError."""
+    """Data sets from their own names, those of benchmarks, or `all`: all existing ones. Raises UserError."""
     found: list[str] = []
     for name in names:
         if name == ALL:
@@ -54,14 +54,14 @@ def chosen(names: Iterable[str], folder: Path | None) -> list[str]:
 
 
 def survey(folder: Path | None) -> list[Row]:
-    """A line for each data set; looks at names and sizes only."""
+    """One row for each data set; reads only names and sizes."""
     return [_row(name, locate(folder)) for name in known()]
 
 
 def prepare(name: str, folder: Path | None, progress: cache.Progress) -> list[str]:
     """Fetch the data set where that may be done, check its files and decode its images. Raises DataError."""
     loaded = data.load(name, folder, download=True, progress=progress)
-    return [_counted(name, loaded), *_notes(name, folder)]
+    return [_counted(name, loaded), *_notes(name, folder, loaded)]
 
 
 def check(name: str, folder: Path | None, progress: cache.Progress) -> list[str]:
@@ -69,7 +69,8 @@ def check(name: str, folder: Path | None, progress: cache.Progress) -> list[str]
     place = locate(folder)
     source = data.source_of(name, place)
     if source is None:
-        return [_counted(name, data.load(name, folder))]
+        loaded = data.load(name, folder)
+        return [_counted(name, loaded), *_notes(name, folder, loaded)]
     source.require()
     listed = files.present(name, place) if name in files.FILES else []
     for number, file in enumerate(listed, 1):
@@ -84,7 +85,7 @@ def check(name: str, folder: Path | None, progress: cache.Progress) -> list[str]
             cache.remove(name, source.key())
             lines.append(f"{damage}; it was removed and is made again")
     loaded = data.load(name, folder, progress=progress)
-    return [*lines, _counted(name, loaded), *_notes(name, folder)]
+    return [*lines, _counted(name, loaded), *_notes(name, folder, loaded)]
 
 
 def _row(name: str, place: Location) -> Row:
@@ -103,7 +104,7 @@ def _row(name: str, place: Location) -> Row:
 
 
 def _size(name: str) -> str:
-    """Of the unpacked files where it is published, else of the archive."""
+    """Size of the unpacked files where it is published, else of the archive."""
     sizes = [file.size for file in files.FILES.get(name, ())]
     known_sizes = [size for size in sizes if size is not None]
     archive = files.ARCHIVES.get(name)
@@ -133,7 +134,8 @@ def _expected(name: str, place: Location) -> str:
 
 
 def _counted(name: str, loaded: data.DataSet) -> str:
-    """Numbers of images and classes, and that every class has images in both parts. Raises DataError."""
+    """Numbers of images and classes, after a look through the data, each class in both parts. Raises DataError."""
+    _ = loaded.known
     train, test = loaded.train_labels.bincount(), loaded.test_labels.bincount()
     if len(train) != len(test) or not (train.min() > 0 and test.min() > 0):
         raise DataError(f"{name}: a class has no images in one of the parts: training {len(train)}, test {len(test)}")
@@ -149,10 +151,11 @@ def _counted(name: str, loaded: data.DataSet) -> str:
     )
 
 
-def _notes(name: str, folder: Path | None) -> list[str]:
+def _notes(name: str, folder: Path | None, loaded: data.DataSet) -> list[str]:
+    notes = [f"note: {note}" for note in loaded.known]
     source = data.source_of(name, locate(folder))
     entry = cache.find(name, source.key()) if isinstance(source, data.Decodable) else None
     if entry is None:
-        return []
+        return notes
     size = sum(entry.manifest["sizes"].values())
-    return [f"decoded, {size / 1e6:.0f} MB: {entry.folder}", *(f"note: {note}" for note in entry.manifest["notes"])]
+    return [f"decoded, {size / 1e6:.0f} MB: {entry.folder}", *notes]

@@ -27,11 +27,12 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Samples:
-    """`rows` of a shared image tensor with their labels; nothing is copied until a batch is asked for.
+    """Lazy view of `rows` of an image tensor with their labels; batches are made on demand.
 
-    pixels: (N, *stored shape) uint8 or float32 (uint8 is scaled to [0, 1]), shared by all tasks;
+    pixels: (N, *stored shape) uint8 or float32 (uint8 is scaled to [0, 1]), the task's own images, or shared by tasks
+    that have the same images;
     rows: (n,) int64 or int32 into pixels; labels: (n,) int64; task: the task's index, or (n,) where mixed.
-    transform, then normalise, make inputs of images in [0, 1]. augment: what training batches go through before.
+    transform, then normalise, make inputs of images in [0, 1]. augment: applied to training batches first.
     """
 
     pixels: Tensor
@@ -61,6 +62,17 @@ class Samples:
     def images(self, indices: Tensor | slice) -> Tensor:
         """The samples at `indices` as they may be shown: inputs before normalisation, in [0, 1]."""
         return replace(self, normalise=None).batch(indices).x
+
+    def copied(self, indices: Tensor | slice = slice(None)) -> Samples:
+        """The samples at `indices` with copies of their images and labels, so that no other sample is reachable."""
+        rows = _taken(self.rows, indices)
+        return replace(
+            self,
+            pixels=self.pixels.index_select(0, rows),
+            rows=torch.arange(len(rows), device=rows.device),
+            labels=_taken(self.labels, indices).clone(),
+            task=self.task if isinstance(self.task, int) else _taken(self.task, indices).clone(),
+        )
 
     def _batch(self, indices: Tensor | slice, x: Tensor) -> Batch:
         if torch.is_grad_enabled():
@@ -92,24 +104,38 @@ class Samples:
 
     @staticmethod
     def concatenate(parts: Sequence[Samples]) -> Samples:
-        """One view over several tasks of one stream (they share pixels and transform), in narrow integers.
+        """The samples of several tasks of one stream, in narrow integers; images that are not shared are copied.
 
-        Augmented as the last part is, which is the task under way.
+        Augmented like the last part, which is the current task. Raises ValueError for samples of several streams.
         """
         first = parts[0]
         if len(parts) == 1:
             return first
-        if any(part.pixels is not first.pixels for part in parts):
+        kinds = {(p.pixels.shape[1:], p.pixels.dtype, p.pixels.device, p.transform, p.normalise) for p in parts}
+        if len(kinds) > 1:
             raise ValueError("only samples of one stream can be concatenated")
+        pixels, rows = _joined(parts)
         return Samples(
-            first.pixels,
-            torch.cat([part.rows.to(torch.int32) for part in parts]),
+            pixels,
+            rows,
             torch.cat([part.labels for part in parts]),
             torch.cat([part.task_ids().to(torch.int16) for part in parts]),
             first.transform,
             first.normalise,
             parts[-1].augment,
         )
+
+
+def _joined(parts: Sequence[Samples]) -> tuple[Tensor, Tensor]:
+    """Concatenated images of all parts, and the row numbers (int32) into them."""
+    shared = parts[0].pixels
+    if all(part.pixels is shared for part in parts):
+        return shared, torch.cat([part.rows.to(torch.int32) for part in parts])
+    total = sum(map(len, parts))
+    pixels = shared.new_empty((total, *shared.shape[1:]))
+    for part, place in zip(parts, pixels.split([len(part) for part in parts]), strict=True):
+        torch.index_select(part.pixels, 0, part.rows, out=place)  # no second copy, as `cat` would need
+    return pixels, torch.arange(total, dtype=torch.int32, device=pixels.device)
 
 
 def _taken(values: Tensor, indices: Tensor | slice) -> Tensor:

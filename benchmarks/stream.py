@@ -1,26 +1,30 @@
-"""The ordered tasks that a benchmark, a scenario and a seed give: lazy views of one data set."""
+"""Stream of tasks of a benchmark, a scenario and a seed: lazy views of one data set."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import orders
+from benchmarks import door, held_out, orders
 from benchmarks.augmentation import FlipCrop
 from benchmarks.catalogue import Augmentation, Benchmark, ClassOrder, Kind
 from benchmarks.data import DataSet, load
+from benchmarks.held_out import Parts, Rows
 from benchmarks.samples import Samples, Transform
 from benchmarks.transforms import Normalise, Permute, Rotate, random_order
 from benchmarks.types import CIL, Budget, Scenario, StreamSpec, Task, UserError, derived_seed
 
 
 class Stream:
-    """Tasks made when asked for; they share the data set's tensors and hold little more than row numbers.
+    """Lazily made tasks of one benchmark, scenario and seed.
+
+    Tasks with samples of their own have copies of these, and lead to no others; tasks of a permuted or rotated
+    benchmark, which have the same images, share the data set's tensors.
 
     Everything random comes from the seed by named hashes, so that the same benchmark, scenario and
     seed give the same stream on any machine, and to every method.
@@ -31,15 +35,16 @@ class Stream:
     ) -> None:
         self.benchmark, self.seed, self.data = benchmark, seed, data
         self.budget = budget or benchmark.budget
-        _check_fit(benchmark, data)
+        door.check(benchmark, data)
         self.spec = self._with_sign(spec)
+        _ = self._parts  # what cannot be divided is said now, not when the last task is opened
 
     def __len__(self) -> int:
         return self.spec.n_tasks
 
     @property
     def task_names(self) -> list[str]:
-        """What distinguishes each task: its original classes, its permutation's number, its angle."""
+        """Distinguishing feature of each task: its original classes, its permutation's number or its angle."""
         if self.benchmark.kind is Kind.SPLIT:
             return [" ".join(map(str, classes)) for classes in self.classes]
         if self.benchmark.kind is Kind.GIVEN:
@@ -57,7 +62,7 @@ class Stream:
     def test(self, j: int) -> Samples:
         """The test samples of task j, labelled as the scenario asks."""
         self._check_index(j)
-        return self._samples(j, self.data.test_images, self.data.test_labels, self._test_rows)
+        return self._view(j, self.data.test_images, *self._test_sets[self._set(j)])
 
     # -- what the seed decides -------------------------------------------------------------------
 
@@ -90,35 +95,57 @@ class Stream:
     # -- views -----------------------------------------------------------------------------------
 
     def _task(self, j: int) -> Task:
-        samples = self._samples(j, self.data.train_images, self.data.train_labels, self._train_rows)
-        held_out = self.benchmark.validation
-        if held_out >= len(samples):
-            raise UserError(
-                f"{self.benchmark.name}: task {j} has {len(samples)} training images, and {held_out} are to be set "
-                "aside for validation; nothing is left to train on"
-            )
-        train = _part(samples, slice(held_out, None))
+        train = self._own(self._view(j, self.data.train_images, *self._parts[self._set(j)].train))
         if self.benchmark.augmentation is Augmentation.FLIP_CROP:
             train = replace(train, augment=FlipCrop(derived_seed(self.seed, self.benchmark.name, "augmentation", j)))
         return Task(
             index=j,
             train=train,
-            validation=_part(samples, slice(held_out)),
+            validation=self._validation(j),
             budget=self.budget,
             order_seed=derived_seed(self.seed, self.benchmark.name, "data", j),
         )
 
-    def _samples(self, j: int, images: Tensor, labels: Tensor, rows: list[Tensor]) -> Samples:
-        kind = self.benchmark.kind
-        # Tasks that keep the data set's rows share them and its labels: a stream of 100 tasks has one copy.
-        shared = kind not in (Kind.SPLIT, Kind.GIVEN)
-        own_rows = rows[0 if shared else j]
-        own_labels = labels if shared else labels[own_rows]
-        if kind is Kind.SPLIT:
-            own_labels = self._within_task[own_labels]
+    def _validation(self, j: int) -> Samples:
+        return self._own(self._view(j, self.data.train_images, *self._parts[self._set(j)].validation))
+
+    def _view(self, j: int, images: Tensor, rows: Tensor, labels: Tensor) -> Samples:
+        """Task j's samples at these rows of the data set, with these within-task labels."""
         if self.spec.scenario is CIL and j > 0:
-            own_labels = own_labels + self.spec.classes_per_task * j
-        return Samples(images, own_rows, own_labels, j, self._transform, self._normalise)
+            labels = labels + self.spec.classes_per_task * j
+        return Samples(images, rows, labels, j, self._transform, self._normalise)
+
+    def _own(self, view: Samples) -> Samples:
+        """The samples, copied where a task has rows of its own, so that other tasks' images are unreachable."""
+        return view if self._shares_images else view.copied()
+
+    @property
+    def _shares_images(self) -> bool:
+        """Check whether all tasks have the same images. Rows and labels are then shared: 100 tasks have one copy."""
+        return self.benchmark.kind not in (Kind.SPLIT, Kind.GIVEN)
+
+    def _set(self, j: int) -> int:
+        """Index of task j's set of rows."""
+        return 0 if self._shares_images else j
+
+    @cached_property
+    def _parts(self) -> list[Parts]:
+        """Each set of training rows, divided. Raises UserError where a class is left without samples."""
+        found = []
+        for which, whole in enumerate(self._train_sets):
+            parts = held_out.divide(self.benchmark, self.seed, which, whole)
+            split = self.benchmark.kind is Kind.SPLIT
+            classes = range(self.spec.classes_per_task) if split else whole.labels.unique().tolist()
+            held_out.check(self.benchmark, parts, classes, partial(self._class_name, which))
+            found.append(parts)
+        return found
+
+    def _class_name(self, which: int, label: int) -> str:
+        if self.benchmark.kind is not Kind.SPLIT:
+            return f"class {label} of task {which}" if self.benchmark.kind is Kind.GIVEN else f"class {label}"
+        original = self.classes[which][label]
+        name = self.data.class_names[original] if original < len(self.data.class_names) else ""
+        return f"class {name!r}" if name else f"class {original}"
 
     @cached_property
     def _within_task(self) -> Tensor:
@@ -130,12 +157,22 @@ class Stream:
         return position.to(self.data.train_labels.device)
 
     @cached_property
-    def _train_rows(self) -> list[Tensor]:
-        return self._rows(self.data.train_labels, self.data.train_tasks)
+    def _train_sets(self) -> list[Rows]:
+        return self._sets(self.data.train_labels, self.data.train_tasks)
 
     @cached_property
-    def _test_rows(self) -> list[Tensor]:
-        return self._rows(self.data.test_labels, self.data.test_tasks)
+    def _test_sets(self) -> list[Rows]:
+        return self._sets(self.data.test_labels, self.data.test_tasks)
+
+    def _sets(self, labels: Tensor, tasks: Tensor | None) -> list[Rows]:
+        """Rows and within-task labels of each task that has rows of its own; else all rows, once."""
+        rows = self._rows(labels, tasks)
+        if self._shares_images:
+            return [Rows(rows[0], labels)]
+        return [
+            Rows(own, self._within_task[labels[own]] if self.benchmark.kind is Kind.SPLIT else labels[own])
+            for own in rows
+        ]
 
     def _rows(self, labels: Tensor, tasks: Tensor | None) -> list[Tensor]:
         """Rows of each task that has rows of its own, in the order of the data set; else all rows, once."""
@@ -196,7 +233,8 @@ class TuningStream(Stream):
 
     def test(self, j: int) -> Samples:
         """The validation samples of task j."""
-        return self.task(j).validation
+        self._check_index(j)
+        return self._validation(j)
 
 
 def open_stream(
@@ -217,32 +255,3 @@ def open_stream(
     """
     spec = benchmark.spec(scenario, network)
     return Stream(benchmark, spec, seed, load(benchmark.dataset, data_dir, device, download), budget)
-
-
-def _part(samples: Samples, part: slice) -> Samples:
-    return replace(samples, rows=samples.rows[part], labels=samples.labels[part])
-
-
-def _check_fit(benchmark: Benchmark, data: DataSet) -> None:
-    """Raise UserError unless the benchmark's tasks can be cut from the data."""
-    shape = tuple(data.train_images.shape[1:])
-    if shape != benchmark.stored_shape:
-        raise UserError(f"{benchmark.name}: images of {data.name} have the shape {shape}, not {benchmark.stored_shape}")
-    n_classes = int(data.train_labels.max()) + 1
-    if benchmark.kind is Kind.GIVEN:
-        _check_given(benchmark, data, n_classes)
-        return
-    needed = benchmark.classes_per_task * (benchmark.n_tasks if benchmark.kind is Kind.SPLIT else 1)
-    if needed > n_classes:
-        raise UserError(f"{benchmark.name} needs {needed} classes, but {data.name} has {n_classes}")
-
-
-def _check_given(benchmark: Benchmark, data: DataSet, n_classes: int) -> None:
-    if data.train_tasks is None or data.test_tasks is None:
-        raise UserError(f"{benchmark.name}: its data set must say which task each sample belongs to")
-    if n_classes > benchmark.classes_per_task:
-        raise UserError(f"{benchmark.name}: labels within a task go to {n_classes - 1}; classes_per_task is too small")
-    for part, tasks in (("training", data.train_tasks), ("test", data.test_tasks)):
-        lacking = set(range(benchmark.n_tasks)) - set(tasks.unique().tolist())
-        if lacking:
-            raise UserError(f"{benchmark.name}: there are no {part} samples of the tasks {sorted(lacking)}")

@@ -1,4 +1,4 @@
-"""Counting what training takes: optimiser steps, and the training rows that are handed out for them."""
+"""Counts of optimiser steps and of the training rows handed out for them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _current: Tally | None = None
 
 @contextmanager
 def counting() -> Iterator[Tally]:
-    """Counts all steps and rows of this process until it is left."""
+    """Context that counts all steps and rows of this process."""
     global _current
     outer, tally = _current, Tally()
 
@@ -55,7 +55,7 @@ def counting() -> Iterator[Tally]:
 
 
 def handed_out(count: int, view: Tensor) -> None:
-    """Count rows handed out of the view with the row numbers `view`, where counting is under way."""
+    """Count rows handed out of the view with the row numbers `view`, inside `counting`."""
     if _current is not None:
         _current.rows(count)
         _current.by_rows[id(view)] = _current.by_rows.get(id(view), 0) + count
@@ -63,7 +63,7 @@ def handed_out(count: int, view: Tensor) -> None:
 
 @contextmanager
 def loop(steps: int, batch_size: int) -> Iterator[None]:
-    """Steps of `fit`: at least so many, also where an optimiser has no hooks or a captured step is replayed."""
+    """Count the steps of `fit` as a minimum, also where an optimiser has no hooks or a captured step is replayed."""
     tally = _current
     if tally is None:
         yield

@@ -1,4 +1,4 @@
-"""What turns the images of a data set into the inputs of a task, batch by batch, on the device."""
+"""Transforms of a data set's images into a task's inputs, batch by batch, on the device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def random_order(n: int, *names: str | int) -> np.ndarray:
 
 
 class Permute:
-    """Pads images with zeros and puts their pixels in the order that belongs to the task.
+    """Permutation of pixels: images are padded with zeros, then reordered in the task's order.
 
     (b, channels, height, width), task -> (b, n_pixels), with output[p] = padded.flatten()[order[task, p]].
     Holds n_tasks x n_pixels indices, and no image.
@@ -48,7 +48,7 @@ class Permute:
 
 
 class Rotate:
-    """Turns images counter-clockwise by the angle of the task, bilinear, zeros outside: shape kept."""
+    """Rotation of images counter-clockwise by the task's angle: bilinear, zeros outside, shape kept."""
 
     def __init__(self, degrees: Sequence[float], shape: tuple[int, int, int], device: torch.device) -> None:
         self.grids = torch.stack([_rotation_grid(angle, *shape[1:]) for angle in degrees]).to(device)
@@ -72,7 +72,7 @@ class Normalise:
         return (x - self.mean) * self.scale
 
     def keeps_sign(self, least: Sequence[float]) -> bool:
-        """Whether no input is negative where `least` are the channels' least values before."""
+        """Check that no input is negative, given `least`, the channels' minima before normalisation."""
         return bool((self(torch.tensor(least, device=self.mean.device).view(-1, 1, 1)) >= 0).all())
 
 

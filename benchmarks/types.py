@@ -1,4 +1,4 @@
-"""The words every room shares: scenario, budget, stream specification, task. Imports no torch."""
+"""Types that all rooms share: scenario, budget, stream specification, task. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class UserError(Exception):
-    """A mistake the user can mend; its text says what was wrong, where, and what to do."""
+    """A mistake the user can correct; its text says what was wrong, where, and what to do."""
 
 
 class Scenario(StrEnum):
@@ -48,7 +48,7 @@ def derived_seed(*names: str | int) -> int:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long every method may train on one task: either `steps` or `epochs` is given."""
+    """Training budget of every method on one task: either `steps` or `epochs` is given."""
 
     batch_size: int
     steps: int | None = None
@@ -79,7 +79,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """What a method may know of a stream before it starts; the same for all methods.
+    """Properties of a stream known to every method before it starts.
 
     `classes_per_task` classes belong to each task; labels are 0..classes_per_task-1 in TIL and
     DIL, and in CIL task t owns the labels t * classes_per_task onwards (order of appearance).
@@ -93,7 +93,7 @@ class StreamSpec:
     network: str
     """Name of the target network, e.g. `mlp-400-400`; see methods/networks/targets.py."""
     nonnegative_inputs: bool = False
-    """Whether no input is negative, in any split, after all transforms: found in the data by the stream, which refuses
+    """True if no input is negative, in any split, after all transforms: found in the data by the stream, which refuses
     a declaration that the data contradict. Bounds of the first layer are tighter and cheaper then."""
 
     @property

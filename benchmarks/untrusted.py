@@ -1,4 +1,4 @@
-"""JSON that others wrote: read within limits, so that no record hangs, crashes or escapes into a terminal. No torch."""
+"""Untrusted JSON, read within limits, so that no record hangs, crashes or escapes into a terminal. No torch."""
 
 from __future__ import annotations
 
@@ -17,17 +17,23 @@ TASKS, CLASSES = 10_000, 1_000_000
 WHOLE = 1 << 63
 TABLE = re.compile(r"[A-Za-z0-9][\w-]{0,60}\.csv", re.ASCII)
 """Names of the tables that may belong to a record."""
+TAKEN = frozenset({"steps", "steps_allowed", "samples", "samples_allowed", "aside", "available"})
+"""Counts of what a task took of its budget."""
+HELD = ("declared", "found", "network_parameters", "module_parameters", "answers_with", "answers_with_all")
+"""Counts of what a method holds."""
+VERDICT = ("check", "scenario", "sentence")
+"""Fields of a finding of the conformance suite."""
 _PERMITTED = "\t\n"
 """Control characters that texts hold: a traceback has lines."""
 _FORBIDDEN = re.compile(f"(?![{_PERMITTED}])[{paths.UNPRINTABLE}]")
 
 
 class Untrustworthy(ValueError):
-    """What was read breaks a limit; the text says which."""
+    """Input that breaks a limit; the text says which."""
 
 
 def parse(text: str) -> Any:
-    """JSON of bounded depth and length: finite numbers, texts without control characters. Raises Untrustworthy."""
+    """Parse JSON of bounded depth and size: finite numbers, texts without control characters. Raises Untrustworthy."""
     try:
         data = json.loads(text)
     except RecursionError:
@@ -39,7 +45,7 @@ def parse(text: str) -> Any:
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
-    """cell.json with its paths and counts checked, but not its checksum. Raises OSError, ValueError, KeyError."""
+    """Read cell.json; check its paths and counts, but not its checksum. Raises OSError, ValueError, KeyError."""
     body = parse(paths.read_text(path, paths.RECORD_BYTES))
     if not isinstance(body, dict):
         raise Untrustworthy("no table of names and values")
@@ -66,6 +72,33 @@ def check_record(body: Mapping[str, Any]) -> None:
     for field in ("task_names", "stored_per_task"):
         if not isinstance(found := body.get(field) or [], list) or len(found) > TASKS:
             raise Untrustworthy(f"{field} is no list of at most {TASKS} entries")
+    _check_fairness(body.get("fairness") or {})
+
+
+def _check_fairness(measured: Any) -> None:
+    """Check for tables where the report looks names up, and whole numbers where it counts. Raises Untrustworthy."""
+    tables = [("fairness", measured)]
+    if isinstance(measured, dict):
+        held = measured.get("held") or {}
+        tables += [("fairness.held", held), ("fairness.conformance", measured.get("conformance") or {})]
+        if isinstance(held, dict):
+            tables.append(("fairness.held.independence", held.get("independence") or {}))
+    for name, table in tables:
+        if not isinstance(table, dict):
+            raise Untrustworthy(f"{name} is no table of names and values")
+    tasks = measured.get("tasks") or []
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) and set(task) >= TAKEN for task in tasks):
+        raise Untrustworthy(f"fairness.tasks is no list of tables with {', '.join(sorted(TAKEN))}")
+    counts = [*tasks, {key: value for key, value in tables[1][1].items() if key in HELD}]
+    counts.append({key: value for key, value in tables[3][1].items() if key in ("asked", "differ")})
+    if not all(type(value) is int and value >= 0 for row in counts for value in row.values()):
+        raise Untrustworthy("fairness holds a count that is no whole number")
+    for name in ("passed", "failed", "skipped"):
+        rows = tables[2][1].get(name) or []
+        if not isinstance(rows, list) or not all(
+            isinstance(row, dict) and all(isinstance(row.get(key), str) for key in VERDICT) for row in rows
+        ):
+            raise Untrustworthy(f"fairness.conformance.{name} is no list of tables with {', '.join(VERDICT)}")
 
 
 def check_table(file: str) -> None:
@@ -75,7 +108,7 @@ def check_table(file: str) -> None:
 
 
 def printable(text: str) -> str:
-    """The text with what `parse` refuses written as escapes."""
+    """Text in which all that `parse` refuses is escaped."""
     return text if text.isprintable() else _FORBIDDEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -16,6 +16,7 @@ from benchmarks.samples import Batch, Samples
 from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Budget, Scenario, StreamSpec, Task, UserError, derived_seed
 from methods.networks import targets
 from methods.registry import register
+from methods.search import Range
 from methods.shared import parts, state, stepping
 from methods.shared.needs import Needs
 from methods.shared.optimizers import adam
@@ -144,6 +145,19 @@ class Method(ABC):
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
         """Memory needed beyond what `build` allocates, for the estimate of a cell's footprint."""
         return Needs()
+
+    @classmethod
+    def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
+        """Sentences for the user before a cell runs; nothing is refused for them.
+
+        tuned: hyperparameters whose values were found on validation data of this very stream.
+        """
+        return []
+
+    @classmethod
+    def searched(cls, spec: StreamSpec, config: Any, ranges: Mapping[str, Range]) -> Mapping[str, Range]:
+        """The `ranges` that tuning searches on this stream: as declared, unless the configuration changes a unit."""
+        return ranges
 
     def build(self) -> None:  # noqa: B027 - a method without parameters needs none
         """Make networks and parameters (called once, with the generator seeded)."""

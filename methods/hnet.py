@@ -4,9 +4,10 @@ Source: von Oswald, Henning, Grewe & Sacramento (2020), "Continual learning with
 arXiv 1906.00695. Equation 2: L = L_task(theta, e_t) + beta/t sum_{j<t} |h(e_j, theta*) - h(e_j, theta + dtheta)|^2.
 
 TIL: one head per task (CL1). DIL: one head (CL2). CIL: one head per task (CL3), the task is inferred.
-In DIL and CIL the embedding with the least predictive entropy is used (HNET+ENT). Each task has a fresh Adam; its
-embedding is trained by the task's loss only. Batch norm keeps running statistics per task, as in the authors' CIFAR
-runs.
+In DIL and CIL the embedding with the least predictive entropy is used (HNET+ENT). With `inference="fecam"`, which is
+HyperMask's and no part of the paper, it is that of the nearest class in its network's feature space; the statistics of
+classes are taken once, at the end of their task. Each task has a fresh Adam; its embedding sees the task's loss only.
+Batch norm keeps running statistics of each task, as in the authors' CIFAR runs.
 
 Every variant of the regulariser in the authors' codes (hypercl, hypnettorch) is an option:
 
@@ -19,7 +20,11 @@ Every variant of the regulariser in the authors' codes (hypercl, hypnettorch) is
     train_old_embeddings  the embeddings of old tasks are trained further
     start_at_previous     e_t starts at e_{t-1}
 
-Deviations from the authors' code: Fisher information and own heads can be combined (their shapes do not fit there);
+With `strength_per="weight"` the sum over weights is divided by their number: all weights that the hypernetwork makes,
+those of batch norm and of every head included, since the sum runs over them; with held_heads = "own" without the other
+tasks' heads, which count 0. Fisher information and task_scaling stay factors.
+
+Deviations from the authors' code: Fisher information and own heads may be combined (their shapes do not fit there);
 no learning-rate scheduler that reads test accuracy; entropy from log-softmax. Their generative replay (HNET+R) and
 task classifier (HNET+TIR) are separate methods, not implemented here.
 """
@@ -27,9 +32,10 @@ task classifier (HNET+TIR) are separate methods, not implemented here.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,12 +49,32 @@ from methods.hypernetworks.network import Hypernetwork, hypernetwork, xavier_
 from methods.hypernetworks.output_layer import FusedAdam
 from methods.hypernetworks.stateless import FunctionalNetwork, Statistics
 from methods.intervals.weights import head_names
-from methods.search import LEARNING_RATE, Log, ranges
-from methods.shared import inference, tables
+from methods.networks import targets
+from methods.search import LEARNING_RATE, Log, Range, ranges
+from methods.shared import inference, strengths, tables
 from methods.shared.fisher import fisher
+from methods.shared.inference import Inference
 
 FISHER_SAMPLES = 2048
 """Training samples from which the Fisher information of `held_weights` is estimated."""
+
+PUBLISHED = (
+    *(
+        strengths.Published(benchmark, network, MappingProxyType({"beta": beta}))
+        for benchmark, network, beta in (
+            ("split-mnist", "mlp-400-400", 0.01),
+            ("permuted-mnist-10", "mlp-1000-1000", 0.1),
+            ("permuted-mnist-100", "mlp-1000-1000", 0.01),
+        )
+    ),
+    *(
+        strengths.Published(
+            "split-cifar-100", network, MappingProxyType({"beta": beta}), (TIL,), MappingProxyType({"n_tasks": 6})
+        )
+        for network, beta in (("resnet-32", 0.05), ("zenkenet", 0.01))
+    ),
+)
+"""The authors' scripts (hypercl, commit e325678); their CIFAR stream is CIFAR-10, then five tasks of CIFAR-100."""
 
 
 @register("hnet")
@@ -56,6 +82,7 @@ class HNET(Method):
     """HNET: hypernetwork with output regulariser, chunked or full (von Oswald et al. 2020)."""
 
     capturable = True
+    published: ClassVar[tuple[strengths.Published, ...]] = PUBLISHED
 
     @dataclass(frozen=True)
     class Config:
@@ -73,6 +100,8 @@ class HNET(Method):
         """relu or elu."""
         beta: float = 0.01
         """Strength of the output regulariser."""
+        strength_per: strengths.Per = "network"
+        """What beta multiplies: the sum over the network's weights (the paper's form), or the mean over those held."""
         look_ahead: bool = True
         """Regularise at theta + dtheta, with dtheta the step of the task's gradient alone."""
         xavier: bool = True
@@ -90,7 +119,13 @@ class HNET(Method):
         train_old_embeddings: bool = False
         """Train the embeddings of old tasks together with the hypernetwork."""
         start_at_previous: bool = False
-        """Start a task's embedding at the previous task's instead of at random."""
+        """Start a task's embedding at the previous task's, not at random."""
+        inference: Inference = "entropy"
+        """DIL, CIL: how a task is inferred: least entropy, or nearest class (FeCAM); "interval" is refused."""
+        fecam_answer: Literal["class", "task"] = "class"
+        """With FeCAM, answer the nearest class itself, or use its task only."""
+        fecam_tukey: bool = False
+        """With FeCAM, take the square root of the features."""
         search = ranges(lr=LEARNING_RATE, beta=Log(1e-5, 1e1))
 
         def __post_init__(self) -> None:
@@ -98,11 +133,37 @@ class HNET(Method):
                 raise UserError(f"hnet: held_tasks = {self.held_tasks} must not be negative")
             if any(factor < 0 for factor in self.task_scaling):
                 raise UserError("hnet: task_scaling must not hold negative factors")
+            strengths.check("hnet", self, "beta")
+            inference.check("hnet", self.inference)
 
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
-        """Memory for the look-ahead (two more copies of the parameters) and one regularisation target per task."""
-        return Needs(per_trained=5 if config.look_ahead else 3, per_task=1, generated=8, passes=2)
+        """The step ahead keeps the parameters twice more; targets of the regulariser grow by one a task."""
+        remembered = 0 if spec.scenario is TIL else inference.TaskInference.floats(spec, config)
+        return Needs(5 if config.look_ahead else 3, per_task=1, floats_per_task=remembered, generated=8, passes=2)
+
+    @classmethod
+    def held_weights(cls, spec: StreamSpec, config: Any) -> dict[str, float]:
+        """What a strength per weight is divided by; see methods/shared/strengths.py."""
+        network = targets.on_meta(spec.network, spec.input_shape, spec.n_outputs)
+        return {"beta": cls._held(FunctionalNetwork(network), spec, config)}
+
+    @staticmethod
+    def _held(target: FunctionalNetwork, spec: StreamSpec, config: Any) -> int:
+        if config.held_heads == "all" or spec.scenario is DIL:
+            return target.n_weights
+        head = sum(target.shapes[name].numel() for name in head_names(target.network))
+        return target.n_weights - head // spec.n_tasks * (spec.n_tasks - 1)
+
+    @classmethod
+    def searched(cls, spec: StreamSpec, config: Any, ranges: Mapping[str, Range]) -> Mapping[str, Range]:
+        """Strengths per weight are searched where those of the paper's form would be."""
+        return strengths.searched(cls, spec, config, ranges)
+
+    @classmethod
+    def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
+        """Strengths in a form that does not fit the network."""
+        return strengths.remarks(cls, spec, config, tuned)
 
     def build(self) -> None:
         c, tasks = self.config, self.spec.n_tasks
@@ -119,6 +180,9 @@ class HNET(Method):
         """Batch norm's running statistics per task."""
         self.importances: list[Tensor] = []
         """Fisher information (N,) of each old task's network, if it weighs the regulariser."""
+        self.inference = inference.TaskInference.of(c)
+        self.classes: list[inference.Classes] = []
+        """With FeCAM, statistics of the classes of each task learnt."""
 
     def learn(self, task: Task) -> None:
         t, c = task.index, self.config
@@ -140,6 +204,8 @@ class HNET(Method):
         self.embeddings[:t], self.embeddings[t] = held.embeddings.detach(), embedding.detach()[0]
         if c.held_weights == "fisher":
             self.importances.append(self._fisher(task))
+        if c.inference == "fecam" and self.spec.scenario is not TIL:
+            self._describe_classes(task)
 
     def held(self, t: int) -> HeldOutputs:
         """Regularisation targets of task t: the outputs for tasks 0..t-1, weighted as configured."""
@@ -161,7 +227,7 @@ class HNET(Method):
 
     def loss(self, embedding: Tensor, held: HeldOutputs) -> Callable[[Batch], Tensor]:
         """Equation 2 with dtheta = 0: one pass of the hypernetwork for the current and all old tasks."""
-        t, beta = len(held.embeddings), self.config.beta
+        t, beta = len(held.embeddings), self.beta()
 
         def total(batch: Batch) -> Tensor:
             if not t:
@@ -181,7 +247,7 @@ class HNET(Method):
     ) -> Callable[[Batch], Tensor]:
         """Equation 2; dtheta is a constant in the gradient. Needs the optimiser's moments."""
         names = [name for name, _ in self.hypernetwork.named_parameters()]
-        parameters = list(self.hypernetwork.parameters())
+        parameters, beta = list(self.hypernetwork.parameters()), self.beta()
 
         def total(batch: Batch) -> Tensor:
             value = self.task_loss(self.hypernetwork(embedding)[0], batch)
@@ -192,9 +258,15 @@ class HNET(Method):
             ahead = {name: p + d for name, p, d in zip(names, parameters, steps, strict=True)}
             rows = held.draw()
             others = functional_call(self.hypernetwork, ahead, (held.embeddings[rows],))
-            return value + self.config.beta * held.drift(others, rows)
+            return value + beta * held.drift(others, rows)
 
         return total
+
+    def beta(self) -> float:
+        """The factor of the sum over weights."""
+        return strengths.of_sum(
+            self.config.beta, self.config.strength_per, self._held(self.target, self.spec, self.config)
+        )
 
     def task_loss(self, weights: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy on the task's own head for flat target weights (N,)."""
@@ -205,13 +277,31 @@ class HNET(Method):
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
         if self.spec.scenario is TIL:
             return self._logits(x, slice(task_id, (task_id or 0) + 1))[0]
-        logits = self._logits(x, slice(0, max(1, self.tasks_seen)))
-        task = inference.least_entropy(logits)
-        return inference.over_all_classes(logits, task) if self.spec.scenario is CIL else inference.chosen(logits, task)
+        answers, task = self._answers_and_task(x)
+        combined = inference.over_all_classes if self.spec.scenario is CIL else inference.chosen
+        return combined(answers, task)
 
     def infer_task(self, x: Tensor) -> Tensor:
-        """Task whose model has the least predictive entropy, (b,) int64."""
-        return inference.least_entropy(self._logits(x, slice(0, max(1, self.tasks_seen))))
+        """The task, of those seen, whose network knows x best, (b,) int64."""
+        return self._answers_and_task(x)[1]
+
+    def _answers_and_task(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Answers of every task seen on its own head (k, b, classes per task), and each sample's task (b,)."""
+        seen = max(1, self.tasks_seen)
+        return self.inference.decide(
+            self.classes, seen, lambda: (self._logits(x, slice(0, seen)), None), lambda task: self.features(x, task)
+        )
+
+    def features(self, x: Tensor, task: int) -> Tensor:
+        """Inputs of the output layer (b, d) in the task's network."""
+        weights = self.hypernetwork(self.embeddings[task : task + 1])[0]
+        return self.target.features(weights, x, self._statistics_of(task))
+
+    @torch.no_grad()
+    def _describe_classes(self, task: Task) -> None:
+        found = torch.cat([self.features(batch.x, task.index) for batch in task.train.batches(2000)])
+        labels = self.within_task(task.y, task.index)
+        self.classes.append(self.inference.describe(found, labels, self.spec.classes_per_task))
 
     def _logits(self, x: Tensor, tasks: slice) -> Tensor:
         """Logits of each task's model on its own head, (k, b, classes per task)."""

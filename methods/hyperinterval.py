@@ -7,7 +7,8 @@ Continual Learning", arXiv 2405.15444. Three modes:
   radius). The box's image is the task's interval of weights.
 * DIL: nested boxes. The centres e -> eps/(2E) cos(e) differ by at most the radius eps/E, so all
   boxes share an intersection; the network generated from it serves all tasks.
-* CIL: the TIL model; the task of a sample is the one whose network answers with the least entropy.
+* CIL: the TIL model; the task of a sample is inferred: least entropy, plain or weighted by interval widths (both in the
+  authors' entropy.py; which of them the paper's table used is not known here), or FeCAM, which is HyperMask's.
 
 Options that select a deviation of the official code (default first):
 
@@ -20,8 +21,13 @@ Options that select a deviation of the official code (default first):
     bounds            "interval": sound; "endpoints": three forwards, not a bound (official for conv)
     batch_norm        "running": running statistics per task (DIL: of the first task, then frozen), so
                       that bounds are sound and answers do not depend on the batch; "official": the
-                      statistics of the current batch, in testing too (needs "endpoints")
-    entropy           "vanilla" or "interval" (weighted by 1 / width); log-softmax, so 0 log 0 = 0
+                      statistics of whatever batch is at hand, in testing too (needs "endpoints")
+    inference         "entropy", "interval" (weighted by 1 / width); log-softmax, so 0 log 0 = 0. "fecam": nearest
+                      class by features of the middle network, statistics of classes taken once at the end of their
+                      task; nothing is certified then in CIL, since no bounds of distances are computed
+    strength_per      "network": beta multiplies sums over weights, as published; "weight": means over all weights that
+                      the hypernetwork makes, batch norm's included. In DIL a weight's lower end, middle and upper end
+                      count a third each, so that it is one held weight there too
 
 Defects of the official code, corrected without an option:
 - dropout is active in every training step (there: in one iteration of each task) and never in the bounds' audit;
@@ -40,25 +46,45 @@ The suite also measures whether old boxes stay where they were certified (`audit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import StreamSpec, UserError
-from methods.base import CIL, DIL, Batch, Claim, Exhibit, Method, Needs, Task, register
+from methods.base import CIL, DIL, TIL, Batch, Claim, Exhibit, Method, Needs, Task, register
 from methods.hypernetworks.candidates import RULES
 from methods.hypernetworks.network import hypernetwork
 from methods.hypernetworks.output_layer import FusedAdam, Targets
 from methods.hypernetworks.stateless import FunctionalNetwork, Statistics
 from methods.intervals.boundable import unbounded
 from methods.intervals.bounding import Interval, outward, worst_case
-from methods.search import LEARNING_RATE, Log, ranges
-from methods.shared import inference, tables
+from methods.networks import targets
+from methods.search import LEARNING_RATE, Log, Range, ranges
+from methods.shared import inference, strengths, tables
+from methods.shared.inference import Inference
 from methods.shared.needs import BOUNDS
+
+_OWN_BOXES, _NESTED = (TIL, CIL), (DIL,)
+PUBLISHED = tuple(
+    strengths.Published(benchmark, network, MappingProxyType({"beta": beta}), scenarios)
+    for benchmark, network, beta, scenarios in (
+        ("split-mnist", "mlp-400-400", 0.01, _OWN_BOXES),
+        ("split-mnist", "mlp-400-400", 0.001, _NESTED),
+        ("permuted-mnist-10", "mlp-1000-1000", 0.01, _OWN_BOXES),
+        ("permuted-mnist-10", "mlp-1000-1000", 0.005, _NESTED),
+        ("split-cifar-10", "alexnet", 0.01, (TIL, DIL, CIL)),
+        ("split-cifar-100", "alexnet", 0.01, _OWN_BOXES),
+        ("split-cifar-100", "resnet-18", 0.01, _NESTED),
+        ("split-cifar-100-20x5-fecam", "alexnet", 0.01, (TIL, DIL, CIL)),
+        ("split-tiny-imagenet", "zenkenet", 0.01, (TIL, DIL, CIL)),
+    )
+)
+"""Single-run settings of the authors' code (commit d42305d)."""
 
 
 @register("hyperinterval")
@@ -66,6 +92,7 @@ class HyperInterval(Method):
     """HyperInterval / HINT: interval embeddings of tasks give interval weights (Krukowski et al. 2024)."""
 
     capturable = True
+    published: ClassVar[tuple[strengths.Published, ...]] = PUBLISHED
 
     @dataclass(frozen=True)
     class Config:
@@ -81,6 +108,8 @@ class HyperInterval(Method):
         """Size of a chunk embedding."""
         beta: float = 0.01
         """Strength of the output regulariser."""
+        strength_per: strengths.Per = "network"
+        """What beta multiplies: the sum over the network's weights (the paper's form), or the mean over them."""
         eps: float = 1.0
         """L1 size of the radius vector of an embedding (the paper's gamma)."""
         kappa: float = 0.5
@@ -98,9 +127,14 @@ class HyperInterval(Method):
         bounds: Literal["interval", "endpoints"] = "interval"
         """Evaluation of the interval target network in training."""
         batch_norm: Literal["running", "official"] = "running"
-        """Statistics that batch norm uses outside training."""
-        entropy: Literal["vanilla", "interval"] = "vanilla"
-        """CIL: score by which the task is inferred."""
+        """Which statistics batch norm uses outside of training."""
+        inference: Inference = "entropy"
+        """CIL: how a task is inferred: least entropy, plain or weighted by intervals, or nearest class (FeCAM)."""
+        fecam_answer: Literal["class", "task"] = "class"
+        """With FeCAM, answer the nearest class itself, or use its task only."""
+        fecam_tukey: bool = False
+        """With FeCAM, take the square root of the features."""
+        replaced = MappingProxyType({"entropy": 'inference; write "entropy" for "vanilla", "interval" as before'})
         search = ranges(lr=LEARNING_RATE, beta=Log(1e-5, 1e1), eps=Log(1e-2, 1e2))
 
         def __post_init__(self) -> None:
@@ -110,6 +144,7 @@ class HyperInterval(Method):
                 raise UserError(f"hyperinterval: kappa = {self.kappa} must lie in [0, 1]")
             if self.eps < 0:
                 raise UserError(f"hyperinterval: eps = {self.eps} must not be negative")
+            strengths.check("hyperinterval", self, "beta")
 
     @classmethod
     def skip(cls, spec: StreamSpec, config: Any) -> str | None:
@@ -125,10 +160,27 @@ class HyperInterval(Method):
         return Needs(
             per_trained=2 + (config.select == "val"),
             per_task=3 + (spec.scenario is DIL),
+            floats_per_task=inference.TaskInference.floats(spec, config) if spec.scenario is CIL else 0,
             generated=8,
             passes=BOUNDS if config.bounds == "interval" else 3,
             passes_evaluated=2 * BOUNDS,
         )
+
+    @classmethod
+    def held_weights(cls, spec: StreamSpec, config: Any) -> dict[str, float]:
+        """What a strength per weight is divided by; see methods/shared/strengths.py."""
+        network = targets.on_meta(spec.network, spec.input_shape, spec.classes_per_task)
+        return {"beta": FunctionalNetwork(network).n_weights}
+
+    @classmethod
+    def searched(cls, spec: StreamSpec, config: Any, ranges: Mapping[str, Range]) -> Mapping[str, Range]:
+        """Strengths per weight are searched where those of the paper's form would be."""
+        return strengths.searched(cls, spec, config, ranges)
+
+    @classmethod
+    def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
+        """Strengths in a form that does not fit the network."""
+        return strengths.remarks(cls, spec, config, tuned)
 
     # -- parameters --------------------------------------------------------------------------------
 
@@ -146,7 +198,10 @@ class HyperInterval(Method):
         self.statistics: list[Statistics] = []
         """Batch norm's running statistics per task; DIL has one set, from the first task."""
         self.audit_boxes: list[Tensor] = []
-        """Lower and upper weights (2, N) of each task at the end of its training."""
+        """Lower and upper weights (2, N) of each task, as they were when it was learnt."""
+        self.inference = inference.TaskInference.of(c)
+        self.classes: list[inference.Classes] = []
+        """With FeCAM, statistics of the classes of each task learnt."""
 
     def boxes(self, embeddings: Tensor, shapes: Tensor, eps: Tensor | float) -> tuple[Tensor, Tensor]:
         """Centres and radii (k, E) of the boxes at perturbation `eps`, a number or (k, 1)."""
@@ -193,6 +248,8 @@ class HyperInterval(Method):
         self.embeddings[t], self.shapes[t] = embedding.detach()[0], shape.detach()[0]
         theta, rho = self._generate(t)
         self.audit_boxes.append(torch.cat([theta - rho, theta + rho]))
+        if c.inference == "fecam" and self.spec.scenario is CIL:
+            self._describe_classes(task)
 
     def loss(self, t: int, embedding: Tensor, shape: Tensor, steps: int) -> Callable[[Batch], Tensor]:
         """Loss of task t: classification at the annealed eps plus the drift of old tasks at full eps."""
@@ -201,7 +258,8 @@ class HyperInterval(Method):
             theta, rho = self.weights(slice(0, t), radii=self.nested)
         # nested: |low|^2 + |middle|^2 + |up|^2 = 3 |theta|^2 + 2 |rho|^2, averaged over the three
         held = Targets(theta, rho, radius_weight=2 / 3) if t else None
-        scale = {"official": c.beta / max(1, t) ** 2, "mean": c.beta / max(1, t), "sum": c.beta}[c.regulariser_norm]
+        beta = strengths.of_sum(c.beta, c.strength_per, self.target.n_weights)
+        scale = {"official": beta / max(1, t) ** 2, "mean": beta / max(1, t), "sum": beta}[c.regulariser_norm]
         embeddings, shapes = self.embeddings[:t].clone(), self.shapes[:t].clone()
         schedule = self.schedule(steps)
         # A row holds kappa, the annealed eps of task t, and the full eps of the t old tasks.
@@ -267,28 +325,44 @@ class HyperInterval(Method):
 
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
         if self.spec.scenario is CIL:
-            logits, weights = self._every_task(x)
-            return inference.over_all_classes(logits, inference.least_entropy(logits, weights))
+            return inference.over_all_classes(*self._answers_and_task(x))
         if self.nested:
             return self.middle(self.universal_weights()[0], x, 0)
         theta, _ = self.weights(task_id or 0, radii=False)
         return self.middle(theta[0], x, task_id or 0)
 
     def infer_task(self, x: Tensor) -> Tensor:
-        """CIL: task whose network has the least entropy, (b,) int64."""
-        logits, weights = self._every_task(x)
-        return inference.least_entropy(logits, weights)
+        """CIL: the task, of those seen, whose network knows x best, (b,) int64."""
+        return self._answers_and_task(x)[1]
+
+    def _answers_and_task(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """CIL: within-task answers of every task seen (k, b, C), and each sample's task (b,)."""
+        seen = max(1, self.tasks_seen)
+        return self.inference.decide(
+            self.classes, seen, lambda: self._every_task(x), lambda task: self.features(x, task)
+        )
+
+    def features(self, x: Tensor, task: int) -> Tensor:
+        """Inputs of the output layer (b, d) in the network at the centre of the task's box."""
+        theta, _ = self.weights(task, radii=False)
+        return self.target.features(theta[0], x, self.statistics_of(task))
+
+    @torch.no_grad()
+    def _describe_classes(self, task: Task) -> None:
+        found = torch.cat([self.features(batch.x, task.index) for batch in task.train.batches(2000)])
+        labels = self.within_task(task.y, task.index)
+        self.classes.append(self.inference.describe(found, labels, self.spec.classes_per_task))
 
     def _every_task(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Middle logits (k, b, C) of all tasks seen, and the entropy's weights if configured."""
-        weighted = self.config.entropy == "interval"
+        """Middle logits (k, b, C) of all tasks seen, and the entropy's weights where they are asked for."""
+        weighted = self.config.inference == "interval"
         theta, rho = self.weights(slice(0, max(1, self.tasks_seen)), radii=weighted)
         if not weighted:
             return torch.stack([self.middle(row, x, j) for j, row in enumerate(theta)]), None
         boxes = zip(theta, rho, strict=True)
         results = [self.logits(middle, radius, x, j) for j, (middle, radius) in enumerate(boxes)]
-        widths = torch.stack([bounds.upper - bounds.lower for _, bounds in results])
-        return torch.stack([middle for middle, _ in results]), 1 / (0.001 + widths.abs())
+        weights = torch.stack([inference.width_weights(bounds.lower, bounds.upper) for _, bounds in results])
+        return torch.stack([middle for middle, _ in results]), weights
 
     def universal_box(self) -> tuple[Tensor, Tensor]:
         """DIL: lower and upper corner (E,) of the intersection of the boxes of all tasks seen.
@@ -314,15 +388,18 @@ class HyperInterval(Method):
     # -- the guarantee -----------------------------------------------------------------------------
 
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
-        """Certified bounds of the answers over the box of task `task_id`, in exact arithmetic, float64.
+        """Certified bounds of the answers over the box of task `task_id`, float64: those of exact arithmetic.
 
-        In CIL: over the boxes of all tasks seen, with every choice that the task inference can make.
-        Raises NotImplementedError if batch norm uses the statistics of the current batch.
+        Raises NotImplementedError where batch norm uses the statistics of the batch at hand, and in CIL with FeCAM.
+
+        In CIL: over the boxes of all tasks seen, with every choice that the entropy can make.
         """
         if self.config.batch_norm == "official":
             raise NotImplementedError("no bounds hold with batch norm on the statistics of an unknown batch")
         if self.spec.scenario is not CIL:
             return self._certified_logits(x, slice(task_id or 0, (task_id or 0) + 1))[0]
+        if self.config.inference == "fecam":
+            raise NotImplementedError("which class is nearest for all weights of a box is not computed")
         every = self._certified_logits(x, slice(0, max(1, self.tasks_seen)))
         weights = self._every_task(x)[1]
         lower, upper = (torch.stack(side) for side in zip(*every, strict=True))

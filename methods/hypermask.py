@@ -11,7 +11,13 @@ below the sparsity-th percentile of their tensor set to 0. The loss of task t (0
 minimised by one fresh Adam over hypernetwork, embeddings and W. One head of within-task classes serves all
 tasks. Task identity: given in TIL; in CIL and DIL the task whose masked network answers with the smallest
 entropy is taken (CIL: its class; DIL: its within-task label), or, with `inference="fecam"`, the task of the
-nearest class in the feature space of its masked network.
+nearest class in the feature space of its masked network. Both are the authors': entropy.py and FeCAM.py of their
+repository serve Permuted MNIST, Split MNIST and CIFAR-100 in FeCAM's set-up alike. Which of them a table of the paper
+used is not known here; its text was not at hand.
+
+With `strength_per="weight"` H is divided by the N outputs of h (masks of tensors that are used unmasked included, since
+H holds them too) and N by the number of target weights without batch norm, for p = 2 by the sum of the roots of the
+tensors' sizes. A mask stays the factor that it is: the share it lets through does not depend on the network's size.
 
 Deviations from the official program, and the option that restores its behaviour:
 - H is divided by the number of old tasks once, as in the paper; the program divides twice
@@ -31,8 +37,11 @@ sparsity 0, beta 5e-4, lambda 1e-3. (Published betas go with the official divisi
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,11 +51,28 @@ from benchmarks.types import StreamSpec
 from methods.base import CIL, TIL, Batch, Exhibit, Method, Needs, Task, UserError, register
 from methods.hypernetworks.network import hypernetwork
 from methods.hypernetworks.output_layer import FusedAdam
-from methods.search import LEARNING_RATE, Even, Log, ranges
-from methods.shared import fecam, inference, tables
+from methods.networks import targets
+from methods.search import LEARNING_RATE, Even, Log, Range, ranges
+from methods.shared import inference, strengths, tables
+from methods.shared.inference import Inference
 from methods.shared.maskable import MaskableNetwork, Statistics, WeightCache
 from methods.shared.masks import Percent, masked, ramp, semi_binary_mask
 from methods.shared.selection import Selection
+
+PUBLISHED = tuple(
+    strengths.Published(benchmark, network, MappingProxyType({"beta": beta, "lam": lam}))
+    for benchmark, network, beta, lam in (
+        ("split-mnist", "mlp-400-400", 1e-3, 1e-3),
+        ("permuted-mnist-10", "mlp-1000-1000", 5e-4, 1e-3),
+        ("split-cifar-100", "resnet-20x2", 0.01, 1.0),
+        ("split-cifar-100", "zenkenet", 0.01, 0.01),
+        ("split-cifar-100-5x20-fecam", "resnet-20x2", 0.01, 1.0),
+        ("split-cifar-100-5x20-fecam", "zenkenet", 0.01, 0.01),
+        ("split-tiny-imagenet", "resnet-20x2", 1.0, 0.1),
+        ("split-tiny-imagenet", "zenkenet", 0.01, 1.0),
+    )
+)
+"""The authors' README and datasets.py (commit 674bf9b)."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +100,7 @@ class HyperMask(Method):
     """Task masks from a hypernetwork over one trained network (Ksiazek & Spurek 2023)."""
 
     capturable = True
+    published: ClassVar[tuple[strengths.Published, ...]] = PUBLISHED
 
     @dataclass(frozen=True)
     class Config:
@@ -95,6 +122,8 @@ class HyperMask(Method):
         """Weight of the drift of old tasks' masks, H."""
         lam: float = 1e-3
         """Weight of the movement of target weights, N."""
+        strength_per: strengths.Per = "network"
+        """What beta and lam multiply: sums over the network's weights (the paper's form), or means over them."""
         norm: int = 1
         """p of the norms in N: 1 or 2 (not squared)."""
         masked_norm: bool = True
@@ -111,8 +140,8 @@ class HyperMask(Method):
         """Keep the last weights, or those with the highest validation accuracy."""
         plateau: bool = False
         """Multiply the learning rate by sqrt(0.1) after 6 epochs without better validation accuracy."""
-        inference: Literal["entropy", "fecam"] = "entropy"
-        """Task inference: least entropy, or nearest class in feature space (FeCAM)."""
+        inference: Inference = "entropy"
+        """How a task is inferred: least entropy, or nearest class in feature space (FeCAM); "interval" is refused."""
         fecam_answer: Literal["class", "task"] = "class"
         """With FeCAM, answer with the nearest class itself, or use only its task."""
         fecam_tukey: bool = False
@@ -126,13 +155,38 @@ class HyperMask(Method):
                 raise UserError(f"hypermask: sparsity = {self.sparsity} must be a percentage, 0 to 100")
             if self.norm not in (1, 2):
                 raise UserError(f"hypermask: norm = {self.norm} must be 1 or 2")
+            strengths.check("hypermask", self, "beta", "lam")
+            inference.check("hypermask", self.inference)
 
     config: Config
 
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
-        """Memory without a stored gradient (fused optimiser), with targets and cached masks of old tasks."""
-        return Needs(per_trained=2 + (config.selection == "val"), per_task=2, generated=8)
+        """The fused optimiser keeps no gradient; old tasks have targets and cached masks."""
+        remembered = 0 if spec.scenario is TIL else inference.TaskInference.floats(spec, config)
+        return Needs(2 + (config.selection == "val"), per_task=2, floats_per_task=remembered, generated=8)
+
+    @classmethod
+    def held_weights(cls, spec: StreamSpec, config: Any) -> dict[str, float]:
+        """What a strength per weight is divided by; see methods/shared/strengths.py."""
+        network = targets.on_meta(spec.network, spec.input_shape, spec.classes_per_task)
+        return cls._held(MaskableNetwork(network), config)
+
+    @staticmethod
+    def _held(target: MaskableNetwork, config: Any) -> dict[str, float]:
+        n = sum(target.sizes)
+        return {"beta": n, "lam": n if config.norm == 1 else sum(map(math.sqrt, target.sizes))}
+
+    @classmethod
+    def searched(cls, spec: StreamSpec, config: Any, ranges: Mapping[str, Range]) -> Mapping[str, Range]:
+        """Strengths per weight are searched where those of the paper's form would be."""
+        return strengths.searched(cls, spec, config, ranges)
+
+    @classmethod
+    def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
+        """Strengths in a form that does not fit the network."""
+        without_paper = () if config.norm == 1 else ("lam",)  # the papers' values go with p = 1
+        return strengths.remarks(cls, spec, config, {*tuned, *without_paper})
 
     def build(self) -> None:
         config = self.config
@@ -141,10 +195,10 @@ class HyperMask(Method):
         self.weights = nn.Parameter(self.target.first_weights.clone())
         self.affine = nn.Parameter(self.target.first_affine.clone().to(self.device))
         self.statistics: list[Statistics] = []
-        """Batch norm's running statistics per task."""
-        self.prototypes: list[Tensor] = []
-        self.precisions: list[Tensor] = []
-        """With FeCAM, prototypes (C, d) and precisions (C, d, d) per learnt task."""
+        """Running statistics of batch norm, for each task."""
+        self.inference = inference.TaskInference.of(config)
+        self.classes: list[inference.Classes] = []
+        """With FeCAM, statistics of the classes of each task learnt."""
         n_weights = self.weights.shape[0]
         made = hypernetwork(config.embedding, config.hidden, n_weights, "elu", config.chunk, config.chunk_embedding)
         self.hypernetwork = made.to(self.device)
@@ -229,8 +283,10 @@ class HyperMask(Method):
     def total(self, terms: LossTerms, task: int) -> Tensor:
         """Loss of a task, 0-d: the weighted sum of its terms."""
         factor = {"mean": 1.0, "official": 1.0 / max(1, task), "sum": float(task)}[self.config.regulariser_norm]
-        beta = self.config.beta * factor
-        return terms.cross_entropy + beta * terms.output_drift + self.config.lam * terms.weight_drift
+        c, held = self.config, self._held(self.target, self.config)
+        beta = strengths.of_sum(c.beta, c.strength_per, held["beta"]) * factor
+        lam = strengths.of_sum(c.lam, c.strength_per, held["lam"])
+        return terms.cross_entropy + beta * terms.output_drift + lam * terms.weight_drift
 
     def loss_terms(self, batch: Batch, task: int, before: Before | None, sparsity: Percent | None) -> LossTerms:
         """Terms of the loss on one batch of a task, by one pass of the hypernetwork for all tasks so far."""
@@ -281,8 +337,7 @@ class HyperMask(Method):
 
     def features(self, x: Tensor, task: int) -> Tensor:
         """Inputs of the output layer (b, d) under the mask of a task."""
-        found = self.target.features(self.weights_of(task), self.affine, self._statistics_of(task), x)
-        return fecam.tukey(found) if self.config.fecam_tukey else found
+        return self.target.features(self.weights_of(task), self.affine, self._statistics_of(task), x)
 
     def _statistics_of(self, task: int) -> Statistics:
         known = self.statistics or [self.target.first_statistics]
@@ -290,25 +345,19 @@ class HyperMask(Method):
 
     def _answers_and_task(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Within-task answers of every task seen (T, b, C), and each sample's task (b,)."""
-        seen = range(max(1, self.tasks_seen))
-        if len(self.prototypes) < len(seen):  # entropy inference, or a task still under way
-            logits = torch.stack([self.logits(x, task) for task in seen])
-            return logits, inference.least_entropy(logits)
-        distances = torch.stack(
-            [fecam.distances(self.features(x, j), self.prototypes[j], self.precisions[j]) for j in seen]
+        seen = max(1, self.tasks_seen)
+        return self.inference.decide(
+            self.classes,
+            seen,
+            lambda: (torch.stack([self.logits(x, task) for task in range(seen)]), None),
+            lambda task: self.features(x, task),
         )
-        nearest = fecam.nearest_task(distances)
-        if self.config.fecam_answer == "class":
-            return -distances, nearest
-        return torch.stack([self.logits(x, task) for task in seen]), nearest
 
     @torch.no_grad()
     def _describe_classes(self, task: Task) -> None:
-        features = torch.cat([self.features(batch.x, task.index) for batch in task.train.batches(2000)])
+        found = torch.cat([self.features(batch.x, task.index) for batch in task.train.batches(2000)])
         labels = self.within_task(task.y, task.index)
-        prototypes, precisions = fecam.statistics(features, labels, self.spec.classes_per_task)
-        self.prototypes.append(prototypes)
-        self.precisions.append(precisions)
+        self.classes.append(self.inference.describe(found, labels, self.spec.classes_per_task))
 
     @torch.no_grad()
     def exhibits(self) -> dict[str, Exhibit]:

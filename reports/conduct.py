@@ -20,24 +20,26 @@ def conduct_table(study: Study) -> Table | None:
         return None
     return Table(
         "conduct",
-        "Measured use of resources: optimiser steps and training samples of the whole stream over the budget (largest "
-        "over the seeds), samples read after the last step of each task, parameters of the benchmark's network and of "
-        "all modules the method holds, and earlier training data that it keeps (declared; found in its state).",
-        ("benchmark", "method", "steps", "samples", "read aside", "network", "modules", "keeps", "found"),
+        "What was measured: optimiser steps and training samples of the whole stream over what the budget allows (the "
+        "largest of the seeds), samples read after the last step of each task, parameters of the benchmark's network, "
+        "those that a test sample meets on its way to an answer (of one network, or of one for each task where none is "
+        "told) and all that the method trains or holds in networks, test samples answered otherwise alone or in other "
+        "batches, and what it keeps of earlier training data (declared; found in its state).",
+        ("benchmark", "method", "steps", "samples", "aside", "network", "met", "held", "otherwise", "keeps", "found"),
         tuple(rows),
         notes.lines(),
-        text_columns=frozenset({0, 1, 7}),
+        text_columns=frozenset({0, 1, 9}),
         named_once=1,
     )
 
 
 def _row(study: Study, group: Group, label: str, notes: Notes) -> tuple[Cell, ...] | None:
     done = [entry.record for entry in study.done(group, label)]
-    records = [record for record in done if record.fairness]
+    records = [record for record in done if of_tasks(record)]
     if not done:
         return None
     if not records:
-        return (Cell(group.title), Cell(label), *(Cell(MISSING, mark=notes.mark("not measured")) for _ in range(7)))
+        return (Cell(group.title), Cell(label), *(Cell(MISSING, mark=notes.mark("not measured")) for _ in range(9)))
     found = dict.fromkeys(text for record in records for text in deviations(record))
     mark = notes.mark("; ".join(found)) if found else ""
     helds = [record.fairness.get("held") or {} for record in records]
@@ -48,7 +50,9 @@ def _row(study: Study, group: Group, label: str, notes: Notes) -> tuple[Cell, ..
         Cell(_over(records, "samples")),
         Cell(f"{max(sum(task['aside'] for task in of_tasks(record)) for record in records):,}"),
         Cell(f"{_largest(helds, 'network_parameters'):,}"),
+        Cell(f"{_largest(helds, 'answers_with'):,}" if any("answers_with" in held for held in helds) else MISSING),
         Cell(f"{_largest(helds, 'module_parameters'):,}"),
+        Cell(_otherwise(helds)),
         Cell(_kept(helds)),
         Cell(f"{_largest(helds, 'found'):,}"),
     )
@@ -60,6 +64,12 @@ def _over(records: Sequence[Record], name: str) -> str:
 
     taken, allowed = max((total(record, name), total(record, f"{name}_allowed")) for record in records)
     return f"{taken:,} / {allowed:,}"
+
+
+def _otherwise(helds: Sequence[dict[str, Any]]) -> str:
+    asked = [held["independence"] for held in helds if held.get("independence")]
+    total = sum(again["asked"] for again in asked)
+    return f"{sum(again['differ'] for again in asked):,} / {total:,}" if total else MISSING
 
 
 def _kept(helds: Iterable[dict[str, Any]]) -> str:

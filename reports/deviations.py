@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from reports.record import Record
+
+NETWORKS = 2.0
+"""Times the benchmark's network, from which the network of a method is another one."""
+SHARE = 0.005
+"""Of the test samples asked again, whose answers may differ."""
+ALL = "all scenarios"
+"""What a check says that looks at all scenarios at once."""
 
 
 def keeps(record: Record) -> bool:
@@ -14,12 +22,60 @@ def keeps(record: Record) -> bool:
 
 
 def deviations(record: Record) -> list[str]:
-    """Clauses on use beyond the budget and on undeclared training data; none for older records."""
+    """Clauses on all in which the cell was not like the others; none for older records."""
+    return excesses(record) + oddities(record)
+
+
+def excesses(record: Record) -> list[str]:
+    """Clauses on what the cell took beyond its budget or kept without saying so."""
     held = record.fairness.get("held") or {}
     found = beyond(of_tasks(record))
     if held.get("found", 0) > held.get("declared", 0) and not held.get("rehearses"):
         found.append("keeps training images that it does not declare")
     return found
+
+
+def oddities(record: Record) -> list[str]:
+    """Clauses on how the cell answers, and on what the conformance suite found in its method."""
+    held, found = record.fairness.get("held") or {}, []
+    if networks(record) > NETWORKS:
+        found.append(f"answers with {networks(record):.1f} times the parameters of the benchmark's network")
+    again = held.get("independence") or {}
+    if again.get("error"):
+        found.append(f"does not answer other batches of test samples ({again['error']})")
+    if differs(record):
+        share = f"{again['differ'] / again['asked']:.1%} of {again['asked']} test samples"
+        found.append(f"answers {share} otherwise when they are asked alone or in other batches")
+    if failed := failed_checks(record):
+        found.append(f"fails checks of the conformance suite: {', '.join(failed)}")
+    return found
+
+
+def networks(record: Record) -> float:
+    """Numbers that a test sample meets over those of the benchmark's network, of which each task may have one."""
+    held = record.fairness.get("held") or {}
+    size = held.get("network_parameters", 0)
+    if not size:
+        return 0.0
+    of_all = held.get("answers_with_all", 0) / (1 if record.scenario == "til" else record.n_tasks)
+    return max(held.get("answers_with", 0), of_all) / size
+
+
+def differs(record: Record) -> bool:
+    """Whether answers depend on more than their sample: single ones may be changed by the order of sums."""
+    again = (record.fairness.get("held") or {}).get("independence") or {}
+    return again.get("differ", 0) > max(1, SHARE * again.get("asked", 0))
+
+
+def verdict(record: Record) -> dict[str, Any]:
+    """What the conformance suite found in a foreign method; empty where there is none."""
+    return record.fairness.get("conformance") or {}
+
+
+def failed_checks(record: Record) -> list[str]:
+    """The checks that a foreign method fails in the scenario of the record, or in all."""
+    rows = verdict(record).get("failed") or ()
+    return list(dict.fromkeys(row["check"] for row in rows if row["scenario"] in (record.scenario, ALL)))
 
 
 def beyond(tasks: Sequence[Mapping[str, int]]) -> list[str]:

@@ -11,8 +11,9 @@ from reports import metrics, statistics
 from reports.before_after import change_table
 from reports.comparisons import comparison_table
 from reports.conduct import conduct_table
+from reports.conformance import conformance_table
 from reports.costs import cost_table
-from reports.deviations import deviations
+from reports.deviations import excesses, oddities, of_tasks
 from reports.findings import findings, methods
 from reports.guarantees import guarantee_table
 from reports.hyperparameters import hyperparameters
@@ -61,6 +62,7 @@ class Contents:
     guarantee: Table | None
     cost: Table | None
     conduct: Table | None
+    conformance: Table | None
     published: Table | None
     compared: Table | None
     hyperparameters: Table
@@ -82,7 +84,8 @@ def contents(study: Study, before: Study | None = None) -> Contents:
         untested=_untested_ranks(study),
         guarantee=guarantee_table(study),
         cost=cost_table(study),
-        conduct=conduct_table(study) if any(e.record.fairness for e in study.entries) else None,
+        conduct=conduct_table(study) if any(of_tasks(e.record) for e in study.entries) else None,
+        conformance=conformance_table(study),
         published=published_table(study),
         compared=comparison_table(study),
         hyperparameters=hyperparameters(study),
@@ -106,8 +109,8 @@ def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
     for sentence in _setting(study):
         body.paragraph(sentence)
     body.table(content.setting)
-    if content.conduct:
-        body.table(content.conduct)
+    for table in filter(None, (content.conduct, content.conformance)):
+        body.table(table)
     body.figures(f for f in figures if _section(f) == "setting")
     if content.before:
         body.heading("Before and after")
@@ -360,13 +363,15 @@ def _setting(study: Study) -> list[str]:
 def _measured(study: Study) -> str:
     """Sentence on the use of the budget, from measured values only."""
     done = [entry for entry in study.entries if entry.record.done]
-    known = [entry for entry in done if entry.record.fairness]
+    known = [entry for entry in done if of_tasks(entry.record)]
     if not known:
         return "Optimiser steps, training samples and networks were not measured in these records."
-    beyond = sorted({entry.label for entry in known if deviations(entry.record)})
-    verdict = f"{join(beyond)} exceeded the budget or kept undeclared data" if beyond else "no method exceeded it"
+    beyond = sorted({entry.label for entry in known if excesses(entry.record)})
+    odd = sorted({entry.label for entry in known if oddities(entry.record)})
+    verdict = f"{join(beyond)} went beyond the budget or kept data unsaid" if beyond else "no method went beyond it"
+    also = f" Of {join(odd)} notes under the tables say how the answers came about." if odd else ""
     rest = "" if len(known) == len(done) else f" ({len(known)} of {len(done)} finished cells were measured)"
-    return f"Each method's use of the budget was counted{rest}: {verdict}; see @[tab:conduct]."
+    return f"What each took of the budget was counted{rest}: {verdict}; see @[tab:conduct].{also}"
 
 
 def _how_to_read(study: Study) -> str:

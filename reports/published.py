@@ -51,8 +51,8 @@ class Published:
 
 @cache
 def published() -> tuple[Published, ...]:
-    """Rows of benchmarks/published.csv that may be shown."""
-    text = resources.files("benchmarks").joinpath("published.csv").read_text(encoding="utf-8")
+    """All rows of reports/published.csv that may be shown."""
+    text = resources.files("reports").joinpath("published.csv").read_text(encoding="utf-8")
     return tuple(_row(row) for row in csv.DictReader(text.splitlines()) if row["trust"] in TRUSTED)
 
 

@@ -1,4 +1,4 @@
-"""Check a method of your own against everything that every method must hold to; under a minute on the digits.
+"""Check a method against the requirements of every method; takes under a minute on the digits.
 
 python runners/check_method.py path/to/file.py:MyMethod
 """
@@ -26,7 +26,7 @@ def check(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
     explain: Annotated[bool, typer.Option("--explain", help="Show all checks and why they matter.")] = False,
 ) -> None:
-    """Run the conformance suite on two easy tasks of the digits. Exit code 1: something was found."""
+    """Run the conformance suite on two easy tasks of the digits. Exit code 1: findings."""
     import torch
 
     from methods import registry

@@ -1,4 +1,4 @@
-"""Tables for a terminal of any width, in which nothing is cut: where columns have no room, they stand below another."""
+"""Tables for a terminal of any width: no text is cut; columns that do not fit are stacked."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rich.text import Text
 
 GAP = 2
 PROSE_AT_LEAST = 24
-"""Characters of a column of sentences, which may be wrapped; other columns are shown whole."""
+"""Minimum width of a column of sentences, in characters. Such columns may wrap; others are shown whole."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Rows below headings; `prose` names the columns of sentences."""
+    """A table of rows under headings; `prose` names the columns of sentences."""
 
     title: str
     headings: tuple[str, ...]
@@ -31,7 +31,7 @@ class Columns:
         )
 
     def _narrowest(self) -> int:
-        """Width of the table with the columns of sentences as narrow as may be."""
+        """Width of the table with its columns of sentences at their minimum."""
         longest = [max(map(cell_len, column)) for column in zip(self.headings, *self.rows, strict=True)]
         named = zip(self.headings, longest, strict=True)
         return sum((min(n, PROSE_AT_LEAST) if name in self.prose else n) + GAP for name, n in named)

@@ -1,4 +1,4 @@
-"""What the commands share: reading lists of names, and turning mistakes into a sentence and exit code 2."""
+"""Shared code of the commands: lists of names, errors as one sentence with exit code 2, progress, interruption."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from benchmarks.types import Scenario, UserError, suggestion
 from runners import streams
 
 UNLIMITED = 10_000
-"""Characters in a line of a pipe or a file."""
+"""Width of the console in a pipe or a file, in characters, so that no line is wrapped there."""
 EXIT_FAILED_CELLS, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(app: typer.Typer) -> None:
-    """Run a command; a UserError becomes its sentence and exit code 2, SIGTERM acts as Ctrl-C does,
-    and where nobody reads on (`| head`) it ends without a word."""
+    """Run a command. A UserError prints its sentence and gives exit code 2. SIGTERM acts like Ctrl-C.
+    A reader that closes the pipe early (`| head`) ends the command silently."""
     signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)  # also where the shell had it ignored, as for background jobs
+    # A shell starts background jobs with SIGINT ignored, and Python then installs no handler of its own.
+    signal.signal(signal.SIGINT, _interrupt)
     streams.prepare()
     try:
         try:
@@ -42,41 +43,44 @@ def main(app: typer.Typer) -> None:
 
 
 def console() -> Console:
-    """Standard output: as wide as the terminal, or as COLUMNS says; in a pipe or a file nothing is wrapped."""
+    """Console on standard output, as wide as the terminal or COLUMNS; in a pipe or a file nothing is wrapped."""
     found = Console()
     return found if found.is_terminal or os.environ.get("COLUMNS") else Console(width=UNLIMITED)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C inside ends the command with a sentence (typer would end it in silence)."""
+    """Context in which Ctrl-C ends the command with a sentence (typer would end it silently)."""
     try:
         yield
     except KeyboardInterrupt:
-        complain("stopped; the same command goes on where it stopped", heading="")
+        complain("stopped; run the same command again to resume", heading="")
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def complain(sentence: str, heading: str = "error: ") -> None:
-    """Print to standard error, unwrapped."""
+    """Print a sentence to standard error, unwrapped."""
     Console(stderr=True, emoji=False).print(
         f"{heading}{sentence}", style="red", soft_wrap=True, highlight=False, markup=False
     )
 
 
 def names(text: str | None) -> tuple[str, ...] | None:
-    """`a,b` -> ("a", "b"), and `"a,b",c` -> ("a,b", "c") as in a CSV file; None stays None."""
+    """Names in a list: `a,b` -> ("a", "b"), and `"a,b",c` -> ("a,b", "c") as in a CSV file; None stays None.
+
+    Raises UserError for a list without names.
+    """
     if text is None:
         return None
     parts = next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True), [])
     found = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
     if not found:
-        raise UserError(f"{text!r} names nothing; write names with commas between them")
+        raise UserError(f"{text!r} contains no names; write names separated by commas")
     return found
 
 
 def scenarios(text: str | None) -> tuple[Scenario, ...] | None:
-    """Names of scenarios. Raises UserError with the nearest one."""
+    """Scenarios in a list of names; None stays None. Raises UserError for an unknown name, with the nearest one."""
     wanted = names(text)
     if wanted is None:
         return None
@@ -89,7 +93,7 @@ def scenarios(text: str | None) -> tuple[Scenario, ...] | None:
 
 @contextmanager
 def progress_bar(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that is told (done, total); nothing of it stays on the screen."""
+    """Progress bar, as a function of (done, total); it disappears at the end."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -99,7 +103,7 @@ def progress_bar(console: Console, title: str) -> Iterator[Callable[[int, int], 
 
 
 def show_list(console: Console) -> None:
-    """Print what there is to run."""
+    """Print the available methods, benchmarks and suites."""
     from runners import listing
 
     for table in listing.tables():
@@ -108,7 +112,7 @@ def show_list(console: Console) -> None:
 
 
 def show_status(results: Path, watch: bool, console: Console) -> None:
-    """Print how things stand in a results folder, once or until the run there ends. Raises UserError."""
+    """Print the state of a results folder, once or until the run there ends. Raises UserError for no such folder."""
     from runners.watch import status
 
     (status.watch if watch else status.show)(results, console)

@@ -31,7 +31,7 @@ def compare(
     methods: Annotated[str | None, typer.Option(metavar="A,B", help="Only these methods.")] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE.py:CLASS", help="Add a method of your own (this runs the file); may be repeated."),
+        typer.Option(metavar="FILE.py:CLASS", help="Add your own method (this runs the file); may be repeated."),
     ] = None,
     benchmarks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these benchmarks.")] = None,
     scenarios: Annotated[str | None, typer.Option(metavar="til,dil,cil", help="Only these scenarios.")] = None,
@@ -50,21 +50,28 @@ def compare(
         str, typer.Option(help="local (worker processes), ray (a cluster) or inline (this process).")
     ] = "local",
     cell_timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="End a cell that runs longer (not inline).")
+        float | None, typer.Option(metavar="SECONDS", help="End a cell that runs longer (engines local and ray).")
     ] = None,
     on_oom: Annotated[
-        str, typer.Option(metavar="record|retry-smaller", help="After a lack of memory: halve the evaluation batch?")
+        str,
+        typer.Option(
+            metavar="record|retry-smaller",
+            help="After a lack of memory: record it, or retry with half the evaluation batch.",
+        ),
     ] = "record",
     ray_address: Annotated[
         str,
-        typer.Option(metavar="auto|HOST:PORT", help="The Ray cluster; default: a Ray of this machine, for this run."),
+        typer.Option(
+            metavar="auto|HOST:PORT", help="The Ray cluster; default: a Ray on this machine, for this run only."
+        ),
     ] = "local",
-    cell_gpus: Annotated[float, typer.Option(help="GPUs of each cell, a fraction shares one (engine ray).")] = 1.0,
+    cell_gpus: Annotated[float, typer.Option(help="GPUs of each cell; a fraction shares one (engine ray).")] = 1.0,
     cell_memory: Annotated[
-        float | None, typer.Option(metavar="GIB", help="Main memory that each cell is declared to take (engine ray).")
+        float | None, typer.Option(metavar="GIB", help="Main memory declared for each cell (engine ray).")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets, for machines without net.")
+        Path | None,
+        typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets, for machines without internet."),
     ] = None,
     results: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("results"),
     reference: Annotated[
@@ -72,21 +79,27 @@ def compare(
         typer.Option(
             "--reference/--no-reference",
             show_default="with --method",
-            help="Take cells from the records that ship with the repository, where code and settings agree.",
+            help="Take cells from the shipped records if code and hyperparameters agree.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the grid, what is finished, and the time.")] = False,
-    no_report: Annotated[bool, typer.Option("--no-report", help="Run, but write no report.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the grid, finished cells and the estimated time; run nothing.")
+    ] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Run without writing a report.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check/--no-check", help="Check methods of your own for conformance first; noted in records."),
+    ] = True,
     status: Annotated[
         Path | None,
-        typer.Option(metavar="RESULTS", help="Show what is done, under way, failed and left there; run nothing."),
+        typer.Option(metavar="RESULTS", help="Show cells finished, running, failed and waiting there; run nothing."),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="With --status: go on showing until the run ends.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="With --status: refresh until the run ends.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="Show methods, benchmarks and suites.")] = False,
 ) -> None:
-    """Compare continual-learning methods on the same task streams: run what is not yet on record, then report.
+    """Compare continual-learning methods on the same task streams: run the unfinished cells, then write the report.
 
-    The same command again goes on where it stopped. Exit code 1: a cell failed; 2: a mistake in the call.
+    The same command resumes a stopped run. Exit code 1: a cell failed; 2: a mistake in the call.
     """
     console = command_line.console()
     if list_all:
@@ -96,7 +109,7 @@ def compare(
         command_line.show_status(status, watch, console)
         return
     if watch:
-        raise UserError("--watch shows the run on a results folder: write --status RESULTS --watch")
+        raise UserError("--watch needs a results folder: write --status RESULTS --watch")
     options = Options(
         suites=tuple(suite or [DEFAULT_SUITE]),
         methods=command_line.names(methods),
@@ -120,6 +133,7 @@ def compare(
         reference=reference,
         dry_run=dry_run,
         report=not no_report,
+        check=check,
         command=shlex.join(["python", "runners/compare.py", *sys.argv[1:]]),
     )
     with command_line.interruptible():

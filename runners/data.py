@@ -1,4 +1,4 @@
-"""The data sets on this machine: what is there, what is missing, and making them ready before a run.
+"""List, prepare and check the data sets on this machine before a run.
 
 python runners/data.py --list
 python runners/data.py --prepare cifar-100
@@ -29,21 +29,23 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     list_all: Annotated[
-        bool, typer.Option("--list", help="What is there, what is missing, and where it goes.")
+        bool, typer.Option("--list", help="List data sets, present and missing, and their folders.")
     ] = False,
     prepare: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Fetch where that may be done, check, and decode; may be repeated."),
+        typer.Option(metavar="NAME", help="Fetch if permitted, check and decode; may be repeated."),
     ] = None,
     check: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Compare every file with its checksum, and count; may be repeated."),
+        typer.Option(
+            metavar="NAME", help="Compare every file with its checksum, and count the samples; may be repeated."
+        ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets; it is only read.")
+        Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets, read only.")
     ] = None,
 ) -> None:
-    """Data sets: list, prepare or check them. NAME is a data set (cifar-100), a benchmark (split-cifar-100), or `all`.
+    """List, prepare or check data sets. NAME is a data set (cifar-100), a benchmark (split-cifar-100), or `all`.
 
     Exit code 1: a data set is missing or damaged; 2: a mistake in the call.
     """
@@ -67,7 +69,7 @@ def _act(action: preparation.Action, name: str, data: Path | None, console: Cons
     try:
         with command_line.progress_bar(console, name) as progress:
             lines = action(name, data, progress)
-    except preparation.DataError as error:
+    except UserError as error:
         command_line.complain(str(error))
         return False
     for line in lines:

@@ -1,4 +1,4 @@
-"""What there is to run: methods, benchmarks, suites, as tables. Imports no torch."""
+"""Tables of the available methods, benchmarks and suites. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from methods import registry
 from runners.columns import Columns
 from runners.grid import suite
 
-WORDS = "what it is"
+WORDS = "description"
 
 
 def tables() -> Iterator[Columns]:
-    """Three tables: methods, benchmarks, suites."""
+    """Tables of methods, benchmarks and suites."""
     yield _methods()
     yield _benchmarks()
     yield _suites()
@@ -43,7 +43,7 @@ def _suites() -> Columns:
         rows = len(found.methods) + len(found.variants)
         cells = rows * len(found.benchmarks) * len(found.scenarios) * found.seeds
         listed.append((name, str(rows), str(cells), found.description))
-    listed.append((suite.ALL, "", "", "Every suite of this repository but those that say in_all = false"))
+    listed.append((suite.ALL, "", "", "Every suite of this repository except those with in_all = false"))
     return Columns("Suites", ("name", "methods", "cells", WORDS), listed, frozenset({WORDS}))
 
 

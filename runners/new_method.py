@@ -1,4 +1,4 @@
-"""Write the file that a new method starts from: it runs as it is, and says where your idea goes.
+"""Write a template of a new method: it runs unchanged, and comments mark the places for your idea.
 
 python runners/new_method.py my_method
 """
@@ -27,11 +27,11 @@ def new_method(
     name: Annotated[str, typer.Argument(help="Name in tables and suites: lower case, digits, '_' and '-'.")],
     into: Annotated[Path, typer.Option("--into", help="Folder of the new file.")] = Path("."),
 ) -> None:
-    """Write NAME.py, a method that runs as it is."""
+    """Write NAME.py, the template of a method; it runs unchanged."""
     file = write(name, into)
     console = command_line.console()
     reference = f"{file}:{class_name(name)}"
-    console.print(f"{file} is written; next:", soft_wrap=True, highlight=False)
+    console.print(f"{file} is written; next commands:", soft_wrap=True, highlight=False)
     for line in (
         f"  python runners/check_method.py {reference}",
         f"  python runners/compare.py --suite quick --method {reference}",
@@ -40,16 +40,18 @@ def new_method(
 
 
 def write(name: str, into: Path) -> Path:
-    """The new file. Raises UserError for a name that cannot be one, one that is taken, and a file that exists."""
+    """Write the new file and return its path. Raises UserError for an invalid or used name or an existing file."""
     from methods import registry
 
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
-        raise UserError(f"{name!r}: a method's name is lower case letters, digits, '_' and '-', a letter first")
+        raise UserError(
+            f"{name!r}: a method's name has lower case letters, digits, '_' and '-', and begins with a letter"
+        )
     if name in registry.available():
-        raise UserError(f"{name!r} is the name of a method that is here already; choose another one")
+        raise UserError(f"{name!r} is the name of an existing method; choose another one")
     file = into / f"{name.replace('-', '_')}.py"
     if file.exists():
-        raise UserError(f"{file} exists; it is left as it is")
+        raise UserError(f"{file} exists and is not overwritten; choose another name or --into another folder")
     if not into.is_dir():
         raise UserError(f"--into {into}: there is no such folder")
     text = TEMPLATE.read_text(encoding="utf-8")
@@ -58,7 +60,7 @@ def write(name: str, into: Path) -> Path:
 
 
 def class_name(name: str) -> str:
-    """`my_method` -> `MyMethod`."""
+    """Name of the class: `my_method` -> `MyMethod`."""
     return "".join(part.capitalize() for part in re.split("[_-]", name))
 
 

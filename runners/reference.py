@@ -1,4 +1,4 @@
-"""Put the finished cells of results folders among the records that ship with the repository.
+"""Add the finished cells of results folders to the records that ship with the repository.
 
 python runners/reference.py results
 python runners/reference.py results --check
@@ -27,25 +27,27 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def reference(
-    results: Annotated[list[Path], typer.Argument(help="Folders of records; of equal cells the last one stays.")],
+    results: Annotated[list[Path], typer.Argument(help="Folders of records; of equal cells the last one is kept.")],
     out: Annotated[Path, typer.Option(help="Folder of the reference records.")] = reference_records.FOLDER,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing: say how far your cells' accuracies agree with theirs.")
+        bool, typer.Option("--check", help="Compare your cells' accuracies with the shipped ones; write nothing.")
     ] = False,
     replace_rows: Annotated[
         bool,
-        typer.Option("--replace-rows", help="Where yours have a row with other values, drop its shipped cells first."),
+        typer.Option(
+            "--replace-rows", help="First drop shipped cells of rows whose hyperparameters differ from yours."
+        ),
     ] = False,
     before: Annotated[
         Path | None,
         typer.Option(
             "--same-numbers",
             metavar="FOLDER",
-            help="The same cells by earlier code: if no number differs, shipped records of that code stay valid.",
+            help="The same cells, run with earlier code: shipped records of that code stay valid if no number differs.",
         ),
     ] = None,
 ) -> None:
-    """Add finished cells to the reference records; a cell run with newer code replaces the older one."""
+    """Add finished cells to the reference records; a cell of newer code replaces the older one."""
     console = command_line.console()
     for folder in [*results, *([before] if before else [])]:
         if not folder.is_dir():
@@ -66,7 +68,10 @@ def reference(
     added = [cell for folder in results for cell in reference_records.collect(folder)]
     if replace_rows:
         kept = reference_records.without_rows_of(cells, added)
-        console.print(f"{len(cells) - len(kept)} reference records dropped for rows with other values", highlight=False)
+        console.print(
+            f"{len(cells) - len(kept)} reference records dropped: their rows have other hyperparameters",
+            highlight=False,
+        )
         cells = kept
     cells = reference_records.merged(cells, added)
     reference_records.write(cells, out)
@@ -79,7 +84,7 @@ def reference(
 
 
 def _carry(results: list[Path], before: Path, out: Path, console: Console) -> None:
-    """Give the reference records of earlier code the keys of the later one, as far as both gave the same numbers."""
+    """Give reference records of earlier code the keys of the later code, where both give the same numbers."""
     later = (record for folder in results for _, record in reference_records.finished(folder))
     shown = same_numbers.compare((record for _, record in reference_records.finished(before)), later)
     cells = list(reference_records.read(out).values())

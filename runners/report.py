@@ -28,12 +28,14 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def report(
     results: Annotated[Path | None, typer.Argument(help="Folder of the records.", show_default="results")] = None,
     out: Annotated[Path | None, typer.Option(show_default="RESULTS/report", help="Folder of the report.")] = None,
-    compare: Annotated[Path | None, typer.Option(help="Another results folder, from before a change.")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Another results folder to compare with, from before a change.")
+    ] = None,
     reference: Annotated[
-        bool, typer.Option("--reference", help="The records that ship with the repository; report in reference-report.")
+        bool, typer.Option("--reference", help="Report the shipped records, in the folder reference-report.")
     ] = False,
 ) -> None:
-    """Tables, figures and a PDF of every record in a results folder; nothing is run."""
+    """Write tables, figures and a PDF of all records in a results folder; no cell is run."""
     from reports.build import build_report
 
     if reference and results is not None:

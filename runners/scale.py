@@ -1,4 +1,4 @@
-"""Measure what many cells cost: the driver's time and memory, the scan of finished cells, the report, two workers.
+"""Measure the cost of many cells: the driver's time and memory, the scan of finished cells, the report, two workers.
 
 python runners/scale.py cells --engine ray
 python runners/scale.py resume
@@ -27,7 +27,7 @@ if __name__ == "__main__":
 from benchmarks.types import Scenario, UserError
 from reports.schema import RECORD, folder_name
 from runners import command_line
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.grid.cells import Cell, Conditions, Job
 from runners.process import cpu
 from runners.records.folder import CellFolder
@@ -43,15 +43,15 @@ class NoOp(Method):
     def learn(self, task): ...
     def predict(self, x, task_id=None): ...
 """
-"""A method that is defined nowhere: its cells are recorded as skipped, which is all that a cell can do at least."""
+"""A method that supports no scenario: its cells are recorded as skipped, the least that a cell can do."""
 MIB = 1 << 20
 BENCHMARKS = 8
-"""Names that the records of `report` have."""
-Count = Annotated[int, typer.Option("--cells", help="How many cells.")]
+"""Number of benchmark names among the records of `report`."""
+Count = Annotated[int, typer.Option("--cells", help="Number of cells.")]
 
 
 class Meter:
-    """A watcher that notes the driver's memory as cells end, and when each was under way."""
+    """A watcher of the driver's memory as cells end, and of the time that each cell takes."""
 
     def __init__(self) -> None:
         self.ended, self.busy, self.total = 0, 0.0, 0
@@ -63,7 +63,7 @@ class Meter:
 
     def heard(self, job: Job, event: Event) -> None:
         self.begun.setdefault(job.cell.key, time.monotonic())
-        if event.kind is Kind.ENDED:
+        if event.kind is EventKind.ENDED:
             self.busy += time.monotonic() - self.begun.pop(job.cell.key)
             self.ended += 1
             if self.ended % max(1, self.total // 4) == 0:
@@ -76,10 +76,10 @@ def cells(
     engine: Annotated[str, typer.Option(help="local, ray or inline.")] = "local",
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 2,
 ) -> None:
-    """Run cells that do nothing; what each costs the driver, and whether its memory grows.
+    """Run cells that do nothing; print the driver's time for each, and its memory.
 
-    Milliseconds a cell: CPU time of the scheduling thread, of the whole driver with Ray's own threads and the start,
-    and wall clock. Memory of the driver after each quarter of the cells.
+    Milliseconds per cell: CPU time of the scheduling thread, CPU time of the whole driver with Ray's own threads and
+    the start, and wall clock. Memory of the driver after each quarter of the cells.
     """
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "no_op.py"
@@ -98,7 +98,7 @@ def cells(
 
 @app.command()
 def resume(n: Count = 10_000) -> None:
-    """Plan a grid of which every cell is finished: all records and tables are read and checked."""
+    """Plan a grid of finished cells: all records and tables are read and checked."""
     from runners.engines import scheduler
 
     cpu.prepare(1)
@@ -106,12 +106,12 @@ def resume(n: Count = 10_000) -> None:
         results = Path(scratch)
         grid = _grid("finetune", n)
         _finish(grid, results)
-        grid = [replace(cell) for cell in grid]  # without the keys that are known by now
+        grid = [replace(cell) for cell in grid]  # fresh copies: without the cached keys
         wall, busy = time.monotonic(), time.process_time()
         jobs, outcomes = scheduler.plan(grid, results, Conditions())
         wall, busy = time.monotonic() - wall, time.process_time() - busy
     if jobs or len(outcomes) != n:
-        raise UserError(f"{len(jobs)} of {n} cells were not taken for finished")
+        raise UserError(f"{len(jobs)} of {n} cells were not recognised as finished")
     table = _table("CPU", "wall")
     table.add_row(f"scan of {n} finished cells", f"{busy:.2f} s", f"{wall:.2f} s")
     command_line.console().print(table)
@@ -119,9 +119,9 @@ def resume(n: Count = 10_000) -> None:
 
 @app.command()
 def report(n: Count = 10_080) -> None:
-    """Make the report of so many records: those of Split Digits that ship with the suite, again and again.
+    """Write the report of many records: copies of the shipped ones of Split Digits.
 
-    Each time they have other seeds, or the name of another of eight benchmarks.
+    Each copy has other seeds, or the name of another of eight benchmarks.
     """
     with tempfile.TemporaryDirectory() as scratch:
         results = Path(scratch)
@@ -138,13 +138,13 @@ def report(n: Count = 10_080) -> None:
 @app.command()
 def workers(
     suite: Annotated[str, typer.Option(help="Suite to run.")] = "quick",
-    budget_scale: Annotated[float, typer.Option(help="Of the suite's training length.")] = 0.2,
+    budget_scale: Annotated[float, typer.Option(help="Factor of the suite's training length.")] = 0.2,
     seeds: Annotated[int, typer.Option(help="Seeds of each cell.")] = 1,
 ) -> None:
     """Run a suite with one and with two workers.
 
-    Beside the wall clock, which other programs on the machine disturb, the speed-up on free cores: twice the share
-    of time that the workers had a cell in hand, times the growth of what the cells cost in CPU time.
+    Other programs on the machine disturb the wall clock. The second figure, the speed-up on free cores, is twice the
+    workers' share of busy time (relative to one worker), times the ratio of the CPU times of one worker and two.
     """
     from runners.grid import build
     from runners.grid import suite as suites
@@ -170,7 +170,7 @@ def workers(
 
 
 def _grid(method: str, n: int) -> list[Cell]:
-    """`n` cells that differ in the seed."""
+    """Grid of `n` cells that differ in the seed."""
     from runners.grid import build
     from runners.grid.suite import BenchmarkEntry, Suite
 
@@ -239,7 +239,7 @@ def _multiply(results: Path, n: int) -> None:
 
 
 def _resident() -> int:
-    """Bytes of this process in memory now."""
+    """Resident memory of this process, in bytes."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:
@@ -247,7 +247,7 @@ def _resident() -> int:
 
 
 def _children() -> float:
-    """CPU seconds of all processes that this one has started and seen the end of."""
+    """CPU seconds of all ended child processes."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

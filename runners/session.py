@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -28,7 +28,7 @@ FAILURES_SHOWN = 20
 
 @dataclass(frozen=True)
 class Options:
-    """The command line, read."""
+    """Options of the command line, parsed."""
 
     suites: tuple[str, ...]
     methods: tuple[str, ...] | None = None
@@ -51,17 +51,19 @@ class Options:
     data: Path | None = None
     results: Path = Path("results")
     reference: bool | None = None
-    """Take shipped reference records where key and code agree; None: where a method of one's own joins."""
+    """Take shipped reference records if key and code agree; None: only if `foreign` names a method."""
     dry_run: bool = False
     report: bool = True
+    check: bool = True
+    """Switch of the conformance check of foreign methods."""
     command: str = ""
 
 
 def run(options: Options, console: Console) -> int:
-    """Run the grid and write the report; 0, or 1 if a cell failed. Raises UserError for bad options."""
+    """Run the grid and write the report; return 0, or 1 if a cell or the report failed. Raises UserError."""
     check(options)
     cells = build_cells(options)
-    for sentence in not_in_keys(cells):
+    for sentence in [*not_in_keys(cells), *remarks(cells)]:
         console.print(f"note: {sentence}", highlight=False, soft_wrap=True, markup=False)
     assigned = devices_of(options)
     if options.dry_run:
@@ -69,6 +71,7 @@ def run(options: Options, console: Console) -> int:
         return 0
     from runners.records import folder
 
+    # A folder that cannot be written to must be noticed before the training, not at its end.
     folder.probe(options.results)
     _take_reference(cells, options, console)
     outcomes = _run_cells(cells, options, assigned, console)
@@ -78,7 +81,7 @@ def run(options: Options, console: Console) -> int:
 
 
 def check(options: Options) -> None:
-    """Raises UserError for options that no machine can follow."""
+    """Check the values of options that are invalid on every machine. Raises UserError."""
     for name in ("seeds", "workers", "threads"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -104,6 +107,7 @@ def check(options: Options) -> None:
 
 
 def build_cells(options: Options) -> list[Cell]:
+    """Cells of the chosen suites. Raises UserError for unknown names and for a choice that leaves none."""
     from runners.grid import build, hyperparameters, suite
 
     suites = suite.find(options.suites)
@@ -120,12 +124,12 @@ def build_cells(options: Options) -> list[Cell]:
     )
     cells = build.build(suites, choices)
     if not cells:
-        raise UserError("nothing to run: the choices leave no cell of the suites")
+        raise UserError("nothing to run: the options select no cell of the suites")
     return cells
 
 
 def not_in_keys(cells: Sequence[Cell]) -> list[str]:
-    """What may decide numbers of these cells and is no part of their keys, a sentence each."""
+    """Warnings of inputs to these cells that their keys do not cover, one sentence each."""
     from benchmarks import catalogue, plugins
     from runners.grid.fingerprint import not_followed
     from runners.grid.loading import load_method
@@ -133,24 +137,26 @@ def not_in_keys(cells: Sequence[Cell]) -> list[str]:
     loaded = (load_method(reference) for reference in dict.fromkeys(cell.reference for cell in cells))
     files = dict.fromkeys(method.file for method in loaded)
     sets = dict.fromkeys(catalogue.find(name).dataset for name in dict.fromkeys(cell.benchmark for cell in cells))
-    made = [dataset for dataset in sets if plugins.is_reference(dataset)]
+    made = [dataset for dataset in sets if plugins.is_reference(dataset) and plugins.problem(dataset) is None]
     places = dict.fromkeys(place for file in [*files, *map(plugins.file_of, made)] for place in not_followed(file))
     found = []
     if places:
         found.append(
-            f"{', '.join(places)}: an import by a name known at run time only is not followed; after an edit of what "
-            "it imports, finished cells count as finished all the same"
-        )
-    if made:
-        found.append(
-            f"{', '.join(made)}: files that the function reads are not part of a cell's key; give the data set a new "
-            "name when they change"
+            f"{', '.join(places)}: an import by a name known only at run time is not followed; after an edit of the "
+            "imported code, finished cells still count as finished"
         )
     return found
 
 
+def remarks(cells: Sequence[Cell]) -> list[str]:
+    """What the methods have to say of the cells' hyperparameters, each sentence once."""
+    from runners.grid import remarks
+
+    return remarks.of_cells(cells)
+
+
 def devices_of(options: Options) -> list[str]:
-    """A device for each worker of this machine; the Ray engine finds out for itself what the cluster has."""
+    """Device of each worker of this machine; with the Ray engine, Ray assigns the devices of the cluster."""
     from runners.process import devices
 
     if options.engine == "ray":
@@ -184,6 +190,7 @@ def _run_cells(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
         data_dir=str(options.data.resolve()) if options.data else None,
         threads=options.threads,
         command=options.command,
+        conformance=_verdicts(cells, options, console),
         environment=environment.of_driver(),
     )
     engine = make_engine(options, assigned)
@@ -196,7 +203,24 @@ def _run_cells(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
         engine.close()
 
 
+def _verdicts(cells: Sequence[Cell], options: Options, console: Console) -> dict[str, dict[str, Any]]:
+    """Verdicts of the conformance suite on the foreign methods that have cells to run."""
+    from runners.conformance import verdicts
+    from runners.engines import scheduler
+    from runners.grid.cells import Conditions
+
+    foreign = [cell for cell in cells if verdicts.is_foreign(cell.reference)]
+    results = options.results.resolve()
+    jobs, _ = scheduler.plan(foreign, results, Conditions())
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    return verdicts.of_cells([job.cell for job in jobs], results, say, check=options.check)
+
+
 def make_engine(options: Options, assigned: Sequence[str]) -> Engine:
+    """Engine that `--engine` names. `assigned` has the device of each worker."""
     if options.engine == "inline":
         from runners.engines.engine import InlineEngine
 
@@ -212,6 +236,7 @@ def make_engine(options: Options, assigned: Sequence[str]) -> Engine:
     from runners.engines.local import LocalEngine
 
     packer = None
+    # Workers on one GPU compete for its memory, so cells are packed by their measured memory.
     if len(set(assigned)) < len(assigned) and assigned[0] != "cpu":
         from runners.engines.packing import Packer
         from runners.process import devices
@@ -258,7 +283,7 @@ def _show_plan(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
 
 
 def _report(outcomes: Sequence[Outcome], results: Path, console: Console) -> bool:
-    """Write the report of this grid's cells; False where that fails, for the records are whole all the same."""
+    """Write the report of this grid's cells; return False on failure, which leaves the records intact."""
     from reports.build import build_report
 
     begun = time.monotonic()
@@ -269,7 +294,7 @@ def _report(outcomes: Sequence[Outcome], results: Path, console: Console) -> boo
         return False
     except Exception:
         complain(traceback.format_exc(), heading="")
-        complain(f"no report; the records are whole: once mended, python runners/report.py {results}")
+        complain(f"no report; the records are intact: after a fix, run python runners/report.py {results}")
         return False
     line = f"report: {report.pdf} ({time.monotonic() - begun:.0f} s)"
     console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -277,7 +302,7 @@ def _report(outcomes: Sequence[Outcome], results: Path, console: Console) -> boo
 
 
 def _sum_up(outcomes: Sequence[Outcome], console: Console) -> bool:
-    """Print counts and failures, each with the file that says more; whether there were failures."""
+    """Print counts and failures, each with the file of its details; return True if there were failures."""
     from reports.schema import RECORD
     from runners.records.folder import TRACEBACK
 

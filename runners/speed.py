@@ -1,18 +1,18 @@
-"""The documented measurement of speed: seconds per training step, memory, and the distance to the floor.
+"""Measure speed: time per training step, memory, and the ratio to the floor.
 
 python runners/speed.py --methods hyperinterval,finetune --benchmarks split-mnist --data DIR
 
-Every (method, benchmark, scenario) runs in a process of its own. Steps are timed inside the shared
-`fit`, after a warm-up, at the first, the middle and the last task, or after `--tasks-seen`. The floor of
-a hypernetwork method is the traffic of its output layer, W read forward, W and both Adam moments read and
-written backward, at the copy bandwidth measured in the same process. The plain loop is finetuning written
-by hand; EWC has a loop of its own kind too, with a penalty for each old task and parameter.
+Every (method, benchmark, scenario) runs in a process of its own. Steps are timed inside the shared `fit`, after a
+warm-up, at the first, the middle and the last task, or after `--tasks-seen`. The floor of a hypernetwork method is the
+time of its output layer's memory traffic at the copy bandwidth measured in the same process: W is read forward; W and
+both Adam moments are read and written backward. The plain loop is finetuning written by hand. EWC also has a
+hand-written loop of its own, with a penalty for each old task and parameter.
 
-`--epochs` times whole tasks of one epoch, EWC's Fisher pass included. With `--methods ewc,avalanche:EWC` that is
-Avalanche's EWC beside ours, on the same network and images, from tensors and from PIL images.
+`--epochs` times whole tasks of one epoch, EWC's Fisher pass included. `--methods ewc,avalanche:EWC` compares
+Avalanche's EWC with ours, on the same network and images, from tensors and from PIL images.
 
-`--official DIR` times the authors' step too: same shapes, same data, same number of old tasks. DIR is a checkout
-of github.com/gmum/HyperInterval, HyperMask or InterContiNet; for the first two hypnettorch must be on PYTHONPATH.
+`--official DIR` also times the authors' step: same shapes, same data, same number of old tasks. DIR is a checkout of
+github.com/gmum/HyperInterval, HyperMask or InterContiNet; the first two need hypnettorch on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ from runners.timing.table import compare, machines, rows, table, title
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 STEPS = {"cpu": 20, "cuda": 250}
-"""On CUDA so many that the five rounds are as long as training runs between two checks, each of which waits for it."""
+"""Timed steps by device. On CUDA each of the five rounds has 50 steps, as many as training runs between two checks of
+the losses: a check waits for the device, so that shorter rounds would measure more waiting than training has."""
 
 
 @app.command()
@@ -52,16 +53,18 @@ def speed(
     benchmarks: Annotated[str, typer.Option(metavar="A,B")] = "split-digits",
     scenarios: Annotated[str, typer.Option(metavar="til,dil,cil")] = "til",
     suite: Annotated[str, typer.Option(help="Suite whose hyperparameters are used.")] = "mnist",
-    tasks: Annotated[int | None, typer.Option(metavar="N", help="Tasks instead of the benchmark's (permuted).")] = None,
-    tasks_seen: Annotated[str | None, typer.Option(metavar="0,4,9", help="Time after so many old tasks.")] = None,
+    tasks: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of tasks instead of the benchmark's (permuted).")
+    ] = None,
+    tasks_seen: Annotated[str | None, typer.Option(metavar="0,4,9", help="Numbers of old tasks to time after.")] = None,
     official: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Time the official step of HyperInterval, HyperMask or InterContiNet too."),
+        typer.Option(metavar="DIR", help="Also time the official step of HyperInterval, HyperMask or InterContiNet."),
     ] = None,
     epochs: Annotated[
         bool,
         typer.Option(
-            "--epochs", help="Time whole tasks of one epoch instead of steps; avalanche:X also from PIL images."
+            "--epochs", help="Time whole tasks of one epoch instead of steps; avalanche:NAME also from PIL images."
         ),
     ] = False,
     set_: Annotated[
@@ -69,7 +72,8 @@ def speed(
         typer.Option("--set", metavar="METHOD.KEY=VALUE", help="A hyperparameter instead of the suite's."),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Timed steps per phase and task.", show_default="20, on CUDA 250")
+        int | None,
+        typer.Option(min=1, help="Number of timed steps per phase and task.", show_default="20, on CUDA 250"),
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads of the process.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
@@ -77,14 +81,14 @@ def speed(
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as CSV.")] = None,
     profile: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the longest operations of the last task's step, as Markdown."),
+        typer.Option(metavar="FILE", help="Write the slowest operations of the last task's step, as Markdown."),
     ] = None,
 ) -> None:
-    """Measure seconds per training step, peak memory, and their ratio to the floor and to a plain loop."""
+    """Measure time per training step and peak memory, with their ratios to the floor and to a plain loop."""
     import pandas as pd
 
     if epochs and profile is not None:
-        raise UserError("--profile shows what a step does; leave --epochs out")
+        raise UserError("--profile shows the operations of a step; leave --epochs out")
     device = devices.single(device)
     steps = steps or STEPS.get(device.partition(":")[0], STEPS["cpu"])
     given = [parse_assignment(text) for text in set_ or []]
@@ -126,8 +130,8 @@ def speed(
 
 
 def _profiled(result: Result) -> str:
-    """The last task's step, operation by operation, from a process of its own: a profiler takes memory and time."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler prints that it starts and stops
+    """Operations of the last task's step as Markdown, from a process of its own: a profiler takes memory and time."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler prints its start and stop
     last = result.timings[-1].task
     again = _apart(replace(result.order, seen=(last,), steps=1, profile=True))
     lines = [
@@ -145,7 +149,7 @@ def _profiled(result: Result) -> str:
 
 
 def _settings(suite: str, method: str, benchmark: str, scenario: Scenario) -> dict[str, Any]:
-    """The suite's hyperparameters for the cell; later entries win, as in a run."""
+    """Hyperparameters of the cell by the suite; later entries win, as in a run."""
     values: dict[str, Any] = {}
     for entry in find_suites([suite])[0].settings:
         if entry.applies(method, benchmark, scenario):
@@ -154,7 +158,9 @@ def _settings(suite: str, method: str, benchmark: str, scenario: Scenario) -> di
 
 
 def _apart(order: Order) -> Result:
-    os.environ.update(cpu.variables(order.threads))  # the process inherits it
+    """Result of an order, measured in a process of its own."""
+    # The process inherits the variables. Libraries read them when they are loaded, so a fork of this one is too late.
+    os.environ.update(cpu.variables(order.threads))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(measure, order).result()

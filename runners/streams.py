@@ -1,4 +1,4 @@
-"""Standard output and error of a command: any encoding, and a reader that leaves early."""
+"""Standard output and error of a command, for every encoding and for readers that close the pipe early."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import sys
 from typing import Any
 
 EXIT_READER_GONE = 141
-"""As a shell reports a program that SIGPIPE ended. The signal itself would end a run when one of its workers dies."""
+"""Exit code of a program that SIGPIPE ended. The signal itself stays ignored: it would end a run when a worker dies."""
 PLAIN = {"…": "...", "–": "-", "—": "-", "−": "-", "×": "x", "±": "+-", "→": "->", "•": "*"}
-"""What stands for signs that an encoding lacks; all others become escapes."""
+"""Replacements of characters that an encoding lacks; all others become escapes."""
 _HANDLER = "continual-plain"
 
 
 class ReaderGone(SystemExit):
-    """Nobody reads what is written any more. No error, so that nobody on the way reports it as one."""
+    """The reader of a standard stream has closed it. As a SystemExit, no handler of errors on the way reports it."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_READER_GONE)
@@ -39,27 +39,28 @@ class Stream(io.TextIOWrapper):
 
 
 def prepare() -> None:
-    """Replace standard output and error by streams that take every character in every encoding."""
+    """Replace standard output and error with streams that accept every character in every encoding."""
     codecs.register_error(_HANDLER, _plain)
     for name in ("stdout", "stderr"):
         old: Any = getattr(sys, name)
         if not isinstance(old, io.TextIOWrapper):
-            continue  # closed, or somebody else's
+            continue  # closed, or replaced by the caller
         encoding, lines, through = old.encoding, old.line_buffering, old.write_through
         made = Stream(old.detach(), encoding, _HANDLER, line_buffering=lines, write_through=through)
+        # detach() left the old object unusable, and it may also be the one in sys.__stdout__ or sys.__stderr__.
         setattr(sys, name, made)
         setattr(sys, f"__{name}__", made)
 
 
 def flush() -> None:
-    """Write what is buffered. Raises ReaderGone."""
+    """Write the buffered text. Raises ReaderGone."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not stream.closed:
             stream.flush()
 
 
 def silence() -> None:
-    """Let what is still buffered go nowhere, or the interpreter would complain of it at its end."""
+    """Discard the buffered text; otherwise the interpreter reports an error when it flushes it at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, Stream):

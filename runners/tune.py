@@ -34,7 +34,7 @@ COLUMNS = ("suite", "benchmark", "scenario", "method", "trial", "state", "accura
 
 @app.command()
 def tune(
-    suite: Annotated[str, typer.Option(metavar="NAME|FILE", help="Suite whose benchmarks and budgets are used.")],
+    suite: Annotated[str, typer.Option(metavar="NAME|FILE", help="Suite with the benchmarks and budgets.")],
     method: Annotated[list[str], typer.Option(metavar="NAME|FILE.py:CLASS", help="Method to tune; may be repeated.")],
     trials: Annotated[
         int | None, typer.Option(show_default="16", help="Trials for each method, benchmark and scenario.")
@@ -43,24 +43,24 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="KEY=A,B,...",
-            help="Try these values and the suite's own, and no others; repeated: every combination. "
+            help="Try only these values and the suite's own; repeated: every combination. "
             "A list is written with brackets: hidden=[100],[50,50].",
         ),
     ] = None,
     benchmarks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these benchmarks.")] = None,
     scenarios: Annotated[str | None, typer.Option(metavar="til,dil,cil", help="Only these scenarios.")] = None,
-    seeds: Annotated[int, typer.Option(help="Streams for each trial, from seeds that no comparison has.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Streams for each trial, from seeds that no comparison uses.")] = 1,
     budget_scale: Annotated[float, typer.Option(help="Multiply the training length of every trial.")] = 1.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     workers: Annotated[int | None, typer.Option(metavar="N", help="Worker processes.")] = None,
     engine: Annotated[str, typer.Option(help="local, ray or inline.")] = "local",
     data: Annotated[Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets.")] = None,
-    results: Annotated[Path, typer.Option(help="Results folder; tuning keeps to RESULTS/tuning.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Results folder; tuning writes to RESULTS/tuning.")] = Path("results"),
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", show_default="RESULTS/tuning/SUITE.toml", help="Chosen values.")
     ] = None,
 ) -> None:
-    """Tune methods. The same command goes on where it stopped; a suite takes the values by `tuned = "FILE.toml"`."""
+    """Tune methods. The same command resumes a stopped one; a suite includes the values by `tuned = "FILE.toml"`."""
     if (trials is not None and trials < 1) or seeds < 1:
         raise UserError("--trials and --seeds must be at least 1")
     if grid and trials is not None:
@@ -87,7 +87,7 @@ def tune(
 
 
 def _grid(texts: Sequence[str]) -> dict[str, list[str]]:
-    """`lr=1,0.3` as {"lr": ["1", "0.3"]}; commas within brackets belong to a value."""
+    """Grid of values: `lr=1,0.3` as {"lr": ["1", "0.3"]}; commas within brackets belong to a value."""
     found: dict[str, list[str]] = {}
     for text in texts:
         key, _, values = text.partition("=")
@@ -127,7 +127,7 @@ def _tune(
             with Display(console) as display:
                 found = search.run(study, trials, place, conditions, engine, display)
             chosen.append(_chosen(study, found, driver_environment.get("commit"), options))
-            with FileLock(place / ".files.lock"):  # another call may tune another method into the same files
+            with FileLock(place / ".files.lock"):  # another command may tune another method into the same files
                 _write_trials(place / "trials.csv", study, found)
                 _write_chosen(out or place / f"{study.cell.suite}.toml", chosen[-1])
             console.print(_in_words(study, found), highlight=False, soft_wrap=True)
@@ -198,7 +198,7 @@ def _chosen(study: Any, trials: Sequence[Any], commit: str | None, options: Opti
 
 
 def _write_chosen(file: Path, entry: dict[str, Any]) -> None:
-    """Put the values into the file, in place of earlier ones of the same method, benchmark and scenario."""
+    """Write the values to the file; they replace earlier ones of the same method, benchmark and scenario."""
     from runners.grid.suite import read_toml
     from runners.records.folder import share
 
@@ -210,6 +210,7 @@ def _write_chosen(file: Path, entry: dict[str, Any]) -> None:
         if any(part.get(key) != entry[key] for key in identity)
     ]
     parts = ['# Values chosen by runners/tune.py on validation data; a suite takes them by: tuned = "this file"']
+    # Sorted, so that the file does not depend on the order in which methods were tuned.
     for each in sorted([*entries, entry], key=lambda e: tuple(str(e[key]) for key in identity)):
         plain = {key: value for key, value in each.items() if key not in ("values", "provenance")}
         parts += ["\n[[settings]]", *(f"{key} = {_toml(value)}" for key, value in plain.items())]
@@ -229,7 +230,7 @@ def _toml(value: Any) -> str:
 
 
 def _write_trials(file: Path, study: Any, trials: Sequence[Any]) -> None:
-    """All trials as a table, one line for each parameter; lines of the same study are replaced."""
+    """Write all trials as a table, one line for each hyperparameter; lines of the same study are replaced."""
     from runners.records.folder import share
 
     cell = study.cell

@@ -1,9 +1,11 @@
 """Every code block of docs/ and the README is executed: Python and suite files always, shell lines by `-m slow`.
 
-Without `-m slow` the shell lines are held against the commands' own options. What needs a cluster, a GPU or the net,
+Without `-m slow` the shell lines are compared with the commands' own options. What needs a cluster, a GPU or the net,
 and what would write into the repository, is not run; hours of training become a dry run.
+The figures of speed in both texts are compared with reports/speed.csv.
 """
 
+import csv
 import importlib
 import os
 import re
@@ -73,6 +75,68 @@ def test_commands_and_links_exist(page: Path) -> None:
         assert asked <= known, f"{page.name}: {line}"
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def measured(benchmark: str, scenario: str, method: str, task: int) -> tuple[float, float, float]:
+    """Milliseconds of the authors' step and of ours, and their ratio: the newest run in reports/speed.csv with both."""
+    with (ROOT / "reports" / "speed.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    cell = {"benchmark": benchmark, "scenario": scenario, "task": str(task), "phase": "0"}
+    same = [row for row in rows if all(row[key] == value for key, value in cell.items())]
+    theirs = max(i for i, row in enumerate(same) if row["method"] == f"{method} (official)")
+    # A run times our step and then theirs; a later run may have ours alone.
+    ours = max(i for i, row in enumerate(same[:theirs]) if row["method"] == method)
+    assert same[ours]["commit"] == same[theirs]["commit"] and same[ours]["device"] == same[theirs]["device"]
+    return float(same[theirs]["ms_per_step"]), float(same[ours]["ms_per_step"]), float(same[theirs]["ours_faster"])
+
+
+def assert_rounded(text: str, value: float) -> None:
+    """`text` is `value` to the digits that it gives."""
+    assert text == f"{value:.{len(text.partition('.')[2])}f}", f"{text} is written, {value} was measured"
+
+
+def numbers(text: str) -> list[str]:
+    return re.findall(r"\d+(?:\.\d+)?", text)
+
+
+def test_the_readmes_speed_is_the_measured_one() -> None:
+    """The step after nine old tasks, in TIL and nested (DIL)."""
+    said = re.search(
+        r"takes (\S+) s\s+in TIL .*?\(the authors' (\S+) s.*?: (\S+) times\)"
+        r" and (\S+) s\s+nested \((\S+) s: (\S+) times\)",
+        README.read_text().replace("\n", " "),
+    )
+    assert said
+    for scenario, (ours, theirs, times) in (("til", said.groups()[:3]), ("dil", said.groups()[3:])):
+        measured_theirs, measured_ours, ratio = measured("split-mnist", scenario, "hyperinterval", 9)
+        assert_rounded(ours, measured_ours / 1000)
+        assert_rounded(theirs, measured_theirs / 1000)
+        assert_rounded(times, ratio)
+
+
+@pytest.mark.parametrize(
+    ("row", "benchmark", "scenarios", "method", "tasks", "unit"),
+    [
+        ("HyperInterval, TIL", "split-mnist", ["til"], "hyperinterval", [0, 4, 9], 1000),
+        ("nested (DIL)", "split-mnist", ["dil"], "hyperinterval", [0, 4, 9], 1000),
+        ("Permuted MNIST-10's shapes", "permuted-mnist-10", ["til", "dil"], "hyperinterval", [9], 1000),
+        ("HyperMask, after", "split-mnist", ["til"], "hypermask", [0, 1, 4], 1),
+    ],
+)
+def test_the_table_of_speed_is_the_measured_one(
+    row: str, benchmark: str, scenarios: list[str], method: str, tasks: list[int], unit: int
+) -> None:
+    """Columns: what, theirs, ours, target, times; the last names each of the measurements or the last one only."""
+    (line,) = (x for x in (ROOT / "docs" / "speed.md").read_text().splitlines() if x.startswith(f"| {row}"))
+    _, _, theirs, ours, _, times, _ = line.split("|")
+    found = [measured(benchmark, scenario, method, task) for scenario in scenarios for task in tasks]
+    for written, values in ((theirs, [a / unit for a, _, _ in found]), (ours, [b / unit for _, b, _ in found])):
+        assert len(numbers(written)) == len(values)
+        for text, value in zip(numbers(written), values, strict=True):
+            assert_rounded(text, value)
+    ratios = [ratio for _, _, ratio in found][-len(numbers(times)) :]
+    for text, ratio in zip(numbers(times), ratios, strict=True):
+        assert_rounded(text, ratio)
 
 
 def test_the_suite_file_shown_is_valid(tmp_path: Path) -> None:

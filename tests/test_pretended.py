@@ -136,7 +136,8 @@ def test_an_event_names_the_projects_code(device):
     stepping.Plain(lambda indices: ones(3)[indices].sum()).run([mask])
     float(ones())
     masked, read = map(str, device.events)
-    assert re.fullmatch(r"methods/stepping\.py:\d+ \S+: index \(shape decided on the device\), during other", masked)
+    place = r"methods/shared/stepping\.py:\d+ \S+"
+    assert re.fullmatch(place + r": index \(shape decided on the device\), during other", masked)
     assert read == "?: _local_scalar_dense (host reads), during other"
 
 

@@ -39,6 +39,8 @@ USED_BY_DEFAULT = [
     ("hyperinterval", TIL, {"plateau": True}),
     ("hyperinterval", CIL, {"chunk": 0, "bounds": "endpoints"}),
     ("hypermask", TIL, {"chunk": 0, "norm": 2, "plateau": True, "selection": "val"}),
+    ("hnet", DIL, {"inference": "fecam", "strength_per": "weight", "beta": 50.0}),
+    ("hyperinterval", CIL, {"inference": "fecam", "fecam_answer": "task", "strength_per": "weight", "beta": 50.0}),
     ("hypermask", CIL, {"inference": "fecam"}),
     ("intercontinet", DIL, {"worst_case_on": "all", "expansion": 0.0}),
     ("intercontinet-released", TIL, {"scale_optimizer": "adam", "official_gate": False}),
@@ -49,7 +51,7 @@ USED_BY_DEFAULT = [
 def well_behaved(life: Life, device: Device) -> None:
     """What holds for every method; that devices are not mixed and captures are legal, the device sees to itself."""
     record, phases = life.record, life.phases
-    assert life.notes == [f"goes on after task 1 of {record.n_tasks}"]  # and none that exhibits could not be kept
+    assert life.notes == [f"resumed after task 1 of {record.n_tasks}"]  # and none that exhibits could not be kept
     assert record.environment["device"] == "cuda:0" and record.memory_bytes["peak_device"]
     assert (life.folder.parents[2] / "samples.png").exists()
     official = record.config.get("select") == "official"

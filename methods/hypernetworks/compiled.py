@@ -31,9 +31,9 @@ from methods.hypernetworks import ownership
 from methods.hypernetworks.passes import Cotangents, Images, Step, Targets
 
 SOURCE = Path(__file__).with_name("output_layer.cpp")
-SOURCE_DIGEST = "e31d88b950c601504c9dc0de077e51940bdb47a14971699172153de6e4aadf2b"
-"""SHA-256 of SOURCE: a cell's key hashes Python code only, and this line makes it depend on the C++ code too."""
-# In the C++ code `fetch` is always_inline because GCC 12 drops the calls of a function that only prefetches.
+SOURCE_DIGEST = "101f8335f318d66e4532a33a318599b349a3feb7042279184aadf8a1c053baa7"
+"""SHA-256 of SOURCE: a cell is keyed by Python code, which thereby names the machine code too."""
+# In the C++ code `fetch` is always_inline, for GCC 12 drops the calls of a function that does nothing but prefetch.
 # -ffp-contract=off: which products a compiler would fuse with a sum depends on the processor that it tunes for.
 FLAGS = (
     "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-std=c++17", "-shared", "-fPIC", "-Wno-psabi",

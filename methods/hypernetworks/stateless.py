@@ -7,7 +7,9 @@ from torch.func import functional_call
 
 from methods.intervals import bounding
 from methods.intervals.bounding import Interval
+from methods.intervals.weights import head_names
 from methods.networks.tied import to_meta
+from methods.shared.features import inputs_of
 
 Statistics = dict[str, Tensor]
 """Buffers of a network by name, e.g. batch norm's running mean."""
@@ -43,6 +45,11 @@ class FunctionalNetwork:
         if self.network.training != training:
             self.network.train(training)
         return functional_call(self.network, {**self.named(flat), **(statistics or self.first_statistics)}, (x,))
+
+    def features(self, flat: Tensor, x: Tensor, statistics: Statistics | None = None) -> Tensor:
+        """What the output layer is given, flattened (b, d), in evaluation mode."""
+        layer = self.network.get_submodule(head_names(self.network)[0].rpartition(".")[0])
+        return inputs_of(layer, lambda: self(flat, x, statistics))
 
     def bounds(
         self, lower: Tensor, upper: Tensor, x: Tensor, nonnegative_inputs: bool,

@@ -1,11 +1,26 @@
-"""Task inference from the certainty of each task's model."""
+"""Task inference from the outputs of each task's network, shared by HNET, HyperInterval and HyperMask.
+
+inference   "entropy"   the task whose network answers with the least entropy (HNET+ENT; HINT; HyperMask)
+            "interval"  the same, each class's term divided by 0.001 + the width of its interval (HINT): only for
+                        methods whose answers are intervals
+            "fecam"     the task of the nearest class, by Mahalanobis distance in the feature space of the task's
+                        network (HyperMask); see methods/shared/fecam.py
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+
+from benchmarks.types import StreamSpec, UserError
+from methods.shared import features, fecam
+
+Inference = Literal["entropy", "interval", "fecam"]
 
 NEVER = -1e4
 """Offset of the log-probabilities of tasks that were not chosen: finite, and below any chosen one."""
@@ -24,6 +39,81 @@ def entropy(logits: Tensor, weights: Tensor | None = None) -> Tensor:
 def least_entropy(logits: Tensor, weights: Tensor | None = None) -> Tensor:
     """Most certain task of every sample: logits (k, b, C) of k tasks' models -> (b,) int64."""
     return entropy(logits, weights).argmin(0)
+
+
+def width_weights(lower: Tensor, upper: Tensor) -> Tensor:
+    """The factors f_k of "interval", from bounds of the logits (..., C): sure classes, of narrow intervals, count more.
+
+    Source: HINT's entropy.py.
+    """
+    return 1 / (0.001 + (upper - lower).abs())
+
+
+def check(method: str, how: Inference, intervals: bool = False) -> None:
+    """Raise UserError for an inference that a method has not."""
+    if how == "interval" and not intervals:
+        raise UserError(
+            f'{method}: inference = "interval" weighs classes by the widths of their intervals, and the answers of '
+            f'{method} are points; write "entropy" or "fecam"'
+        )
+
+
+Classes = tuple[Tensor, Tensor]
+"""What "fecam" remembers of a task: prototypes (C, d) and precision matrices (C, d, d) of its classes."""
+
+
+@dataclass(frozen=True)
+class TaskInference:
+    """How a method infers tasks. Under "fecam" the method keeps a list of `Classes`, one for each task learnt.
+
+    They are taken once, at the end of the task, from the features of its training samples; no sample is kept.
+    """
+
+    stateless: ClassVar[bool] = True
+    how: Inference = "entropy"
+    answer: Literal["class", "task"] = "class"
+    """Under "fecam": answer the nearest class itself, or what the inferred task's network answers."""
+    tukey: bool = False
+    """Under "fecam": take the square root of the features."""
+
+    @staticmethod
+    def of(config: Any) -> TaskInference:
+        """As the fields `inference`, `fecam_answer` and `fecam_tukey` of a Config say."""
+        return TaskInference(config.inference, config.fecam_answer, config.fecam_tukey)
+
+    @staticmethod
+    def floats(spec: StreamSpec, config: Any) -> int:
+        """Floats that `Classes` hold for each task."""
+        d = features.width(spec) if config.inference == "fecam" else 0
+        return spec.classes_per_task * d * (d + 1)
+
+    @torch.no_grad()
+    def describe(self, found: Tensor, labels: Tensor, n_classes: int) -> Classes:
+        """The statistics of a task's classes: features (n, d), labels (n,) within the task."""
+        prototypes, precisions = fecam.statistics(self._scaled(found), labels, n_classes)
+        return prototypes, precisions  # a plain tuple, which a checkpoint can keep
+
+    def decide(
+        self,
+        known: Sequence[Classes],
+        tasks: int,
+        logits: Callable[[], tuple[Tensor, Tensor | None]],
+        features: Callable[[int], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Answers of each of the first `tasks` tasks (k, b, C), and the inferred task (b,) int64.
+
+        logits: gives (k, b, C), and the entropy's weights, if any. features: of the samples, in a task's network,
+        (b, d). A task still under way has no statistics yet: the entropy decides until it has.
+        """
+        if len(known) < tasks:
+            values, weights = logits()
+            return values, least_entropy(values, weights)
+        distances = torch.stack([fecam.distances(self._scaled(features(j)), *known[j]) for j in range(tasks)])
+        nearest = fecam.nearest_task(distances)
+        return (-distances if self.answer == "class" else logits()[0]), nearest
+
+    def _scaled(self, found: Tensor) -> Tensor:
+        return fecam.tukey(found) if self.tukey else found
 
 
 def chosen(logits: Tensor, task: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from methods.networks.tied import to_meta
+from methods.shared.features import inputs_of
 
 Statistics = dict[str, Tensor]
 """Buffers of the target network by name, e.g. batch norm's running mean."""
@@ -57,14 +58,8 @@ class MaskableNetwork:
 
     def features(self, weights: Tensor, affine: Tensor, statistics: Statistics, x: Tensor) -> Tensor:
         """Inputs of the output layer, flattened (b, d), in evaluation mode."""
-        seen: list[Tensor] = []
         layer = self.network.get_submodule(self.last_layer)
-        hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            self(weights, affine, statistics, x, training=False)
-        finally:
-            hook.remove()
-        return seen[0].flatten(1)
+        return inputs_of(layer, lambda: self(weights, affine, statistics, x, training=False))
 
 
 class WeightCache:

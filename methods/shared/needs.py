@@ -16,6 +16,8 @@ class Needs:
     """Floats for each trained parameter: its gradient, Adam's two moments, a copy that model selection keeps."""
     per_task: int = 0
     """Copies of the target network's weights kept for each task: targets of regularisers, boxes, caches."""
+    floats_per_task: int = 0
+    """Further floats kept for each task, whatever the size of the target network: statistics of classes."""
     generated: int = 0
     """Copies of the target network's weights while a batch is under way: generated weights, gradients, bounds."""
     passes: int = 1

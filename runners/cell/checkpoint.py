@@ -1,4 +1,4 @@
-"""What a cell needs to go on after a task: tensors and plain values only, read with weights_only."""
+"""Checkpoint of a cell between tasks: tensors and plain values only, read with weights_only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Checkpoint:
     state: dict[str, Any]
     measured: Measurements
     started: str
-    """When the cell was first begun, ISO 8601."""
+    """Time of the cell's first start, ISO 8601."""
 
 
 def save(folder: Store, key: str, checkpoint: Checkpoint) -> None:
@@ -44,7 +44,7 @@ def save(folder: Store, key: str, checkpoint: Checkpoint) -> None:
 
 
 def load(folder: Store, key: str) -> Checkpoint | None:
-    """The checkpoint of the cell `key`; None where there is none, or it is damaged or of another cell."""
+    """The checkpoint of the cell `key`; None if it is missing, damaged or of another cell."""
     payload = folder.read_checkpoint()
     if payload is None:
         return None

@@ -9,17 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import strata
 from benchmarks.samples import Samples
 from benchmarks.stream import Stream
 from benchmarks.types import CIL, TIL, UserError
 from methods.base import Certifying, Inferring, Method
 from reports.schema import NAN, ClaimRow
-from runners.cell import stated
+from runners.cell import independence, stated
 from runners.process.precision import ieee_float32, in_force
 from runners.records.record import Measurements
 
 TRAINING_SAMPLES = 10_000
-"""At most so many training samples of a task are certified."""
+"""At most so many training samples of a task are certified, drawn from the seed with the classes in proportion."""
 
 
 class NotFinite(Exception):
@@ -28,7 +29,7 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True)
 class _Counts:
-    """What one pass over a task's test samples counts; 0-d tensors, fetched once for all tasks."""
+    """Counts of one pass over a task's test samples; 0-d tensors, fetched once for all tasks."""
 
     n: int
     answers: int
@@ -44,7 +45,7 @@ class _Counts:
 
 
 class Evaluator:
-    """Fills row after row of the matrices; hands the task id over in TIL only."""
+    """Evaluator that fills the matrices row by row; the method learns the task id in TIL only."""
 
     def __init__(self, method: Method, stream: Stream, batch_size: int) -> None:
         self.method, self.stream, self.batch_size = method, stream, batch_size
@@ -52,11 +53,13 @@ class Evaluator:
         self.certifies = isinstance(method, Certifying)
         self.precision = ""
         """Of the products of float32 in the latest evaluation."""
+        self.answers: dict[int, Tensor] = {}
+        """Of each task, logits of some test samples after the last task; see runners.cell.independence."""
 
     @torch.no_grad()
     @ieee_float32()
     def measure(self, after: int, measured: Measurements) -> None:
-        """Row `after` of all matrices, and the method's claims. Raises NotFinite."""
+        """Measure row `after` of all matrices and the method's claims. Raises NotFinite."""
         self.precision = in_force(self.method.device.type == "cuda")
         known = after if self.scenario == CIL else min(after + 1, len(self.stream))
         asked = range(len(self.stream)) if after == 0 and self.scenario != CIL else range(known)
@@ -85,22 +88,28 @@ class Evaluator:
         inferred = zero.clone() if infers else None
         per_task = self.stream.spec.classes_per_task
         answers = per_task * max(1, after) if self.scenario == CIL else per_task
+        last, kept = after == len(self.stream), []
         for batch in samples.batches(self.batch_size):
             logits = self.method.predict(batch.x, task_id)
             logits = stated.answers(logits, self.method, (len(batch.y), answers), samples.device)
             right.append(logits.argmax(1) == batch.y)
+            if last:
+                kept.append(logits.clone())  # a method may answer in the same tensor again
             broken += torch.isnan(logits).any()
             infinite += torch.isinf(logits).any()
             if inferred is not None and infers is not None:
                 inferred += (stated.tasks(infers.infer_task(batch.x), self.method, len(batch.y)) == j).sum()
         answered = torch.cat(right)
+        if last:
+            picked = independence.picked(len(samples), len(self.stream))
+            self.answers[j] = torch.cat(kept)[picked.to(samples.device)]
         certified, width = self._certificate(samples, j, answers) if learnt and self.certifies else (None, None)
         refuted = None if certified is None else (certified & ~answered).sum()
         certified = None if certified is None else certified.sum()
         return _Counts(len(samples), answers, answered.sum(), broken, infinite, certified, refuted, inferred, width)
 
     def _certificate(self, samples: Samples, j: int, answers: int) -> tuple[Tensor | None, Tensor | None]:
-        """Which answers hold for every network in the region of task j, (n,) bool, and the median logit width.
+        """Certificate of each answer over every network in the region of task j, (n,) bool, and the median logit width.
 
         `bounds` is told the task in every scenario: it names the region that is audited. A method
         that certifies in some scenarios only raises NotImplementedError in the others.
@@ -120,9 +129,12 @@ class Evaluator:
         return torch.cat(certified), torch.cat(widths).median()
 
     def _certified_train(self, j: int, answers: int) -> float:
-        """Certified share of the first training samples of task j."""
-        train = self.stream.task(j).train
-        part = replace(train, rows=train.rows[:TRAINING_SAMPLES], labels=train.labels[:TRAINING_SAMPLES])
+        """Certified share of the training samples of task j, or of a draw of them that is the same for all methods."""
+        part = self.stream.task(j).train
+        if len(part) > TRAINING_SAMPLES:
+            names = self.stream.seed, self.stream.benchmark.name, "certified", j
+            drawn = strata.drawn(part.labels, TRAINING_SAMPLES, *names)
+            part = replace(part, rows=part.rows[drawn], labels=part.labels[drawn])
         certified, _ = self._certificate(part, j, answers)
         return NAN if certified is None else int(certified.sum()) / len(part)
 
@@ -156,7 +168,7 @@ class Evaluator:
 
 
 def holds(lower: Tensor, upper: Tensor, y: Tensor) -> Tensor:
-    """Whether the true logit's lower bound exceeds every other upper bound: (b, c), (b, c), (b,) -> (b,) bool."""
+    """Check whether the true logit's lower bound exceeds all other upper bounds: (b, c), (b, c), (b,) -> (b,) bool."""
     if lower.shape[1] == 1:
         return torch.isfinite(lower[:, 0])
     true = torch.nn.functional.one_hot(y, lower.shape[1]).bool()

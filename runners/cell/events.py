@@ -1,4 +1,4 @@
-"""What a running cell tells the driver; plain values, so that they travel between processes."""
+"""Messages of a running cell to the driver: plain values, so that they travel between processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from runners.records.record import Status
 
 
-class Kind(StrEnum):
+class EventKind(StrEnum):
     READY = "ready"
     """A worker process waits for a job."""
     STARTED = "started"
@@ -34,12 +34,12 @@ class Kind(StrEnum):
     """Something the user should know, in `reason`."""
 
 
-ENDS = frozenset({Kind.ENDED, Kind.ELSEWHERE, Kind.STORAGE, Kind.LOST, Kind.AGAIN})
+ENDS = frozenset({EventKind.ENDED, EventKind.ELSEWHERE, EventKind.STORAGE, EventKind.LOST, EventKind.AGAIN})
 """After these a worker has its cell no longer in hand."""
 
 
 class Phase(StrEnum):
-    """What a cell was doing."""
+    """Phase of a cell."""
 
     PREPARATION = "preparation"
     TRAINING = "training"
@@ -50,7 +50,7 @@ class Phase(StrEnum):
 class Event:
     """One message about the job `job` (its place in the list given to the engine)."""
 
-    kind: Kind
+    kind: EventKind
     job: int = -1
     task: int | None = None
     step: int | None = None
@@ -70,17 +70,17 @@ class Event:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Event:
-        kinds = {"kind": Kind, "status": Status, "phase": Phase}
+        kinds = {"kind": EventKind, "status": Status, "phase": Phase}
         return Event(**{name: kinds[name](value) if name in kinds else value for name, value in data.items()})
 
 
 def spoils(status: Status | None, device: str) -> bool:
-    """Whether a process is of no more use after a cell that ended so: memory may be torn, the GPU in an error state."""
+    """Check whether a cell's end makes its process unusable: memory may be corrupt, the GPU in an error state."""
     return status is Status.OOM or (device != "cpu" and status is Status.FAILED)
 
 
 def again(event: Event) -> str:
-    """What the user is told of a cell to be run again after a failed capture."""
+    """Message to the user about a cell that is retried after a failed capture."""
     return f"the training steps could not be captured ({event.reason}); run again in another process, step by step"
 
 
@@ -88,13 +88,13 @@ Emit = Callable[[Event], None]
 
 
 class Throttle:
-    """Passes events on, of those of progress at most one in `seconds`."""
+    """Throttle of progress events: at most one in `seconds`; all other events pass."""
 
     def __init__(self, emit: Emit, seconds: float) -> None:
         self.emit, self.seconds, self.latest = emit, seconds, float("-inf")
 
     def __call__(self, event: Event) -> None:
-        if event.kind is Kind.PROGRESS:
+        if event.kind is EventKind.PROGRESS:
             now = time.monotonic()
             if now - self.latest < self.seconds:
                 return

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import catalogue
+from benchmarks import catalogue, door
+from benchmarks.catalogue import Benchmark
+from benchmarks.data import DataSet
 from benchmarks.stream import Stream, TuningStream, open_stream
 from benchmarks.tally import counting
 from benchmarks.types import UserError, derived_seed
@@ -24,7 +26,7 @@ from methods.shared import state
 from methods.shared.stepping import CaptureFailed
 from runners.cell import checkpoint, exhibits, sample_sheet, stated, usage
 from runners.cell.evaluation import Evaluator, NotFinite, accuracy_so_far
-from runners.cell.events import Emit, Event, Kind, Phase
+from runners.cell.events import Emit, Event, EventKind, Phase
 from runners.grid import hyperparameters
 from runners.grid.cells import Conditions, Job
 from runners.grid.loading import load_method, modules_of, parts_of
@@ -46,11 +48,11 @@ class Skip(Exception):
 
 
 class SourceChanged(UserError):
-    """The method's code is no longer that of the cell's key."""
+    """The method's code, or the data, is no longer that of the cell's key."""
 
 
 def run_cell(job: Job, emit: Emit) -> Status | None:
-    """Run a cell to its end, from its checkpoint where it has one, and record what became of it.
+    """Run a cell to its end, resuming from its checkpoint if it has one, and record the outcome.
 
     Nothing raised by the method, nor on the way to it, leaves this function: it becomes the record's status, or,
     where no record could be written, an event by which the driver writes one. Returns None where another process
@@ -60,7 +62,7 @@ def run_cell(job: Job, emit: Emit) -> Status | None:
     folder = CellFolder(job.folder.absolute())  # a method may change the working directory
     try:
         with folder.lock() as held:
-            end = _held(job, folder, emit) if held else Event(Kind.ELSEWHERE)
+            end = _held(job, folder, emit) if held else Event(EventKind.ELSEWHERE)
     except (StorageError, CaptureFailed):
         raise
     except Exception as error:
@@ -72,19 +74,19 @@ def run_cell(job: Job, emit: Emit) -> Status | None:
 def _held(job: Job, folder: CellFolder, emit: Emit) -> Event:
     existing = usable_record(folder, job.cell.key, emit)
     if existing is not None and existing.status.finished:
-        return Event(Kind.ENDED, status=existing.status, reason=existing.reason)
+        return Event(EventKind.ENDED, status=existing.status, reason=existing.reason)
     return run_held(job, folder, emit)
 
 
 def lost(error: BaseException) -> Event:
-    """The event of a cell that failed where its record could not be written; says at which line of code."""
+    """Event of a cell whose failure could not be recorded; it names the line of code."""
     status, reason = _diagnose(error)
     at = traceback.extract_tb(error.__traceback__)[-1]
-    return Event(Kind.LOST, status=status, reason=f"{reason} (at {Path(at.filename).name}:{at.lineno})")
+    return Event(EventKind.LOST, status=status, reason=f"{reason} (at {Path(at.filename).name}:{at.lineno})")
 
 
 def run_held(job: Job, folder: Store, emit: Emit) -> Event:
-    """Run a cell that the caller holds, from the checkpoint in `folder` where there is one; the event of its end.
+    """Run a cell that the caller holds, resuming from the checkpoint in `folder`; return the event of its end.
 
     Raises what `run_cell` raises.
     """
@@ -102,13 +104,16 @@ def usable_record(folder: CellFolder, key: str, emit: Emit) -> Record | None:
         broken = str(error)
     aside = folder.set_aside()
     emit(
-        Event(Kind.NOTE, reason=f"{folder.path}: the record is not usable ({broken}); moved to {aside.name}, run anew")
+        Event(
+            EventKind.NOTE,
+            reason=f"{folder.path}: unusable record ({broken}); moved to {aside.name}, rerun",
+        )
     )
     return None
 
 
 def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:
-    """A record of the cell with nothing measured."""
+    """Empty record of the cell: nothing measured yet."""
     cell, now = job.cell, _now()
     return Record(
         key=cell.key,
@@ -131,6 +136,7 @@ def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:
         parts=dict(cell.parts),
         suite=cell.suite,
         command=job.conditions.command,
+        fairness={"conformance": verdict} if (verdict := job.conditions.conformance.get(cell.method)) else {},
         environment=dict(job.conditions.environment or {}),
         started=now,
         finished=None if status is Status.RUNNING else now,
@@ -147,7 +153,7 @@ def _parts(benchmark: str, network: str) -> dict[str, str]:
 
 
 class _CellRun:
-    """One cell under way."""
+    """State of one running cell."""
 
     def __init__(self, job: Job, folder: Store, emit: Emit) -> None:
         self.job, self.cell, self.folder, self.emit = job, job.cell, folder, emit
@@ -158,7 +164,7 @@ class _CellRun:
         self.phase = Phase.PREPARATION
         self.guard = Guard(job.cell.method)
         self.refused = False
-        """Whether the user knows that the method's state cannot be kept."""
+        """True once the user knows that the method's state cannot be kept."""
 
     def run(self) -> Event:
         try:
@@ -168,7 +174,7 @@ class _CellRun:
         self._end(status, reason, trace)
         phase = None if status.finished else self.phase
         memory = self.measured.peak_device or self.measured.peak_rss
-        return Event(Kind.ENDED, status=status, reason=reason, phase=phase, memory=memory)
+        return Event(EventKind.ENDED, status=status, reason=reason, phase=phase, memory=memory)
 
     def _outcome(self) -> tuple[Status, str | None, str | None]:
         """Status, reason and traceback. A cell that changed its data is `failed`, whatever else it is."""
@@ -201,10 +207,10 @@ class _CellRun:
     def _put_back(self) -> None:
         if names := self.guard.put_back():
             self.record = replace(self.record, environment={**self.record.environment, "left_behind": names})
-            self.emit(Event(Kind.NOTE, reason=f"{self.cell.method} left its process changed: {names}; put back"))
+            self.emit(Event(EventKind.NOTE, reason=f"{self.cell.method} left its process changed: {names}; put back"))
 
     def _shortage(self, reason: str) -> str:
-        """What ran out of memory, how much there was at most, and what may help."""
+        """Description of the memory shortage: what ran out, the peak, and what may help."""
         self._note_peaks()
         host, on_device = self.measured.peak_rss, self.measured.peak_device
         peak = f"peak {on_device / GIB:.3g} GiB on the GPU" if on_device else f"peak {host / GIB:.3g} GiB"
@@ -228,12 +234,12 @@ class _CellRun:
         self.memory = MemoryPeak(self.device)
 
     def _run(self) -> bool:
-        """Learn and measure task after task; False where the cell is to pause before the last one."""
+        """Learn and measure task after task; return False if the cell pauses before the last one."""
         stream, make = self._prepare()
         method, start = self._resumed(make)
         evaluator = Evaluator(method, stream, self.job.conditions.evaluation_batch)
         method.progress, method.step_by_step = self._report, self.job.conditions.step_by_step
-        self.emit(Event(Kind.STARTED, task=start))
+        self.emit(Event(EventKind.STARTED, task=start))
         self.folder.write(self.record)
         if self.cell.judged_on == "test":
             sample_sheet.leave(stream, self.folder)
@@ -250,15 +256,15 @@ class _CellRun:
             if j + 1 < len(stream) and method.resumable:
                 self._save(method, j + 1)
             accuracy = accuracy_so_far(self.measured, j + 1)
-            self.emit(Event(Kind.TASK_DONE, task=j, accuracy=accuracy))
+            self.emit(Event(EventKind.TASK_DONE, task=j, accuracy=accuracy))
         if stop < len(stream):
             return False
         self._exhibit(method)
-        self.measured.held = usage.of_method(method, stream)
+        self.measured.held = usage.of_method(method, stream, evaluator.answers)
         return True
 
     def _prepare(self) -> tuple[Stream, Callable[[], Method]]:
-        """The stream, and what makes the method anew."""
+        """The stream, and the factory of the method."""
         benchmark = catalogue.find(self.cell.benchmark)
         if self.cell.scenario in benchmark.undefined:
             raise Skip(
@@ -289,6 +295,7 @@ class _CellRun:
             network=self.cell.network,
             budget=replace(self.cell.budget),  # a copy: in this process other cells may have the same budget
         )
+        self._note_data(benchmark, stream.data)
         if self.cell.judged_on == "validation":
             stream = TuningStream(stream)
         self.record = replace(self.record, task_names=tuple(stream.task_names))
@@ -301,27 +308,38 @@ class _CellRun:
 
         return stream, make
 
+    def _note_data(self, benchmark: Benchmark, found: DataSet) -> None:
+        """Add the notes on the data to the record. Raises SourceChanged where the key belongs to other data."""
+        expected = self.cell.definition.get("files") or self.cell.definition.get("content") or found.content
+        if found.content != expected:
+            raise SourceChanged(
+                f"the data of {benchmark.name} are not those of the cell's key: they changed while the run was under "
+                "way (start it again), or the function that makes them gives others at each call (seed its generator)"
+            )
+        if notes := door.notes(benchmark, found):
+            self.record = replace(self.record, environment={**self.record.environment, "data_notes": notes})
+
     def _resumed(self, make: Callable[[], Method]) -> tuple[Method, int]:
-        """A method as its checkpoint has it, and how many tasks it has learnt; a new one where none can be used."""
+        """Method restored from a checkpoint, or new if none is usable; and its number of learnt tasks."""
         method = make()
         saved = checkpoint.load(self.folder, self.cell.key)
         if saved is None:
             if self.folder.has_checkpoint():
-                self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: the checkpoint is damaged; begun anew"))
+                self.emit(Event(EventKind.NOTE, reason=f"{self.folder.path}: the checkpoint is damaged; restarted"))
             return method, 0
         try:
             method.load_state_dict(saved.state)
         except Exception as error:  # of a method whose networks grow, say
-            why = f"the checkpoint does not fit the method as it is built ({first_line(error)}); begun anew"
-            self.emit(Event(Kind.NOTE, reason=f"{self.folder.path}: {why}"))
+            why = f"the checkpoint does not fit the method as it is built ({first_line(error)}); restarted"
+            self.emit(Event(EventKind.NOTE, reason=f"{self.folder.path}: {why}"))
             return make(), 0
         self.measured = saved.measured
         self.record = replace(self.record, started=saved.started)
-        self.emit(Event(Kind.NOTE, reason=f"goes on after task {saved.tasks_done} of {self.cell.n_tasks}"))
+        self.emit(Event(EventKind.NOTE, reason=f"resumed after task {saved.tasks_done} of {self.cell.n_tasks}"))
         return method, saved.tasks_done
 
     def _learn(self, method: Method, stream: Stream, j: int) -> None:
-        task = stream.task(j, previous=method.rehearses)
+        task = self.guard.lend(stream.task(j, previous=method.rehearses))
         _seed_others(self.cell.seed, "learn", j)
         self.phase = Phase.TRAINING
         cpu.give_back_freed_memory()
@@ -350,12 +368,15 @@ class _CellRun:
             self.measured.evaluate_seconds.append(seconds)
 
     def _exhibit(self, method: Method) -> None:
-        """Keep the method's own tables. They are no result: what is wrong with them is said, and the rest stands."""
+        """Keep the method's own tables. They are no result: a fault in them is reported and the cell continues."""
         try:
             self.measured.exhibits = exhibits.collect(method)
         except Exception as error:
             self.emit(
-                Event(Kind.NOTE, reason=f"{self.folder.path}: no exhibits kept: {type(error).__name__}: {text(error)}")
+                Event(
+                    EventKind.NOTE,
+                    reason=f"{self.folder.path}: exhibits dropped: {type(error).__name__}: {text(error)}",
+                )
             )
 
     def _save(self, method: Method, tasks_done: int) -> None:
@@ -370,14 +391,14 @@ class _CellRun:
         checkpoint.save(self.folder, self.cell.key, saved)
 
     def _refuse(self, why: str) -> None:
-        """Tell once that the method's state cannot be kept. The cell goes on without checkpoints."""
+        """Report once that the method's state cannot be kept. The cell continues without checkpoints."""
         if not self.refused:
             advice = "or write state_dict and load_state_dict; interrupted, the cell begins anew"
-            self.emit(Event(Kind.NOTE, reason=f"{self.cell.method}: no checkpoint: {why}, {advice}"))
+            self.emit(Event(EventKind.NOTE, reason=f"{self.cell.method}: no checkpoint: {why}, {advice}"))
         self.refused = True
 
     def _report(self, at: Progress) -> None:
-        self.emit(Event(Kind.PROGRESS, task=at.task, step=at.step, steps=at.steps, loss=at.loss))
+        self.emit(Event(EventKind.PROGRESS, task=at.task, step=at.step, steps=at.steps, loss=at.loss))
 
     def _clock(self) -> float:
         if self.device.type == "cuda":

@@ -1,4 +1,4 @@
-"""What can be reached from an object by following its attributes, and which samples lie there."""
+"""Search of the objects reachable from a root through attributes, and of the samples among them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.samples import Samples
-
 _CLOSED = (str, bytes, int, float, complex, bool, type(None), ModuleType, type, torch.dtype, torch.device)
 
 
 def tensors(root: Any) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor that attributes, containers and closures below `root` lead to, with the way to it."""
+    """Every tensor reachable through attributes, containers and closures below `root`, with its path."""
     for path, value in _objects(root):
         if isinstance(value, Tensor):
-            yield path, value
-
-
-def samples(root: Any) -> Iterator[tuple[str, Samples]]:
-    """Every `Samples` below `root`, with the way to it."""
-    for path, value in _objects(root):
-        if isinstance(value, Samples):
             yield path, value
 
 

@@ -1,4 +1,4 @@
-"""A sheet of sample images of a benchmark, left beside its records for the report."""
+"""Sheet of sample images of a benchmark, stored next to its records for the report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TASKS_AT_MOST, COLUMNS_AT_MOST = 10, 10
 
 
 def leave(stream: Stream, folder: Store) -> None:
-    """Write samples.png beside the benchmark's records, unless it is there or the inputs are no images.
+    """Write samples.png next to the benchmark's records, unless it is there or the inputs are no images.
 
     Raises StorageError.
     """
@@ -34,7 +34,7 @@ def leave(stream: Stream, folder: Store) -> None:
 def sheet(stream: Stream) -> bytes | None:
     """A PNG: one row for each of at most ten tasks, the first training samples of each class side by side.
 
-    Its text fields say what it shows: `tasks` (numbers from 0), `names` (of those tasks, one a line), `tile` (pixels
+    Its text fields describe the content: `tasks` (numbers from 0), `names` (of those tasks, one a line), `tile` (pixels
     a side), `columns`, `seed`. None where an input is no square image of one or three channels.
     """
     last = len(stream) - 1

@@ -1,4 +1,4 @@
-"""What a method states about itself, checked before it stands in a record: numbers, loss curves, answers."""
+"""Checks of a method's own statements before they enter a record: numbers, loss curves, answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every method must hold to, as checks that say in plain sentences what is wrong and why it matters.
+"""Conformance checks for every method; each finding is a plain sentence: what is wrong and why it matters.
 
     findings = conform(MyMethod)                 # all scenarios that it supports, on two tasks of the digits
 

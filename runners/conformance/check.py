@@ -1,4 +1,4 @@
-"""A check and what it finds."""
+"""Check of a method, and its findings."""
 
 from __future__ import annotations
 
@@ -10,19 +10,31 @@ from runners.conformance.trial import Trial
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that holds for every method. `look` yields a sentence for each way in which it does not."""
+    """Requirement on every method. `look` yields a sentence for each violation."""
 
     name: str
     holds: str
-    """What is checked, as a statement that a sound method makes true."""
+    """Requirement, as a statement that a sound method makes true."""
     why: str
-    """What goes wrong in a comparison where it is not true."""
+    """Consequence of a violation in a comparison."""
     look: Callable[[Trial], Iterator[str]]
+    skip: Callable[[Trial], str] = lambda _: ""
+    """Reason to skip the check in a trial whose run exists; empty where there is none."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Outcome of a check in a scenario: its findings, or why it was skipped; otherwise it passed."""
+
+    check: str
+    scenario: str
+    found: tuple[Finding, ...] = ()
+    skipped: str = ""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found in a scenario."""
+    """Finding of a check in a scenario."""
 
     check: str
     scenario: str

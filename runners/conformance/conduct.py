@@ -1,4 +1,4 @@
-"""Checks of how a method behaves: data that is out of bounds, randomness, resuming, device, promises."""
+"""Checks of a method's conduct: forbidden data, randomness, resuming, device, promises."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 
 from benchmarks.types import TIL
 from methods.base import Certifying
-from runners.cell import reach, usage
+from runners.cell import reach
+from runners.cell.kept_images import images_kept
 from runners.conformance.check import Check
 from runners.conformance.rounding import Magnitude
 from runners.conformance.trial import BENCHMARK, Trial, equal, packed, unpacked
@@ -40,22 +41,16 @@ def _test_data(trial: Trial) -> Iterator[str]:
 
 def _memory(trial: Trial) -> Iterator[str]:
     method, stream = trial.run.method, trial.stream
-    if method.rehearses:
-        return
     size = BENCHMARK.stored_shape[1] * BENCHMARK.stored_shape[2]
     known = set().union(*(reach.rows_of(stream.task(j).x) for j in (0, 1)))
     found: set[bytes] = set()
     places: list[str] = []
-    views = {id(part.pixels): (path, part) for path, part in reach.samples(method)}
-    for path, part in views.values():
-        places.append(path)
-        found |= known & reach.rows_of(part.x)
-    for path, tensor in reach.tensors(method):
-        rows = set() if id(tensor) in views else reach.kept(tensor, known, size)
+    for path, tensor in reach.tensors(method):  # the images of kept `Samples` are among them
+        rows = reach.kept(tensor, known, size)
         if rows:
             places.append(path)
             found |= rows
-    alike = 0 if len(found) > method.memory_samples else usage.images_kept(method, stream)
+    alike = 0 if len(found) > method.memory_samples else images_kept(method, stream)
     if alike > method.memory_samples:
         yield f"after training it keeps {alike} images like training samples, but declares {method.memory_samples}"
     if len(found) > method.memory_samples:
@@ -64,8 +59,6 @@ def _memory(trial: Trial) -> Iterator[str]:
 
 
 def _resuming(trial: Trial) -> Iterator[str]:
-    if not trial.cls.resumable:
-        return
     stream = trial.short
     whole = trial.learn(trial.made(stream), stream, [0])
     saved = packed(whole)
@@ -92,8 +85,7 @@ def _device(trial: Trial) -> Iterator[str]:
 
 def _bounds(trial: Trial) -> Iterator[str]:
     method = trial.run.method
-    if not isinstance(method, Certifying):
-        return
+    assert isinstance(method, Certifying)
     held = {claim.task: claim.contained for claim in method.audit()}
     sampled = getattr(method, "sampled", None)
     for j in (0, 1):
@@ -120,7 +112,7 @@ def _bounds(trial: Trial) -> Iterator[str]:
 
 
 def _identity_of_order(trial: Trial) -> Iterator[str]:
-    """Whether an answer depends on what was asked before; in TIL asking for another task must not matter."""
+    """Check that answers do not depend on earlier queries; in TIL, predictions for another task must not matter."""
     method, x = trial.run.method, trial.stream.test(0).x
     first = trial.answer(method, x, 0)
     trial.answer(method, trial.stream.test(1).x, 1)
@@ -128,6 +120,18 @@ def _identity_of_order(trial: Trial) -> Iterator[str]:
         second = method.predict(x, 0 if trial.scenario is TIL else None)
     if not equal(first, second):
         yield "answers to task 0 change once task 1 has been asked about"
+
+
+def _rehearses(trial: Trial) -> str:
+    return "the method rehearses, and says so" if trial.run.method.rehearses else ""
+
+
+def _not_resumable(trial: Trial) -> str:
+    return "" if trial.cls.resumable else "the method says that it cannot be resumed"
+
+
+def _certifies_nothing(trial: Trial) -> str:
+    return "" if isinstance(trial.run.method, Certifying) else "the method certifies nothing"
 
 
 CHECKS = (
@@ -148,12 +152,14 @@ CHECKS = (
         "no training samples are kept unless memory_samples declares them (or rehearses is True)",
         "Rehearsal is another class of methods; tables that mix the two without saying so mislead.",
         _memory,
+        _rehearses,
     ),
     Check(
         "resuming",
         "state_dict holds all that is needed to go on, bit for bit (or resumable is False)",
         "Long runs are interrupted; a resumed run that differs is a wrong number without a sign of it.",
         _resuming,
+        _not_resumable,
     ),
     Check(
         "order of questions",
@@ -172,5 +178,6 @@ CHECKS = (
         "networks drawn from a certified region answer within its bounds",
         "One answer outside refutes the certificate, and with it every certified accuracy in the tables.",
         _bounds,
+        _certifies_nothing,
     ),
 )

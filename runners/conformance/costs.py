@@ -1,4 +1,4 @@
-"""Checks of what a method costs: steps, parameters, waits for the device."""
+"""Checks of a method's costs: steps, parameters, host synchronisation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "uniq
 
 
 class _Counter(TorchDispatchMode):
-    """Counts operations that a host would wait for, called from `file`; works without a GPU.
+    """Counter of operations called from `file` that synchronise host and GPU; works without a GPU.
 
     The parts that methods share take other ways on a GPU than on a CPU, so they are not judged here.
     """
@@ -48,7 +48,7 @@ def _is_shared(file: str) -> bool:
 
 @contextmanager
 def _counted(trial: Trial) -> Iterator[list[int]]:
-    """A list that holds the number of waits at the end."""
+    """Context whose list holds the number of synchronisations at the end."""
     counted: list[int] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -1,4 +1,4 @@
-"""The check that every field of the Config does something."""
+"""Check that every field of the Config has an effect."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ SECONDS = 30.0
 
 
 class _Run(NamedTuple):
-    """What a short run ended in, and which fields of the Config it looked at."""
+    """Result of a short run, and the fields of the Config that it read."""
 
     digest: str
     read: frozenset[str]
 
 
 def unused(trials: Sequence[Trial], seconds: float = SECONDS) -> Iterator[str]:
-    """Fields whose other values change no number: alone, or beside another value of one other field.
+    """Fields without effect: their other values change no number, alone or combined with one changed other field.
 
-    A field that a run did not look at cannot have changed it, so it is tried only where it is looked at; combinations
-    that make a run look at it come before those that do so anyhow. Fields that seem idle in short runs (of schedules,
+    A field that a run did not read cannot have changed it, so it is tried only where it is read; combinations
+    that make a run read it come before those that read it anyhow. Fields that seem idle in short runs (of schedules,
     of model selection) get longer ones, in which every step is an epoch. seconds: of processor time; no further
     combinations are tried after it, and what is then still open is not reported; nor are fields for which no other
     value is known (text that is no Literal).
@@ -60,11 +60,26 @@ def _idle(trials: Sequence[tuple[Trial, Stream]], names: Iterable[str], deadline
             idle -= set(_effective(trial, stream, context, run, idle & run.read - first.read, deadline))
     for trial, stream, context, run, read in beside:
         idle -= set(_effective(trial, stream, context, run, idle & read, deadline))
-    return idle
+    return {name for name in idle if not any(_needs_another(*one[:2], name, deadline) for one in alone)}
+
+
+def _needs_another(trial: Trial, stream: Stream, name: str, deadline: float) -> bool:
+    """Whether a value of a field, refused alone, changes a number beside a value of another field that it asks for."""
+    refused = [value for value in _others(trial, name) if _run(trial, stream, {name: value}) is None]
+    fields = [item.name for item in dataclasses.fields(trial.config) if item.name != name]
+    for value, other in product(refused, fields):
+        for beside in _others(trial, other):
+            if time.process_time() > deadline:
+                return False
+            both = _run(trial, stream, {other: beside, name: value})
+            without = _run(trial, stream, {other: beside}) if both is not None else None
+            if both is not None and without is not None and both.digest != without.digest:
+                return True
+    return False
 
 
 def variants(trial: Trial) -> Iterator[dict[str, Any]]:
-    """Each other value of each field that has few values or is off: some fields matter only beside one of those."""
+    """Other values of each field with few values or switched off: some fields matter only together with these."""
     for item in dataclasses.fields(trial.config):
         kind = _hints(trial)[item.name]
         if kind is bool or typing.get_origin(kind) is Literal or not getattr(trial.config, item.name):
@@ -86,7 +101,7 @@ def _effective(
 
 
 def _run(trial: Trial, stream: Stream, values: dict[str, Any]) -> _Run | None:
-    """A run through the three tasks of a stream; None where the values are refused."""
+    """Run through the three tasks of a stream; None where the values are refused."""
     try:
         config, read = _watched(dataclasses.replace(trial.config, **values))
         if trial.cls.skip(stream.spec, config) is not None:
@@ -103,7 +118,7 @@ def _run(trial: Trial, stream: Stream, values: dict[str, Any]) -> _Run | None:
 
 
 def _watched(config: Any) -> tuple[Any, set[str]]:
-    """The config, of a class that notes which of its fields are looked at from now on; and the note."""
+    """Config whose class records every field that is read from now on, and that record."""
     names, read = {item.name for item in dataclasses.fields(config)}, set[str]()
 
     def look(self: Any, name: str) -> Any:
@@ -135,7 +150,7 @@ def _hints(trial: Trial) -> dict[str, Any]:
 
 
 def _others(trial: Trial, name: str) -> list[Any]:
-    """Values of a field beside its own."""
+    """Values of a field other than its own."""
     value, kind = getattr(trial.config, name), _hints(trial)[name]
     declared = getattr(type(trial.config), "search", {}).get(name)
     found = [*_declared(declared), *_of_kind(kind, value)]

@@ -1,4 +1,4 @@
-"""How far an answer computed in float32 may lie from that of the same network in exact arithmetic."""
+"""Bound on the float32 rounding error of an answer, relative to the same network in exact arithmetic."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "convolution
 
 
 class Magnitude(TorchDispatchMode):
-    """Measures, while answers are computed, the largest sum of absolute products of any layer.
+    """Largest sum of absolute products of any layer, measured while answers are computed.
 
     A sum of products loses units in the last place of sum |w| |x|, however small the sum itself is after cancellation
     (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1).
@@ -32,9 +32,9 @@ class Magnitude(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def slack(self, answers: Tensor) -> Tensor:
-        """What rounding may move each of the answers, of any shape.
+        """Bound on the rounding error of each of the answers, of any shape.
 
-        Each by its own size too, and not by that of the others: log-probabilities of -1e4 are exact to 5e-4 only, those
-        beside them of about -1 to 6e-8.
+        It depends on the answer's own size, not on that of the others: log-probabilities of -1e4 are exact to 5e-4,
+        neighbours of about -1 to 6e-8.
         """
         return UNITS * torch.finfo(torch.float32).eps * answers.abs().double().clamp(min=self.largest)

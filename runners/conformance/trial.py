@@ -1,4 +1,4 @@
-"""A method on two easy tasks: one run that all checks share, and short ones for those that need more."""
+"""Trial runs of a method on two easy tasks: one run shared by all checks, and short ones on demand."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """What was seen while the two tasks were learnt."""
+    """Observations while the two tasks were learnt."""
 
     method: Method
     early: Tensor
@@ -52,7 +52,7 @@ class Run:
     reported: list[int]
     """Steps in each task by the loss curve."""
     taken: list[dict[str, int]]
-    """What each task took of its budget; see runners.cell.usage."""
+    """Budget use of each task; see runners.cell.usage."""
     watch: Watch
 
 
@@ -174,7 +174,7 @@ def unpacked(saved: bytes) -> dict[str, Any]:
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Whether two states, or parts of them, are the same to the last bit."""
+    """Check whether two states, or parts of them, are equal bit by bit."""
     if isinstance(a, Tensor):
         return isinstance(b, Tensor) and a.shape == b.shape and torch.equal(a.cpu(), b.cpu())
     if isinstance(a, dict):

@@ -1,4 +1,4 @@
-"""What a method touches that it should not: global random state, settings of torch, data files, streams."""
+"""Watch for forbidden accesses of a method: global random state, settings of torch, data files, streams."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _hooked = False
 
 @dataclass
 class Watch:
-    """What was seen; sentences without a full stop."""
+    """Observations; sentences without a full stop."""
 
     randomness: list[str] = field(default_factory=list)
     test_data: list[str] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Watch:
 
 @contextmanager
 def watched(watch: Watch | None = None) -> Iterator[Watch]:
-    """Watch what runs inside: it may draw from torch's generator, and from nothing else that is global."""
+    """Context that watches its body: only torch's generator is permitted as a global source of randomness."""
     watch = Watch() if watch is None else watch
     before = _globals()
     with _guarded(watch):

@@ -1,4 +1,4 @@
-"""What an engine is: it runs jobs somewhere and tells what happens; the simplest runs them right here."""
+"""Interface of engines, which run jobs and report events, and the simplest engine, in this process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from runners.cell.events import Emit, Event, Kind
+from runners.cell.events import Emit, Event, EventKind
 from runners.grid.cells import Job
 from runners.process import cpu
 from runners.records.folder import StorageError
@@ -21,7 +21,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop everything that still runs, at once; cells go on from their checkpoints another time."""
+        """Stop everything that still runs, at once; cells can be resumed from their checkpoints."""
         ...
 
 
@@ -50,11 +50,11 @@ class InlineEngine:
                         self.spoilt = _lasting(job.cell.method, lasting)
                         continue
             except StorageError as error:
-                tell(Event(Kind.STORAGE, reason=str(error)))
+                tell(Event(EventKind.STORAGE, reason=str(error)))
             except CaptureFailed as error:
                 self.spoilt = f"{error}, and --engine local runs the cell again in a process that this has not spoilt"
             if self.spoilt:
-                tell(Event(Kind.LOST, status=Status.FAILED, reason=self.spoilt))
+                tell(Event(EventKind.LOST, status=Status.FAILED, reason=self.spoilt))
 
     def close(self) -> None:
         """Nothing runs when `run` has returned."""

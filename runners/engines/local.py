@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import IO
 
 from benchmarks.types import UserError
-from runners.cell.events import ENDS, Emit, Event, Kind, again
+from runners.cell.events import ENDS, Emit, Event, EventKind, again
 from runners.engines.packing import Packer
 from runners.grid.cells import Job
 from runners.grid.fingerprint import ROOT
@@ -37,7 +37,7 @@ class _Worker:
     errors: IO[bytes]
     device: str
     ready: bool = False
-    """Whether it waits for a job."""
+    """True while the worker waits for a job."""
     starting: bool = True
     job: int | None = None
     begun: float = 0.0
@@ -51,19 +51,19 @@ class _Worker:
 
 
 class LocalEngine:
-    """Keeps `len(devices)` workers busy; a worker that dies costs its cell only."""
+    """Engine with one worker per device of `devices`; a crash of a worker loses only its cell."""
 
     def __init__(
         self, devices: Sequence[str], threads: int, cell_timeout: float | None = None, packer: Packer | None = None
     ) -> None:
-        """packer: says which cells may share a device; without one, all may."""
+        """packer: decides which cells may share a device; without one, all may."""
         self.devices, self.threads, self.cell_timeout, self.packer = list(devices), threads, cell_timeout, packer
         self.workers: list[_Worker] = []
         self.selector = selectors.DefaultSelector()
         self.fruitless = 0
 
     def start(self, n_jobs: int) -> None:
-        """Start the workers that `n_jobs` need; they load torch while the caller does other things."""
+        """Start the workers for `n_jobs`; they load torch while the caller does other things."""
         missing = Counter(self.devices[:n_jobs]) - Counter(worker.device for worker in self.workers)
         for device in missing.elements():
             self._start(device)
@@ -110,6 +110,7 @@ class LocalEngine:
         )
         worker = _Worker(process, errors, device)  # type: ignore[arg-type]
         assert process.stdout is not None
+        # A read must never block the loop that serves all workers.
         os.set_blocking(process.stdout.fileno(), False)
         self.selector.register(process.stdout, selectors.EVENT_READ, worker)
         self.workers.append(worker)
@@ -161,7 +162,7 @@ class LocalEngine:
             self._hear(worker, Event.from_json(json.loads(line)), jobs, waiting, emit)
 
     def _hear(self, worker: _Worker, event: Event, jobs: list[Job], waiting: deque[int], emit: Emit) -> None:
-        if event.kind is Kind.READY:
+        if event.kind is EventKind.READY:
             worker.ready, worker.starting, self.fruitless = True, False, 0
             self._feed_all(jobs, waiting)
         elif worker.job is not None:
@@ -169,17 +170,17 @@ class LocalEngine:
             if event.kind in ENDS:
                 worker.job = None
                 crowded_out = self._crowded_out(worker, index, jobs, event)
-                if event.kind is Kind.AGAIN:
+                if event.kind is EventKind.AGAIN:
                     jobs[index] = jobs[index].uncaptured(event.reason or "")
                     waiting.appendleft(index)
-                    event = Event(Kind.NOTE, reason=again(event))
+                    event = Event(EventKind.NOTE, reason=again(event))
                 elif crowded_out:
                     waiting.append(index)
-                    event = Event(Kind.NOTE, reason="out of memory beside other cells; run again alone on its device")
+                    event = Event(EventKind.NOTE, reason="out of memory among other cells; retried alone on its device")
             emit(replace(event, job=index))
 
     def _crowded_out(self, worker: _Worker, index: int, jobs: Sequence[Job], event: Event) -> bool:
-        """Tell the packer that a cell is over; whether it ran out of memory because it was not alone."""
+        """Release the cell from the packer; return whether it ran out of memory because it shared its device."""
         if self.packer is None:
             return False
         shared = self.packer.release(worker.device, index)
@@ -199,8 +200,9 @@ class LocalEngine:
         if worker.job is not None:
             if self.packer is not None:
                 self.packer.release(worker.device, worker.job)
-            emit(Event(Kind.LOST, job=worker.job, reason=reason))
+            emit(Event(EventKind.LOST, job=worker.job, reason=reason))
         if worker.starting:
+            # A worker that dies before it is ready points to the installation, not to a cell.
             self.fruitless += 1
             if self.fruitless >= FRUITLESS_STARTS:
                 raise UserError(f"the worker processes do not start: {reason}")
@@ -217,7 +219,7 @@ class LocalEngine:
 
 
 def cause_of_death(returncode: int, last_words: str) -> str:
-    """Why a worker process ended, in words."""
+    """Cause of the end of a worker process, in words."""
     said = f"; its last words: {last_words}" if last_words else ""
     if returncode >= 0:
         return f"worker ended with exit code {returncode}{said}"

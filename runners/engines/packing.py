@@ -1,4 +1,4 @@
-"""Which cells may share a GPU: as many as fit by the memory that their like was measured to take."""
+"""Packing of cells on GPUs: as many as fit, by the measured memory of similar cells."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ CUDA_CONTEXT = 600 << 20
 """Bytes that a process takes on a GPU before its first tensor, about."""
 USABLE = 0.95
 
-_Kind = str
+_MemoryGroup = str
 
 
 class Packer:
-    """Keeps count of what runs on each device.
+    """Packer that counts the memory in use on each device.
 
     Cells that differ in the seed alone are of one kind and take the same memory. A kind that was never
-    measured runs alone on its device, and so does a cell that ran out of memory beside others.
+    measured runs alone on its device, and so does a cell that ran out of memory next to others.
     """
 
     def __init__(self, capacities: dict[str, int], overhead: int = CUDA_CONTEXT) -> None:
-        """capacities: free bytes of each device. overhead: bytes that each process takes beside its tensors."""
+        """capacities: free bytes of each device. overhead: bytes that each process takes in addition to its tensors."""
         self.capacities, self.overhead = capacities, overhead
-        self.peaks: dict[_Kind, int] = {}
+        self.peaks: dict[_MemoryGroup, int] = {}
         self.running: dict[str, dict[int, int | None]] = defaultdict(dict)
         self.shared: set[int] = set()
         self.alone: set[int] = set()
@@ -43,7 +43,7 @@ class Packer:
             self.peaks[kind] = max(peak, self.peaks.get(kind, 0))
 
     def note_records(self, results: Path) -> None:
-        """Remember the peaks that the records of earlier runs tell of."""
+        """Remember the peaks in the records of earlier runs."""
         for body in _records(results):
             peak = (body.get("memory_bytes") or {}).get("peak_device")
             if peak and body.get("status") == "done":
@@ -61,6 +61,7 @@ class Packer:
             return True
         taken = [size for size in here.values() if size is not None]
         size = self.expected(index, cell)
+        # A cell of unknown size, new or already here, must have the device to itself.
         if size is None or len(taken) < len(here):
             return False
         return sum(taken) + size <= USABLE * self.capacities[device]
@@ -69,10 +70,11 @@ class Packer:
         here = self.running[device]
         here[index] = self.expected(index, cell)
         if len(here) > 1:
+            # The cells that were here before share the device from now on, too.
             self.shared.update(here)
 
     def release(self, device: str, index: int) -> bool:
-        """Whether the cell ran beside others at any time."""
+        """Release the cell; return whether it shared its device at any time."""
         self.running[device].pop(index, None)
         shared = index in self.shared
         self.shared.discard(index)
@@ -80,12 +82,12 @@ class Packer:
 
 
 def _decisive(body: dict[str, Any]) -> list[Any]:
-    """What decides how much memory a cell takes, from a cell or a record as JSON."""
+    """Fields of a cell, or of a record as JSON, that decide how much memory it takes."""
     names = ("method", "benchmark", "scenario", "network", "config", "budget")
     return [body.get(name) for name in names]
 
 
-def _kind(decisive: list[Any]) -> _Kind:
+def _kind(decisive: list[Any]) -> _MemoryGroup:
     return json.dumps(decisive, sort_keys=True)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.types import UserError
-from runners.cell.events import Emit, Event, Kind, again
+from runners.cell.events import Emit, Event, EventKind, again
 from runners.engines import ray_worker, shipping
 from runners.grid.cells import Job
 from runners.process import cpu
@@ -26,17 +26,17 @@ from runners.records.record import Status
 
 LOCAL = "local"
 RETRIES = 3
-"""How often a cell that was lost with its node is begun again elsewhere, from its last finished task."""
+"""Retries of a cell that was lost with its node, from its last finished task."""
 CRASHES = 1
-"""How often a cell whose process died is; a second death is the cell's own doing."""
+"""Retries after a worker crash; a second crash is blamed on the cell."""
 WRITERS = 4
 SECONDS_BETWEEN_COUNTS = 5.0
 SECONDS_TO_WRITE = 0.03
-"""How often to look whether records under way to the disk are there."""
+"""Seconds between checks of pending writes of records."""
 PROGRESS_A_SECOND = 100
 """Events of progress that the driver takes in a second from all cells together, about."""
 SHARED_FILES = ("samples.png",)
-_ENDS = (Kind.ENDED, Kind.AGAIN)
+_ENDS = (EventKind.ENDED, EventKind.AGAIN)
 
 
 @dataclass
@@ -49,7 +49,7 @@ class _Active:
     held: ExitStack
     """Holds the lock of the cell's folder."""
     begun: float | None = None
-    """When its first message came; until then it waits for resources."""
+    """Time of its first message; until then it waits for resources."""
     writing: Future[list[Event]] | None = None
     overdue: bool = False
 
@@ -65,7 +65,7 @@ class RayEngine:
     """auto, cpu or cuda; auto is cuda where the cluster has GPUs."""
     threads: int
     need: Need
-    """What one cell is declared to take; GPUs count where the device is cuda."""
+    """Declared resources of one cell; GPUs count if the device is cuda."""
     cell_timeout: float | None = None
     active: dict[Any, _Active] = field(default_factory=dict)
     losses: Counter[tuple[str, type]] = field(default_factory=Counter)
@@ -146,7 +146,7 @@ class RayEngine:
         return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
 
     def _count_slots(self, jobs: Sequence[Job]) -> None:
-        """How many cells to hand over: those that fit now, and a few more that wait, so that no node ever does."""
+        """Count the cells to hand over: those that fit now, plus a few waiting ones, so that no node idles."""
         now = time.monotonic()
         if now - self.counted < SECONDS_BETWEEN_COUNTS:
             return
@@ -164,7 +164,8 @@ class RayEngine:
             try:
                 self._hand_over(index, jobs[index], held, said)
             except StorageError as error:
-                said.append(Event(Kind.STORAGE, reason=str(error)))
+                said.append(Event(EventKind.STORAGE, reason=str(error)))
+            # A fault of the cluster ends the run; any other exception fails only this cell.
             except self.ray.exceptions.RayError:
                 raise
             except Exception as error:
@@ -180,11 +181,11 @@ class RayEngine:
 
         folder = CellFolder(job.folder)
         if not held.enter_context(folder.lock()):
-            said.append(Event(Kind.ELSEWHERE))
+            said.append(Event(EventKind.ELSEWHERE))
             return
         record = usable_record(folder, job.cell.key, said.append)
         if record is not None and record.status.finished:
-            said.append(Event(Kind.ENDED, status=record.status, reason=record.reason))
+            said.append(Event(EventKind.ENDED, status=record.status, reason=record.reason))
             return
         checkpoint = folder.read_checkpoint()
         handed = ray_worker.Handed(
@@ -218,7 +219,7 @@ class RayEngine:
             try:
                 events = writing.result()
             except StorageError as error:
-                events = [Event(Kind.STORAGE, reason=str(error))]
+                events = [Event(EventKind.STORAGE, reason=str(error))]
             self._pass_on(active, events, jobs, waiting, emit)
 
     def _receive(self, active: _Active, jobs: list[Job], waiting: deque[int], emit: Emit) -> None:
@@ -240,14 +241,14 @@ class RayEngine:
     def _pass_on(
         self, active: _Active, events: Sequence[Event], jobs: list[Job], waiting: deque[int], emit: Emit
     ) -> None:
-        """Emit; the end of a cell is told after its folder was let go."""
+        """Emit the events; the end of a cell is emitted after its folder was released."""
         for event in events:
             if event.kind in _ENDS:
                 self._forget(active)
-            if event.kind is Kind.AGAIN:
+            if event.kind is EventKind.AGAIN:
                 jobs[active.index] = jobs[active.index].uncaptured(event.reason or "")
                 waiting.appendleft(active.index)
-                event = Event(Kind.NOTE, reason=again(event))
+                event = Event(EventKind.NOTE, reason=again(event))
             emit(replace(event, job=active.index))
 
     def _forget(self, active: _Active) -> None:
@@ -255,7 +256,7 @@ class RayEngine:
         active.held.close()
 
     def _lose(self, active: _Active, jobs: Sequence[Job], waiting: deque[int], emit: Emit, error: Exception) -> None:
-        """Begin the cell again where its node is to blame, else tell that it is lost."""
+        """Retry the cell if its node is to blame, else report it as lost."""
         self._forget(active)
         errors, key = self.ray.exceptions, jobs[active.index].cell.key
         crashed = isinstance(error, errors.WorkerCrashedError)
@@ -265,7 +266,7 @@ class RayEngine:
             count = self.losses[key, type(error)]
             if count <= (CRASHES if crashed else RETRIES):
                 what = "its process died" if crashed else "lost with its node"
-                emit(Event(Kind.NOTE, job=active.index, reason=f"{what}; begun again elsewhere"))
+                emit(Event(EventKind.NOTE, job=active.index, reason=f"{what}; retried"))
                 waiting.appendleft(active.index)
                 return
         reason, status = _line(error), Status.FAILED
@@ -276,7 +277,7 @@ class RayEngine:
         elif gone or crashed:
             what = "the process of the cell died" if crashed else "the cell was lost with its node"
             reason = f"{what} {self.losses[key, type(error)]} times"
-        emit(Event(Kind.LOST, job=active.index, status=status, reason=reason))
+        emit(Event(EventKind.LOST, job=active.index, status=status, reason=reason))
 
     def _end_overdue(self) -> None:
         if self.cell_timeout is None:
@@ -289,7 +290,7 @@ class RayEngine:
 
 
 def _write(folder: CellFolder, batch: Sequence[ray_worker.Message]) -> list[Event]:
-    """Put what is to be kept into the folder, in order; the events of the batch, to be told thereafter."""
+    """Write the files of the batch into the folder, in order; return its events, to be emitted afterwards."""
     for message in batch:
         if not isinstance(message, Event):
             message.put(folder)
@@ -297,7 +298,7 @@ def _write(folder: CellFolder, batch: Sequence[ray_worker.Message]) -> list[Even
 
 
 def _refusal(error: BaseException) -> str:
-    """Why there is no connection. Ray tells of a missing token in the text of the causes only."""
+    """Reason for the failed connection. Ray mentions a missing token only in the text of the causes."""
     cause: BaseException | None = error
     while cause is not None:
         if "InvalidAuthToken" in str(cause):
@@ -312,7 +313,7 @@ def _line(error: BaseException) -> str:
 
 @contextmanager
 def _own_signal_handlers() -> Iterator[None]:
-    """Keep this process's handlers: Ray puts one of its own for SIGTERM."""
+    """Keep this process's signal handlers: Ray installs its own for SIGTERM."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""The far side of the Ray engine: a cell runs in a Ray worker and tells the driver, which alone writes."""
+"""Remote side of the Ray engine: a cell runs in a Ray worker and reports to the driver, which alone writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runners.cell.events import Event, Kind, Throttle, spoils
+from runners.cell.events import Event, EventKind, Throttle, spoils
 from runners.engines import shipping
 from runners.grid.cells import Job
 from runners.process import cpu
@@ -18,20 +18,20 @@ from runners.records.folder import CellFolder
 from runners.records.record import Measurements, Record, Status
 
 SECONDS_TO_DELIVER = 2.0
-"""How long a process that is to end waits until its last messages are with the driver."""
+"""Seconds that an ending process waits for the delivery of its last messages."""
 
 
 @dataclass(frozen=True)
 class Handed:
-    """What the driver gives along with a job: what lies in the cell's folder."""
+    """Files of the cell's folder, which the driver sends along with a job."""
 
     checkpoint: bytes | None = None
     damaged: bool = False
-    """Whether there is a checkpoint that cannot be used."""
+    """True if there is an unusable checkpoint."""
     shared: frozenset[str] = frozenset()
-    """Files that lie beside the records of the benchmark."""
+    """Files stored next to the benchmark's records."""
     announce: bool = False
-    """Whether to say at once that the cell begins, which starts its time limit."""
+    """True to announce at once that the cell begins, which starts its time limit."""
     seconds_between_progress: float = 1.0
 
 
@@ -61,7 +61,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Shared:
-    """A file to lie beside the benchmark's records."""
+    """A file to be stored next to the benchmark's records."""
 
     name: str
     content: bytes
@@ -75,7 +75,7 @@ _Outbox = queue.SimpleQueue[Message | BaseException | None]
 
 
 class _Away:
-    """Stands for the cell's folder, which lies with the driver; see runners.records.folder.Store."""
+    """Proxy of the cell's folder, which lies with the driver; see runners.records.folder.Store."""
 
     def __init__(self, path: Path, handed: Handed, outbox: _Outbox) -> None:
         self.path, self.handed, self.outbox = path, handed, outbox
@@ -101,7 +101,7 @@ class _Away:
 
 
 def tell(job: Job, handed: Handed) -> Iterator[list[Message]]:
-    """Run a cell; yields what it has to say, in order, as soon as it is said.
+    """Run a cell; yield its messages in order, as they occur.
 
     The cell runs in a thread of its own, so that this generator is free to hand over its messages.
     """
@@ -129,12 +129,12 @@ def tell(job: Job, handed: Handed) -> Iterator[list[Message]]:
 
 
 def _ends_the_process(event: Event, device: str) -> bool:
-    """Whether the process is of no more use once the event is told; what a cell left behind is known at its end."""
-    if event.kind is Kind.AGAIN or spoils(event.status, device):
+    """Check whether the process is unusable after the event; the changes a cell left behind are known at its end."""
+    if event.kind is EventKind.AGAIN or spoils(event.status, device):
         return True
     from runners.process import known_state
 
-    return event.kind is Kind.ENDED and bool(known_state.taken().changed)
+    return event.kind is EventKind.ENDED and bool(known_state.taken().changed)
 
 
 def _run(job: Job, handed: Handed, outbox: _Outbox) -> None:
@@ -150,6 +150,6 @@ def _run(job: Job, handed: Handed, outbox: _Outbox) -> None:
         outbox.put(run_held(job, _Away(job.folder, handed, outbox), emit))
         outbox.put(None)
     except CaptureFailed as error:
-        outbox.put(Event(Kind.AGAIN, reason=error.why))
+        outbox.put(Event(EventKind.AGAIN, reason=error.why))
     except BaseException as error:
         outbox.put(error)

@@ -1,4 +1,4 @@
-"""Running a grid: what is finished stays, what lacks its data fails first, the rest goes to an engine."""
+"""Run of a grid: finished cells are kept, cells without data fail first, the rest goes to an engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Protocol
 
 from benchmarks import catalogue, data
 from benchmarks.files import locate
-from runners.cell.events import Event, Kind, Phase
+from benchmarks.types import UserError
+from runners.cell.events import Event, EventKind, Phase
 from runners.engines.engine import Engine
 from runners.grid.cells import Cell, Conditions, Job
 from runners.records.folder import CellFolder, StorageError
@@ -18,12 +19,12 @@ from runners.records.record import BrokenRecord, Record, Status
 
 SMALLEST_EVALUATION_BATCH = 60
 SECONDS_BETWEEN_LOOKS = 2.0
-"""How often to look again at cells that another process holds."""
+"""Seconds between looks at cells that another process holds."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell; `cached` where an earlier run had finished it."""
+    """Outcome of a cell; `cached` where an earlier run had finished it."""
 
     cell: Cell
     folder: Path
@@ -31,21 +32,21 @@ class Outcome:
     reason: str | None
     cached: bool
     seconds: float | None = None
-    """What a cached cell took, if it was trained."""
+    """Seconds of a cached cell, if it was trained."""
 
 
 class Watcher(Protocol):
-    """Whoever wants to see the run: the live display, a test."""
+    """Observer of the run, such as the live display or a test."""
 
     def planned(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
-        """The jobs to run, and what needs no running."""
+        """Receive the jobs to run, and the outcomes of the others."""
         ...
 
     def heard(self, job: Job, event: Event) -> None: ...
 
 
 def plan(cells: Sequence[Cell], results: Path, conditions: Conditions) -> tuple[list[Job], list[Outcome]]:
-    """Which cells are to be run, and the outcomes of those that are finished."""
+    """Jobs to run, and the outcomes of those that are finished."""
     jobs, outcomes = [], []
     for cell in cells:
         folder = cell.folder(results)
@@ -75,7 +76,7 @@ def run_grid(
     watcher: Watcher,
     retry_smaller: bool = False,
 ) -> list[Outcome]:
-    """Run what is not finished; the outcomes of all cells, in order.
+    """Run unfinished cells; return the outcomes of all cells, in order.
 
     retry_smaller: evaluate a cell that ran out of memory in evaluation again, in batches half as large.
 
@@ -103,22 +104,24 @@ def run_grid(
 def _run_round(
     jobs: Sequence[Job], engine: Engine, watcher: Watcher, retry_smaller: bool
 ) -> tuple[dict[int, Outcome], dict[int, Job]]:
-    """Outcomes and jobs to try again, by index; those that another process holds are in neither."""
+    """Run all jobs once; return outcomes and jobs to retry, by index. Cells held by another process are in neither."""
     outcomes: dict[int, Outcome] = {}
     again: dict[int, Job] = {}
 
     def heard(event: Event) -> None:
         job = jobs[event.job]
-        if event.kind is Kind.STORAGE:
+        if event.kind is EventKind.STORAGE:
             raise StorageError(event.reason)
-        if event.kind is Kind.LOST:
+        if event.kind is EventKind.LOST:
             outcomes[event.job] = outcome = _fail(job, event.reason or "the worker is gone", event.status)
-            event = Event(Kind.ENDED, event.job, status=outcome.status, reason=event.reason)
+            event = Event(EventKind.ENDED, event.job, status=outcome.status, reason=event.reason)
         elif retry_smaller and (smaller := _smaller(job, event)) is not None:
             again[event.job] = smaller
             batch = smaller.conditions.evaluation_batch
-            event = Event(Kind.NOTE, event.job, reason=f"out of memory in evaluation; again in batches of {batch}")
-        elif event.kind is Kind.ENDED and event.status is not None:
+            event = Event(
+                EventKind.NOTE, event.job, reason=f"out of memory in evaluation; retried with batch size {batch}"
+            )
+        elif event.kind is EventKind.ENDED and event.status is not None:
             outcomes[event.job] = Outcome(job.cell, job.folder, event.status, event.reason, cached=False)
         watcher.heard(job, event)
 
@@ -141,13 +144,11 @@ def _dataset(job: Job) -> str | None:
 
 
 def _lacking_data(jobs: Sequence[Job], conditions: Conditions) -> dict[str, str]:
-    """Data sets that cannot be used, each with the sentence that says why; fetches what may be fetched."""
+    """Unusable data sets, each with the reason in a sentence; fetches missing data where permitted."""
     folder = Path(conditions.data_dir) if conditions.data_dir else None
     problems = {}
     for dataset in dict.fromkeys(filter(None, map(_dataset, jobs))):
-        problem = data.check(dataset, folder)
-        if problem is None and data.source_of(dataset, locate(folder)) is not None:
-            problem = _complaint(lambda name=dataset: data.load(name, folder, download=True))
+        problem = _complaint(lambda name=dataset: _obtain(name, folder))
         if problem is not None:
             problems[dataset] = problem
     return problems
@@ -160,11 +161,21 @@ def _too_large(jobs: Sequence[Job], conditions: Conditions) -> dict[str, str]:
     return footprint.refusals([job.cell for job in jobs], conditions.device)
 
 
+def _obtain(dataset: str, folder: Path | None) -> None:
+    """Make a data set ready where that is not left to the workers. Raises DataError."""
+    if problem := data.check(dataset, folder):
+        raise data.DataError(problem)
+    if data.source_of(dataset, locate(folder)) is not None:
+        data.load(dataset, folder, download=True)
+
+
 def _complaint(action: Callable[[], object]) -> str | None:
     try:
         action()
-    except data.DataError as error:
+    except UserError as error:
         return str(error)
+    except Exception as error:  # whatever is wrong with one data set, the others are run
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The code that travels to the nodes of a cluster: this project's and that of methods named by file."""
+"""Staging of code for the nodes of a cluster: this project's and that of methods named by file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FOREIGN = "foreign"
 
 
 def stage(folder: Path, foreign: Sequence[str]) -> dict[str, str]:
-    """Copy the code into `folder`; for each of the `foreign` references the one to use there.
+    """Copy the code into `folder`; map each of the `foreign` references to the one to use there.
 
     A foreign reference is `/path/file.py:Class`; its file and what it imports outside installed distributions go
     along, packages as packages: one folder for all that
-    Python finds in one folder here, so that nothing is there twice. References in the answer are relative to `folder`.
+    Python finds in one folder here, so that nothing is copied twice. References in the answer are relative to `folder`.
     """
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "reference"))
@@ -47,7 +47,7 @@ def _copy(source: Path, folder: Path, base: Path) -> None:
 
 
 def arrive() -> None:
-    """Where the code was staged: let foreign files import packages that lay in other folders than they did."""
+    """Extend the search path on a node, so that foreign files can import packages from other original folders."""
     for folder in sorted(Path(FOREIGN).glob("*")):
         if str(folder.resolve()) not in sys.path:
             sys.path.append(str(folder.resolve()))
@@ -58,7 +58,7 @@ def is_foreign(job: Job) -> bool:
 
 
 def readdressed(job: Job, there: dict[str, str]) -> Job:
-    """The job with the reference that holds where the code was staged."""
+    """The job with the reference that is valid where the code was staged."""
     file, _, class_name = job.cell.reference.partition(".py:")
     files = {known.partition(".py:")[0]: place.partition(".py:")[0] for known, place in there.items()}
     reference = job.cell.reference

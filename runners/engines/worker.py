@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 
-from runners.cell.events import Event, Kind, Throttle, spoils
+from runners.cell.events import Event, EventKind, Throttle, spoils
 from runners.grid.cells import Job
 from runners.process import cpu
 
@@ -41,15 +41,15 @@ def main() -> None:
 
     emit = Throttle(tell, SECONDS_BETWEEN_PROGRESS)
     while True:
-        emit(Event(Kind.READY))
+        emit(Event(EventKind.READY))
         job = Job.from_json(json.loads(jobs.get()))
         try:
             status = run_cell(job, emit)
         except StorageError as error:
-            emit(Event(Kind.STORAGE, reason=str(error)))
+            emit(Event(EventKind.STORAGE, reason=str(error)))
             continue
         except CaptureFailed as error:
-            emit(Event(Kind.AGAIN, reason=error.why))
+            emit(Event(EventKind.AGAIN, reason=error.why))
             os._exit(1)  # without a word to CUDA, which might wait for the capture for ever
         if spoils(status, job.conditions.device) or known_state.taken().changed:
             return  # the driver starts a fresh process

@@ -1,4 +1,4 @@
-"""From suites and the command line's choices to the cells to run."""
+"""Construction of the cells to run from suites and the command line's choices."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import catalogue, paths, plugins
-from benchmarks.catalogue import Benchmark
-from benchmarks.data import FOLDER_PREFIX
+from benchmarks.catalogue import Benchmark, HeldOut
+from benchmarks.data import content_of, source_of
 from benchmarks.files import locate
-from benchmarks.folders import listing
+from benchmarks.folders import ImageFolder
 from benchmarks.types import Scenario, UserError
 from methods import registry
 from runners.grid import hyperparameters
@@ -24,7 +24,7 @@ from runners.grid.suite import BenchmarkEntry, Suite
 
 @dataclass(frozen=True)
 class Choices:
-    """What the command line asks for on top of the suites; None leaves the suite's own."""
+    """Choices of the command line that override the suites; None keeps the suite's own."""
 
     methods: tuple[str, ...] | None = None
     foreign: tuple[str, ...] = ()
@@ -33,15 +33,15 @@ class Choices:
     scenarios: tuple[Scenario, ...] | None = None
     seeds: int | None = None
     assignments: tuple[tuple[str, str, str], ...] = ()
-    """(method, key, value as text) from --set; they win over the suites' settings."""
+    """(method, key, value as text) from --set; they win over the suites' hyperparameters."""
     budget_scale: float = 1.0
     data: Path | None = None
-    """Where folders of images lie; see `benchmarks.files.locate`."""
+    """Folder of image folders; see `benchmarks.files.locate`."""
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of the tables to be: a method under a label."""
+    """Row of the result tables: a method under a label."""
 
     label: str
     method: LoadedMethod
@@ -99,7 +99,7 @@ def _check_benchmarks(suites: Sequence[Suite]) -> None:
 
 def _rows(suite: Suite, choices: Choices) -> list[_Row]:
     _check_names([*suite.methods, *(variant.method for variant in suite.variants)])
-    foreign = {name: load_method(name) for name in choices.foreign}  # first, for they are likelier to be refused
+    foreign = {name: load_method(name) for name in choices.foreign}  # first, because they are likelier to be refused
     loaded = {name: load_method(name) for name in suite.methods} | foreign
     rows = [_Row(method.name, method) for method in loaded.values()]
     for variant in suite.variants:
@@ -113,7 +113,7 @@ def _rows(suite: Suite, choices: Choices) -> list[_Row]:
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Refuse unknown names before the first method takes its seconds to load; and files, which only --method runs."""
+    """Refuse unknown names, before any method is loaded, which takes seconds; and files, which only --method runs."""
     known = registry.available()
     for name in names:
         if name.endswith(".py") or ".py:" in name:
@@ -130,7 +130,7 @@ def _check_assignments(choices: Choices, rows: Sequence[_Row]) -> None:
 
 
 def _check_settings(suites: Sequence[Suite], rows: Sequence[Sequence[_Row]]) -> None:
-    """Check every block of settings, also those that meet no cell of a narrowed grid."""
+    """Check every block of hyperparameters, also those that meet no cell of a narrowed grid."""
     for suite, own in zip(suites, rows, strict=True):
         known = {name: row for row in own for name in (row.label, row.method.name)}
         for number, block in enumerate(suite.settings):
@@ -147,7 +147,7 @@ def _check_settings(suites: Sequence[Suite], rows: Sequence[Sequence[_Row]]) -> 
 def _values(
     suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, choices: Choices
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """What replaces the method's defaults in a cell, and where each value comes from; later ones win."""
+    """Values that replace the method's defaults in a cell, and the origin of each; later ones win."""
     labelled = row.label != row.method.name
     parts: list[tuple[dict[str, Any], str | None]] = [
         *((b.values, b.source) for b in suite.settings if b.applies(row.method.name, entry.name, scenario)),
@@ -164,12 +164,13 @@ def _values(
 
 
 def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
-    """What a cell's key and record hold of its benchmark."""
+    """Definition of a benchmark as stored in a cell's key and record."""
     return {
         "n_tasks": benchmark.n_tasks,
         "classes_per_task": benchmark.classes_per_task,
         "input_shape": list(benchmark.input_shape),
         "validation": benchmark.validation,
+        **({} if benchmark.held_out is HeldOut.FIRST else {"held_out": str(benchmark.held_out)}),
         "padding": benchmark.padding,
         "class_order": str(benchmark.class_order),
         **_data_definition(benchmark.dataset, data),
@@ -180,18 +181,26 @@ def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
 
 @cache
 def _data_definition(dataset: str, data: Path | None) -> dict[str, str]:
-    """Of a data set without published checksums: the code of a package that makes it, or the files of a folder."""
-    if plugins.is_reference(dataset):
-        return {"dataset": dataset, "source": source_hash(plugins.file_of(dataset))}
-    if dataset.startswith(FOLDER_PREFIX):
-        folder = locate(data).folder / dataset.split("/")[1]
-        return {"files": listing(folder)} if folder.is_dir() else {}
-    return {}
+    """Definition of a data set without published checksums: its content, and the code of a package that makes it.
+
+    The content of unusable data is left out: its cells fail with the reason, the others run.
+    """
+    found: dict[str, str] = {}
+    try:
+        if plugins.is_reference(dataset):
+            found["dataset"] = dataset
+            found["source"] = source_hash(plugins.file_of(dataset))
+            found["content"] = content_of(plugins.make(dataset))
+        elif isinstance(source := source_of(dataset, locate(data)), ImageFolder):
+            found["files"] = source.content
+    except (Exception, SystemExit):  # a package's function may raise anything
+        return found
+    return found
 
 
 @cache
 def _parts(benchmark: str, network: str) -> dict[str, str]:
-    """As `parts_of`; kept while one grid is built."""
+    """Cached `parts_of`, for the construction of one grid."""
     return parts_of(catalogue.find(benchmark), network)
 
 
@@ -203,7 +212,7 @@ def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, se
     network = entry.network or benchmark.network
     for what, name in (("benchmark", benchmark.name), ("method", row.method.name)):
         try:
-            paths.part(name, what)  # they become folders, and nobody reads a record that names others
+            paths.part(name, what)  # they become folders; records with unsafe names are unreadable
         except paths.UnsafePath as error:
             raise UserError(f"suite {suite.name}: {error}") from error
     return Cell(

@@ -1,8 +1,8 @@
-"""A module's code as text in which imported things have no names: what remains is compared and hashed.
+"""Canonical text of a module's code, without the names of imported things; it is compared and hashed.
 
 Names that an import binds are replaced by references to what is imported, so that neither the place of a module nor
 the name it is imported under counts. Comments, docstrings, formatting and the order of neighbouring imports do not
-count either. What a reference points at is found out later, by `runners.grid.fingerprint`.
+count either. `runners.grid.fingerprint` resolves the references later.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Ref(NamedTuple):
     """Leading dots."""
     parts: tuple[str, ...]
     modules: int
-    """How many of the parts are modules for certain; the others may be attributes."""
+    """Number of the parts that are certainly modules; the others may be attributes."""
 
     def then(self, names: tuple[str, ...]) -> Ref:
         return self._replace(parts=self.parts + names)
@@ -69,9 +69,9 @@ class Skeleton:
     computed: tuple[int, ...]
     """Lines that import a module by a name known at run time only."""
     files: tuple[str, ...]
-    """Texts that may be names of files beside the module."""
+    """Texts that may name files in the module's folder."""
     empty: bool
-    """Whether running the module does nothing."""
+    """True if running the module has no effect."""
 
 
 @dataclass
@@ -84,7 +84,7 @@ class _Scope:
     star: bool = False
 
     def lookup(self, name: str) -> _Scope | None:
-        """The scope whose `name` a use in this scope means; None for builtins and what star imports bring."""
+        """Scope that binds `name` as used in this scope; None for builtins and names from star imports."""
         scope: _Scope | None = self
         while scope is not None:
             if (name in scope.imports or name in scope.others) and (scope is self or scope.kind != "class"):
@@ -142,7 +142,7 @@ class _Reader:
         return self.inner.setdefault(id(node), _Scope(scope, kind))
 
     def _bind(self, node: ast.AST, scope: _Scope) -> None:
-        """Note what names `node` and all within it bind in `scope` and in the scopes below it."""
+        """Record the names that `node` and its descendants bind in `scope` and in the scopes below it."""
         kind = type(node)
         if kind is ast.Name:
             if type(node.ctx) is not ast.Load:  # type: ignore[attr-defined]
@@ -190,12 +190,12 @@ class _Reader:
             self._scope_of(node, "body", scope).others.update(arguments)
 
     def _replaced(self, scope: _Scope, name: str) -> bool:
-        """Whether uses of a name that `scope` binds become references."""
+        """Check whether uses of a name that `scope` binds become references."""
         only_one = len(scope.imports.get(name, ())) == 1 and name not in scope.others
         return only_one and name not in self.fixed and not scope.star and scope.kind != "class"
 
     def _reference(self, node: ast.expr, scope: _Scope) -> Ref | None:
-        """What an expression `name.attribute...` or `import_module("name")` means, if an import decides that."""
+        """Reference of an expression `name.attribute...` or `import_module("name")`, if an import decides it."""
         match node:
             case ast.Name(id=name):
                 owner = scope.lookup(name)
@@ -212,7 +212,7 @@ class _Reader:
         return None
 
     def _imports(self, function: ast.expr, scope: _Scope) -> bool:
-        """Whether a function is importlib.import_module."""
+        """Check whether a function is importlib.import_module."""
         found = self._reference(function, scope)
         return found is not None and found.parts == ("importlib", "import_module")
 
@@ -224,7 +224,7 @@ class _Reader:
     # -- text ------------------------------------------------------------------------------------
 
     def _text(self, node: object, scope: _Scope) -> str:
-        """The same for all Python versions: empty fields are left out."""
+        """Text of a node, identical in all Python versions: empty fields are left out."""
         if not isinstance(node, ast.AST):
             if isinstance(node, str) and _FILE_NAME.fullmatch(node):
                 self.files.add(node)
@@ -270,7 +270,7 @@ class _Reader:
 
 
 def _items(node: ast.Import | ast.ImportFrom) -> Iterator[Item]:
-    """What an import statement names, each with the name that it binds."""
+    """Items of an import statement, each with the name that it binds."""
     if isinstance(node, ast.Import):
         for alias in node.names:
             parts = tuple(alias.name.split("."))
@@ -283,7 +283,7 @@ def _items(node: ast.Import | ast.ImportFrom) -> Iterator[Item]:
 
 
 def _bound_to(item: Item, node: ast.Import | ast.ImportFrom) -> Ref:
-    """What the name means: `import a.b` binds the package a."""
+    """Reference that the name is bound to: `import a.b` binds the package a."""
     parts = item.ref.parts
     plain = isinstance(node, ast.Import) and not any(alias.asname == item.name for alias in node.names)
     return Ref(0, parts[:1], 1) if plain else item.ref
@@ -316,7 +316,7 @@ def _is_bare_string(node: object) -> bool:
 
 
 def _is_search(node: object) -> bool:
-    """Whether a statement is the `search = ranges(...)` of a Config."""
+    """Check whether a statement is the `search = ranges(...)` of a Config."""
     match node:
         case ast.Assign(targets=[ast.Name(id="search")], value=ast.Call(func=ast.Name(id="ranges"))):
             return True

@@ -23,7 +23,7 @@ class Cell:
     method: str
     """Registered name."""
     reference: str
-    """What methods.registry.load takes: the name, or `/path/file.py:Class`. Not part of the key."""
+    """Argument of methods.registry.load: the name, or `/path/file.py:Class`. Not part of the key."""
     label: str
     """Name in tables. Not part of the key."""
     config: dict[str, Any]
@@ -51,7 +51,7 @@ class Cell:
         """SHA-256 of everything that decides the numbers."""
         decides = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _NAMES}
         decides["budget"] = {name: getattr(self.budget, name) for name in Budget.__dataclass_fields__}
-        if self.judged_on == "test":  # the rule; left out, so that keys of before stay what they were
+        if self.judged_on == "test":  # the default; left out, so that the keys of earlier records stay valid
             del decides["judged_on"]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
@@ -90,19 +90,21 @@ def unique(cells: list[Cell]) -> list[Cell]:
 
 @dataclass(frozen=True)
 class Conditions:
-    """How cells are run: nothing here decides a number on the CPU."""
+    """Conditions under which cells run; none of them affects a number on the CPU."""
 
     device: str = "cpu"
     data_dir: str | None = None
     threads: int = 1
     evaluation_batch: int = 2000
     stop_after: int | None = None
-    """Pause the cell after so many tasks, with a checkpoint; the same cell goes on from there another time."""
+    """Pause the cell after this many tasks, with a checkpoint from which it can be resumed."""
     step_by_step: str = ""
-    """Why training steps are not to be captured as a CUDA graph; empty where they may be."""
+    """Reason not to capture training steps as a CUDA graph; empty where they may be captured."""
     command: str = ""
+    conformance: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Verdicts of the conformance suite on foreign methods, by name; see runners.conformance.verdicts."""
     environment: dict[str, Any] | None = None
-    """What the driver knows of the environment (commit, ...); the worker adds its own."""
+    """Environment of the driver (commit, ...); the worker adds its own."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Job:
     conditions: Conditions
 
     def uncaptured(self, why: str) -> Job:
-        """This job, its training steps one by one."""
+        """The same job with its training steps uncaptured."""
         return replace(self, conditions=replace(self.conditions, step_by_step=f"a capture failed ({why})"))
 
     def to_json(self) -> dict[str, Any]:

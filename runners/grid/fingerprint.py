@@ -2,7 +2,7 @@
 
 The hash of a module is that of its code (`canonical`) with the hashes of the modules that its imports reach
 in place of their names. Modules may therefore be moved and renamed; what they hold and what of it is imported counts.
-Modules that import each other are hashed together: each by its code, then again and again with the others' hashes of
+Modules that import each other are hashed together: each by its code, then repeatedly with the others' hashes of
 the round before.
 """
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _NEUTRAL = {"methods/registry.py": "registry", "methods/search.py": "search", "methods/networks/targets.py": "networks"}
 """Modules that find methods, their hyperparameters or networks and decide no number, each with a name that stays."""
 _LARGEST_DATA = 1 << 28
-"""Bytes of a data file beside a module, above which its size stands for its content."""
+"""Bytes of a data file in a module's folder, above which its size is hashed instead of its content."""
 _DEPTH = 32
 """Imports that pass a name on, one after the other, that are followed."""
 
@@ -35,7 +35,7 @@ _Texts = tuple[list[Text], list[tuple[list[Text], list[Text]]]]
 def source_hash(file: Path) -> str:
     """SHA-256 over the code of `file` and of all modules it imports, directly or not.
 
-    Followed are this project's modules, those beside the file, its package, and whatever Python's search path has
+    Followed are this project's modules, those in the file's folder, its package, and whatever Python's search path has
     outside installed distributions (packages in editable mode too). Of installed ones, `distributions_of` tells.
     Raises UserError for a file that is no Python, or not in the encoding it declares.
     """
@@ -73,7 +73,7 @@ def _in_project(path: Path) -> bool:
 
 
 class _Graph:
-    """The modules that a file reaches; made for one question, so that files may change between two."""
+    """Import graph of a file; rebuilt for each query, so that files may change between two."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -116,7 +116,7 @@ class _Graph:
         return [init for init in packages_of(path) if init != path and not self.skeleton(init).empty]
 
     def _resolved(self, path: Path) -> _Texts:
-        """References of a module, and its runs of imports: those in no order, then those whose names count."""
+        """Resolved references of a module, and its runs of imports: unordered ones, then those whose names count."""
         if path not in self.texts:
             code = self.skeleton(path)
             uses = [self._meaning(path, ref) for ref in code.refs]
@@ -137,7 +137,7 @@ class _Graph:
         return [[f"{item.name}=", *self._meaning(path, item.ref)] for item in run if item.name is not None]
 
     def _meaning(self, path: Path, ref: Ref, depth: int = 0) -> Text:
-        """A reference as text: the module it reaches and the name in it, wherever another module passed it on."""
+        """A reference as text: its defining module and the name in it, resolved through re-exports."""
         module, rest = self._walk(path, ref)
         if module is None:
             return [".".join(ref.parts)]
@@ -203,14 +203,15 @@ class _Graph:
                 yield item.ref.parts[0]
 
     def data_of(self, path: Path) -> list[Path]:
-        """Files beside a module that its code names."""
+        """Files in a module's folder that its code names."""
         return [file for name in self.skeleton(path).files if (file := path.parent / name).is_file()]
 
     # -- hashes ----------------------------------------------------------------------------------
 
     def _hash_together(self, group: list[Path]) -> None:
-        """Hash modules that need each other, of all others the hashes are known."""
+        """Hash modules that need each other; the hashes of all others are known."""
         self.hashes |= dict.fromkeys(group, "")
+        # After as many rounds as modules, each hash depends on every module of the group.
         for _ in group:
             self.hashes |= {path: self._hash_of(path) for path in group}
 

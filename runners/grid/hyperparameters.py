@@ -1,4 +1,4 @@
-"""A method's settings from text and TOML: checked strictly against its Config dataclass."""
+"""Hyperparameters of a method from text and TOML: checked strictly against its Config dataclass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.types import UserError, suggestion
 def configure(method: str, config_class: type, values: Mapping[str, object], where: str = "") -> Any:
     """Build `config_class` from `values`; texts are converted, other values must have the right type.
 
-    Raises UserError naming `where` it stood, the method, the key, the value and what is permitted.
+    Raises UserError with the place `where`, the method, the key, the value and the permitted values.
     """
     prefix = f"{where}: " if where else ""
     hints = typing.get_type_hints(config_class)
@@ -24,8 +24,12 @@ def configure(method: str, config_class: type, values: Mapping[str, object], whe
     converted = {}
     for key, value in values.items():
         if key not in names:
+            if later := getattr(config_class, "replaced", {}).get(key):
+                raise UserError(f"{prefix}{method}.{key} is now {method}.{later}")
             hint = suggestion(key, names, most=1)
-            raise UserError(f"{prefix}{method} has no setting {key!r}.{hint} Permitted: {', '.join(names) or 'none'}")
+            raise UserError(
+                f"{prefix}{method} has no hyperparameter {key!r}.{hint} Permitted: {', '.join(names) or 'none'}"
+            )
         try:
             converted[key] = convert(hints[key], value)
         except ValueError as error:

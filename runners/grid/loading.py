@@ -42,7 +42,7 @@ def load_method(reference: str) -> LoadedMethod:
 
 
 def parts_of(benchmark: Benchmark, network: str) -> dict[str, str]:
-    """Hashes of the code that a cell uses beside its method's. Raises UserError for an unknown network."""
+    """Hashes of the code that a cell uses in addition to its method's. Raises UserError for an unknown network."""
     return {part: source_hash(file) for part, file in _modules(benchmark, network).items()}
 
 

@@ -1,4 +1,4 @@
-"""Suite files: a named grid of cells in TOML, validated so that every mistake has a clear answer."""
+"""Suite files: named grids of cells in TOML, validated with a specific message for every mistake."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Settings(_Part):
     scenario: Scenario | None = None
     values: dict[str, Value]
     source: Text | None = None
-    """Where the values come from or how they were chosen, in a few words; kept with the records and reported."""
+    """Origin of the values or how they were chosen, in a few words; kept with the records and reported."""
 
     def applies(self, row: str, benchmark: str, scenario: Scenario) -> bool:
         return self.method == row and self.benchmark in (None, benchmark) and self.scenario in (None, scenario)
@@ -87,7 +87,7 @@ class Variant(_Part):
 
 
 class Suite(_Part):
-    """What a suite file holds."""
+    """Contents of a suite file."""
 
     name: str = ""
     description: Text
@@ -100,7 +100,7 @@ class Suite(_Part):
     tuned: Text | None = None
     """File of `runners/tune.py`, relative to this one, whose values follow those of `settings`."""
     in_all: bool = True
-    """Whether `all` holds this suite; False for one that answers a question of its own, with many rows."""
+    """Membership in `all`; False for a suite that answers a separate question, with many rows."""
 
     @field_validator("methods", "scenarios")
     @classmethod
@@ -129,7 +129,7 @@ def available() -> dict[str, Path]:
 
 
 def find(names: Iterable[str]) -> list[Suite]:
-    """The suites of these names or paths; `all` is every shipped one that does not stay out. Raises UserError."""
+    """Suites of these names or paths; `all` is every shipped one that is not excluded from it. Raises UserError."""
     known, found = available(), []
     for name in names:
         if name == ALL:

@@ -1,4 +1,4 @@
-"""How long a grid will take, from what finished cells of the same methods took."""
+"""Run-time estimate of a grid from the times of finished cells of the same methods."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class Estimate:
     unknown: int
 
 
-_Kind = tuple[str, ...]
+_RateKey = tuple[str, ...]
 
 
 class Rates:
-    """What cells took, in seconds per task and step; what another will take, from those most alike.
+    """Rates of finished cells, in seconds per task and step; the most similar ones predict another cell.
 
-    Most alike: same method, benchmark and scenario, then same method and benchmark, then same method.
+    Most similar: same method, benchmark and scenario, then same method and benchmark, then same method.
     """
 
     def __init__(self) -> None:
-        self.seen: dict[_Kind, list[float]] = defaultdict(list)
-        self.medians: dict[_Kind, float] = {}
+        self.seen: dict[_RateKey, list[float]] = defaultdict(list)
+        self.medians: dict[_RateKey, float] = {}
 
     def add(self, cell: Cell, seconds: float) -> None:
         self.note(cell.method, cell.benchmark, cell.scenario, cell.budget, cell.n_tasks, seconds)
@@ -55,7 +55,7 @@ class Rates:
     def total(self, groups: Iterable[tuple[Cell, int]]) -> float | None:
         """For so many cells like each of those given, one after the other.
 
-        Unknown ones count as the others on average; None if all are unknown.
+        Unknown ones count as the mean of the others; None if all are unknown.
         """
         found = [(self.of(cell), count) for cell, count in groups]
         known = [(seconds * count, count) for seconds, count in found if seconds is not None]
@@ -67,7 +67,7 @@ class Rates:
 
 
 def estimate(cells: Sequence[Cell], results: Path, workers: int) -> Estimate:
-    """Time for `cells` on `workers`, from what is on record in `results`."""
+    """Time for `cells` on `workers`, from the records in `results`."""
     rates = history(results)
     known = [seconds for cell in cells if (seconds := rates.of(cell)) is not None]
     return Estimate(max(sum(known) / max(1, workers), max(known, default=0.0)), len(cells) - len(known))
@@ -88,7 +88,7 @@ def history(results: Path) -> Rates:
     return rates
 
 
-def _kinds(method: str, benchmark: str, scenario: str, budget: Budget) -> list[_Kind]:
+def _kinds(method: str, benchmark: str, scenario: str, budget: Budget) -> list[_RateKey]:
     unit = "steps" if budget.steps is not None else "epochs"
     return [(unit, method, benchmark, scenario), (unit, method, benchmark), (unit, method)]
 

@@ -1,4 +1,4 @@
-"""Device memory that a cell will need, estimated before it runs; what cannot fit is refused with the numbers.
+"""Estimate of a cell's device memory before it runs; a cell that cannot fit is refused with the numbers.
 
 The method is built on torch's `meta` device, which knows shapes and allocates nothing. Counted are its state, what it
 declares of optimisers, copies and passes (`Method.needs`), the activations of one training batch and of one evaluation
@@ -39,7 +39,7 @@ EVALUATION_BATCH = 250
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes on the device, by what they are for."""
+    """Bytes on the device, by use."""
 
     state: float
     """Weights and whatever else the method holds from the start."""
@@ -85,7 +85,7 @@ def refusals(cells: Iterable[Cell], device: str) -> dict[str, str]:
 
 
 def capacity_of(device: str) -> float:
-    """Bytes of memory that the device has; infinite for a GPU of another machine, of which nothing is known here."""
+    """Memory of the device in bytes; infinite for a GPU of another machine, whose memory is unknown here."""
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
             return float("inf")
@@ -129,7 +129,7 @@ def _estimate(
     return Footprint(
         state=state,
         training=FLOAT * (needs.per_trained * n_trained + needs.generated * n_weights),
-        tasks=FLOAT * needs.per_task * n_weights * spec.n_tasks,
+        tasks=FLOAT * (needs.per_task * n_weights + needs.floats_per_task) * spec.n_tasks,
         activations=FLOAT * _at_once(needs, sizes, batch_size),
     )
 
@@ -172,7 +172,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 @contextmanager
 def _same_generator() -> Iterator[None]:
-    """Leaves torch's generator as it was."""
+    """Context that restores torch's generator."""
     before = torch.random.get_rng_state()
     try:
         yield

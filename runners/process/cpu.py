@@ -1,4 +1,4 @@
-"""Settings of a process that trains on the CPU: threads, tiny numbers, memory."""
+"""Settings of a process that trains on the CPU: threads, subnormal numbers, memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def variables(threads: int) -> dict[str, str]:
     OpenMP's threads (libgomp) without work spin for some 20 ms before they sleep, on cores that the output layer's
     own threads need meanwhile: with two threads a step of HyperMask on Split MNIST took 30 ms instead of 19. SPINS
     last for a millisecond or two, which is longer than the pauses of a small network, so that these stay awake.
-    What the user has set about it stays.
+    Variables that the user has set are kept.
     """
     found = dict.fromkeys(_THREAD_COUNTS, str(threads))
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
@@ -26,11 +26,11 @@ def variables(threads: int) -> dict[str, str]:
 
 
 def prepare(threads: int) -> None:
-    """Bound torch's threads, flush tiny numbers to zero, keep freed memory. Call before any torch work.
+    """Limit torch's threads, flush subnormal numbers to zero, keep freed memory. Call before any torch work.
 
     Adam's moments of a weight that hardly gets a gradient shrink below 1e-38, and processors compute
     with such numbers many times slower: a hypernetwork's step took three times as long. Flushed,
-    they are zero, which beside Adam's eps makes no difference. Threads inherit the setting, so all
+    they are zero, which is negligible next to Adam's eps. Threads inherit the setting, so all
     engines must call this to give the same numbers.
     """
     import torch
@@ -45,7 +45,7 @@ def keep_freed_memory() -> bool:
 
     A training step frees and asks for the same tens of megabytes again and again; without this the
     system clears their pages every time, which costs a hypernetwork's step up to half its speed.
-    Returns whether the C library took the settings (others than glibc have none).
+    Returns True if the C library accepted the settings (only glibc has them).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -60,7 +60,7 @@ def give_back_freed_memory() -> bool:
 
     The largest blocks of an earlier task are split by small ones, so that others of their size no longer fit there:
     without this HyperInterval held 5.3 times its output layer's weights on Split MNIST in TIL, with it 3.8 times.
-    Returns whether there was anything to give back.
+    Returns True if any memory was returned.
     """
     try:
         return bool(ctypes.CDLL(None).malloc_trim(0))

@@ -1,4 +1,4 @@
-"""Which device each worker uses, and how a process begins to use it."""
+"""Assignment of devices to workers, and initialisation of a device in a process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ASK = "import json, sys, torch; print(json.dumps({name: torch.cuda.mem_get_info
 def for_workers(device: str, workers: int | None) -> list[str]:
     """One device for each worker: `auto`, `cpu`, `cuda` (all of them, in turn) or `cuda:I`.
 
-    workers: how many, default one for each processor core; on GPUs up to four for each, for the local engine
+    workers: their number, default one per processor core; up to four per GPU, because the local engine
     packs them with cells. Raises UserError for a device that is not there.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
@@ -47,7 +47,7 @@ def single(device: str) -> str:
 def use(device: torch.device) -> None:
     """Make the device the current one of this process; call before anything else is done there.
 
-    A GPU is initialised by this, without which torch refuses to count its memory; and kernels that name no device,
+    This initialises a GPU, without which torch refuses to count its memory. Kernels that name no device,
     as Triton's, are launched on the current one.
     """
     if device.type == "cuda":
@@ -62,7 +62,7 @@ def _at_most(gpus: int) -> int:
 
 
 def free_memory(devices: Sequence[str]) -> dict[str, int]:
-    """Free bytes of each GPU named; asked in a process of its own, for asking takes memory on each of them."""
+    """Free bytes of each GPU named; queried in a separate process, because the query allocates memory on each GPU."""
     found = subprocess.run([sys.executable, "-P", "-c", _ASK, *dict.fromkeys(devices)], capture_output=True, text=True)
     if found.returncode != 0:
         raise UserError(f"the GPUs do not answer: {(found.stderr.strip().splitlines() or ['no message'])[-1]}")

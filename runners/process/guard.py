@@ -1,24 +1,31 @@
-"""What a cell must not do to the cells after it: change the data that all share, or its process."""
+"""Guard against side effects of a cell on later cells: changes of the shared data or of the process."""
 
 from __future__ import annotations
 
 from benchmarks.stream import Stream
+from benchmarks.types import Task
 from runners.process import known_state
 from runners.process.shared_data import ChangedData, Watch, renew
 
 
 class Guard:
-    """Watches one cell of a method, from before anything of the method runs."""
+    """Guard of one cell, made before any code of its method runs."""
 
     def __init__(self, method: str) -> None:
         self.method, self.before = method, known_state.Snapshot()
         self.watch: Watch | None = None
         self.changed = ""
-        """What the method has changed of the data, in a sentence; empty where nothing."""
+        """Sentence on the data that the method has changed; empty if none."""
 
     def over(self, stream: Stream) -> None:
         """Watch the stream's tensors from now on."""
         self.watch = Watch(stream)
+
+    def lend(self, task: Task) -> Task:
+        """Also watch the task's own tensors until content is compared; return the task."""
+        if self.watch is not None:
+            self.watch.lend(task)
+        return task
 
     def assure(self, when: str, content: bool = False) -> None:
         """Raise ChangedData where `look` finds something."""
@@ -26,24 +33,28 @@ class Guard:
             raise ChangedData(self.changed)
 
     def look(self, when: str, content: bool = False) -> str:
-        """What the method has changed of the data, in a sentence. Where it has, the next cell loads the data anew.
+        """Sentence on the data that the method has changed, if any. After a change the next cell reloads the data.
 
         content: also compare the bytes, which finds changes that PyTorch does not count.
         """
         if self.watch is None or self.changed:
             return self.changed
-        name = self.watch.compare() if content else self.watch.look()
-        if name:
-            self.changed = (
-                f"{self.method} has changed {name} in place ({when}), which all tasks and methods share; "
-                "have it work on a copy, as `task.x` is one. The data set is loaded anew for the next cell"
+        change = self.watch.compare() if content else self.watch.look()
+        if change is not None:
+            self.changed = f"{self.method} has changed {change.name} in place ({when})"
+            advice = "have it work on a copy, as `task.x` is one"
+            if not change.shared:
+                self.changed += f", and has another task than the benchmark's now; {advice}"
+                return self.changed
+            self.changed += (
+                f", which all tasks and methods share; {advice}. The data set is loaded anew for the next cell"
             )
             if not renew(self.watch.stream):
-                known_state.note(known_state.Left((name,), (name,)))
+                known_state.note(known_state.Left((change.name,), (change.name,)))
         return self.changed
 
     def put_back(self) -> str:
-        """Put the process back as it was, and note for whoever runs cells in it what was not; the names of that."""
+        """Restore the process and note the changed settings for the caller that runs cells; return their names."""
         left = self.before.put_back()
         if left.changed:
             known_state.note(left)

@@ -1,4 +1,4 @@
-"""What a cell may leave behind in its process: settings of torch, NumPy and the system, and patched functions.
+"""State that a cell may leave changed in its process: settings of torch, NumPy and the system, patched functions.
 
 One process runs cell after cell. A setting that one method changes would change the numbers of the next method's
 cells, or make them fail. So the process is compared before and after each cell.
@@ -38,24 +38,24 @@ _SET_BY_LIBRARIES = ("KMP_", "TORCHINDUCTOR_", "TRITON_")
 
 @dataclass(frozen=True)
 class Setting:
-    """Something of the process that a cell must leave as it was."""
+    """A setting of the process that a cell must leave unchanged."""
 
     name: str
     read: Callable[[], Any]
     write: Callable[[Any], object] | None = None
     """None: the process cannot put it back."""
     counts: bool = True
-    """Whether a change is worth a word and a new process; not where libraries change it when they are imported."""
+    """True if a change is reported and needs a new process; False where libraries change it on import."""
 
     def value(self) -> Any:
-        """What it is now. PyTorch refuses to read an older switch that contradicts a newer one."""
+        """Current value. PyTorch refuses to read an older switch that contradicts a newer one."""
         try:
             return self.read()
         except Exception:
             return _UNREADABLE
 
     def put_back(self, value: Any) -> None:
-        """Make it `value` again, where that is possible."""
+        """Restore `value`, where possible."""
         if self.write is not None and value != _UNREADABLE and self.value() != value:
             with suppress(Exception):
                 self.write(value)
@@ -63,7 +63,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Left:
-    """What differed after a cell; names of settings, for sentences."""
+    """Names, for messages, of the settings that differed after a cell."""
 
     changed: tuple[str, ...] = ()
     lasting: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Snapshot:
         self.functions = patches.snapshot()
 
     def put_back(self) -> Left:
-        """Undo what has changed since. Call it in the thread that took the snapshot."""
+        """Undo all changes since the snapshot. Call it in the thread that took the snapshot."""
         changed = {setting: value for setting, value in self.values.items() if setting.value() != value}
         for _ in range(2):  # a setting may move another one, which is then put back in the second round
             for setting, value in changed.items():
@@ -92,12 +92,12 @@ _left: list[Left] = []
 
 
 def note(left: Left) -> None:
-    """Note what a cell left behind, to be taken by whoever runs cells in this process."""
+    """Note the changes that a cell left behind, until the caller that runs cells takes them."""
     _left.append(left)
 
 
 def taken() -> Left:
-    """What cells have left behind since the last call."""
+    """Take the changes that cells have left behind since the last call."""
     changed = tuple(name for left in _left for name in left.changed)
     lasting = tuple(name for left in _left for name in left.lasting)
     _left.clear()
@@ -106,7 +106,7 @@ def taken() -> Left:
 
 @contextmanager
 def unchanged() -> Iterator[None]:
-    """Put the process back as it was, without a word."""
+    """Context that silently restores the process."""
     before = Snapshot()
     try:
         yield
@@ -115,7 +115,7 @@ def unchanged() -> Iterator[None]:
 
 
 def _flushes() -> bool:
-    """Whether subnormal numbers are zero in this thread; PyTorch has no function that says so."""
+    """Check whether this thread flushes subnormal numbers to zero; PyTorch has no function for it."""
     return float(torch.tensor([_TINY], dtype=torch.float32, device="cpu").mul(0.5).to(torch.float64)) == 0.0
 
 
@@ -159,13 +159,13 @@ def _set_handlers(value: dict[int, Any]) -> None:
 
 
 def _modes() -> tuple[int, int]:
-    """Of functions and operators that are redirected in this thread, without those of the default device."""
+    """Modes that redirect functions and operators in this thread, without those of the default device."""
     functions = torch._C._len_torch_function_stack()
     return functions - (_default_device() is not None), dispatch._len_torch_dispatch_stack()  # type: ignore[attr-defined]
 
 
 def _default_device() -> torch.device | None:
-    """None where none was set, which is not the same as the CPU."""
+    """Default device; None where none was set, which differs from the CPU."""
     return _device.CURRENT_DEVICE
 
 
@@ -186,7 +186,7 @@ def _stream() -> Any:
 
 
 def _precisions() -> Iterator[Setting]:
-    """The older switches first, for they move the newer settings."""
+    """Precision settings, the older switches first because they change the newer settings."""
     yield Setting(
         "torch's precision of matrix products",
         torch.get_float32_matmul_precision,
@@ -250,5 +250,5 @@ def _of_the_process() -> Iterator[Setting]:
 
 
 def _settings() -> list[Setting]:
-    """In the order in which they are put back: a default device is the last of the redirections."""
+    """Settings in the order in which they are restored: the default device is the last of the redirections."""
     return [*_of_torch(), *_of_the_process()]

@@ -13,11 +13,11 @@ from runners.process import cpu
 from runners.records.record import Measurements
 
 _RESET_PEAK = "5"
-"""What the kernel reads from /proc/self/clear_refs as: set the peak back (proc_pid_clear_refs(5))."""
+"""Value that resets the peak when written to /proc/self/clear_refs (proc_pid_clear_refs(5))."""
 
 
 class MemoryPeak:
-    """Starts counting anew, where the system can, when it is made; a GPU must be in use by then (`devices.use`)."""
+    """Counter of peak memory, reset at construction where possible; call `devices.use` for a GPU first."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -25,12 +25,12 @@ Functions = dict[int, tuple[Any, dict[str, Any]]]
 
 
 def snapshot() -> Functions:
-    """What the names mean now."""
+    """Current objects of all watched names."""
     return {id(place): (place, _callables(place)) for place in _places()}
 
 
 def put_back(before: Functions) -> list[str]:
-    """Undo replacements; the names that were replaced. Names that are new stay."""
+    """Undo replacements and return their names. New names are kept."""
     found = []
     for place, functions in before.values():
         now = vars(place)
@@ -57,7 +57,7 @@ def _classes(module: ModuleType) -> Iterator[type]:
 
 
 def _callables(place: Any) -> dict[str, Any]:
-    """Without names of classes that Python and torch keep for themselves, such as caches."""
+    """Functions and classes, without internal names of Python's and torch's classes, such as caches."""
     kept = staticmethod | classmethod | property
     return {
         name: value
@@ -67,7 +67,7 @@ def _callables(place: Any) -> dict[str, Any]:
 
 
 def _by_torch(now: Any, before: Any) -> bool:
-    """Whether torch itself wrapped a function, as it does when the first optimiser is made or its compiler imported."""
+    """Check whether torch itself wrapped a function: the first optimiser and the import of its compiler do so."""
     while now is not before:
         code = getattr(now, "__code__", None)
         if code is None or not code.co_filename.startswith(_TORCH):

@@ -1,4 +1,4 @@
-"""The arithmetic of evaluation: float32 as IEEE 754 has it on every device, whatever training uses."""
+"""Arithmetic of evaluation: IEEE 754 float32 on every device, independent of training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.backends import cuda, cudnn, mkldnn
 
 @contextmanager
 def ieee_float32() -> Iterator[None]:
-    """No TF32 and no bfloat16 inside products of float32 here; all settings read as before afterwards.
+    """Context without TF32 or bfloat16 inside float32 products; all settings read as before afterwards.
 
     cuDNN convolves float32 in TF32 by default, with 10 bits of a factor. Setting one of the operations means that it
     no longer follows `torch.backends.fp32_precision` later.

@@ -1,4 +1,4 @@
-"""What a cell takes of a node, and how many cells fit."""
+"""Resources that a cell takes of a node, and the number of cells that fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Need:
-    """Declared for one cell."""
+    """Resources declared for one cell."""
 
     cpus: int = 1
     gpus: float = 0.0
@@ -34,7 +34,7 @@ class Need:
 
 
 def fitting(need: Need, nodes: Sequence[dict[str, float]]) -> int:
-    """How many cells fit on the nodes together; resources as Ray names them (CPU, GPU, memory)."""
+    """Number of cells that fit on the nodes together; resources as Ray names them (CPU, GPU, memory)."""
     return sum(_on_one(need, node) for node in nodes)
 
 

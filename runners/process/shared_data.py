@@ -1,13 +1,15 @@
-"""The tensors that all tasks and all cells of a process share: whether a method has changed one of them.
+"""Detection of changes to the tensors that a method may only read.
 
-A data set is loaded once per process. A method that standardises `task.train.pixels` in place changes the images of all
-other methods, whose numbers would be wrong without a sign of it.
+A data set is loaded once per process, and tasks of permuted and rotated benchmarks share its images. A method that
+standardises them in place changes the images of all other methods, whose numbers would be silently wrong.
+The images of other tasks are copies: changing them harms no other method, but this one is then trained on other images
+than it is tested on, or judges itself by other validation images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from benchmarks import data, plugins
 from benchmarks.stream import Stream
-from benchmarks.types import UserError
+from benchmarks.types import Task, UserError
 
 _WORDS = 1 << 20
 """Words of eight bytes that are summed at a time."""
@@ -23,49 +25,79 @@ _ODD = -7046029254386353131
 """The golden ratio times 2 ** 64, as an odd number; it spreads the factors of neighbouring words."""
 
 
+class Change(NamedTuple):
+    """A tensor that was changed."""
+
+    name: str
+    shared: bool
+    """True if other tasks or methods also use it."""
+
+
 class ChangedData(UserError):
-    """A method has changed what it shares with others."""
+    """A method has changed a tensor that it may only read."""
 
 
 _sums: Any = WeakTensorKeyDictionary()
-"""Checksums of tensors as they were loaded, as long as those live: a cell need not compute them anew."""
+"""Checksums of tensors as they were loaded, as long as those live, so that a cell need not recompute them."""
 
 
 class Watch:
-    """Watches a stream's tensors: its data set's, its row numbers and labels, and the constants of its transforms."""
+    """Watch on a stream's tensors: its data set's, its row numbers and labels, and the constants of its transforms.
+
+    The current task's images and labels, named by `lend`, are watched until the next `compare`.
+    """
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.seen: dict[str, tuple[Tensor, object]] = {}
         self.sums: dict[str, tuple[Tensor, int]] = {}
+        self.lent: dict[str, tuple[Tensor, object, int]] = {}
+        """The current task's own tensors, which no other task or method has, with their states and checksums."""
         for name, tensor in _of_data(stream):
             if tensor not in _sums:
                 _sums[tensor] = checksum(tensor)
             self.sums[name] = (tensor, _sums[tensor])
         self.look()
 
-    def look(self) -> str:
-        """The name of a tensor that was changed, by its version counter; empty where none was. Waits for nothing.
+    def lend(self, task: Task) -> None:
+        """Watch the task's own tensors, too, instead of those of the one before."""
+        self.look()
+        shared = {id(tensor) for tensor, _ in self.seen.values()}
+        self.lent = {
+            name: (tensor, _state(tensor), checksum(tensor))
+            for name, tensor in _of_task(task)
+            if id(tensor) not in shared
+        }
+
+    def look(self) -> Change | None:
+        """A changed tensor, found by its version counter, or None. Does not synchronise.
 
         Tensors that the stream made since the last look are watched from now on.
         """
-        changed = [name for name, (tensor, state) in self.seen.items() if _state(tensor) != state]
+        shared = [name for name, (tensor, state) in self.seen.items() if _state(tensor) != state]
+        own = [name for name, (tensor, state, _) in self.lent.items() if _state(tensor) != state]
         for name, tensor in _of_stream(self.stream):
             if name not in self.seen:
                 self.seen[name] = (tensor, _state(tensor))
-        return changed[0] if changed else ""
+        return next((Change(name, name in shared) for name in shared + own), None)
 
-    def compare(self) -> str:
-        """As `look`, and also by the content of the data set, which finds changes by way of NumPy or `.data`."""
-        different = (name for name, (tensor, found) in self.sums.items() if checksum(tensor) != found)
+    def compare(self) -> Change | None:
+        """Like `look`, but also by content, which finds changes through NumPy or `.data`. Releases the lent tensors."""
+        lent = {name: (tensor, found) for name, (tensor, _, found) in self.lent.items()}
         try:
-            return self.look() or next(different, "")
+            return self.look() or _different(self.sums, True) or _different(lent, False)
         except RuntimeError:  # the GPU is full or in an error state; the process that has it ends with the cell
-            return ""
+            return None
+        finally:
+            self.lent = {}
+
+
+def _different(sums: dict[str, tuple[Tensor, int]], shared: bool) -> Change | None:
+    return next((Change(name, shared) for name, (tensor, found) in sums.items() if checksum(tensor) != found), None)
 
 
 def renew(stream: Stream) -> bool:
-    """Have the next cell load its data anew; whether that helps. A package's function may give the same tensors."""
+    """Make the next cell reload its data; return whether that helps. A package's function may give the same tensors."""
     data._load.cache_clear()
     return not plugins.is_reference(stream.benchmark.dataset)
 
@@ -85,7 +117,7 @@ def checksum(tensor: Tensor) -> int:
 
 
 def _state(tensor: Tensor) -> object:
-    """What changes with the tensor, whether by an operation in place or by giving it other memory."""
+    """State that changes with any in-place operation on the tensor and when it gets other memory."""
     version = None if tensor.is_inference() else tensor._version
     return version, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad
 
@@ -109,6 +141,15 @@ def _of_stream(stream: Stream) -> Iterator[tuple[str, Tensor]]:
     yield from _below("the stream's ", own, set())
 
 
+def _of_task(task: Task) -> Iterator[tuple[str, Tensor]]:
+    for each in (task, *task.previous):
+        of = "" if each is task else f" of task {each.index}"
+        for part, samples in (("training", each.train), ("validation", each.validation)):
+            yield f"the {part} images{of}", samples.pixels
+            yield f"the {part} labels{of}", samples.labels
+            yield f"the {part} row numbers{of}", samples.rows
+
+
 def _below(name: str, value: Any, known: set[int]) -> Iterator[tuple[str, Tensor]]:
     """Tensors in dictionaries, lists and the attributes of transforms."""
     if isinstance(value, Tensor):
@@ -117,10 +158,12 @@ def _below(name: str, value: Any, known: set[int]) -> Iterator[tuple[str, Tensor
     if id(value) in known:
         return
     known.add(id(value))
-    if isinstance(value, list | tuple):
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        parts = {f".{key}": part for key, part in zip(value._fields, value, strict=True)}  # type: ignore[attr-defined]
+    elif isinstance(value, list | tuple):
         parts = {f"[{i}]": part for i, part in enumerate(value)}
     elif isinstance(value, dict):
-        parts = {str(key).lstrip("_"): part for key, part in value.items()}
+        parts = {key.lstrip("_") if isinstance(key, str) else f"[{key}]": part for key, part in value.items()}
     elif type(value).__module__.startswith("benchmarks.transforms"):
         parts = {f".{key}": part for key, part in vars(value).items()}
     else:

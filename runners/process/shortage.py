@@ -1,4 +1,4 @@
-"""What a lack of memory looks like, of the host's or of a device's, whoever reports it."""
+"""Recognition of out-of-memory errors of the host or a device, from any library."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHARACTERS_AT_MOST = 4000
 
 
 def shortage(error: BaseException) -> str | None:
-    """The line that tells of a lack of memory, in an error or in what it was raised from or after; else None."""
+    """The out-of-memory line of an error, or of an error that it was raised from or after; else None."""
     for part in _chain(error):
         if isinstance(part, MemoryError | torch.OutOfMemoryError):
             return first_line(part)
@@ -39,7 +39,7 @@ def shortage(error: BaseException) -> str | None:
 
 
 def text(error: BaseException) -> str:
-    """What an error says, also where it cannot be printed; of an endless message the beginning."""
+    """Text of an error, also if it cannot be printed; an endless message is truncated."""
     try:
         found = str(error)
     except Exception as failure:
@@ -48,12 +48,12 @@ def text(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
+    """First line of an error's text."""
     return (text(error).strip().splitlines() or ["no message"])[0]
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, what it was raised from, or else what was being handled; and so on."""
+    """Chain of errors: the error, then its cause or else its context, and so on."""
     seen: set[int] = set()
     at: BaseException | None = error
     while at is not None and id(at) not in seen:

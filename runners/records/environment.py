@@ -1,4 +1,4 @@
-"""Where a number was made: versions, device, commit."""
+"""Environment of a record: versions, device, commit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _DISTRIBUTIONS = ("torch", "numpy", "torchvision", "avalanche-lib")
 CPU_KERNELS = ("cpu_capability", "mkl", "onednn", "kernel_settings")
-"""What of a worker's environment says which kernels compute on a CPU; others round otherwise."""
+"""Fields of a worker's environment that identify its CPU kernels; other kernels round differently."""
 _KERNEL_VARIABLES = (
     "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_DEBUG_CPU_TYPE", "MKL_ENABLE_INSTRUCTIONS", "DNNL_DEFAULT_FPMATH_MODE",
     "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "ONEDNN_MAX_CPU_ISA",
@@ -60,7 +60,7 @@ def _distributions(modules: frozenset[str]) -> frozenset[str]:
 
 
 def of_worker(device: torch.device) -> dict[str, Any]:
-    """torch's version, the device and the threads of this process, and which kernels it computes with on a CPU.
+    """Version of torch, device, threads and CPU kernels of this process.
 
     cpu_capability: the instructions that PyTorch's own kernels are chosen for. mkl, onednn: versions of the libraries
     for products, None where torch is built without. kernel_settings: the variables that change their choice, as set.
@@ -81,9 +81,9 @@ def of_worker(device: torch.device) -> dict[str, Any]:
 
 
 def of_training(method: Method) -> dict[str, str]:
-    """How training ran, where it could run in several ways that differ by rounding.
+    """Variants of training that were used, where several exist that differ by rounding.
 
-    steps: captured as a CUDA graph, or step by step and why. output_layer: who computed the passes over a
+    steps: captured as a CUDA graph, or step by step and why. output_layer: the code that computed the passes over a
     hypernetwork's output layer (`methods.hypernetworks.output_layer`), all of them where the number of boxes decided.
     """
     from methods.hypernetworks.output_layer import OutputLayer

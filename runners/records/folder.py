@@ -1,4 +1,4 @@
-"""A cell's folder on disk: locked by one process at a time, written atomically, checked when read."""
+"""Folder of a cell on disk: locked by one process at a time, written atomically, checked when read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StorageError(UserError):
 
 
 class Store(Protocol):
-    """Where a running cell leaves its record and its checkpoints: its folder, or a way to the process that has it."""
+    """Destination of a running cell's record and checkpoints: its folder, or a proxy of it."""
 
     path: Path
 
@@ -39,14 +39,14 @@ class Store(Protocol):
 
 
 class CellFolder:
-    """Reads and writes the record and the checkpoint of one cell."""
+    """Reader and writer of one cell's record and checkpoint."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
-        """Hold the cell: yields False at once where another process holds it."""
+        """Lock the cell; yield False at once if another process holds it."""
         with _storage(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / LOCK, timeout=0)
@@ -95,7 +95,7 @@ class CellFolder:
         """Write the tables, then cell.json with `text`, each under a temporary name and renamed.
 
         cell.json comes last: a reader who sees `done` sees the tables that belong to it. The
-        checkpoint of a finished cell is removed. `trace` is what traceback.txt shall hold.
+        checkpoint of a finished cell is removed. `trace` is the text of traceback.txt.
         """
         with _storage(self.path):
             for name, table in tables.items():
@@ -103,6 +103,7 @@ class CellFolder:
             if trace:
                 write_atomically(self.path / TRACEBACK, trace.encode(errors="backslashreplace"), durable=False)
             else:
+                # A traceback of an earlier attempt does not belong to this record.
                 _remove(self.path / TRACEBACK)
             write_atomically(self.path / RECORD, text.encode(), durable=status is not Status.RUNNING)
             if status.finished:
@@ -125,11 +126,11 @@ class CellFolder:
         return (self.path.parents[2] / name).exists()
 
     def share(self, name: str, content: bytes) -> None:
-        """Write a file beside the records of the cell's benchmark, atomically. Raises StorageError."""
+        """Write a file next to the records of the cell's benchmark, atomically. Raises StorageError."""
         share(self.path.parents[2] / name, content)
 
     def write_checkpoint(self, payload: bytes) -> None:
-        """Keep `payload` behind a line with its SHA-256."""
+        """Write `payload` behind a line with its SHA-256."""
         with _storage(self.path):
             line = hashlib.sha256(payload).hexdigest().encode() + b"\n"
             write_atomically(self.path / CHECKPOINT, line + payload)
@@ -148,7 +149,7 @@ class CellFolder:
 
 
 def _make_way(path: Path) -> None:
-    """Rename what lies in the place of a file and is none, such as a folder, which would refuse to be replaced."""
+    """Rename anything but a file, such as a folder, in the place of a file, because it could not be replaced."""
     if path.is_dir() and not path.is_symlink():
         path.rename(next(p for n in range(10**6) if not (p := path.with_name(f"aside-{path.name}-{n}")).exists()))
 

@@ -1,4 +1,4 @@
-"""What a cell leaves behind: the record's fields, its statuses and its tables, as text."""
+"""Record of a cell: its fields, statuses and tables, as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reports.schema import SCHEMA, ClaimRow, Status, checksum, digest
 __all__ = ["BrokenRecord", "ClaimRow", "Matrix", "Measurements", "Record", "Status", "digest", "empty_matrix"]
 
 _LATER = {"chosen", "judged_on", "definition", "carried", "fairness", "parts"}
-"""Fields that records of before do not have."""
+"""Fields that older records lack."""
 _FREE = ("reason", "traceback", "command", "task_names", "environment")
 """Fields with texts from elsewhere: messages, arguments, class names, which may hold any character."""
 
@@ -36,7 +36,7 @@ def empty_matrix(n_tasks: int) -> Matrix:
 
 @dataclass
 class Measurements:
-    """Everything measured while a cell runs; grows task by task and travels in checkpoints."""
+    """Measurements of a running cell; they grow task by task and are kept in checkpoints."""
 
     accuracy: Matrix
     certified: Matrix
@@ -50,9 +50,9 @@ class Measurements:
     exhibits: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """Tables that the method gave after the last task, column by column; see runners.cell.exhibits."""
     taken: list[dict[str, int]] = field(default_factory=list)
-    """What each task took of its budget; see runners.cell.usage."""
+    """Budget use of each task; see runners.cell.usage."""
     held: dict[str, Any] = field(default_factory=dict)
-    """What the method holds after the last task; see runners.cell.usage."""
+    """Size of the method's state after the last task; see runners.cell.usage."""
     peak_rss: int = 0
     peak_device: int = 0
 
@@ -70,8 +70,12 @@ class Measurements:
         data["steps"] = [(int(task), int(step), float(loss)) for task, step, loss in data["steps"]]
         return Measurements(**data)
 
+    def of_conduct(self) -> dict[str, Any]:
+        """Fairness fields of a record; empty before a task is learnt."""
+        return {"tasks": self.taken, "held": self.held} if self.taken else {}
+
     def tables(self) -> dict[str, str]:
-        """The CSV files of the record, by file name; those with nothing in them are left out."""
+        """CSV files of the record, by file name; empty ones are left out."""
         found = {"accuracy.csv": matrix_csv(self.accuracy), "steps.csv": steps_csv(self.steps)}
         for name, matrix in (("certified.csv", self.certified), ("inferred.csv", self.inferred)):
             if any(value is not None for row in matrix for value in row):
@@ -121,7 +125,8 @@ class Record:
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every table that belongs to this record."""
     fairness: dict[str, Any] = field(default_factory=dict)
-    """What was measured of budget, network and memory: `tasks`, a row each, and `held`; empty in older records."""
+    """Measurements of budget, network and memory: `tasks`, a row each, and `held`; of a foreign method the verdict
+    of the conformance suite, `conformance`; empty in older records."""
     parts: dict[str, str] = field(default_factory=dict)
     """Hashes of the code of the network, the transforms, ..., which the key holds too; empty in older records."""
     carried: str | None = None
@@ -136,7 +141,7 @@ class Record:
             memory_bytes={"peak_rss": measured.peak_rss or None, "peak_device": measured.peak_device or None},
             parameters={**self.parameters, "stored": stored[-1] if stored else None},
             stored_per_task=tuple(stored),
-            fairness={"tasks": measured.taken, "held": measured.held} if measured.taken else {},
+            fairness={**self.fairness, **measured.of_conduct()},
             files={name: digest(text) for name, text in measured.tables().items()},
         )
 

@@ -1,8 +1,8 @@
-"""The records that ship with the repository: compact, a file a scenario, taken instead of running a cell again.
+"""Records shipped with the repository: compact, one file per scenario, used instead of running a cell again.
 
 reports/reference/<benchmark>-<scenario>.jsonl holds a line for each finished cell: its cell.json and its tables, with
 the loss curve thinned out and exhibits of seed 0 only. The environment (versions, device, commit), the same for many
-cells, lies once in environments.json; <benchmark>.png shows samples of its tasks. A cell's key decides whether it
+cells, is stored once in environments.json; <benchmark>.png shows samples of its tasks. A cell's key decides whether it
 may be taken: code, configuration, budget and seed must agree.
 """
 
@@ -34,7 +34,7 @@ SHEET = "samples.png"
 REFERENCE_BYTES = 1 << 30
 """A file of reference records is not larger."""
 ABSOLUTE_PATH = re.compile(r"(?<=[ =])/\S*/(?=[^/\s])")
-"""What goes from a command before it ships: of a path on somebody's machine only the last part is of use."""
+"""Directories removed from a command before it ships: only the last part of a local path is useful."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class ReferenceCell:
 
     @property
     def place(self) -> tuple[str, str, str, str, int]:
-        """What a newer record replaces: benchmark, scenario, method, label, seed (with configuration; see `merged`)."""
+        """Place that a newer record overwrites: its axes, label and seed (with configuration; see `merged`)."""
         record = self.record
         return record.benchmark, str(record.scenario), record.method, record.label, record.seed
 
     def write(self, folder: CellFolder) -> None:
-        """Write the cell as if it had been run there; leave it alone where another process holds it."""
+        """Write the cell as if it had been run there; skip it if another process holds it."""
         with folder.lock() as held:
             if held:
                 folder.write_files(self.record, self.tables)
@@ -85,7 +85,7 @@ def read(folder: Path | None = None) -> dict[str, ReferenceCell]:
 
 
 def write(cells: Iterable[ReferenceCell], folder: Path | None = None) -> None:
-    """Write these records, and no others, in an order that depends on nothing else."""
+    """Write exactly these records, in an order that depends only on them."""
     folder = folder or FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     environments: dict[str, dict[str, Any]] = {}
@@ -136,7 +136,7 @@ def merged(known: Iterable[ReferenceCell], added: Iterable[ReferenceCell]) -> li
 
 
 def without_rows_of(known: Iterable[ReferenceCell], added: Iterable[ReferenceCell]) -> list[ReferenceCell]:
-    """The known cells but those of all seeds that `added` has under the same label with other values."""
+    """The known cells, except those of all seeds that `added` has under the same label with other values."""
     values: dict[str, list[Mapping[str, Any]]] = {}
     for cell in added:
         values.setdefault(_row(cell.record), []).append(cell.record.config)
@@ -146,7 +146,7 @@ def without_rows_of(known: Iterable[ReferenceCell], added: Iterable[ReferenceCel
 
 
 def take(cells: Sequence[Cell], results: Path, folder: Path | None = None) -> int:
-    """Write the reference records of those cells that `results` lacks; how many there were.
+    """Write the reference records of those cells that `results` lacks; return their number.
 
     They keep their own command, environment and clocks; label, suite and the words on how values were chosen become
     the grid's.
@@ -166,7 +166,7 @@ def take(cells: Sequence[Cell], results: Path, folder: Path | None = None) -> in
 
 
 def unpack(results: Path, folder: Path | None = None) -> int:
-    """Write all reference records as a results folder; how many there are. Raises UserError where there are none."""
+    """Write all reference records as a results folder; return their number. Raises UserError where there are none."""
     cells = read(folder)
     if not cells:
         raise UserError(f"{folder or FOLDER} holds no reference records")
@@ -193,14 +193,14 @@ def _finished(place: CellFolder, key: str) -> bool:
 
 
 def identity(record: Record) -> str:
-    """Everything that decides a record's numbers but the code; a record that was skipped or diverged counts too."""
+    """Everything except the code that decides a record's numbers; also defined for skipped and diverged records."""
     parts = [record.benchmark, record.scenario, record.method, record.label, record.seed, record.network]
     parts += [record.n_tasks, record.classes_per_task, record.config, vars(record.budget)]
     return json.dumps(parts, sort_keys=True)
 
 
 def _row(record: Record) -> str:
-    """A row of a table, whatever its seed and its values."""
+    """Row of a table, regardless of seed and values."""
     parts = [record.benchmark, record.scenario, record.method, record.label, record.network]
     return json.dumps([*parts, record.n_tasks, record.classes_per_task, vars(record.budget)], sort_keys=True)
 

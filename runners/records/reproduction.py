@@ -1,4 +1,4 @@
-"""Were the shipped numbers got again? Cells of a results folder beside reference records of the same key.
+"""Check whether shipped results reproduce: cells of a results folder against reference records of the same key.
 
 The same key means the same code, configuration, budget and seed, so that only the machine and the versions of the
 packages can make a difference. Floating-point sums differ between processors; over thousands of steps that may grow.
@@ -19,7 +19,7 @@ ACCURACY = "accuracy.csv"
 
 @dataclass
 class Repeated:
-    """The cells of one benchmark in one scenario that were run here and ship as well."""
+    """Cells of one benchmark in one scenario that were run here and are also shipped."""
 
     benchmark: str
     scenario: str
@@ -36,7 +36,7 @@ class Repeated:
 
     @property
     def largest(self) -> tuple[float, str, int]:
-        """The change of ACC of largest size, its label and its seed; (0, "", 0) where there is none."""
+        """Change of ACC of largest magnitude, its label and its seed; (0, "", 0) where there is none."""
         found = [(change, label, seed) for label, seeds in self.changes.items() for seed, change in seeds.items()]
         return max(found, key=lambda each: abs(each[0]), default=(0.0, "", 0))
 
@@ -49,7 +49,7 @@ class Repeated:
 
 @dataclass
 class Check:
-    """What was compared, and what could not be."""
+    """Comparison of the cells, and the cells that could not be compared."""
 
     groups: dict[tuple[str, str], Repeated] = field(default_factory=dict)
     taken: int = 0
@@ -58,7 +58,7 @@ class Check:
     """Cells without a reference record of their key."""
 
     def in_words(self) -> Iterator[str]:
-        """A line a benchmark and scenario, then what was left out."""
+        """One line per benchmark and scenario, then the cells left out."""
         for group in self.groups.values():
             change, label, seed = group.largest
             mean, of = group.largest_mean

@@ -1,6 +1,6 @@
-"""Records stay valid under later code that gives the same numbers, once cells run with both have shown it.
+"""Transfer of records to later code, once cells run with both versions have shown identical numbers.
 
-A record's key holds the hash of the code, so that any change of a method, were it only to make it faster, makes its
+A record's key holds the hash of the code, so that any change of a method, even a pure speed-up, makes its
 records stale. Where cells of the earlier and of the later code, run on one machine, agree in every table to the last
 digit, the shipped records of the earlier code get the keys of the later one, and say so (`Record.carried`).
 """
@@ -20,7 +20,7 @@ from runners.records.record import Record
 from runners.records.reference_records import ReferenceCell, identity
 
 SAME_MACHINE = ("device_name", "torch", "threads", "steps", "output_layer", *CPU_KERNELS)
-"""What of the environment may change a number without a change of code; the same in both runs."""
+"""Fields of the environment that may change a number without a change of code; equal in both runs."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Shown:
         return {str(record.scenario) for record in self.records}
 
     def in_words(self) -> str:
-        """What was compared, where."""
+        """Summary of the comparison and its place."""
         places = Counter(f"{r.benchmark} {r.scenario}" for r in self.records)
         at = self.records[0].environment
         cells = ", ".join(f"{name} {n}" for name, n in sorted(places.items()))
@@ -48,7 +48,7 @@ class Shown:
 
 
 def compare(earlier: Iterable[Record], later: Iterable[Record]) -> list[Shown]:
-    """The methods whose code differs between two runs of the same cells, none of whose numbers does.
+    """Methods whose code differs between two runs of the same cells while all numbers are equal.
 
     Raises UserError where a cell lacks its counterpart, was run under other conditions or has other numbers, and
     where nothing was compared.
@@ -97,7 +97,7 @@ def _check_alike(earlier: Record, later: Record) -> None:
 
 
 def carry(cells: Sequence[ReferenceCell], shown: Iterable[Shown]) -> Iterator[ReferenceCell]:
-    """The reference records, those of earlier code with the keys of the later one.
+    """Reference records in which those of earlier code have the keys of the later code.
 
     Raises UserError where a method has records in a scenario that was not compared.
     """
@@ -114,7 +114,7 @@ def carry(cells: Sequence[ReferenceCell], shown: Iterable[Shown]) -> Iterator[Re
 
 
 def _carried(record: Record, shown: Shown) -> Record:
-    """The record under the later code; as it is where its key is stale for another reason than the method's code."""
+    """Record with the key of the later code; unchanged if its key is stale for another reason."""
     cell = Cell(
         method=record.method, reference="", label=record.label, config=record.config, benchmark=record.benchmark,
         definition=record.definition, scenario=record.scenario, seed=record.seed, budget=record.budget,

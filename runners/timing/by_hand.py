@@ -1,4 +1,4 @@
-"""Training loops as one would write them without this suite: what the methods' steps are compared with."""
+"""Hand-written training loops without this suite: the baseline for the methods' steps."""
 
 from __future__ import annotations
 

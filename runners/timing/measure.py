@@ -36,7 +36,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Order:
-    """What one process measures."""
+    """Order of measurements for one process."""
 
     method: str
     benchmark: str
@@ -60,13 +60,13 @@ class Order:
 
 
 class Run(Protocol):
-    """Trains steps `first`, `first` + 1, ...; calls `on_check` after every `every` of them."""
+    """Train steps `first`, `first` + 1, ...; call `on_check` after every `every` of them."""
 
     def __call__(self, first: int, steps: int, every: int, on_check: Callable[[], None]) -> None: ...
 
 
 class Operation(NamedTuple):
-    """What the steps of a profile spent in one operation, without those that it called itself."""
+    """Time of a profile's steps in one operation, without the operations that it called itself."""
 
     name: str
     calls: float
@@ -88,17 +88,17 @@ class Timing:
     steps: int = 1
     """Steps that `seconds` is the mean of, where they are a whole task's."""
     stepped: str = ""
-    """How the steps ran, as `Method.stepped` says; empty for other programs."""
+    """Execution of the steps, from `Method.stepped`; empty for other programs."""
     one_by_one: float | None = None
-    """Where they were captured as a CUDA graph: seconds per step without."""
+    """Seconds per step without capture, for steps captured as a CUDA graph."""
     output_layer: str | None = None
-    """Who computed the passes over a hypernetwork's output layer so far."""
+    """Code that has computed the passes over a hypernetwork's output layer so far."""
     profile: tuple[Operation, ...] = ()
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one process found. Bytes and seconds; `floor` is None without a hypernetwork's output layer."""
+    """Result of one process. Bytes and seconds; `floor` is None without a hypernetwork's output layer."""
 
     order: Order
     timings: tuple[Timing, ...]
@@ -158,7 +158,7 @@ def _same_by_hand(stream: Any, order: Order, task: int) -> float | None:
 
 
 class _Lengthened:
-    """A stream with more tasks than the benchmark has, for timing only: they begin again from the first."""
+    """Stream with more tasks than the benchmark has, for timing only: its tasks repeat from the first."""
 
     def __init__(self, stream: Stream, n_tasks: int) -> None:
         self.stream, self.spec = stream, replace(stream.spec, n_tasks=n_tasks)
@@ -204,7 +204,7 @@ def tasks_to_time(order: Order, n_tasks: int) -> tuple[int, ...]:
 def rounds(run: Run, order: Order, task: int, phase: int, device: torch.device) -> Timing:
     """Time the steps of a task: the median of rounds, after a warm-up, all in one call of `run`.
 
-    So what happens once in a call (the order of the samples, on CUDA the capture of a graph) is no part of a step.
+    Work done once per call (the order of the samples, on CUDA the capture of a graph) is therefore excluded.
     """
     number = max(1, min(ROUNDS, order.steps))
     each = max(1, order.steps // number)
@@ -222,7 +222,7 @@ def rounds(run: Run, order: Order, task: int, phase: int, device: torch.device) 
 
 
 def profiled(run: Callable[[int, int, Callable[[], None]], None], device: torch.device) -> tuple[Operation, ...]:
-    """The operations of some steps, the longest first; as many steps before them warm up.
+    """Operations of some steps, the longest first, after a warm-up of as many steps.
 
     run: (steps, every, on_check); trains.
     """
@@ -284,7 +284,7 @@ def _train(method: Method, stream: Any, order: Order) -> tuple[Timing, ...]:
 
 
 def _how(method: Method) -> dict[str, Any]:
-    """How the latest steps ran, as fields of a `Timing`."""
+    """Execution of the latest steps, as fields of a `Timing`."""
     return {"stepped": method.stepped, "output_layer": environment.of_training(method).get("output_layer")}
 
 
@@ -316,7 +316,7 @@ def from_pictures(cls: type) -> type:
 
 
 class _Beyond:
-    """Peak memory, of the device or else of the process, beyond what is in use when this is made."""
+    """Peak memory of the device, or else of the process, in excess of the memory in use at construction."""
 
     def __init__(self, device: torch.device) -> None:
         from runners.process.memory import MemoryPeak

@@ -1,4 +1,4 @@
-"""Samples as users of Avalanche have them: PIL images, made into tensors one by one."""
+"""Samples in the usual form of Avalanche: PIL images, converted to tensors one by one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Pictures(Dataset):
-    """(input, label) of a sample: its image by PIL, through `ToTensor`, flattened where the network wants it so."""
+    """Dataset of (input, label): a PIL image through `ToTensor`, flattened if the network needs it."""
 
     def __init__(self, samples: Samples) -> None:
         if samples.pixels.dtype is not torch.uint8 or samples.transform or samples.normalise:

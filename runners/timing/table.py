@@ -1,4 +1,4 @@
-"""What `runners/speed.py` shows of its measurements: rows of a table, and where they were made."""
+"""Output of `runners/speed.py`: rows of a table, and the machines they were measured on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _between(rates: Sequence[float]) -> str:
 
 
 def table(found: Sequence[dict[str, Any]]) -> Table:
-    """The rows, with those columns that say something."""
+    """Table of the rows, without uninformative columns."""
     shown = [name for name in SHOWN if any(row[name] not in HIDDEN for row in found)]
     made = Table()
     for name in shown:
@@ -49,9 +49,9 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
 
 
 def compare(found: Sequence[dict[str, Any]]) -> None:
-    """Add `ours_faster` to the rows of other programs: how many times as long they take as our method of that name.
+    """Add `ours_faster` to the rows of other programs: their time divided by that of our method of the same name.
 
-    To three digits, wherever the point is: 0.0 times would be no answer.
+    Three significant digits, because a ratio rounded to 0.0 would be useless.
     """
     ours = {_place(row, row["method"]): row["ms_per_step"] for row in found}
     for row in found:
@@ -65,17 +65,17 @@ def _place(row: dict[str, Any], method: str) -> tuple[Any, ...]:
 
 
 def called(order: Order) -> str:
-    """The method's name, with what was timed instead of ours."""
+    """Name of the method, with the variant that was timed instead of ours."""
     return order.method + (" (official)" if order.official else " (PIL)" if order.pictures else "")
 
 
 def title(order: Order) -> str:
-    """What was timed, for a heading."""
+    """Heading of a timing: method, benchmark and scenario."""
     return f"{called(order)} on {order.benchmark}, {order.scenario}"
 
 
 def rows(result: Result) -> list[dict[str, Any]]:
-    """The result as rows of the table and the CSV, one a timing."""
+    """Rows of the table and the CSV, one per timing."""
     order, at = result.order, result.conditions
     first = {timing.phase: timing.seconds for timing in result.timings if timing.task == 0}
     weights = 4 * result.output_weights

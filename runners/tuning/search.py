@@ -1,8 +1,8 @@
-"""Choosing hyperparameters: studies of trials on validation data, on streams that no comparison uses.
+"""Hyperparameter search: studies of trials on validation data, on streams that no comparison uses.
 
 A trial is one cell for each tuning seed, judged on validation samples; the stream it runs on holds no test data
 (`benchmarks.stream.TuningStream`). The seeds begin at FIRST_SEED, far from those of comparisons. Trials are asked for
-in rounds of ROUND, whatever the number of workers, so that the same call gives the same trials on any machine.
+in rounds of ROUND, independent of the number of workers, so that a call reproduces its trials on any machine.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from benchmarks import catalogue
 from benchmarks.types import UserError, derived_seed
 from methods.search import Even, Log, OneOf, Range, space
 from runners.engines import scheduler
@@ -54,7 +55,7 @@ class Study:
 
     @property
     def name(self) -> str:
-        """Begins anew when the method's code, the budget, the suite's other values or the grid change."""
+        """Name of the study; it changes with the method's code, the budget, the suite's other values and the grid."""
         cell = self.cell
         parts = [cell.suite, cell.benchmark, cell.scenario, cell.label, f"{self.seeds} seeds", cell.key[:12]]
         grid = [f"grid {derived_seed(str(self.points)):x}"] if self.points else []
@@ -72,7 +73,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial, finished: `accuracy` on validation data, a fraction; None where it could not be run."""
+    """Finished trial: `accuracy` on validation data, a fraction; None where it could not be run."""
 
     number: int
     state: str
@@ -82,17 +83,21 @@ class Trial:
 
 
 def study_of(cell: Cell, seeds: int) -> Study:
-    """The study for a cell of a comparison. Raises UserError where its method has nothing to search."""
+    """Study for a cell of a comparison. Raises UserError where its method has nothing to search."""
     from methods import registry
 
     cls: Any = registry.load(cell.reference)
-    return Study(cell, space(cell.label, cls.Config), seeds)
+    ranges, benchmark = space(cell.label, cls.Config), catalogue.find(cell.benchmark)
+    if cell.scenario not in benchmark.undefined:
+        config = hyperparameters.configure(cell.method, cls.Config, cell.config)
+        ranges = dict(cls.searched(benchmark.spec(cell.scenario, cell.network), config, ranges))
+    return Study(cell, ranges, seeds)
 
 
 def grid_of(cell: Cell, given: Mapping[str, Sequence[str]], seeds: int) -> Study:
-    """The study of every combination of the values `given` for each setting, and of the suite's own before them.
+    """Grid study of all combinations of the values `given` for each hyperparameter, preceded by the suite's own.
 
-    Raises UserError for a setting or value that the method does not have.
+    Raises UserError for a hyperparameter or value that the method does not have.
     """
     from methods import registry
 
@@ -101,6 +106,7 @@ def grid_of(cell: Cell, given: Mapping[str, Sequence[str]], seeds: int) -> Study
     def value_of(name: str, value: object) -> Any:
         return getattr(hyperparameters.configure(cell.method, cls.Config, {**cell.config, name: value}, "--grid"), name)
 
+    # `configure` refuses an unknown name, whatever its value.
     own = {name: value_of(name, cell.config.get(name, "")) for name in given}
     values = {name: list(dict.fromkeys(value_of(name, text) for text in texts)) for name, texts in given.items()}
     combined = [dict(zip(values, each, strict=True)) for each in product(*values.values())]
@@ -117,10 +123,10 @@ def grid_of(cell: Cell, given: Mapping[str, Sequence[str]], seeds: int) -> Study
 def run(
     study: Study, trials: int, folder: Path, conditions: Conditions, engine: Engine, watcher: scheduler.Watcher
 ) -> list[Trial]:
-    """Run the study up to `trials` trials, from wherever an earlier call left it; every trial there is.
+    """Run the study up to `trials` trials, resuming an earlier call; return all trials.
 
     The first trial has the values that the suite has now, so that what is chosen is never worse on validation. A grid
-    has as many trials as points. Raises UserError where another process has the study in hand.
+    has as many trials as points. Raises UserError where another process runs the study.
     """
     with _alone(study, folder):
         return _run(study, trials, folder, conditions, engine, watcher)
@@ -128,7 +134,7 @@ def run(
 
 @contextmanager
 def _alone(study: Study, folder: Path) -> Iterator[None]:
-    """Hold the study: trials of two calls at once would be taken for each other's. Raises UserError."""
+    """Lock the study, because concurrent calls would confuse each other's trials. Raises UserError."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f".{derived_seed(study.name):x}.lock")
     try:
@@ -175,7 +181,7 @@ def _run_round(
     engine: Engine,
     watcher: scheduler.Watcher,
 ) -> None:
-    """All trials up to the first look, then those that are not hopeless to their end; those of a grid at once."""
+    """Run all trials up to the first look, then the promising ones to their end; run those of a grid at once."""
     from optuna.trial import TrialState
 
     cells = {trial: _cells(study, trial) for trial in asked}
@@ -261,7 +267,7 @@ def _open(study: Study, folder: Path, seed: int = 0) -> optuna.Study:
 
 
 def _take_up_again(kept: optuna.Study) -> None:
-    """Trials that an interrupted call left unfinished are asked for again; their cells go on from checkpoints."""
+    """Enqueue the trials that an interrupted call left unfinished; their cells resume from checkpoints."""
     from optuna.trial import TrialState
 
     for trial in kept.get_trials(states=[TrialState.RUNNING]):
@@ -270,7 +276,7 @@ def _take_up_again(kept: optuna.Study) -> None:
 
 
 def _ended(kept: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Trials that count: ended, and not taken up again under another number."""
+    """Trials that count: ended, and not resumed under another number."""
     from optuna.trial import TrialState
 
     again = {trial.user_attrs.get("again") for trial in kept.trials}
@@ -291,7 +297,7 @@ def _distributions(ranges: dict[str, Range]) -> dict[str, Any]:
 
 
 def _values(ranges: dict[str, Range], drawn: dict[str, Any]) -> dict[str, Any]:
-    """What Optuna drew as values of the Config."""
+    """Values of the Config that Optuna drew."""
     found: dict[str, Any] = {}
     for name, value in drawn.items():
         wanted = ranges[name]

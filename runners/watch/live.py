@@ -1,4 +1,4 @@
-"""What a run shows: a live table in a terminal, one line per ended cell elsewhere."""
+"""Live display of a run: a table in a terminal, one line per ended cell elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.markup import escape
 
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.engines.scheduler import Outcome
 from runners.grid.cells import Job
 from runners.plan.estimate import in_words
@@ -56,15 +56,15 @@ class Display:
         before = self.board.row(job)
         self.board.heard(job, event)
         self.started = True
-        if event.kind is Kind.NOTE:
+        if event.kind is EventKind.NOTE:
             self._line(escape(f"{job.cell.title}: {event.reason}"))
-        elif event.kind is Kind.ENDED:
+        elif event.kind is EventKind.ENDED:
             self.ended += 1
             status = event.status or Status.FAILED
             self._line(self._verdict(job.cell.title, status, _outcome(before, status) or event.reason))
 
     def render(self) -> RenderableType:
-        """The live part. Once all is over only the counts stay: failures are summed up below."""
+        """Live part of the display. At the end only the counts remain, because the summary below lists the failures."""
         note = "" if self.started or not self.board.waiting else "starting workers"
         rows = max(3, self.console.size.height - LINES_BESIDE_ROWS)
         return view(self.board.snapshot(), note, rows=rows, failures=0 if self.over else 3)

@@ -1,4 +1,4 @@
-"""What a run looks like in a terminal; the live display and `--watch` show the same."""
+"""Terminal view of a run, shared by the live display and `--watch`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ FAILURES_SHOWN, ROWS_SHOWN = 3, 24
 def view(
     snapshot: Snapshot, note: str = "", rows: int = ROWS_SHOWN, failures: int = FAILURES_SHOWN, waiting: bool = False
 ) -> RenderableType:
-    """Counts, a line for each cell under way, the latest failures and, if asked for, what waits.
+    """Counts, a line for each running cell, the latest failures and, on request, the waiting cells.
 
-    What waits, and the folders of failures, are for who looks once; a live view is read from a distance.
+    Waiting cells and failure folders appear only in the one-off view.
     """
     parts: list[RenderableType] = [_bar(snapshot), _counts(snapshot, note)]
     here = [row for row in snapshot.running if not row.elsewhere]
@@ -50,7 +50,7 @@ def view(
 
 
 def _failure(failure: Failure, place: bool) -> Text:
-    """One failure with its reason and, if asked for, the folder of its record and traceback."""
+    """Failure with its reason and, on request, the folder of its record and traceback."""
     where = f" ({failure.folder})" if place else ""
     overflow = "fold" if place else "ellipsis"
     text = f"{failure.status} {failure.title}: {failure.reason}{where}"

@@ -1,4 +1,4 @@
-"""status.json: how the runs on a results folder stand, for other programs, `--status` and `--watch`."""
+"""status.json: state of the runs on a results folder, for other programs, `--status` and `--watch`."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class Run:
 
 
 class StatusFile:
-    """Keeps status.json current while a run is under way; use it in a `with` block.
+    """Writer that keeps status.json current during a run; use it in a `with` block.
 
-    A results folder that cannot be written is no reason to end a run: the records say so soon enough.
+    A results folder that cannot be written does not end the run here: writing the records will raise the error.
     """
 
     def __init__(self, results: Path, board: Board, command: str) -> None:
@@ -94,7 +94,7 @@ class StatusFile:
 
 
 def read(results: Path) -> list[Run]:
-    """The runs that status.json tells of, with the state they are in now; without one, what the records say.
+    """Runs in status.json with their current state; without the file, a summary of the records.
 
     Raises UserError where there is no such folder.
     """
@@ -105,12 +105,12 @@ def read(results: Path) -> list[Run]:
 
 
 def show(results: Path, console: Console) -> None:
-    """Print how things stand in a results folder. Raises UserError."""
+    """Print the state of a results folder. Raises UserError."""
     console.print(_page(read(results), failures=FAILURES_SHOWN, waiting=True))
 
 
 def watch(results: Path, console: Console, seconds: float = SECONDS_BETWEEN_WRITES) -> None:
-    """Show how things stand until no run is under way any more; Ctrl-C ends the watching only. Raises UserError."""
+    """Show the state until all runs have ended; Ctrl-C ends only the watching. Raises UserError."""
     with suppress(KeyboardInterrupt), Live(_page(read(results)), console=console, auto_refresh=False) as live:
         while True:
             runs = read(results)
@@ -129,7 +129,7 @@ def _page(runs: Sequence[Run], **options: Any) -> RenderableType:
         heading.append(f"  {where}" if run.command else "", style="dim")
         parts += [heading, view(run.progress, **options)]
         if run.state in (STOPPED, GONE):
-            parts.append(Text("not under way: the same command goes on where it stopped", style="yellow"))
+            parts.append(Text("not running: the same command resumes it", style="yellow"))
     return Group(*parts)
 
 
@@ -143,12 +143,14 @@ def _stored(results: Path) -> list[Run]:
 
 
 def _state(run: Run) -> str:
-    """`gone` for a run that says `running` and cannot be: its process is no more, or it has been silent too long."""
+    """State of a run; `gone` if it claims `running` but its process has ended or has been silent too long."""
     if run.state != RUNNING:
         return run.state
+    # Only processes of this machine can be queried; a run elsewhere is judged by its silence.
     if run.host == socket.gethostname():
         return RUNNING if _alive(run.process) else GONE
     silent = (datetime.now(UTC) - datetime.fromisoformat(run.updated)).total_seconds()
+    # The clocks of two machines may differ in either direction.
     return RUNNING if abs(silent) < SECONDS_OF_SILENCE else GONE
 
 
@@ -157,13 +159,14 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
+    # The process exists but belongs to another user.
     except PermissionError:
         return True
     return True
 
 
 def _from_records(results: Path) -> Run:
-    """For a folder without status.json: counts and failures as the records have them."""
+    """Counts and failures from the records of a folder without status.json."""
     counts: Counter[str] = Counter()
     failures = []
     for file in sorted(results.glob(f"{CELL_FOLDERS}/{RECORD}")):

@@ -144,3 +144,13 @@ def write_image_folder(root: Path, classes: int = 4, train: int = 6, test: int =
     }
     write_tree(root / "birds", content)
     return root / "birds"
+
+
+def write_png_folder(folder: Path, train: dict[str, int], test: int = 4) -> None:
+    """folder/train/<class>/<image> with so many images of each class, all different, and folder/val/..."""
+    for part, counts in (("train", train), ("val", dict.fromkeys(train, test))):
+        for c, (name, n) in enumerate(counts.items()):
+            (folder / part / name).mkdir(parents=True)
+            for i in range(n):
+                image = Image.new("RGB", (16, 16), (i, 50 * c, 200 if part == "train" else 100))
+                image.save(folder / part / name / f"{i:03d}.png")

@@ -1,6 +1,7 @@
 """Streams that go to Avalanche and come from there."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def test_samples_of_a_gpu_are_handed_over_on_the_cpu(lazy: bool, device) -> None
 
 
 def test_there_and_back_is_the_same_stream() -> None:
-    """The only thing lost on the way is which samples were held out: a stream of theirs has no validation."""
+    """Lost on the way is which samples were held out, a stream of theirs has no validation; here others are drawn."""
     ours = open_stream(DIGITS, CIL, 0)
     data = data_set(to_avalanche(ours), "digits-back")
     held_out = DIGITS.validation
@@ -52,8 +53,11 @@ def test_there_and_back_is_the_same_stream() -> None:
         for j in range(3):
             assert torch.equal(back.test(j).x, first.test(j).x)
             assert torch.equal(back.test(j).labels, first.test(j).labels)
-            assert torch.equal(back.task(j).x, first.task(j).x[held_out:])
-            assert torch.equal(back.task(j).validation.labels, first.task(j).y[:held_out])
+            validation, rest = back.task(j).validation, back.task(j).train
+            there = [row.tobytes() for row in first.task(j).x.numpy()]
+            again = [row.tobytes() for part in (validation, rest) for row in part.x.numpy()]
+            assert sorted(there) == sorted(again) and len(validation) == held_out
+            assert sum(there.index(row.tobytes()) < held_out for row in validation.x.numpy()) < held_out
 
 
 def test_a_class_incremental_benchmark_of_theirs_becomes_one_of_ours() -> None:
@@ -87,3 +91,73 @@ def test_inputs_that_are_no_tensors_are_refused() -> None:
 
     with pytest.raises(UserError, match="a list; give the benchmark a transform"):
         _image([1, 2])
+
+
+def theirs(inputs: torch.Tensor, test: torch.Tensor, labels: torch.Tensor, test_labels: torch.Tensor):
+    """A benchmark of Avalanche with two experiences of two classes."""
+    from avalanche.benchmarks import class_incremental_benchmark
+    from avalanche.benchmarks.utils import as_classification_dataset
+
+    parts = {}
+    for name, x, y in (("train", inputs, labels), ("test", test, test_labels)):
+        plain = TensorDataset(x, y)
+        plain.targets = y.tolist()  # type: ignore[attr-defined]
+        parts[name] = as_classification_dataset(plain)
+    return class_incremental_benchmark(parts, num_experiences=2, class_order=[0, 1, 2, 3])
+
+
+LABELS = torch.arange(24) % 4
+
+
+def noise(seed: int) -> torch.Tensor:
+    return torch.rand(24, 1, 3, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def test_bytes_become_numbers_from_0_to_1() -> None:
+    train, test = ((noise(seed) * 255).byte() for seed in (0, 1))
+    data = data_set(theirs(train, test, LABELS, LABELS), "bytes")
+    assert data.train_images.max() <= 1
+    first = data.train_images[data.train_tasks == 0]
+    assert sorted(first.flatten(1).tolist()) == sorted((train[LABELS < 2] / 255).flatten(1).tolist())
+
+
+def with_nan() -> torch.Tensor:
+    spoilt = noise(0)
+    spoilt[5, 0, 0, 0] = float("nan")
+    return spoilt
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "test_labels", "sentence"),
+    [
+        (noise(0).long(), noise(1), LABELS, "an input is int64; give floats or uint8"),
+        (with_nan(), noise(1), LABELS, r"own: training image \d+ .* is not finite"),
+        (noise(0) * 255, noise(1) * 255, LABELS, "scale them to about 0 to 1"),
+        (noise(0)[:, None], noise(1)[:, None], LABELS, r"an input has the shape \(1, 1, 3, 3\); give images"),
+        (noise(0), torch.rand(24, 1, 4, 4), LABELS, r"shape \(1, 3, 3\), test images \(1, 4, 4\)"),
+    ],
+)
+def test_their_data_goes_through_the_same_door(train, test, test_labels, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        data_set(theirs(train, test, LABELS, test_labels), "own")
+
+
+def experience(*samples: tuple[torch.Tensor, int]) -> SimpleNamespace:
+    targets = [label for _, label in samples]
+    return SimpleNamespace(dataset=SimpleNamespace(targets=targets, eval=lambda: samples))
+
+
+def test_inputs_of_different_shapes_are_told() -> None:
+    one = experience((torch.zeros(1, 3, 3), 0), (torch.zeros(1, 4, 3), 0))
+    with pytest.raises(UserError, match=r"different shapes: \(1, 3, 3\) and \(1, 4, 3\); transform them to one"):
+        data_set(SimpleNamespace(train_stream=[one], test_stream=[one]), "own")
+
+
+def test_a_class_of_an_experience_without_test_images_is_named() -> None:
+    images = noise(0)
+    train = [experience(*((images[i], labels[i % 2]) for i in range(12))) for labels in ((0, 1), (2, 3))]
+    test = [train[0], experience((images[20], 2))]
+    data = data_set(SimpleNamespace(train_stream=train, test_stream=test), "own")
+    benchmark = from_avalanche(data, "x:y", validation=2, network="mlp-10", budget=Budget(8, steps=2))
+    with pytest.raises(UserError, match="task 1: there are no test images of class 1, which training images have"):
+        Stream(benchmark, benchmark.spec(TIL), 0, data)

@@ -52,7 +52,6 @@ DARK = Normalisation((0.1, 0.3), (0.5, 0.2))
         (own(), {}, True),
         (own(train_least=-0.01), {}, False),
         (own(test_least=-1e-6), {}, False),
-        (own(train_least=float("nan")), {}, False),
         (own(dtype=torch.uint8), {}, True),
         (own(), {"normalisation": BRIGHT}, True),
         (own(), {"normalisation": DARK}, False),

@@ -251,7 +251,7 @@ def test_statistics_of_batch_norm_are_kept_for_each_task() -> None:
 @pytest.mark.parametrize("scenario", [DIL, CIL])
 def test_fecam_infers_the_task_from_statistics_kept_with_each_task(scenario: Scenario, answer: str) -> None:
     method = learnt(scenario, beta=0.1, inference="fecam", fecam_answer=answer)
-    assert len(method.prototypes) == len(method.precisions) == 3
+    assert len(method.classes) == 3
     inferred = [(method.infer_task(blobs(scenario, i).x) == i).float().mean().item() for i in range(3)]
     accuracies = [method.accuracy(blobs(scenario, i)).item() for i in range(3)]
     assert sum(inferred) / 3 > 0.7

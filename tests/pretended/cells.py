@@ -21,7 +21,7 @@ from benchmarks.types import Scenario
 from methods import registry
 from methods.hypernetworks import torch_passes
 from methods.hypernetworks.passes import Images
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.cell.execution import run_cell
 from runners.grid import build
 from runners.grid.cells import Cell, Conditions, Job
@@ -100,7 +100,7 @@ def lived(cell: Cell, device: Device, results: Path, patch: pytest.MonkeyPatch, 
     notes: list[str] = []
 
     def hear(event: Event) -> None:
-        if event.kind is Kind.NOTE:
+        if event.kind is EventKind.NOTE:
             notes.append(event.reason or "")
 
     for stop_after in (1, None) if pause else (None,):

@@ -112,7 +112,7 @@ class Device(TorchDispatchMode):
         frame = sys._getframe(1)
         while frame is not None:
             file = Path(frame.f_code.co_filename)
-            if file.is_relative_to(self.root) and not {"tests", "site-packages"} & set(file.parts):
+            if file.is_relative_to(self.root) and not {"tests", "site-packages", ".venv"} & set(file.parts):
                 return f"{file.relative_to(self.root)}:{frame.f_lineno} {frame.f_code.co_name}"
             frame = frame.f_back
         return "?"

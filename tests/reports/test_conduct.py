@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from reports.conduct import conduct_table
+from reports.conformance import conformance_table
 from reports.load import load
 from reports.paper import contents, paper
 from reports.study import Group, Study, study
@@ -16,6 +17,16 @@ from reports.tables import best_words, detail
 from tests.reports.synthetic import Synthetic
 
 GROUP = Group("split-digits", "til")
+VERDICT = {
+    "scenarios": ["til", "cil"],
+    "passed": [{"check": "runs", "scenario": "til", "sentence": ""}],
+    "failed": [
+        {"check": "memory", "scenario": "til", "sentence": "it keeps 40 training samples"},
+        {"check": "learns", "scenario": "cil", "sentence": "it does not learn"},
+    ],
+    "skipped": [{"check": "bounds", "scenario": "til", "sentence": "the method certifies nothing"}],
+    "not_checked": "",
+}
 
 
 def taken(*, held: dict[str, Any] | None = None, **changed: int) -> dict[str, Any]:
@@ -55,13 +66,19 @@ def test_what_keeps_data_is_marked_and_neither_bold_nor_ranked(tmp_path: Path, h
         (taken(aside=241), "more than once"),
         (taken(steps=0), "no optimiser step"),
         (taken(held={"found": 3}), "does not declare"),
+        (taken(held={"answers_with": 3000}), "2.1 times the parameters"),
+        (taken(held={"answers_with_all": 3000}), "2.1 times the parameters"),
+        (taken(held={"independence": {"asked": 400, "differ": 3}}), "0.8% of 400 test samples otherwise"),
+        (taken(held={"independence": {"asked": 0, "differ": 0, "error": "no batch of 1"}}), "(no batch of 1)"),
+        (taken() | {"conformance": VERDICT}, "fails checks of the conformance suite: memory"),
     ],
 )
 def test_what_lies_beyond_the_budget_is_marked(tmp_path: Path, measured: dict[str, Any], words: str) -> None:
-    found = written(tmp_path, finetune=taken(aside=240), ewc=measured)
+    usual = {"answers_with": 2800, "answers_with_all": 2800, "independence": {"asked": 400, "differ": 2}}
+    found = written(tmp_path, finetune=taken(aside=240, held=usual), ewc=measured)
     assert words in notes_of(found, "ewc") and not notes_of(found, "finetune")
     setting = " ".join(b["text"] for b in paper(contents(found), []).data["body"] if b["kind"] == "paragraph")
-    assert "ewc exceeded the budget" in setting
+    assert "ewc went beyond the budget" in setting or "Of ewc notes under the tables" in setting
 
 
 def test_the_table_says_what_was_taken(tmp_path: Path) -> None:
@@ -74,3 +91,17 @@ def test_nothing_is_said_of_a_budget_that_was_not_measured(tmp_path: Path) -> No
     found = written(tmp_path, finetune={}, ewc={})
     setting = " ".join(b["text"] for b in paper(contents(found), []).data["body"] if b["kind"] == "paragraph")
     assert "were not measured" in setting and "same training budget" not in setting
+
+
+def test_the_report_lists_what_the_conformance_suite_found(tmp_path: Path) -> None:
+    late = {**VERDICT, "passed": [], "failed": [], "skipped": [], "not_checked": "took longer than 180 s"}
+    found = written(tmp_path, finetune=taken(), mine=taken() | {"conformance": VERDICT}, slow={"conformance": late})
+    table = conformance_table(found)
+    assert table is not None
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["mine", "til", "1", "1", "1", "memory", "it keeps 40 training samples"],
+        ["slow", "til", "", "", "", "", "not checked: took longer than 180 s"],
+    ]
+    drawn = paper(contents(found), []).data["body"]
+    assert any("conformance" in str(block) for block in drawn)
+    assert conformance_table(written(tmp_path / "shipped", finetune=taken())) is None

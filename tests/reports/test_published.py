@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import benchmarks
+import reports
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.types import Scenario
 from methods import registry
@@ -18,7 +18,7 @@ from reports.published import TRUSTED, differences, published, published_table
 from reports.study import study
 from tests.reports.synthetic import Synthetic
 
-FILE = Path(benchmarks.__file__).parent / "published.csv"
+FILE = Path(reports.__file__).parent / "published.csv"
 BUDGET = {"batch_size": 128, "steps": 2000, "epochs": None}
 
 

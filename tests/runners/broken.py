@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,37 @@ class Hoards(Sound):
         self.images = task.x[:30]
 
 
+@register("broken-memory-tensor")
+class KeepsPixels(Sound):
+    """The tensor of a task stays the method's after the task."""
+
+    def learn(self, task: Task) -> None:
+        super().learn(task)
+        self.pixels = task.train.pixels
+
+
+@register("broken-memory-view")
+class KeepsAView(Sound):
+    """Declares three samples, whose view holds all others."""
+
+    memory_samples = 6
+
+    def learn(self, task: Task) -> None:
+        super().learn(task)
+        setattr(self, f"few{task.index}", replace(task.train, rows=task.train.rows[:3], labels=task.train.labels[:3]))
+
+
+class KeepsACopy(Sound):
+    """Declares three samples a task, and has no others."""
+
+    name = "keeps-a-copy"
+    memory_samples = 6
+
+    def learn(self, task: Task) -> None:
+        super().learn(task)
+        setattr(self, f"few{task.index}", task.train.copied(slice(3)))
+
+
 @register("broken-resuming")
 class Forgets(Sound):
     def build(self) -> None:
@@ -205,6 +236,8 @@ BROKEN: list[tuple[str, Any, Scenario]] = [
     ("global state", Reseeds, TIL),
     ("test data", Peeks, CIL),
     ("memory", Hoards, TIL),
+    ("memory", KeepsPixels, TIL),
+    ("memory", KeepsAView, CIL),
     ("resuming", Forgets, DIL),
     ("order of questions", Remembers, TIL),
     ("device", LeftBehind, TIL),

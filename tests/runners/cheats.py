@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from methods.base import Task
+from methods.base import Batch, Task
 from tests.runners.broken import Sound
 
 
@@ -72,9 +74,11 @@ class OnValidation(Sound):
 class Majority(Sound):
     """In a large batch, answers all samples as if they were of the task that the batch as a whole looks like."""
 
+    large = 500
+
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
         logits = super().predict(x, task_id)
-        if len(x) < 500 or self.tasks_seen < 2:
+        if len(x) < self.large or self.tasks_seen < 2:
             return logits
         heads = logits.unflatten(1, (-1, self.spec.classes_per_task))
         chosen = int(heads.logsumexp(2).sum(0).argmax())
@@ -82,11 +86,67 @@ class Majority(Sound):
         return (heads - 1e3 * (~keep)[:, None]).flatten(1)
 
 
+class SmallMajority(Majority):
+    """The same in batches as small as the digits have them, with heads that are trained each by itself."""
+
+    large = 20
+
+    def loss(self, batch: Batch) -> Tensor:
+        assert isinstance(batch.task, int)
+        heads = self.net(batch.x).unflatten(1, (-1, self.spec.classes_per_task))
+        return cross_entropy(heads[:, batch.task], self.within_task(batch.y, batch.task))
+
+
 class BatchStatistics(Sound):
     """Standardises test batches by themselves."""
 
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
         return super().predict(x - x.mean(0), task_id)
+
+
+class FrozenTeacher(Sound):
+    """Adds to its logits those of a frozen network many times the size, which lies in a list."""
+
+    def build(self) -> None:
+        super().build()
+        wide = 50 * 20
+        inputs, outputs = math.prod(self.spec.input_shape), self.spec.n_outputs
+        layers = [torch.nn.Linear(inputs, wide), torch.nn.ReLU(), torch.nn.Linear(wide, outputs)]
+        self.teachers = [{"net": torch.nn.Sequential(*layers).requires_grad_(False)}]
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        return super().predict(x, task_id) + 0 * self.answerable(self.teachers[0]["net"](x.flatten(1)), task_id)
+
+
+class Answering:
+    """Something that is no module and holds one's weights as tensors."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.first, self.second = torch.randn(inputs, 1000), torch.randn(1000, outputs)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (x @ self.first).relu() @ self.second
+
+
+class PlainTensors(Sound):
+    """The same with tensors in an object of its own that says it holds no state."""
+
+    def build(self) -> None:
+        super().build()
+        self.more = Answering(math.prod(self.spec.input_shape), self.spec.n_outputs)
+        self.more.stateless = True  # type: ignore[attr-defined]
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        return super().predict(x, task_id) + 0 * self.answerable(self.more(x.flatten(1)), task_id)
+
+
+class Prototypes(Sound):
+    """Honest: answers as `Sound` does, and keeps the mean image of each class."""
+
+    def learn(self, task: Task) -> None:
+        super().learn(task)
+        x, y = task.train.x.flatten(1), task.train.labels
+        setattr(self, f"means{task.index}", torch.stack([x[y == label].mean(0) for label in y.unique()]))
 
 
 DETECTED = [

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.types import CIL, TIL
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.engines.local import LocalEngine
 from runners.engines.scheduler import run_grid
 from runners.grid.cells import Cell, Conditions
@@ -169,7 +169,7 @@ def interrupted_here(results: Path, rng: random.Random, cell_to_stop: int | None
 
     def act(_job: object, event: Event) -> None:
         nonlocal seen
-        seen += event.kind is Kind.TASK_DONE
+        seen += event.kind is EventKind.TASK_DONE
         if seen >= stop:
             raise KeyboardInterrupt
 
@@ -340,7 +340,7 @@ def ray_node_killed(results: Path, rng: random.Random) -> None:
         text=True,
         timeout=900,
     )
-    assert done.returncode == 0 and "begun again elsewhere" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "; retried" in done.stdout, done.stdout + done.stderr
 
 
 HERE = (

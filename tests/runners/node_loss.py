@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-from runners.cell.events import Kind
+from runners.cell.events import EventKind
 from runners.engines.ray_engine import RayEngine
 from runners.engines.scheduler import run_grid
 from runners.grid.cells import Conditions
@@ -36,9 +36,9 @@ def main(results: Path, seconds: float) -> None:
     killer.start()
 
     def act(job, event) -> None:
-        if event.kind is Kind.TASK_DONE:
+        if event.kind is EventKind.TASK_DONE:
             armed.set()
-        if event.kind is Kind.NOTE:
+        if event.kind is EventKind.NOTE:
             print(job.cell.title, event.reason, flush=True)
 
     try:

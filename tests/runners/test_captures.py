@@ -7,7 +7,7 @@ import os
 import pytest
 
 from methods.shared.stepping import CaptureFailed
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.cell.execution import run_cell
 from runners.engines import ray_worker
 from runners.engines.engine import InlineEngine
@@ -50,8 +50,8 @@ def test_the_cell_goes_on_step_by_step_in_another_process(tmp_path, kind):
         engine.close()
     assert [outcome.status for outcome in found] == [Status.DONE] * 3, [outcome.reason for outcome in found]
     assert len(list((tmp_path / "processes").iterdir())) == 2
-    notes = [str(event.reason) for _, event in watcher.events if event.kind is Kind.NOTE]
-    assert notes == [NOTE, "goes on after task 1 of 5"]
+    notes = [str(event.reason) for _, event in watcher.events if event.kind is EventKind.NOTE]
+    assert notes == [NOTE, "resumed after task 1 of 5"]
     record = CellFolder(cell.folder(tmp_path / kind)).read()
     assert record is not None and record.environment["steps"] == f"step by step: a capture failed ({WHY})"
     folder = str(cell.folder(tmp_path / kind).relative_to(tmp_path / kind))
@@ -115,7 +115,7 @@ def test_a_spoilt_process_of_rays_ends_once_its_last_messages_are_on_their_way(t
         exited = True
     last = said[-1]
     assert exited == exits and isinstance(last, Event)
-    assert last.kind is (Kind.AGAIN if method == "CannotBeCaptured" else Kind.ENDED)
+    assert last.kind is (EventKind.AGAIN if method == "CannotBeCaptured" else EventKind.ENDED)
 
 
 def test_a_worker_that_ended_is_begun_again_on_its_own_device(monkeypatch):

@@ -210,3 +210,12 @@ def test_a_file_that_does_not_import_is_a_user_error(tmp_path):
     file.write_text("import no_such_package")
     with pytest.raises(UserError, match="does not import: ModuleNotFoundError: No module named 'no_such_package'"):
         load_method(f"{file}:Good")
+
+
+def test_a_key_says_how_validation_is_held_out_where_it_is_drawn():
+    """Keys of shipped benchmarks stay; cells of image folders from before the draw are stale."""
+    from benchmarks.catalogue import find
+    from runners.grid.build import definition_of
+
+    assert "held_out" not in definition_of(find("split-mnist-shuffled"), None)
+    assert definition_of(find("images-no such folder-2x2"), None)["held_out"] == "drawn"

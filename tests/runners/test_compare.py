@@ -67,7 +67,7 @@ def test_an_interrupt_ends_cleanly_and_the_same_command_goes_on(tmp_path, undist
     process.send_signal(how)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert output.splitlines()[-1] == "stopped; the same command goes on where it stopped"
+    assert output.splitlines()[-1] == "stopped; run the same command again to resume"
     assert "Traceback" not in output
     assert call(*GRID, "--engine", "inline", "--results", tmp_path).returncode == 0
     assert tables(tmp_path) == undisturbed

@@ -49,7 +49,7 @@ def test_mistakes_in_the_call(tmp_path, arguments, answer):
 @pytest.mark.parametrize(
     "arguments, answer",
     [
-        (("--set", "finetune.rate=1"), "finetune has no setting 'rate'. Permitted: lr"),
+        (("--set", "finetune.rate=1"), "finetune has no hyperparameter 'rate'. Permitted: lr"),
         (("--set", "finetune.lr=fast"), "finetune.lr = 'fast': permitted is a number"),
         (("--device", "tpu"), "--device tpu: write auto, cpu, cuda or cuda:N"),
         (("--device", "cuda"), "--device cuda: this machine has no CUDA device"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.engines.scheduler import Outcome
 from runners.grid.cells import Conditions, Job
 from runners.plan.estimate import estimate, in_words
@@ -38,15 +38,15 @@ def test_a_row_for_each_cell_in_progress_and_counts_by_status():
     display, (first, second, third) = a_display(terminal=True), jobs(3)
     display.planned([first, second], [Outcome(third.cell, Path("f"), Status.DONE, None, cached=True)])
     for job in (first, second):
-        display.heard(job, Event(Kind.STARTED, task=0))
-    display.heard(first, Event(Kind.TASK_DONE, task=1, accuracy=0.987))
-    display.heard(first, Event(Kind.PROGRESS, task=2, step=50, steps=100, loss=0.125))
+        display.heard(job, Event(EventKind.STARTED, task=0))
+    display.heard(first, Event(EventKind.TASK_DONE, task=1, accuracy=0.987))
+    display.heard(first, Event(EventKind.PROGRESS, task=2, step=50, steps=100, loss=0.125))
     text = shown(display)
     assert "1/3 cells" in text and "1 done  1 of them finished before" in text
     row = next(line for line in text.splitlines() if "seed 0" in line)
     assert "3/5" in row and "0.125" in row and "98.7 %" in row
     assert sum("split-digits til finetune" in line for line in text.splitlines()) == 2
-    display.heard(first, Event(Kind.ENDED, status=Status.DIVERGED, reason="the loss [nan] of task 2"))
+    display.heard(first, Event(EventKind.ENDED, status=Status.DIVERGED, reason="the loss [nan] of task 2"))
     text = shown(display)
     assert "2/3 cells" in text and "1 diverged" in text and "seed 0" not in text
     assert "[2/3] diverged  split-digits til finetune seed 0  the loss [nan] of task 2" in printed(display)
@@ -57,9 +57,9 @@ def test_time_left_counts_from_where_the_cell_went_on(monkeypatch):
     now = 1000.0
     monkeypatch.setattr("runners.watch.board.time.monotonic", lambda: now)
     display.planned([job], [])
-    display.heard(job, Event(Kind.STARTED, task=2))
+    display.heard(job, Event(EventKind.STARTED, task=2))
     now += 10.0
-    display.heard(job, Event(Kind.PROGRESS, task=3, step=0, steps=10, loss=1.0))
+    display.heard(job, Event(EventKind.PROGRESS, task=3, step=0, steps=10, loss=1.0))
     assert "20 s" in shown(display)  # one task of the three left took ten seconds
 
 
@@ -70,10 +70,10 @@ def test_time_left_of_the_run_comes_from_cells_like_those_that_wait(monkeypatch)
     display.planned(some, [])
     assert display.board.snapshot().seconds_left is None
     for job in some[:2]:
-        display.heard(job, Event(Kind.STARTED, task=0))
+        display.heard(job, Event(EventKind.STARTED, task=0))
     now += 30.0
-    display.heard(some[0], Event(Kind.ENDED, status=Status.DONE))
-    display.heard(some[1], Event(Kind.TASK_DONE, task=3, accuracy=1.0))
+    display.heard(some[0], Event(EventKind.ENDED, status=Status.DONE))
+    display.heard(some[1], Event(EventKind.TASK_DONE, task=3, accuracy=1.0))
     snapshot = display.board.snapshot()
     assert snapshot.seconds_left == pytest.approx((3 * 30.0 + 30.0 / 4) / 2)
     assert [(group.method, group.cells) for group in snapshot.waiting] == [("finetune", 3)]
@@ -83,9 +83,9 @@ def test_many_cells_and_failures_are_cut_to_the_screen():
     display, some = a_display(terminal=True), jobs(40)
     display.planned(some, [])
     for job in some:
-        display.heard(job, Event(Kind.STARTED, task=0))
+        display.heard(job, Event(EventKind.STARTED, task=0))
     for job in some[:5]:
-        display.heard(job, Event(Kind.ENDED, status=Status.FAILED, reason="the third law"))
+        display.heard(job, Event(EventKind.ENDED, status=Status.FAILED, reason="the third law"))
     text = shown(display)
     assert len(text.splitlines()) <= display.console.size.height
     assert text.count("the third law") == 3 and "and 2 more without a result" in text and "more under way" in text
@@ -94,7 +94,7 @@ def test_many_cells_and_failures_are_cut_to_the_screen():
 def test_a_cell_that_runs_elsewhere_says_so():
     display, [job] = a_display(terminal=True), jobs(1)
     display.planned([job], [])
-    display.heard(job, Event(Kind.ELSEWHERE))
+    display.heard(job, Event(EventKind.ELSEWHERE))
     assert "1 cells are running elsewhere" in shown(display)
 
 
@@ -102,17 +102,17 @@ def test_plain_output_has_one_line_for_each_end_and_nothing_else():
     display, [job] = a_display(terminal=False), jobs(1)
     with display:
         display.planned([job], [])
-        display.heard(job, Event(Kind.STARTED, task=0))
-        display.heard(job, Event(Kind.PROGRESS, task=0, step=1, steps=2, loss=1.0))
-        display.heard(job, Event(Kind.TASK_DONE, task=4, accuracy=0.5))
-        display.heard(job, Event(Kind.ENDED, status=Status.DONE))
+        display.heard(job, Event(EventKind.STARTED, task=0))
+        display.heard(job, Event(EventKind.PROGRESS, task=0, step=1, steps=2, loss=1.0))
+        display.heard(job, Event(EventKind.TASK_DONE, task=4, accuracy=0.5))
+        display.heard(job, Event(EventKind.ENDED, status=Status.DONE))
     lines = printed(display).splitlines()
     assert lines[0] == "1 cells: 0 finished before, 1 to run"
     assert len(lines) == 2 and lines[1].startswith("[1/1] done      split-digits til finetune seed 0  accuracy 50.0 %")
 
 
 def test_an_event_survives_the_pipe():
-    event = Event(Kind.ENDED, 3, task=1, status=Status.OOM, reason="r", loss=0.5)
+    event = Event(EventKind.ENDED, 3, task=1, status=Status.OOM, reason="r", loss=0.5)
     assert Event.from_json(event.to_json()) == event
 
 

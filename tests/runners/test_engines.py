@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runners.cell import execution
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.engines.engine import Engine, InlineEngine
 from runners.engines.local import LocalEngine
 from runners.engines.ray_engine import RayEngine
@@ -36,7 +36,7 @@ def run(some: list[Cell], results: Path, engine: Engine, watcher: Watching | Non
 
 
 def notes(watcher: Watching) -> list[str]:
-    return [str(event.reason) for _, event in watcher.events if event.kind is Kind.NOTE]
+    return [str(event.reason) for _, event in watcher.events if event.kind is EventKind.NOTE]
 
 
 def test_one_grid_gives_the_same_records_bit_for_bit_on_every_engine(tmp_path, ray_engine):
@@ -63,7 +63,7 @@ def test_a_ray_task_that_dies_goes_on_elsewhere_from_its_last_finished_task(tmp_
     watcher = Watching()
     outcome = run([cell], tmp_path / "killed", ray_engine, watcher)["killed-once"]
     assert outcome.status is Status.DONE, outcome.reason
-    assert notes(watcher) == ["its process died; begun again elsewhere", "goes on after task 1 of 5"]
+    assert notes(watcher) == ["its process died; retried", "resumed after task 1 of 5"]
     run([cell], tmp_path / "whole", InlineEngine(threads=1))
     assert tables(tmp_path / "killed") == tables(tmp_path / "whole")
 
@@ -119,4 +119,4 @@ def test_a_cell_that_another_process_holds_is_left_alone(tmp_path, ray_engine):
     heard: list[Event] = []
     with CellFolder(cell.folder(tmp_path)).lock():
         ray_engine.run([job(cell, tmp_path)], heard.append)
-    assert [event.kind for event in heard] == [Kind.ELSEWHERE]
+    assert [event.kind for event in heard] == [EventKind.ELSEWHERE]

@@ -102,3 +102,35 @@ def test_the_record_says_in_which_precision_it_was_evaluated(tmp_path):
     assert run_cell(job(cell, tmp_path), silent) is Status.DONE
     record = Record.from_json((cell.folder(tmp_path) / "cell.json").read_text())
     assert record.environment["evaluation_precision"] == "matmul ieee, convolution ieee"
+
+
+def test_the_training_samples_that_are_certified_are_a_draw_where_there_are_many(monkeypatch):
+    """Not the first rows, which may be of one class: of 300 samples, sorted by class, 100 are looked at."""
+    from runners.cell import evaluation
+
+    stream = opened(TIL)
+    method, looked_at = Knows(stream.spec), []
+
+    def bounds(x, task_id=None):
+        looked_at.append(x)
+        return method.logits(x) - 0.1, method.logits(x) + 0.1
+
+    method.bounds = bounds  # type: ignore[method-assign]
+    train = stream.task(0).train
+    method.labels = {row.numpy().tobytes(): int(y) for row, y in zip(train.x, train.labels, strict=True)}
+    n = len(train) // 2
+
+    def share(limit: int) -> torch.Tensor:
+        looked_at.clear()
+        monkeypatch.setattr(evaluation, "TRAINING_SAMPLES", limit)
+        assert Evaluator(method, stream, 50)._certified_train(0, 2) == 1.0
+        return torch.cat(looked_at)
+
+    generator = torch.get_rng_state()
+    assert torch.equal(share(len(train)), train.x), "all where there are no more"
+    drawn = share(n)
+    assert torch.equal(torch.get_rng_state(), generator), "the draw has a generator of its own"
+    assert len(drawn) == n and torch.equal(drawn, share(n)) and not torch.equal(drawn, train.x[:n])
+    found = torch.tensor([method.labels[row.numpy().tobytes()] for row in drawn]).bincount()
+    wanted = train.labels.bincount() * n / len(train)
+    assert (found - wanted).abs().max() < 1

@@ -10,7 +10,7 @@ import torch
 
 from methods import registry
 from runners.cell.evaluation import holds
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.cell.execution import run_cell
 from runners.records.folder import CHECKPOINT, CellFolder
 from runners.records.record import Measurements, Record, Status
@@ -145,7 +145,7 @@ def test_a_network_without_known_bounds_is_skipped_before_training_with_the_laye
     assert str(record.reason).startswith(wanted)
     heard: list[Event] = []
     assert run(cell, tmp_path, heard.append) == record
-    assert [event.kind for event in heard] == [Kind.ENDED]
+    assert [event.kind for event in heard] == [EventKind.ENDED]
 
 
 def test_code_that_changed_after_the_grid_was_made_is_not_recorded_under_the_old_key(tmp_path):
@@ -170,7 +170,7 @@ def test_a_cell_that_another_process_holds_is_left_alone(tmp_path):
     heard: list[Event] = []
     with CellFolder(cell.folder(tmp_path)).lock():
         assert run_cell(job(cell, tmp_path), heard.append) is None
-    assert [event.kind for event in heard] == [Kind.ELSEWHERE]
+    assert [event.kind for event in heard] == [EventKind.ELSEWHERE]
     assert not (cell.folder(tmp_path) / "cell.json").exists()
 
 
@@ -183,7 +183,7 @@ def test_an_unusable_record_is_set_aside_told_and_computed_anew(tmp_path, damage
     file.write_text(text[: len(text) // 2] if damage == "truncated" else text.replace('"schema": 1', '"schema": 0'))
     heard: list[Event] = []
     assert run(cell, tmp_path, heard.append).status is Status.DONE
-    notes = [str(event.reason) for event in heard if event.kind is Kind.NOTE]
+    notes = [str(event.reason) for event in heard if event.kind is EventKind.NOTE]
     assert len(notes) == 1 and "moved to aside-0" in notes[0]
     assert tables(tmp_path) == before
     assert len(list(tmp_path.rglob("cell.json"))) == 1
@@ -198,7 +198,7 @@ class Stop(KeyboardInterrupt):
 
 def stop_after(task: int):
     def emit(event: Event) -> None:
-        if event.kind is Kind.TASK_DONE and event.task == task:
+        if event.kind is EventKind.TASK_DONE and event.task == task:
             raise Stop
 
     return emit
@@ -219,7 +219,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, method, scenario):
     interrupted(cell, tmp_path / "resumed", task=2)
     heard: list[Event] = []
     whole, record = run(cell, tmp_path / "whole"), run(cell, tmp_path / "resumed", heard.append)
-    assert [event.reason for event in heard if event.kind is Kind.NOTE] == ["goes on after task 3 of 5"]
+    assert [event.reason for event in heard if event.kind is EventKind.NOTE] == ["resumed after task 3 of 5"]
     assert (record.status, record.reason) == (whole.status, whole.reason)
     assert tables(tmp_path / "resumed") == tables(tmp_path / "whole")
     assert record.parameters == whole.parameters and record.stored_per_task == whole.stored_per_task

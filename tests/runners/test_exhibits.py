@@ -14,7 +14,7 @@ from benchmarks.catalogue import find
 from benchmarks.samples import Samples
 from benchmarks.stream import open_stream
 from runners.cell import sample_sheet
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.records.record import Status
 from tests.runners.helpers import cells, foreign
 from tests.runners.test_execution import run
@@ -38,7 +38,7 @@ def test_a_bad_table_is_said_and_costs_no_result(tmp_path, kind, reason):
     heard: list[Event] = []
     record = run(cell, tmp_path, heard.append)
     assert record.status is Status.DONE and not [name for name in record.files if name.startswith("exhibit")]
-    assert reason in next(event.reason for event in heard if event.kind is Kind.NOTE and event.reason)
+    assert reason in next(event.reason for event in heard if event.kind is EventKind.NOTE and event.reason)
 
 
 def test_one_sheet_of_samples_lies_beside_the_records(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.catalogue import find
 from reports.schema import RECORD
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.cell.execution import run_cell
 from runners.engines.engine import InlineEngine
 from runners.engines.local import LocalEngine
@@ -74,7 +74,7 @@ def test_a_state_of_its_own_that_is_not_plain_is_no_checkpoint(tmp_path):
     cell = cells(FAULTY.replace("Faulty", "OddState"))[0]
     heard: list[Event] = []
     assert run_cell(job(cell, tmp_path), heard.append) is Status.DONE
-    notes = [str(event.reason) for event in heard if event.kind is Kind.NOTE]
+    notes = [str(event.reason) for event in heard if event.kind is EventKind.NOTE]
     assert len(notes) == 1 and notes[0].startswith("odd-state: no checkpoint: state.object is a ")
 
 
@@ -115,7 +115,7 @@ def test_a_lost_cell_whose_record_is_a_folder_ends_no_run(tmp_path):
     killed, other = cells(foreign("Killed"))[0], cells("l2")[0]
 
     def put(this, event) -> None:
-        if event.kind is Kind.TASK_DONE and this.cell.label == "killed":
+        if event.kind is EventKind.TASK_DONE and this.cell.label == "killed":
             (this.folder / RECORD).unlink()
             (this.folder / RECORD / "inside").mkdir(parents=True)
 

@@ -48,6 +48,23 @@ def test_it_covers_what_a_method_holds_after_all_tasks(name) -> None:
     assert needed.training >= 4 * 2 * method.parameters_trained(), "Adam's moments at least"
 
 
+@pytest.mark.parametrize("name", ["hnet", "hyperinterval", "hypermask"])
+def test_it_covers_the_statistics_of_classes_that_task_inference_remembers(name) -> None:
+    settings = ((name, "inference", "fecam"), *([(name, "chunk", "500")] if name == "hnet" else []))
+    made, plain = (cells(name, scenarios=("cil",), steps=3, assignments=some)[0] for some in (settings, settings[1:]))
+    needed, without = footprint.of_cell(made), footprint.of_cell(plain)
+    assert needed is not None and without is not None
+    assert needed.tasks - without.tasks == 4 * 5 * 2 * 100 * 101, "five tasks of two classes, 100 features"
+    stream = open_stream(catalogue.find(made.benchmark), "cil", 0, budget=made.budget)
+    cls = registry.load(name)
+    method = cls(stream.spec, hyperparameters.configure(name, cls.Config, made.config))
+    for j in range(len(stream)):
+        method.begin(stream.task(j))
+        method.learn(stream.task(j))
+    end = sum(t.numel() for t in footprint._tensors(method.state_dict()))
+    assert 4 * end <= 1.05 * (needed.state + needed.tasks)
+
+
 def test_a_full_hypernetwork_for_alexnet_is_told_from_a_chunked_one() -> None:
     full = cell("hyperinterval", "split-cifar-100", "alexnet")
     chunked = cell("hyperinterval", "split-cifar-100", "alexnet", {"chunk": "50000"})

@@ -1,4 +1,4 @@
-"""Cells paused after every task end as those in one go, whatever their methods keep; else they are begun anew."""
+"""Cells paused after every task end as those in one go, whatever their methods keep; else they are restarted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runners.cell import checkpoint
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.cell.execution import run_cell
 from runners.records.folder import CHECKPOINT, CellFolder
 from runners.records.record import Record, Status
@@ -29,7 +29,7 @@ def paused(cell, results, stops=(1, 2, 3, 4, None)) -> tuple[Record, list[str]]:
         run_cell(replace(this, conditions=replace(this.conditions, stop_after=stop)), heard.append)
     record = CellFolder(cell.folder(results)).read()
     assert record is not None
-    return record, [str(event.reason) for event in heard if event.kind is Kind.NOTE]
+    return record, [str(event.reason) for event in heard if event.kind is EventKind.NOTE]
 
 
 @pytest.mark.parametrize("name", ["KeptParameters", "NetworksInAList", "GrowingHeads", "GrowingHeadsByHand"])
@@ -41,7 +41,7 @@ def test_paused_after_every_task_and_in_one_go_the_numbers_are_the_same(tmp_path
     assert record.status is Status.DONE, record.reason
     assert tables(tmp_path / "paused") == tables(tmp_path / "whole")
     assert record.parameters == whole.parameters and record.stored_per_task == whole.stored_per_task
-    goes_on = [note for note in notes if note.startswith("goes on after task")]
+    goes_on = [note for note in notes if note.startswith("resumed after task")]
     assert len(goes_on) == (0 if name == "GrowingHeads" else 4)
 
 
@@ -63,7 +63,7 @@ def test_a_state_that_does_not_fit_a_fresh_build_costs_time_and_nothing_else(tmp
     paused(cell, tmp_path / "whole", [None])
     record, notes = paused(cell, tmp_path / "paused", [2, None])
     assert record.status is Status.DONE and tables(tmp_path / "paused") == tables(tmp_path / "whole")
-    assert len(notes) == 1 and "does not fit the method as it is built" in notes[0] and "begun anew" in notes[0]
+    assert len(notes) == 1 and "does not fit the method as it is built" in notes[0] and "restarted" in notes[0]
 
 
 def test_a_checkpoint_of_another_cell_is_never_taken(tmp_path):
@@ -79,6 +79,6 @@ def test_a_checkpoint_of_another_cell_is_never_taken(tmp_path):
     (second.folder(tmp_path) / CHECKPOINT).write_bytes(stray.read_bytes())
     heard: list[Event] = []
     assert run_cell(job(second, tmp_path), heard.append) is Status.DONE
-    assert ["begun anew" in str(event.reason) for event in heard if event.kind is Kind.NOTE] == [True]
+    assert ["restarted" in str(event.reason) for event in heard if event.kind is EventKind.NOTE] == [True]
     of_second = {name: text for name, text in tables(tmp_path).items() if second.key[:12] in name}
     assert of_second == tables(tmp_path / "whole")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import data
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.cell.execution import run_cell
 from runners.engines.engine import InlineEngine
 from runners.engines.local import LocalEngine
@@ -35,7 +35,7 @@ def leaving(name: str, **assignments: str):
 def run(cell, results, engine=None):
     watcher = Watching()
     outcomes = run_grid(cell, results, Conditions(command="test"), engine or InlineEngine(1), watcher)
-    return outcomes, [str(event.reason) for _, event in watcher.events if event.kind is Kind.NOTE]
+    return outcomes, [str(event.reason) for _, event in watcher.events if event.kind is EventKind.NOTE]
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +124,7 @@ def test_a_cell_whose_method_changes_the_directory_is_recorded_where_it_belongs(
 
 CHANGES = {
     "pixels": "the training images in place (learning task 1)",
-    "rows": "the stream's train_rows[1] in place (learning task 1)",
+    "rows": "the training row numbers in place (learning task 1)",
     "numpy": "the training images in place (by the end of task 1)",
     "data": "the training images in place (learning task 1)",
     "gradients": "the training images in place (learning task 1)",
@@ -155,7 +155,45 @@ def test_labels_that_all_tasks_share_are_watched_too():
     stream = Stream(shared, replace(bench.spec("dil"), n_tasks=2, classes_per_task=10), 0, digits)
     watch = shared_data.Watch(stream)
     stream.task(0).y[:3] = 0
-    assert watch.look() == watch.compare() == "the training labels"
+    assert watch.look() == watch.compare() == shared_data.Change("the training labels", shared=True)
+
+
+@pytest.mark.parametrize(("benchmark", "shared"), [("split-digits", False), ("permuted-digits", True)])
+@pytest.mark.parametrize("how", ["pixels", "numpy"])
+def test_only_what_others_have_too_is_loaded_anew(tmp_path, monkeypatch, benchmark, shared, how):
+    """Images of a split benchmark's task are its own: the data set's tensors stay as they were."""
+    from runners.process import guard
+
+    renewed: list[object] = []
+    monkeypatch.setattr(guard, "renew", lambda stream: renewed.append(stream) or shared_data.renew(stream))
+    before = data.load("digits").train_images
+    sums = shared_data.checksum(before)
+    (cell,) = cells(f"{LEAVING}:Poisons", benchmark=benchmark, assignments=(("poisons", "how", how),))
+    outcomes, _ = run([cell], tmp_path)
+    assert outcomes[0].status is Status.FAILED and "the training images in place" in str(outcomes[0].reason)
+    assert bool(renewed) == shared
+    if not shared:
+        assert data.load("digits").train_images is before and shared_data.checksum(before) == sums
+
+
+def test_labels_and_validation_images_of_a_task_are_watched_until_it_was_judged():
+    from benchmarks.catalogue import find
+    from benchmarks.stream import open_stream
+
+    stream = open_stream(find("split-digits"), "til", 0)
+    watch = shared_data.Watch(stream)
+    for change, name in (
+        (lambda task: task.train.labels.fill_(0), "the training labels"),
+        (lambda task: task.validation.pixels.zero_(), "the validation images"),
+        (lambda task: task.validation.labels.numpy().fill(1), "the validation labels"),
+        (lambda task: task.previous[0].train.pixels.zero_(), "the training images of task 0"),
+    ):
+        task = stream.task(1, previous=True)
+        watch.lend(task)
+        assert watch.look() is None
+        change(task)
+        assert watch.compare() == shared_data.Change(name, shared=False)
+        assert watch.look() is watch.compare() is None, "what is no longer lent may be changed"
 
 
 def test_a_cell_that_changes_data_and_diverges_is_no_result(tmp_path):
@@ -170,7 +208,7 @@ def test_no_checkpoint_is_written_of_what_was_learnt_from_changed_data(tmp_path)
     heard: list[Event] = []
     run_cell(job(cell, tmp_path), heard.append)
     assert (cell.folder(tmp_path) / CHECKPOINT).exists()
-    assert "goes on after task 1 of 5" in [event.reason for event in heard]
+    assert "resumed after task 1 of 5" in [event.reason for event in heard]
 
 
 def test_the_checksum_depends_on_every_byte_and_its_place():

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from benchmarks.types import UserError
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.engines import local
 from runners.engines.local import LocalEngine, cause_of_death
 from runners.engines.scheduler import run_grid
@@ -58,7 +58,7 @@ def test_misbehaving_cells_fail_by_themselves_and_the_others_run(tmp_path, engin
     assert str(found["killed"].reason).startswith("worker killed by signal 9 (SIGKILL)")
     record = CellFolder(found["killed"].folder).read()
     assert record is not None and record.status is Status.FAILED and record.reason == found["killed"].reason
-    ended = [job.cell.label for job, event in watcher.events if event.kind is Kind.ENDED]
+    ended = [job.cell.label for job, event in watcher.events if event.kind is EventKind.ENDED]
     assert sorted(ended) == sorted(found)
 
 
@@ -76,7 +76,7 @@ def test_a_worker_killed_from_outside_costs_its_cell_which_then_goes_on(tmp_path
     run([cell], tmp_path / "whole", engine)
 
     def kill(_job: Job, event: Event) -> None:
-        if event.kind is Kind.TASK_DONE and event.task == 1:
+        if event.kind is EventKind.TASK_DONE and event.task == 1:
             busy = next(worker for worker in engine.workers if worker.job is not None)
             os.kill(busy.process.pid, signal.SIGKILL)
 
@@ -84,7 +84,7 @@ def test_a_worker_killed_from_outside_costs_its_cell_which_then_goes_on(tmp_path
     assert outcome.status is Status.FAILED and "signal 9" in str(outcome.reason)
     watcher = Watching()
     assert run([cell], tmp_path / "killed", engine, watcher)["ewc"].status is Status.DONE
-    assert any("goes on after task" in str(event.reason) for _, event in watcher.events)
+    assert any("resumed after task" in str(event.reason) for _, event in watcher.events)
     assert tables(tmp_path / "killed") == tables(tmp_path / "whole")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runners.cell.events import Kind
+from runners.cell.events import EventKind
 from runners.engines.engine import InlineEngine
 from runners.engines.scheduler import Outcome, run_grid
 from runners.grid.cells import Conditions
@@ -18,7 +18,7 @@ def run(name: str, results, retry_smaller: bool) -> tuple[Outcome, list[str]]:
     [cell] = cells(foreign(name))
     conditions = Conditions(command="test")
     [outcome] = run_grid([cell], results, conditions, InlineEngine(1), watcher, retry_smaller)
-    return outcome, [str(event.reason) for _, event in watcher.events if event.kind is Kind.NOTE]
+    return outcome, [str(event.reason) for _, event in watcher.events if event.kind is EventKind.NOTE]
 
 
 def test_a_lack_of_memory_says_where_how_much_there_was_and_what_may_help(tmp_path):
@@ -32,7 +32,7 @@ def test_a_lack_of_memory_says_where_how_much_there_was_and_what_may_help(tmp_pa
 def test_evaluation_in_halved_batches_goes_on_and_gives_the_same_numbers(tmp_path):
     outcome, notes = run("Greedy", tmp_path / "greedy", retry_smaller=True)
     assert outcome.status is Status.DONE
-    halved = [note for note in notes if note.startswith("out of memory in evaluation; again in batches of")]
+    halved = [note for note in notes if note.startswith("out of memory in evaluation; retried with batch size")]
     assert [int(note.split()[-1]) for note in halved] == [1000, 500, 250, 125, 62]
     record = CellFolder(outcome.folder).read()
     assert record is not None and record.environment["evaluation_batch"] == 62

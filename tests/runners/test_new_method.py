@@ -37,7 +37,7 @@ def test_the_new_file_is_compared_by_the_command_that_is_shown(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("My Method", "lower case"), ("ewc", "here already"), ("taken", "exists; it is left as it is")],
+    [("My Method", "lower case"), ("ewc", "existing method"), ("taken", "exists and is not overwritten")],
 )
 def test_names_that_cannot_be(name: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "taken.py").write_text("x = 1\n")

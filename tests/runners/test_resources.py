@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.types import UserError
-from runners.cell.events import Event, Kind, Throttle
+from runners.cell.events import Event, EventKind, Throttle
 from runners.engines import shipping
 from runners.grid.fingerprint import source_hash
 from runners.process.resources import GIB, Need, fitting, largest
@@ -64,9 +64,9 @@ def test_mistakes_in_options_are_user_errors(options, answer):
 def test_progress_is_throttled_and_nothing_else():
     heard: list[Event] = []
     tell = Throttle(heard.append, seconds=1000)
-    for kind in (Kind.PROGRESS, Kind.PROGRESS, Kind.TASK_DONE, Kind.PROGRESS, Kind.ENDED):
+    for kind in (EventKind.PROGRESS, EventKind.PROGRESS, EventKind.TASK_DONE, EventKind.PROGRESS, EventKind.ENDED):
         tell(Event(kind))
-    assert [event.kind for event in heard] == [Kind.PROGRESS, Kind.TASK_DONE, Kind.ENDED]
+    assert [event.kind for event in heard] == [EventKind.PROGRESS, EventKind.TASK_DONE, EventKind.ENDED]
 
 
 def test_code_that_travels_has_the_hash_of_the_code_at_home(tmp_path):

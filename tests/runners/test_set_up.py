@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from runners.cell import execution
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.cell.execution import run_cell
 from runners.engines.engine import InlineEngine
 from runners.engines.local import LocalEngine
@@ -59,7 +59,7 @@ def broken(*_: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "place, told", [("MemoryPeak", Kind.ENDED), ("_CellRun", Kind.LOST), ("usable_record", Kind.LOST)]
+    "place, told", [("MemoryPeak", EventKind.ENDED), ("_CellRun", EventKind.LOST), ("usable_record", EventKind.LOST)]
 )
 def test_an_error_before_the_method_is_the_cells_failure(tmp_path, monkeypatch, place, told):
     [cell] = cells("finetune")
@@ -114,7 +114,7 @@ def test_a_folder_where_the_record_should_be_is_set_aside(tmp_path):
     watcher = Watching()
     [outcome] = run_grid([cell], tmp_path, Conditions(), InlineEngine(1), watcher)
     assert outcome.status is Status.DONE
-    notes = [str(event.reason) for _, event in watcher.events if event.kind is Kind.NOTE]
+    notes = [str(event.reason) for _, event in watcher.events if event.kind is EventKind.NOTE]
     assert len(notes) == 1 and "moved to aside-0" in notes[0]
 
 

@@ -83,7 +83,7 @@ def test_a_wrong_value_names_place_method_key_value_and_what_is_permitted(key, v
 
 
 def test_an_unknown_key_is_answered_with_the_nearest_and_all():
-    with pytest.raises(UserError, match=r"m has no setting 'step'\. Did you mean steps\? Permitted: lr, steps"):
+    with pytest.raises(UserError, match=r"m has no hyperparameter 'step'\. Did you mean steps\? Permitted: lr, steps"):
         configure("m", Config, {"step": 1})
 
 

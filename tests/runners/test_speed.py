@@ -162,7 +162,7 @@ def test_a_profile_names_the_operations_of_a_step():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--epochs", "--profile", "p.md"], "--profile shows what a step does; leave --epochs out"),
+        (["--epochs", "--profile", "p.md"], "--profile shows the operations of a step; leave --epochs out"),
         (["--methods", "ewc", "--set", "ewcc.lr=1"], "--set ewcc.lr: ewcc is not among the methods to time, ewc"),
     ],
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from runners.cell.events import Event, Kind
+from runners.cell.events import Event, EventKind
 from runners.grid.cells import Conditions, Job
 from runners.records.record import Status
 from runners.watch import status
@@ -31,9 +31,9 @@ def a_board(results) -> Board:
     """Three cells: one under way, one failed, one waiting."""
     board, (first, second, third) = Board(), jobs(results, 3)
     board.planned([first, second, third], [])
-    board.heard(first, Event(Kind.STARTED, task=0))
-    board.heard(first, Event(Kind.TASK_DONE, task=1, accuracy=0.75))
-    board.heard(second, Event(Kind.ENDED, status=Status.FAILED, reason="ValueError: no such law"))
+    board.heard(first, Event(EventKind.STARTED, task=0))
+    board.heard(first, Event(EventKind.TASK_DONE, task=1, accuracy=0.75))
+    board.heard(second, Event(EventKind.ENDED, status=Status.FAILED, reason="ValueError: no such law"))
     return board
 
 
@@ -82,7 +82,7 @@ def test_a_run_whose_process_is_gone_does_not_look_alive(tmp_path):
     file.run = replace(file.run, process=ended.pid)
     file._write("running")
     assert status.read(tmp_path)[0].state == "gone"
-    assert "the same command goes on where it stopped" in shown(tmp_path)
+    assert "the same command resumes it" in shown(tmp_path)
 
 
 @pytest.mark.parametrize("updated, state", [("2020-01-01T00:00:00+00:00", "gone"), (None, "running")])
@@ -147,4 +147,4 @@ def test_watching_ends_with_the_run_and_shows_how_it_ended(tmp_path):
     output, _ = watching.communicate(timeout=300)
     assert watching.returncode == 0
     said = " ".join(output.split())  # long commands are wrapped
-    assert "stopped on" in said and "the same command goes on where it stopped" in said
+    assert "stopped on" in said and "the same command resumes it" in said

@@ -167,7 +167,7 @@ def test_lists_in_a_grid_and_what_is_no_grid() -> None:
     assert [point["lr"] for point in search.grid_of(cell, {"lr": ["0.5", "0.001", "0.5"]}, 1).points] == [1e-3, 0.5]
     for name, value, said in (
         ("strength", "a", "permitted is a number"),
-        ("foo", "1", "has no setting"),
+        ("foo", "1", "has no hyperparameter"),
         ("lr", "0.001", "name another value"),
     ):
         with pytest.raises(UserError, match=said):

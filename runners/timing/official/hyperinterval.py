@@ -12,7 +12,7 @@ from runners.timing.official.step import Step, checkout
 
 
 class _Modules:
-    """What is called of the official program in one of its two modes."""
+    """Functions of the official program in one of its two modes."""
 
     def __init__(self, nested: bool) -> None:
         hnet = "hmlp_ibp_with_nesting" if nested else "hmlp_ibp_wo_nesting"

@@ -1,4 +1,4 @@
-"""What the authors' steps have in common, and how their code is brought to run on a current PyTorch."""
+"""Common parts of the authors' steps, and repairs for a current PyTorch."""
 
 from __future__ import annotations
 

@@ -1,0 +1,134 @@
+"""What a strength multiplies: a sum over a network's weights, as in the papers, or the mean over them.
+
+The regularisers of HNET, HyperInterval and HyperMask sum over the weights of the target network, and the task's loss is
+a mean over samples. On a network of n weights a value found on one of N weighs a drift, of one size in every weight,
+N/n times less against the task's loss. `strength_per` names the form, in all three alike:
+
+    "network"  the strength multiplies the sum: the papers' form
+    "weight"   the strength multiplies the mean over the held weights, so that a value carries over to other networks
+
+A paper's value beta at its network of N held weights becomes beta N per weight (`per_weight`).
+
+Held weights are those that the sum runs over. A regulariser's divisor is the value that it has when each of them has
+moved by one: N for squares and for absolute values, the sum of sqrt(n_i) for norms of tensors of n_i weights. Factors
+that say how much a weight counts (Fisher information, soft masks) stay factors: they are shares of a network whatever
+its size, and a mean that divided by them would no longer pull at what they are made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, Protocol
+
+from benchmarks.types import ALL_SCENARIOS, Scenario, StreamSpec, UserError
+
+Per = Literal["network", "weight"]
+
+
+def of_sum(strength: float, per: Per, held: float) -> float:
+    """The factor of a regulariser's sum over `held` weights."""
+    return strength if per == "network" else strength / held
+
+
+def per_weight(strength: float, held: float) -> float:
+    """The strength per weight that weighs as much as `strength` does in a sum over `held` weights."""
+    return strength * held
+
+
+def check(method: str, config: Any, *options: str) -> None:
+    """Raise UserError for negative strengths, and for strengths per weight of which none was given."""
+    defaults = {item.name: item.default for item in fields(config)}
+    for option in options:
+        if getattr(config, option) < 0:
+            raise UserError(f"{method}: {option} = {getattr(config, option)} must not be negative")
+    unset = [option for option in options if getattr(config, option) == defaults[option]]
+    if config.strength_per == "weight" and len(unset) == len(options):
+        raise UserError(
+            f'{method}: strength_per = "weight" needs a value per weight of {" and ".join(unset)}; the default is the '
+            "paper's, for a sum over all weights (methods/README.md has the converted values)"
+        )
+
+
+@dataclass(frozen=True)
+class Published:
+    """Strengths as the authors published them, each for the network that it was found on."""
+
+    benchmark: str
+    network: str
+    values: Mapping[str, float]
+    """Option -> value, in the papers' form."""
+    scenarios: Collection[Scenario] = ALL_SCENARIOS
+    stream: Mapping[str, int] = field(default_factory=dict)
+    """Fields of StreamSpec in which the published stream differs from the benchmark here."""
+
+    def spec(self, spec: StreamSpec) -> StreamSpec:
+        """The published stream, from the benchmark's own."""
+        return replace(spec, network=self.network, **self.stream)
+
+
+class Regularised(Protocol):
+    """A class of methods whose strengths may be given per weight."""
+
+    name: ClassVar[str]
+    published: ClassVar[tuple[Published, ...]]
+
+    @classmethod
+    def held_weights(cls, spec: StreamSpec, config: Any) -> dict[str, float]:
+        """Option -> the divisor of its regulariser on this stream; see the head of this file."""
+        ...
+
+
+def remarks(cls: type[Regularised], spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
+    """A sentence for every strength in a form that does not fit the network, unless it is `tuned` there.
+
+    In the papers' form on another network than the paper's, with the value that pulls as much here; per weight, but as
+    small as a paper's value.
+    """
+    known = [p for p in cls.published if p.benchmark == spec.benchmark and spec.scenario in p.scenarios]
+    sentences = []
+    for option in sorted({option for p in cls.published for option in p.values}):
+        value, here = getattr(config, option), [p for p in known if option in p.values]
+        if option in tuned or not value:
+            continue
+        if config.strength_per == "weight":
+            sentences += _unconverted(cls, option, value)
+        elif here and all(p.network != spec.network for p in here):
+            nearest = next((p for p in here if p.values[option] == value), here[0])
+            sentences.append(_converted(cls, spec, config, option, nearest))
+    return sentences
+
+
+def searched(cls: type[Regularised], spec: StreamSpec, config: Any, ranges: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Ranges (methods/search.py) that hold the same regularisers per weight as those declared for the papers' form."""
+    if config.strength_per == "network":
+        return ranges
+    held = cls.held_weights(spec, config)
+    return {
+        option: replace(wanted, low=per_weight(wanted.low, held[option]), high=per_weight(wanted.high, held[option]))
+        if option in held and hasattr(wanted, "low")
+        else wanted
+        for option, wanted in ranges.items()
+    }
+
+
+def _converted(cls: type[Regularised], spec: StreamSpec, config: Any, option: str, paper: Published) -> str:
+    value = getattr(config, option)
+    there = cls.held_weights(paper.spec(spec), config)[option]
+    here = cls.held_weights(spec, config)[option]
+    times = f"{there / here:.3g} times less" if there > here else f"{here / there:.3g} times more"
+    return (
+        f"{cls.name}.{option} = {value:g} multiplies a sum over {here:,.0f} weights, and the paper's {paper.network} "
+        f"has {there:,.0f}: a drift of each weight counts {times} here against the task's loss; as much as there "
+        f"counts {option} = {value * there / here:.4g}, or {option} = {per_weight(value, there):.6g} "
+        'with strength_per = "weight"'
+    )
+
+
+def _unconverted(cls: type[Regularised], option: str, value: float) -> list[str]:
+    if all(value != p.values.get(option) for p in cls.published):
+        return []
+    return [
+        f'{cls.name}.{option} = {value:g} with strength_per = "weight" is a paper\'s value for a sum over all weights '
+        "and holds next to nothing as one per weight; methods/README.md has the converted values"
+    ]

@@ -1,0 +1,43 @@
+"""What methods have to say of the hyperparameters of cells, before these run: sentences that refuse nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+
+from benchmarks import catalogue
+from benchmarks.types import UserError
+from runners.grid import hyperparameters
+from runners.grid.cells import Cell
+from runners.grid.loading import load_method
+
+FOUND_HERE = "on validation data"
+"""In the source of a hyperparameter: its value was chosen or tuned here, and is no paper's."""
+
+
+def of_cells(cells: Iterable[Cell]) -> list[str]:
+    """The sentences (`Method.remarks`) of all cells, each once, with the cells that it is about."""
+    loaded = cache(load_method)
+    asked: set[tuple[str, ...]] = set()
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for cell in cells:
+        tuned = sorted(name for name, source in cell.chosen.items() if FOUND_HERE in source)
+        settings = (cell.reference, cell.benchmark, cell.scenario, cell.network, json.dumps([cell.config, tuned]))
+        if settings in asked:
+            continue
+        asked.add(settings)
+        cls = loaded(cell.reference).cls
+        config = hyperparameters.configure(cell.method, cls.Config, cell.config)
+        try:  # what cannot be run is recorded as such, and needs no remark
+            spec = catalogue.find(cell.benchmark).spec(cell.scenario, cell.network)
+            sentences = cls.remarks(spec, config, tuned)
+        except UserError:
+            continue
+        for sentence in sentences:
+            scenarios = found.setdefault((cell.benchmark, cell.network, sentence), [])
+            scenarios += [cell.scenario] if cell.scenario not in scenarios else []
+    return [
+        f"{benchmark} ({', '.join(scenarios)}) with {network}: {sentence}"
+        for (benchmark, network, sentence), scenarios in found.items()
+    ]
