@@ -109,7 +109,7 @@ class HyperInterval(Method):
         beta: float = 0.01
         """Strength of the output regulariser."""
         strength_per: strengths.Per = "network"
-        """What beta multiplies: the sum over the network's weights (the paper's form), or the mean over them."""
+        """Form of beta: factor of the sum over the network's weights (the paper's form), or of the mean over them."""
         eps: float = 1.0
         """L1 size of the radius vector of an embedding (the paper's gamma)."""
         kappa: float = 0.5
@@ -127,7 +127,7 @@ class HyperInterval(Method):
         bounds: Literal["interval", "endpoints"] = "interval"
         """Evaluation of the interval target network in training."""
         batch_norm: Literal["running", "official"] = "running"
-        """Which statistics batch norm uses outside of training."""
+        """Statistics that batch norm uses outside training."""
         inference: Inference = "entropy"
         """CIL: how a task is inferred: least entropy, plain or weighted by intervals, or nearest class (FeCAM)."""
         fecam_answer: Literal["class", "task"] = "class"
@@ -168,7 +168,7 @@ class HyperInterval(Method):
 
     @classmethod
     def held_weights(cls, spec: StreamSpec, config: Any) -> dict[str, float]:
-        """What a strength per weight is divided by; see methods/shared/strengths.py."""
+        """Divisor of a strength per weight; see methods/shared/strengths.py."""
         network = targets.on_meta(spec.network, spec.input_shape, spec.classes_per_task)
         return {"beta": FunctionalNetwork(network).n_weights}
 

@@ -57,7 +57,7 @@ def build(name: str, input_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
 
 
 def on_meta(name: str, input_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
-    """As `build`, but shapes without numbers: takes no memory and draws nothing from torch's generator."""
+    """Build the network on the meta device: shapes only, without memory or draws from torch's generator."""
     import torch
 
     with torch.random.fork_rng(devices=[]), torch.device("meta"):

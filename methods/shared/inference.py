@@ -42,7 +42,7 @@ def least_entropy(logits: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def width_weights(lower: Tensor, upper: Tensor) -> Tensor:
-    """The factors f_k of "interval", from bounds of the logits (..., C): sure classes, of narrow intervals, count more.
+    """Factors f_k of "interval" from bounds of the logits (..., C): classes with narrow intervals count more.
 
     Source: HINT's entropy.py.
     """
@@ -50,7 +50,7 @@ def width_weights(lower: Tensor, upper: Tensor) -> Tensor:
 
 
 def check(method: str, how: Inference, intervals: bool = False) -> None:
-    """Raise UserError for an inference that a method has not."""
+    """Raise UserError for an inference that a method does not support."""
     if how == "interval" and not intervals:
         raise UserError(
             f'{method}: inference = "interval" weighs classes by the widths of their intervals, and the answers of '
@@ -59,37 +59,37 @@ def check(method: str, how: Inference, intervals: bool = False) -> None:
 
 
 Classes = tuple[Tensor, Tensor]
-"""What "fecam" remembers of a task: prototypes (C, d) and precision matrices (C, d, d) of its classes."""
+"""Statistics of a task for "fecam": prototypes (C, d) and precision matrices (C, d, d) of its classes."""
 
 
 @dataclass(frozen=True)
 class TaskInference:
-    """How a method infers tasks. Under "fecam" the method keeps a list of `Classes`, one for each task learnt.
+    """Task inference of a method. Under "fecam" the method keeps a list of `Classes`, one per learnt task.
 
-    They are taken once, at the end of the task, from the features of its training samples; no sample is kept.
+    They are computed once, at the end of the task, from the features of its training samples; no sample is kept.
     """
 
     stateless: ClassVar[bool] = True
     how: Inference = "entropy"
     answer: Literal["class", "task"] = "class"
-    """Under "fecam": answer the nearest class itself, or what the inferred task's network answers."""
+    """Under "fecam": answer with the nearest class itself, or with the inferred task's network."""
     tukey: bool = False
     """Under "fecam": take the square root of the features."""
 
     @staticmethod
     def of(config: Any) -> TaskInference:
-        """As the fields `inference`, `fecam_answer` and `fecam_tukey` of a Config say."""
+        """Make it from the fields `inference`, `fecam_answer` and `fecam_tukey` of a Config."""
         return TaskInference(config.inference, config.fecam_answer, config.fecam_tukey)
 
     @staticmethod
     def floats(spec: StreamSpec, config: Any) -> int:
-        """Floats that `Classes` hold for each task."""
+        """Number of floats in the `Classes` of a task."""
         d = features.width(spec) if config.inference == "fecam" else 0
         return spec.classes_per_task * d * (d + 1)
 
     @torch.no_grad()
     def describe(self, found: Tensor, labels: Tensor, n_classes: int) -> Classes:
-        """The statistics of a task's classes: features (n, d), labels (n,) within the task."""
+        """Compute the statistics of a task's classes from features (n, d) and labels (n,) within the task."""
         prototypes, precisions = fecam.statistics(self._scaled(found), labels, n_classes)
         return prototypes, precisions  # a plain tuple, which a checkpoint can keep
 
@@ -102,8 +102,8 @@ class TaskInference:
     ) -> tuple[Tensor, Tensor]:
         """Answers of each of the first `tasks` tasks (k, b, C), and the inferred task (b,) int64.
 
-        logits: gives (k, b, C), and the entropy's weights, if any. features: of the samples, in a task's network,
-        (b, d). A task still under way has no statistics yet: the entropy decides until it has.
+        logits: returns (k, b, C), and the entropy's weights, if any. features: returns the samples' features in a
+        task's network, (b, d). The entropy decides while the current task has no statistics yet.
         """
         if len(known) < tasks:
             values, weights = logits()
