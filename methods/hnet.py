@@ -101,7 +101,7 @@ class HNET(Method):
         beta: float = 0.01
         """Strength of the output regulariser."""
         strength_per: strengths.Per = "network"
-        """Form of beta: factor of the sum over the network's weights (the paper's form), or of the mean over those held."""
+        """Form of beta: factor of the sum over the weights (the paper's form), or of the mean over held ones."""
         look_ahead: bool = True
         """Regularise at theta + dtheta, with dtheta the step of the task's gradient alone."""
         xavier: bool = True

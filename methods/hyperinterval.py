@@ -109,7 +109,7 @@ class HyperInterval(Method):
         beta: float = 0.01
         """Strength of the output regulariser."""
         strength_per: strengths.Per = "network"
-        """Form of beta: factor of the sum over the network's weights (the paper's form), or of the mean over them."""
+        """Form of beta: factor of the sum over the weights (the paper's form), or of the mean over them."""
         eps: float = 1.0
         """L1 size of the radius vector of an embedding (the paper's gamma)."""
         kappa: float = 0.5

@@ -123,7 +123,7 @@ class HyperMask(Method):
         lam: float = 1e-3
         """Weight of the movement of target weights, N."""
         strength_per: strengths.Per = "network"
-        """Form of beta and lam: factors of sums over the network's weights (the paper's form), or of means over them."""
+        """Form of beta and lam: factors of sums over the weights (the paper's form), or of means over them."""
         norm: int = 1
         """p of the norms in N: 1 or 2 (not squared)."""
         masked_norm: bool = True

@@ -52,7 +52,7 @@ def oddities(record: Record) -> list[str]:
 
 
 def networks(record: Record) -> float:
-    """Ratio of the parameters used for a test sample to those of the benchmark's network, one network per task allowed."""
+    """Parameters used for a test sample over those of the benchmark's network; each task may have one network."""
     held = record.fairness.get("held") or {}
     size = held.get("network_parameters", 0)
     if not size:
