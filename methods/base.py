@@ -148,7 +148,7 @@ class Method(ABC):
 
     @classmethod
     def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
-        """Sentences for the user before a cell runs; nothing is refused for them.
+        """Sentences for the user before a cell runs. Raises UserError for settings that cannot be meant.
 
         tuned: hyperparameters whose values were found on validation data of this very stream.
         """

@@ -37,17 +37,10 @@ def per_weight(strength: float, held: float) -> float:
 
 
 def check(method: str, config: Any, *options: str) -> None:
-    """Raise UserError for negative strengths, and for strengths per weight without a value."""
-    defaults = {item.name: item.default for item in fields(config)}
+    """Raise UserError for negative strengths."""
     for option in options:
         if getattr(config, option) < 0:
             raise UserError(f"{method}: {option} = {getattr(config, option)} must not be negative")
-    unset = [option for option in options if getattr(config, option) == defaults[option]]
-    if config.strength_per == "weight" and len(unset) == len(options):
-        raise UserError(
-            f'{method}: strength_per = "weight" needs a value per weight of {" and ".join(unset)}; the default is the '
-            "paper's, for a sum over all weights (methods/README.md has the converted values)"
-        )
 
 
 @dataclass(frozen=True)
@@ -83,11 +76,14 @@ def remarks(cls: type[Regularised], spec: StreamSpec, config: Any, tuned: Collec
     """Sentences on strengths in a form that does not fit the network, unless `tuned` there.
 
     Two cases: the papers' form on another network than the paper's (the sentence gives the equivalent value), and a
-    strength per weight that is as small as a paper's value.
+    strength per weight that is as small as a paper's value. Raises UserError for strengths per weight without a value.
     """
     known = [p for p in cls.published if p.benchmark == spec.benchmark and spec.scenario in p.scenarios]
+    options = sorted({option for p in cls.published for option in p.values})
+    if config.strength_per == "weight":
+        _refuse_defaults(cls, config, options)
     sentences = []
-    for option in sorted({option for p in cls.published for option in p.values}):
+    for option in options:
         value, here = getattr(config, option), [p for p in known if option in p.values]
         if option in tuned or not value:
             continue
@@ -95,8 +91,21 @@ def remarks(cls: type[Regularised], spec: StreamSpec, config: Any, tuned: Collec
             sentences += _unconverted(cls, option, value)
         elif here and all(p.network != spec.network for p in here):
             nearest = next((p for p in here if p.values[option] == value), here[0])
-            sentences.append(_converted(cls, spec, config, option, nearest))
+            sentences += _converted(cls, spec, config, option, nearest)
     return sentences
+
+
+def _refuse_defaults(cls: type[Regularised], config: Any, options: Collection[str]) -> None:
+    """Raise UserError if no strength has a value of its own.
+
+    A Config cannot check this: a suite may give the form in one block and the values in others.
+    """
+    defaults = {item.name: item.default for item in fields(config)}
+    if all(getattr(config, option) == defaults[option] for option in options):
+        raise UserError(
+            f'{cls.name}: strength_per = "weight" needs a value per weight of {" and ".join(options)}; the default is '
+            "the paper's, for a sum over all weights (methods/README.md has the converted values)"
+        )
 
 
 def searched(cls: type[Regularised], spec: StreamSpec, config: Any, ranges: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -112,17 +121,20 @@ def searched(cls: type[Regularised], spec: StreamSpec, config: Any, ranges: Mapp
     }
 
 
-def _converted(cls: type[Regularised], spec: StreamSpec, config: Any, option: str, paper: Published) -> str:
+def _converted(cls: type[Regularised], spec: StreamSpec, config: Any, option: str, paper: Published) -> list[str]:
     value = getattr(config, option)
-    there = cls.held_weights(paper.spec(spec), config)[option]
-    here = cls.held_weights(spec, config)[option]
+    try:
+        there = cls.held_weights(paper.spec(spec), config)[option]
+        here = cls.held_weights(spec, config)[option]
+    except UserError:  # a network that cannot be built here: its cell says so
+        return []
     times = f"{there / here:.3g} times less" if there > here else f"{here / there:.3g} times more"
-    return (
+    return [
         f"{cls.name}.{option} = {value:g} multiplies a sum over {here:,.0f} weights, and the paper's {paper.network} "
         f"has {there:,.0f}: a drift of each weight counts {times} here against the task's loss; as much as there "
         f"counts {option} = {value * there / here:.4g}, or {option} = {per_weight(value, there):.6g} "
         'with strength_per = "weight"'
-    )
+    ]
 
 
 def _unconverted(cls: type[Regularised], option: str, value: float) -> list[str]:

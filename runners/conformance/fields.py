@@ -60,22 +60,7 @@ def _idle(trials: Sequence[tuple[Trial, Stream]], names: Iterable[str], deadline
             idle -= set(_effective(trial, stream, context, run, idle & run.read - first.read, deadline))
     for trial, stream, context, run, read in beside:
         idle -= set(_effective(trial, stream, context, run, idle & read, deadline))
-    return {name for name in idle if not any(_needs_another(*one[:2], name, deadline) for one in alone)}
-
-
-def _needs_another(trial: Trial, stream: Stream, name: str, deadline: float) -> bool:
-    """Whether a value of a field, refused alone, changes a number beside a value of another field that it asks for."""
-    refused = [value for value in _others(trial, name) if _run(trial, stream, {name: value}) is None]
-    fields = [item.name for item in dataclasses.fields(trial.config) if item.name != name]
-    for value, other in product(refused, fields):
-        for beside in _others(trial, other):
-            if time.process_time() > deadline:
-                return False
-            both = _run(trial, stream, {other: beside, name: value})
-            without = _run(trial, stream, {other: beside}) if both is not None else None
-            if both is not None and without is not None and both.digest != without.digest:
-                return True
-    return False
+    return idle
 
 
 def variants(trial: Trial) -> Iterator[dict[str, Any]]:

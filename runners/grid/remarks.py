@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from functools import cache
 
 from benchmarks import catalogue
-from benchmarks.types import UserError
 from runners.grid import hyperparameters
 from runners.grid.cells import Cell
 from runners.grid.loading import load_method
@@ -17,7 +16,10 @@ FOUND_HERE = "on validation data"
 
 
 def of_cells(cells: Iterable[Cell]) -> list[str]:
-    """The sentences (`Method.remarks`) of all cells, each once, with the cells that it is about."""
+    """The sentences (`Method.remarks`) of all cells, each once, with the cells that it is about.
+
+    Raises UserError for settings that a method refuses as a whole.
+    """
     loaded = cache(load_method)
     asked: set[tuple[str, ...]] = set()
     found: dict[tuple[str, str, str], list[str]] = {}
@@ -27,17 +29,16 @@ def of_cells(cells: Iterable[Cell]) -> list[str]:
         if settings in asked:
             continue
         asked.add(settings)
+        benchmark = catalogue.find(cell.benchmark)
+        if cell.scenario in benchmark.undefined:
+            continue
         cls = loaded(cell.reference).cls
         config = hyperparameters.configure(cell.method, cls.Config, cell.config)
-        try:  # what cannot be run is recorded as such, and needs no remark
-            spec = catalogue.find(cell.benchmark).spec(cell.scenario, cell.network)
-            sentences = cls.remarks(spec, config, tuned)
-        except UserError:
-            continue
+        sentences = cls.remarks(benchmark.spec(cell.scenario, cell.network), config, tuned)
         for sentence in sentences:
             scenarios = found.setdefault((cell.benchmark, cell.network, sentence), [])
             scenarios += [cell.scenario] if cell.scenario not in scenarios else []
     return [
-        f"{benchmark} ({', '.join(scenarios)}) with {network}: {sentence}"
-        for (benchmark, network, sentence), scenarios in found.items()
+        f"{name} ({', '.join(scenarios)}) with {network}: {sentence}"
+        for (name, network, sentence), scenarios in found.items()
     ]

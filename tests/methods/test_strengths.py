@@ -26,6 +26,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "hyperinterval": {"embedding": 3, "hidden": (4,)},
     "hypermask": {"embedding": 3, "hidden": (4,), "lam": 0.0, "masked_norm": False},
 }
+OTHERS = {"hypermask": {"lam": 300.0}}
 CASES = [
     ("hnet", TIL, {}),
     ("hnet", DIL, {}),
@@ -226,9 +227,10 @@ def test_nonsense_is_refused(name):
     cls: Any = registry.load(name)
     with pytest.raises(UserError, match=r"beta = -1\.0 must not be negative"):
         cls.Config(beta=-1.0)
+    spec = find("split-digits").spec(TIL)
     with pytest.raises(UserError, match=f'{name}: strength_per = "weight" needs a value per weight of beta'):
-        cls.Config(strength_per="weight")
-    cls.Config(strength_per="weight", beta=0.0)
+        cls.remarks(spec, cls.Config(strength_per="weight"), ())
+    assert cls.remarks(spec, cls.Config(strength_per="weight", beta=300.0, **OTHERS.get(name, {})), ()) == []
 
 
 def spec_of(network: str, benchmark: str = "permuted-mnist-10", scenario: Scenario = DIL) -> StreamSpec:

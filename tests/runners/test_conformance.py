@@ -1,19 +1,17 @@
 """Every check of the conformance suite can fail, and passes where nothing is wrong."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.types import CIL, TIL, UserError
+from benchmarks.types import CIL, TIL
 from methods import registry
-from methods.base import Claim, register
+from methods.base import Claim
 from methods.intervals.interval import Interval
 from runners.conformance import CHECKS, FIELDS, Trial, conduct, conform
-from runners.conformance.fields import unused
 from runners.conformance.rounding import UNITS, Magnitude
 from tests.runners.broken import BROKEN, KeepsACopy, Sound
 
@@ -41,28 +39,6 @@ def test_what_has_crashed_is_not_judged_further() -> None:
     crashing = next(cls for check, cls, _ in BROKEN if check == "runs")
     (only,) = conform(crashing, [TIL])
     assert "learn, on task 0 raises RuntimeError: not written yet" in str(only)
-
-
-@register("asks")
-class Asks(Sound):
-    """`scale` and `unit` are refused without another `offset`; with one, the first counts and the second does not."""
-
-    @dataclass(frozen=True)
-    class Config(Sound.Config):
-        offset: float = 1.0
-        scale: Literal["one", "ten"] = "one"
-        unit: Literal["one", "ten"] = "one"
-
-        def __post_init__(self) -> None:
-            if (self.scale, self.unit) != ("one", "one") and self.offset == 1.0:
-                raise UserError("asks: scale and unit need an offset")
-
-    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
-        return super().predict(x, task_id) + self.config.offset * (10 if self.config.scale == "ten" else 1)
-
-
-def test_a_value_that_another_field_must_go_with_is_tried_beside_one() -> None:
-    assert list(unused([Trial(Asks, TIL)])) == ["changing unit changes no number in any scenario"]
 
 
 class Stated(Sound):

@@ -81,3 +81,15 @@ def test_tuning_searches_the_same_regularisers_in_both_forms():
     held = 784 * 100 + 100 + 100 * 2 + 2
     assert second["beta"] == Log(first["beta"].low * held, first["beta"].high * held)  # type: ignore[union-attr]
     assert {name: second[name] for name in first if name != "beta"} == {n: r for n, r in first.items() if n != "beta"}
+
+
+def test_a_suite_may_give_the_form_in_one_block_and_the_values_in_others():
+    blocks = [
+        suite.Settings(method="hnet", values={"strength_per": "weight"}),
+        *(suite.Settings(method="hnet", scenario=s, values={"beta": b}) for s, b in ((TIL, 300.0), (DIL, 30.0))),
+    ]
+    entry = suite.BenchmarkEntry(name="split-digits")
+    made = suite.Suite(name="x", description="x", methods=["hnet"], scenarios=[TIL, DIL], seeds=1,
+                       benchmarks=[entry], settings=blocks)  # fmt: skip
+    found = build.build([made], build.Choices())
+    assert [cell.config["beta"] for cell in found] == [300.0, 30.0] and remarks.of_cells(found) == []
