@@ -208,6 +208,7 @@ class AvalancheMethod(Method):
             self.strategy.plugins.insert(0, limit := _Limit(self, task, steps))
             self.strategy.optimizer = optimizers.make(self.config.optimizer, self.model.parameters(), self.config.lr)
             self.strategy.optimized_param_id = None
+            # More epochs than the budget needs, because `_Limit` ends training after `steps` iterations.
             self.strategy.train_epochs = steps + 1
             try:
                 self.strategy.train(self._experience(task))
@@ -340,6 +341,7 @@ class _Limit(SupervisedPlugin):
 def _own_randomness() -> Iterator[None]:
     """Seed Python's and NumPy's generators from torch's and restore all three on exit; silences warnings."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    # `begin` seeds torch's generator per task, so these two are seeded per task as well. NumPy takes 32 bits.
     seed = torch.initial_seed() % 2**32
     random.seed(seed)
     np.random.seed(seed)

@@ -249,8 +249,10 @@ class Method(ABC):
         networks = self._trained_networks(optimizer)
         size, last = task.budget.batch_size, first_step + steps
         order = batch_order(len(samples), size, task.order_seed, self.device)
+        # Skip the batches of earlier phases, so that the data order continues where they ended.
         for _ in range(first_step):
             next(order)
+        # One less than the first step, because each step adds 1 before it computes its loss.
         self.step.fill_(first_step - 1)
 
         def step(indices: Tensor) -> Tensor:
@@ -298,6 +300,7 @@ class Method(ABC):
         return [module for module in modules if any(id(p) in trained for p in module.parameters())]
 
     def _check(self, task: Task, start: int, steps: int, losses: Tensor) -> None:
+        # The only transfer from the device per check.
         fetched = losses.cpu()
         finite = torch.isfinite(fetched)
         if not finite.all():
@@ -411,6 +414,7 @@ def batch_order(n_samples: int, batch_size: int, seed: int, device: torch.device
     generator = torch.Generator().manual_seed(seed)
     left = torch.empty(0, dtype=torch.int64)
     while True:
+        # At least 65,536 indices per block, so that copies to the device are few.
         parts, have = [left], left.shape[0]
         while have < max(batch_size, 1 << 16):
             parts.append(torch.randperm(n_samples, generator=generator))

@@ -101,7 +101,7 @@ class HNET(Method):
         beta: float = 0.01
         """Strength of the output regulariser."""
         strength_per: strengths.Per = "network"
-        """What beta multiplies: the sum over the network's weights (the paper's form), or the mean over those held."""
+        """Form of beta: factor of the sum over the weights (the paper's form), or of the mean over held ones."""
         look_ahead: bool = True
         """Regularise at theta + dtheta, with dtheta the step of the task's gradient alone."""
         xavier: bool = True
@@ -121,7 +121,7 @@ class HNET(Method):
         start_at_previous: bool = False
         """Start a task's embedding at the previous task's, not at random."""
         inference: Inference = "entropy"
-        """DIL, CIL: how a task is inferred: least entropy, or nearest class (FeCAM); "interval" is refused."""
+        """DIL, CIL: task inference by least entropy, or nearest class (FeCAM); "interval" is refused."""
         fecam_answer: Literal["class", "task"] = "class"
         """With FeCAM, answer the nearest class itself, or use its task only."""
         fecam_tukey: bool = False
@@ -144,7 +144,7 @@ class HNET(Method):
 
     @classmethod
     def held_weights(cls, spec: StreamSpec, config: Any) -> dict[str, float]:
-        """What a strength per weight is divided by; see methods/shared/strengths.py."""
+        """Divisor of a strength per weight; see methods/shared/strengths.py."""
         network = targets.on_meta(spec.network, spec.input_shape, spec.n_outputs)
         return {"beta": cls._held(FunctionalNetwork(network), spec, config)}
 

@@ -109,7 +109,7 @@ class HyperInterval(Method):
         beta: float = 0.01
         """Strength of the output regulariser."""
         strength_per: strengths.Per = "network"
-        """What beta multiplies: the sum over the network's weights (the paper's form), or the mean over them."""
+        """Form of beta: factor of the sum over the weights (the paper's form), or of the mean over them."""
         eps: float = 1.0
         """L1 size of the radius vector of an embedding (the paper's gamma)."""
         kappa: float = 0.5
@@ -127,7 +127,7 @@ class HyperInterval(Method):
         bounds: Literal["interval", "endpoints"] = "interval"
         """Evaluation of the interval target network in training."""
         batch_norm: Literal["running", "official"] = "running"
-        """Which statistics batch norm uses outside of training."""
+        """Statistics that batch norm uses outside training."""
         inference: Inference = "entropy"
         """CIL: how a task is inferred: least entropy, plain or weighted by intervals, or nearest class (FeCAM)."""
         fecam_answer: Literal["class", "task"] = "class"
@@ -168,7 +168,7 @@ class HyperInterval(Method):
 
     @classmethod
     def held_weights(cls, spec: StreamSpec, config: Any) -> dict[str, float]:
-        """What a strength per weight is divided by; see methods/shared/strengths.py."""
+        """Divisor of a strength per weight; see methods/shared/strengths.py."""
         network = targets.on_meta(spec.network, spec.input_shape, spec.classes_per_task)
         return {"beta": FunctionalNetwork(network).n_weights}
 
@@ -230,6 +230,7 @@ class HyperInterval(Method):
         embedding = nn.Parameter(self.embeddings[t : t + 1].clone())
         shape = nn.Parameter(self.shapes[t : t + 1].clone(), requires_grad=not self.nested)
         steps = task.budget.steps_for(len(task.train))
+        # DIL keeps one set of statistics for all tasks, that of the first.
         if not self.nested or not self.statistics:
             self.statistics.append({name: s.clone() for name, s in self.target.first_statistics.items()})
         loss = self.loss(t, embedding, shape, steps)
@@ -261,6 +262,7 @@ class HyperInterval(Method):
         scale = {"official": beta / max(1, t) ** 2, "mean": beta / max(1, t), "sum": beta}[c.regulariser_norm]
         embeddings, shapes = self.embeddings[:t].clone(), self.shapes[:t].clone()
         schedule = self.schedule(steps)
+        # A row holds kappa, the annealed eps of task t, and the full eps of the t old tasks.
         schedule = torch.cat([schedule, schedule.new_full((len(schedule), t), c.eps)], 1)
 
         def total(batch: Batch) -> Tensor:

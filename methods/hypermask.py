@@ -123,7 +123,7 @@ class HyperMask(Method):
         lam: float = 1e-3
         """Weight of the movement of target weights, N."""
         strength_per: strengths.Per = "network"
-        """What beta and lam multiply: sums over the network's weights (the paper's form), or means over them."""
+        """Form of beta and lam: factors of sums over the weights (the paper's form), or of means over them."""
         norm: int = 1
         """p of the norms in N: 1 or 2 (not squared)."""
         masked_norm: bool = True
@@ -141,7 +141,7 @@ class HyperMask(Method):
         plateau: bool = False
         """Multiply the learning rate by sqrt(0.1) after 6 epochs without better validation accuracy."""
         inference: Inference = "entropy"
-        """How a task is inferred: least entropy, or nearest class in feature space (FeCAM); "interval" is refused."""
+        """Task inference: least entropy, or nearest class in feature space (FeCAM); "interval" is refused."""
         fecam_answer: Literal["class", "task"] = "class"
         """With FeCAM, answer with the nearest class itself, or use only its task."""
         fecam_tukey: bool = False
@@ -168,7 +168,7 @@ class HyperMask(Method):
 
     @classmethod
     def held_weights(cls, spec: StreamSpec, config: Any) -> dict[str, float]:
-        """What a strength per weight is divided by; see methods/shared/strengths.py."""
+        """Divisor of a strength per weight; see methods/shared/strengths.py."""
         network = targets.on_meta(spec.network, spec.input_shape, spec.classes_per_task)
         return cls._held(MaskableNetwork(network), config)
 

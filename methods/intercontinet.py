@@ -1,4 +1,4 @@
-"""InterContiNet: one box of weights that every later task must stay in and shrinks further.
+"""InterContiNet: one box of weights; every later task must stay inside and shrinks it further.
 
 Wolczyk et al. (2022), "Continual Learning with Guarantees via Weight Interval Constraints", ICML. Each weight
 has a centre c and a radius r; [c - r, c + r] is its side of the box. A task is learnt in two phases:
@@ -7,34 +7,35 @@ has a centre c and a radius r; [c - r, c + r] is its side of the box. A task is 
    Shift (later tasks): raw shifts u are trained, c' = c + s r with s = tanh(u / r) or tanh(u).
 2. Contraction: raw scales v are trained, r' = k r with k = sigmoid(v) (1 - |s|), on the cross-entropy of the
    worst-case logits (lower bound of the label's, upper bounds of the others'), until the share of samples
-   that every network of the box answers rightly reaches threshold * accuracy.
+   that every network of the box classifies correctly reaches threshold * accuracy.
 
 At the end of the task c <- c', r <- r'. The new box lies in the old one for every u and v, because |s| + k <= 1:
-what a box certifies, all later networks answer rightly. TIL: each task has a head of plain numbers, trained in
-phase 1 and then left alone. DIL, CIL: one head, in the box. In CIL the bounds count classes still to come as
-rivals, since a certificate that they could overturn would be none. Bounds are over the present box, the one that
-is enforced from now on, and include float rounding. Batch norm's statistics stay as the first task left them.
+all later networks classify correctly what a box certifies. TIL: each task has a head of plain numbers, trained in
+phase 1 and then fixed. DIL, CIL: one head, in the box. In CIL the bounds include future classes as competitors,
+because they could otherwise overturn a certificate. Bounds are over the current box, the one that is enforced from
+now on, and include float rounding. Batch norm's statistics are fixed after the first task.
 
-How contraction proceeds: the released settings leave the box far too large to certify anything (its weight of the
-worst-case loss is read by nothing). By default contraction starts from the largest uniformly shrunk box that meets
-the threshold, looks at the samples that the threshold asks for, gives room back where it costs least while the
-threshold is met, and ends with one factor on the box that meets it exactly. These are additions; the paper's
-contraction is start_fitted=False, worst_case_on="all", expansion=0.
+Contraction: the released settings leave the box far too large to certify anything (their weight of the worst-case
+loss is never read). By default contraction starts from the largest uniformly shrunk box that meets the threshold,
+uses only as many samples as the threshold requires, gives room back where it costs least while the threshold is met,
+and ends with one factor on the box that meets it exactly. These are additions; the paper's contraction is
+start_fitted=False, worst_case_on="all", expansion=0.
 
-Deviations from the official code, and the option that brings its behaviour back:
-- A closed gate does not step, its window starts anew with contraction, and no right answer at all leaves it
-  open (official_gate=True: steps, runs on, closes; with the bounds that the official linear biases have there).
+Deviations from the official code, and the option that restores its behaviour:
+- A closed gate does not step, its window is reset with contraction, and zero accuracy leaves it open
+  (official_gate=True: steps, keeps its window, closes; with the bounds of the official linear biases there).
 - The task is frozen at its end, not at the start of the next (same numbers, a saved model is complete).
-- The box's end is met or reported (fit_box=False: whatever contraction reached); certified_at_end says what it was.
+- The final box meets the threshold or the failure is reported (fit_box=False: the box as contraction left it);
+  certified_at_end gives the share reached.
 - One cap on radii, max_radius, for all layers (official: +0.1 in linear ones); radius_multiplier is folded into it.
-- Inputs may have any sign; bounds are never repaired; no setting is read by nothing.
+- Inputs may have any sign; bounds are never repaired; no setting is without effect.
 - CIL: cross-entropy of the middle network is over the classes seen (mask_unseen=False: over all from the start).
 - Adam has no weight decay (the official AdamW's is 0 too).
 - Layers without bias are supported, conv layers use scale_init and max_radius from the start, biases are scaled by
   their own radius, and batch norm (no shipped model has it) uses fixed statistics with torch's variance (there: errors,
   constants, or the weight's radius; statistics that drift and so void the claim).
 - Rates apply to all parameter groups; evaluation does not run inside training; the last task is contracted too.
-- normalize_scale and an expansion phase, never used there, are left out. Authors' settings: `intercontinet-released`.
+- normalize_scale and an expansion phase, unused there, are left out. Authors' settings: `intercontinet-released`.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ Optimizer = Literal["sgd", "adam"]
 
 @register("intercontinet")
 class InterContiNet(Method):
-    """Trains inside a box of weights that only shrinks, so that what the box certifies is never forgotten."""
+    """Training inside a box of weights that only shrinks, so that certified answers are never forgotten."""
 
     capturable = True
 
@@ -74,58 +75,58 @@ class InterContiNet(Method):
         optimizer: Optimizer = "sgd"
         """Optimiser of the first task's centres."""
         lr: float = 1.0
-        """Its learning rate."""
+        """Learning rate of `optimizer`."""
         shift_optimizer: Optimizer = "adam"
         """Optimiser of the shifts (in TIL also of the new head), later tasks."""
         shift_lr: float = 0.03
-        """Its learning rate: of s, or of the weights if `normalize_shift`."""
+        """Learning rate of `shift_optimizer`: of s, or of the weights if `normalize_shift`."""
         normalize_shift: bool = False
-        """s = tanh(u / r), else tanh(u)."""
+        """Normalised shift s = tanh(u / r), else tanh(u)."""
         scale_optimizer: Optimizer = "adam"
         """Optimiser of the contraction."""
         scale_lr: float = 0.05
-        """Its learning rate."""
+        """Learning rate of `scale_optimizer`."""
         momentum: float = 0.0
         """Momentum of SGD."""
         milestones: tuple[float, ...] = ()
         """Shares of a task's steps after which the rate of centres and shifts is multiplied by `milestone_factor`."""
         milestone_factor: float = 0.1
-        """See `milestones`."""
+        """Factor of the learning rate at each of the `milestones`."""
         contraction_share: float = 0.5
         """Share of the steps given to contraction."""
         threshold: float | None = None
-        """Contract until worst-case accuracy reaches this share of accuracy. None: 0.9 in TIL, where a new head learns
-        in little room; 0.4 in DIL and CIL, where a box that certifies more leaves later tasks none."""
+        """Share of the accuracy that worst-case accuracy must reach. None: 0.9 in TIL, where a new head needs little
+        room; 0.4 in DIL and CIL, where a box that certifies more leaves no room for later tasks."""
         lookback: int = 3
-        """Batches over which the gate of the contraction averages."""
+        """Number of batches over which the gate of the contraction averages."""
         robust_weight: float = 1.0
-        """Factor of the worst-case loss (released code: 1, its scripts: 100 to 1000, which nothing reads)."""
+        """Factor of the worst-case loss (released code: 1; its scripts set 100 to 1000, which is never read)."""
         worst_case_on: Literal["all", "easiest"] = "easiest"
-        """Samples of a batch in the worst-case loss: all, or as many of the easiest as the threshold asks for."""
+        """Samples of a batch in the worst-case loss: all, or as many of the easiest as the threshold requires."""
         start_fitted: bool = True
         """Start contraction from the largest uniformly shrunk box that meets the threshold, not from the full one."""
         expansion: float = 1.0
-        """While the threshold is met: weight of the mean of log k, which is then raised. 0: no step then."""
+        """Weight of the mean of log k, which is maximised while the threshold is met. 0: no step then."""
         fit_box: bool = True
         """At the end, shrink the whole box by the largest factor that meets the threshold on training data."""
         fit_samples: int = 2000
-        """Training samples on which that is checked."""
+        """Number of training samples for the check of `fit_box`."""
         max_radius: float = 1.0
         """Radius of the first box."""
         scale_init: float = 5.0
         """Raw scale at the start of a contraction from the full box: sigmoid(5) = 0.993 of it."""
         mask_unseen: bool = True
-        """CIL: the first phase compares the classes seen so far, and does not push those to come down for nothing;
-        the worst case always counts them. Official code: False."""
+        """CIL: restrict cross-entropy in the first phase to the classes seen, so that logits of future classes are not
+        lowered without need. The worst case always includes them. Official code: False."""
         official_gate: bool = False
-        """Gate as in the official code; see the deviations."""
+        """Use the gate of the official code; see the deviations."""
         search = ranges(lr=Log(1e-2, 1e1), shift_lr=Log(1e-3, 1e1), scale_lr=Log(1e-3, 1e1), threshold=Even(0.1, 0.99))
 
     @classmethod
     def skip(cls, spec: StreamSpec, config: Any) -> str | None:
-        """Also a frozen backbone in TIL: the heads are plain numbers there, so nothing is left to have an interval.
+        """Skip also networks without known bounds, and a frozen backbone in TIL.
 
-        And a network without known bounds.
+        Heads are plain numbers in TIL, so a frozen backbone leaves no parameter with an interval.
         """
         if spec.scenario is TIL and "+frozen" in spec.network:
             return f"{cls.name}: {spec.network} has no weight below the heads, and in TIL heads have no interval"
@@ -133,7 +134,7 @@ class InterContiNet(Method):
 
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
-        """Bounds are trained through, and taken in float64 for certificates."""
+        """Memory for training through bounds, and for float64 bounds in certificates."""
         return Needs(generated=8, passes=BOUNDS, passes_evaluated=2 * BOUNDS)
 
     def build(self) -> None:
@@ -161,12 +162,12 @@ class InterContiNet(Method):
     # -- the phases ------------------------------------------------------------------------------
 
     def _centre(self, task: Task, steps: int, gate: Gate) -> Tensor:
-        """First task: train all centres and draw the box around them. Raw shifts (N,): zero."""
+        """First task: train all centres and place the box around them. Returns raw shifts (N,): zero."""
         model = self.model.train()
         optimizer = self._optimizer(self.config.optimizer, model.parameters(), self.config.lr)
 
         def box() -> Interval:
-            # The official linear layers contract their biases from the beginning; only its gate sees it.
+            # The official linear layers contract their biases from the start; only the official gate uses these bounds.
             share = torch.ones_like(model.centres())
             for name in model.linear_biases():
                 model.layout.views(share)[name].fill_(sigmoid(self.config.scale_init))
@@ -177,7 +178,7 @@ class InterContiNet(Method):
         return torch.zeros_like(model.lower)
 
     def _shift(self, task: Task, steps: int, gate: Gate) -> Tensor:
-        """Later tasks: move the centres inside the box; in TIL train the task's head too. Raw shifts (N,)."""
+        """Later tasks: move the centres inside the box; in TIL train the task's head too. Returns raw shifts (N,)."""
         config, model = self.config, self.model.train()
         model.freeze_statistics()
         centres, radius, points = model.centres(), model.radius(), model.points()
@@ -204,7 +205,7 @@ class InterContiNet(Method):
         box: Callable[[], Interval],
         gate: Gate,
     ) -> None:
-        """Cross-entropy of the middle network; no bounds are computed, except for the official gate."""
+        """Train the middle network by cross-entropy; bounds are computed only for the official gate."""
 
         def loss(batch: Batch) -> Tensor:
             logits = self._compared(forward(batch), batch.task)
@@ -222,7 +223,7 @@ class InterContiNet(Method):
             self.fit(task, loss, optimizer, first_step=start, steps=stop - start)
 
     def _contract(self, task: Task, shifts: Tensor, first: int, steps: int, gate: Gate) -> Tensor:
-        """All tasks: shrink the box around the middle until it certifies enough. Raw scales (N,)."""
+        """All tasks: shrink the box around the middle until it certifies enough. Returns raw scales (N,)."""
         config, model = self.config, self.model.eval()
         middle, room = self._moved(shifts)
         weights = model.layout.views(middle) | model.points()
@@ -232,7 +233,7 @@ class InterContiNet(Method):
         optimizer = self._optimizer(config.scale_optimizer, [raw], config.scale_lr)
         closed = torch.zeros((), device=self.device)
         if not config.official_gate and not config.expansion:
-            # What mixed precision uses to skip a step on the device, without the host's knowing.
+            # Mixed precision's mechanism to skip a step on the device without telling the host.
             optimizer.found_inf = closed  # type: ignore[attr-defined]
 
         def loss(batch: Batch) -> Tensor:
@@ -250,7 +251,7 @@ class InterContiNet(Method):
             robust = config.robust_weight * robust * (1 - closed)
             if not config.expansion:
                 return robust
-            # The gradient of -mean(log k) without its logarithms: d log k / dv = 1 - k.
+            # Gradient of -mean(log k) without computing logarithms: d log k / dv = 1 - k.
             room_given = torch.dot(k.detach() - 1, raw) * (config.expansion / raw.numel()) * closed
             return robust + (room_given - room_given.detach())
 
@@ -265,7 +266,7 @@ class InterContiNet(Method):
         return torch.tensor(factor, dtype=torch.float64).logit(eps=1e-12).item()
 
     def end_task(self, task: Task, shifts: Tensor, scales: Tensor) -> None:
-        """Freeze: the shifted, contracted box becomes the box of all later tasks."""
+        """Freeze the shifted, contracted box as the box of all later tasks."""
         middle, room = self._moved(shifts)
         radius = torch.sigmoid(scales) * room
         if self.config.fit_box:
@@ -276,7 +277,7 @@ class InterContiNet(Method):
         self.points_at_end.append(self._kept_points(task.index))
 
     def _moved(self, shifts: Tensor) -> tuple[Tensor, Tensor]:
-        """c + s r and (1 - |s|) r: the middle of the box to come and how far it may reach, (N,) each."""
+        """Middle c + s r and largest radius (1 - |s|) r of the next box, (N,) each."""
         radius = self.model.radius()
         s = shift(shifts, radius, self.config.normalize_shift)
         return self.model.centres() + s * radius, (1 - s.abs()) * radius
@@ -285,9 +286,9 @@ class InterContiNet(Method):
 
     @torch.no_grad()
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
-        """Lower and upper logits of exact arithmetic over the present box, float64, (b, classes as in `predict`) each.
+        """Lower and upper logits in exact arithmetic over the current box, float64, (b, classes as in `predict`) each.
 
-        CIL: every upper bound is raised to the highest one of the classes still to come, which are rivals too.
+        CIL: every upper bound is raised to the highest one of the future classes, which compete too.
         """
         logits = self.model.bounds(self.model.box, x, self.spec.nonnegative_inputs, rounded=True)
         if self.spec.scenario is not CIL:
@@ -298,13 +299,13 @@ class InterContiNet(Method):
 
     @torch.no_grad()
     def sampled(self, x: Tensor, task_id: int | None = None) -> Tensor:
-        """Answers of a network drawn from the present box, half of its weights on the box's faces."""
+        """Answers of a network drawn from the current box, with half of its weights on the box's faces."""
         lower, upper = self.model.box
         drawn = torch.lerp(lower, upper, (2 * torch.rand_like(lower) - 0.5).clamp(0, 1)).clamp(lower, upper)
         return self.answerable(functional_call(self.model.net, self.model.layout.views(drawn), (x,)), task_id)
 
     def audit(self) -> list[Claim]:
-        """Link by link: every box was compared with the one before it, and the network is with the last one."""
+        """Check the chain of boxes: each was compared with its predecessor, and the network is with the last one."""
         astray = self.model.astray()
         claims = []
         for j, (width, points) in enumerate(zip(self.widths, self.points_at_end, strict=True)):
@@ -317,28 +318,28 @@ class InterContiNet(Method):
         return claims
 
     def _kept_points(self, task_id: int) -> Tensor:
-        """What the claim for a task needs unchanged beside the box: its head and the statistics, flat."""
+        """Values other than the box that a task's claim needs unchanged: its head and the statistics, flat."""
         own = slice(self.spec.classes_per_task * task_id, self.spec.classes_per_task * (task_id + 1))
         heads = [p.detach()[own].flatten() for p in self.model.points().values()]
         return torch.cat([*heads, self.model.statistics()])
 
     def parameters_trained(self) -> int:
-        """Centres, radii and heads."""
+        """Number of centres, radii and head parameters."""
         return sum(p.numel() for p in self.model.parameters()) + self.model.lower.numel()
 
     def parameters_stored(self) -> int:
-        """Network and box; what only `audit` reads is left out."""
+        """Scalars of network and box, without those that only `audit` reads."""
         return super().parameters_stored() - state.count(self.points_at_end)
 
     # -- worst cases -----------------------------------------------------------------------------
 
     def _compared(self, logits: Tensor, task_id: int | Tensor) -> Tensor:
-        """The logits that cross-entropy compares: the head of the task, all, or in CIL all seen if `mask_unseen`."""
+        """Select the logits for cross-entropy: the task's head, all, or in CIL all seen if `mask_unseen`."""
         everything = self.spec.scenario is CIL and not self.config.mask_unseen
         return logits if everything else self.answerable(logits, task_id)
 
     def _over(self, box: Interval, batch: Batch) -> Interval:
-        """Bounds of the logits that a certificate compares: in CIL all, also those of classes still to come."""
+        """Bounds of the logits that a certificate compares: in CIL all, including those of future classes."""
         bounds = self.model.bounds(box, batch.x, self.spec.nonnegative_inputs)
         if self.spec.scenario is CIL:
             return bounds
@@ -349,7 +350,7 @@ class InterContiNet(Method):
 
     @torch.no_grad()
     def _certified_share(self, task: Task, box: Interval) -> float:
-        """Share of (`fit_samples`) training samples that every network in the box answers rightly."""
+        """Share of (`fit_samples`) training samples that every network in the box classifies correctly."""
         indices = evenly(len(task.train), self.config.fit_samples, self.device)
         right = torch.zeros((), device=self.device)
         for part in indices.split(1000):
@@ -358,7 +359,7 @@ class InterContiNet(Method):
         return right.item() / len(indices)
 
     def _fitted(self, task: Task, middle: Tensor, radius: Tensor) -> float:
-        """The largest factor of `radius` with which the box around `middle` meets the threshold."""
+        """Largest factor of `radius` with which the box around `middle` meets the threshold."""
         wanted = self.threshold * self._certified_share(task, Interval.point(middle))
         return largest_factor(lambda f: self._certified_share(task, Interval.around(middle, f * radius)) >= wanted)
 
@@ -376,26 +377,26 @@ class InterContiNet(Method):
 
 @register("intercontinet-released")
 class ReleasedInterContiNet(InterContiNet):
-    """InterContiNet as released: the authors' MNIST settings (TIL's), gate and unguarded end of contraction."""
+    """InterContiNet as released: the authors' MNIST settings for TIL, their gate, and no check of the final box."""
 
     @dataclass(frozen=True)
     class Config(InterContiNet.Config):
         shift_optimizer: Optimizer = "sgd"
-        """SGD; the authors use Adam for everything in CIL."""
+        """Optimiser SGD; the authors use Adam for everything in CIL."""
         shift_lr: float = 1.0
-        """TIL's; the authors' is 10 in DIL, and 0.001 (Adam, like `lr`) in CIL."""
+        """Value for TIL; the authors use 10 in DIL, and 0.001 (Adam, like `lr`) in CIL."""
         normalize_shift: bool = True
-        """s = tanh(u / r); the authors use tanh(u) in CIL."""
+        """Normalised shift s = tanh(u / r); the authors use tanh(u) in CIL."""
         scale_optimizer: Optimizer = "sgd"
-        """As `shift_optimizer`."""
+        """Same as `shift_optimizer`."""
         scale_lr: float = 0.01
-        """Everywhere."""
+        """Value for all scenarios."""
         contraction_share: float = 1 / 3
-        """10 of 30 epochs."""
+        """Share of 10 in 30 epochs."""
         threshold: float | None = 0.9
-        """TIL's; the authors' is 0.8 in DIL and CIL."""
+        """Value for TIL; the authors use 0.8 in DIL and CIL."""
         lookback: int = 10
-        """Everywhere."""
+        """Value for all scenarios."""
         worst_case_on: Literal["all", "easiest"] = "all"
         """Not in the released code."""
         start_fitted: bool = False
@@ -405,6 +406,6 @@ class ReleasedInterContiNet(InterContiNet):
         fit_box: bool = False
         """Not in the released code."""
         mask_unseen: bool = False
-        """The released code's, in which the mask is commented out."""
+        """Same as the released code, in which the mask is commented out."""
         official_gate: bool = True
-        """The released code's."""
+        """Same as the released code."""

@@ -1,4 +1,4 @@
-"""Joint: train on all tasks so far; the upper bound of every comparison."""
+"""Joint: training on all tasks so far; the upper bound of every comparison."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from methods.search import LEARNING_RATE, ranges
 
 @register("joint")
 class Joint(Method):
-    """Goes on training on the data of all tasks so far, mixed (upper bound)."""
+    """Continued training on the mixed data of all tasks so far (upper bound)."""
 
     rehearses = True
     capturable = True

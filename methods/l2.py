@@ -1,4 +1,4 @@
-"""L2: hold all parameters near the earlier solutions, important or not; the control experiment of EWC.
+"""L2: hold all parameters near the earlier solutions with equal strength; the control experiment of EWC.
 
 While task t is learnt (Kirkpatrick et al. 2017 call it "L2"; also InterContiNet's baseline):
 
@@ -51,15 +51,15 @@ class L2(QuadraticPenalty):
             self.anchor.move(torch.maximum(importance, self.anchor.importance))
 
     def importance(self, task: Task) -> Tensor:
-        """(P,): 1 for parameters that took part in the task, 0 for heads of other tasks."""
+        """Importance (P,): 1 for parameters that took part in the task, 0 for heads of other tasks."""
         x = task.train.batch(slice(task.budget.batch_size)).x
         return in_use(self.net, x, lambda logits: self.answerable(logits, task.index))
 
 
 def in_use(network: nn.Module, x: Tensor, answer: Answer) -> Tensor:
-    """(P,): 0 for the output rows that serve only logits outside `answer`, else 1.
+    """Mask (P,): 0 for the output rows on which only logits outside `answer` depend, else 1.
 
-    A row is such if only those logits depend on it. Units that happen to be silent on x count as used.
+    Units that happen to be silent on x count as used.
     """
     parameters = trainable(network)
     with evaluating(network):
@@ -72,6 +72,6 @@ def in_use(network: nn.Module, x: Tensor, answer: Answer) -> Tensor:
 
 
 def _rows_reached(gradient: Tensor) -> Tensor:
-    """Whether any entry of a row (slice of the first axis) is not zero; keeps the number of axes."""
+    """Check each row (slice of the first axis) for a non-zero entry; keeps the number of axes."""
     reached = gradient != 0
     return reached.any(tuple(range(1, gradient.dim())), keepdim=True) if gradient.dim() > 1 else reached

@@ -1,4 +1,4 @@
-"""LwF: learning without forgetting; the network before the task teaches its answers on the new data.
+"""LwF: learning without forgetting; the network before the task is the teacher on the new data.
 
 Li & Hoiem (2016), ECCV, arXiv 1606.09282. While task t is learnt, with z the logits and z* those of the network
 as it was before the task, the loss on the new task's samples is
@@ -8,8 +8,8 @@ as it was before the task, the loss on the new task's samples is
 which has the gradient of their distillation loss (eq. 2, 3). TIL: one term for each old head. DIL: one term, over
 the shared head. CIL: one term, over all old classes together.
 
-Deviation of InterContiNet's code, `style="intercontinet"`: in CIL the softmax runs over all outputs, also of classes
-never seen, and the old ones are then picked out without normalising again.
+Deviation of InterContiNet's code, `style="intercontinet"`: in CIL the softmax runs over all outputs, unseen classes
+included, and the old ones are then selected without renormalising.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class LwF(Method):
     def build(self) -> None:
         self.net = self.network()
         self.teacher = copy.deepcopy(self.net).requires_grad_(False)
-        """The network as it was before the task under way."""
+        """Copy of the network from before the current task."""
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of the task plus the distillation of all earlier ones."""

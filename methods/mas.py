@@ -1,11 +1,11 @@
-"""MAS: memory aware synapses; importance is how much the answers move when a parameter does.
+"""MAS: memory aware synapses; importance is the sensitivity of the answers to a parameter.
 
 Aljundi et al. (2018), ECCV, arXiv 1711.09601. After each task (their eq. 3), from inputs alone,
 
     Omega_i <- decay * Omega_i + mean over x of | d |f(x)|^2 / d theta_i |
 
 and while the next is learnt (eq. 4) the loss is CE + lambda * sum_i Omega_i (theta_i - theta*_i)^2, with theta* the
-parameters after the latest task. f(x) are the logits that may be answered for the task.
+parameters after the latest task. f(x) are the admissible logits of the task.
 
 Deviation of InterContiNet's code, `style="intercontinet"`: the gradient of the mean of squared logits over a whole
 batch, summed over batches (so signs cancel within a batch, and the size depends on the number of batches).
@@ -37,7 +37,7 @@ class MAS(QuadraticPenalty):
         strength: float = 0.1
         """lambda, the weight of the penalty."""
         decay: float = 1.0
-        """What remains of the old importance when a task is added."""
+        """Factor of the old importance when a task is added."""
         style: Literal["paper", "intercontinet"] = "paper"
         """Per-sample gradients and their mean, or batch gradients and their sum."""
         samples: int | None = 2048

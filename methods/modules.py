@@ -1,4 +1,4 @@
-"""Where Python finds the modules that a source file imports, without importing any of them."""
+"""Resolution of a source file's imports to files, without importing them."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 PROJECT = ("methods", "benchmarks", "runners", "reports")
-"""This project's packages: they stand before modules of the same name that lie elsewhere."""
+"""Packages of this project, which take precedence over modules of the same name elsewhere."""
 _INSTALLED = ("site-packages", "dist-packages")
 
 
 @dataclass(frozen=True)
 class Module:
-    """A module or package: its file, None for a namespace package; its folder, None for a plain module."""
+    """Module or package: its file, None for a namespace package; its folder, None for a plain module."""
 
     file: Path | None
     folder: Path | None
 
     def inside(self, name: str) -> Module | None:
-        """The submodule of this name."""
+        """Find the submodule of this name."""
         return None if self.folder is None else in_folder(self.folder, name)
 
 
 def in_folder(folder: Path, name: str) -> Module | None:
-    """The module called `name` that lies in a folder: a package, a file or a C extension, in Python's order."""
+    """Find the module `name` in a folder: a package, a file or a C extension, in Python's order."""
     package = folder / name
     if (init := package / "__init__.py").is_file():
         return Module(init, package)
@@ -38,7 +38,7 @@ def in_folder(folder: Path, name: str) -> Module | None:
 
 
 def packages_of(file: Path) -> list[Path]:
-    """The `__init__.py` of the packages that a file lies in, the innermost first."""
+    """List the `__init__.py` of the packages around a file, the innermost first."""
     found, folder = [], file.parent
     while (init := folder / "__init__.py").is_file() and folder != folder.parent:
         found.append(init)
@@ -47,23 +47,23 @@ def packages_of(file: Path) -> list[Path]:
 
 
 def base_of(file: Path) -> Path:
-    """The folder that Python finds the file's top package in, or the file itself where it lies in no package."""
+    """Folder from which Python imports the file's top package, or the file if it is in no package."""
     packages = packages_of(file)
     return packages[-1].parent.parent if packages else file.parent
 
 
 def dotted_name(file: Path) -> str:
-    """The name by which Python imports a file."""
+    """Name by which Python imports a file."""
     parts = file.relative_to(base_of(file)).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def top_module(name: str, importer: Path, root: Path) -> Module | None:
-    """The module or package that `import name` in a file gives, where it belongs to a project; else None.
+    """Find the module or package that `import name` in a file yields, if it belongs to a project; else None.
 
-    In this order: the importer's own package, this project below `root`, Python's own library, the folder that the
-    importer's package lies in, Python's search path, a folder of that name around the importer (a package without
-    `__init__.py`). Installed packages give None; so does Python's own library.
+    Search order: the importer's own package, this project below `root`, the standard library, the folder of the
+    importer's package, Python's search path, a folder of that name around the importer (a package without
+    `__init__.py`). Installed packages and the standard library give None.
     """
     packages = packages_of(importer)
     if packages and packages[-1].parent.name == name:
@@ -81,7 +81,7 @@ def top_module(name: str, importer: Path, root: Path) -> Module | None:
 
 
 def is_installed(path: Path) -> bool:
-    """Whether a path lies among installed distributions; a package in editable mode does not."""
+    """Check whether a path belongs to an installed distribution; a package in editable mode does not."""
     return any(part in _INSTALLED for part in path.parts)
 
 
@@ -89,7 +89,7 @@ def is_installed(path: Path) -> bool:
 def _on_search_path(name: str, _path: tuple[str, ...]) -> Module | None:
     try:
         spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):  # a module that lies about itself; importing it will say what is wrong
+    except (ImportError, ValueError):  # a broken spec; importing the module will raise the reason
         return None
     if spec is None:
         return None

@@ -1,4 +1,4 @@
-"""The base of methods that hold parameters near their values after earlier tasks by a quadratic penalty."""
+"""Base of methods that hold parameters near their values after earlier tasks by a quadratic penalty."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from methods.shared.anchor import Anchor
 
 
 class QuadraticPenalty(Method):
-    """Cross-entropy plus factor * sum_i Omega_i (theta_i - theta*_i)^2; a subclass says what Omega is.
+    """Cross-entropy plus factor * sum_i Omega_i (theta_i - theta*_i)^2; a subclass defines Omega.
 
     A subclass's `Config` has the fields `lr`, `strength` and `optimizer`.
     """
@@ -28,7 +28,7 @@ class QuadraticPenalty(Method):
 
     @property
     def factor(self) -> float:
-        """The number that the penalty is multiplied by."""
+        """Factor of the penalty."""
         return self.config.strength
 
     def loss(self, batch: Batch) -> Tensor:
@@ -42,11 +42,11 @@ class QuadraticPenalty(Method):
 
     @abstractmethod
     def importance(self, task: Task) -> Tensor:
-        """Omega of the task just learnt, (P,), not negative; zero where a parameter is free."""
+        """Omega of the task just learnt, (P,), non-negative; zero for free parameters."""
 
     @abstractmethod
     def consolidate(self, importance: Tensor) -> None:
-        """Anchor the present parameters with a new importance (P,)."""
+        """Anchor the current parameters with a new importance (P,)."""
 
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
         return self.answerable(self.net(x), task_id)

@@ -1,4 +1,4 @@
-"""Finding methods by name, by entry point or by file; imports no torch until a method is loaded."""
+"""Registry of methods: found by name, entry point or file; torch is not imported until a method is loaded."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from methods.base import Method
 
 AVALANCHE_PREFIX = "avalanche:"
-"""Followed by the name of a strategy of Avalanche; see methods/avalanche.py."""
+"""Prefix of the names of Avalanche's strategies; see methods/avalanche.py."""
 ENTRY_POINT_GROUP = "continual_intervals.methods"
 _Class = TypeVar("_Class", bound=type)
 
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """What a listing shows of a method, read from its source without importing it."""
+    """Description of a method for listings, read from its source without importing it."""
 
     name: str
     module: str
@@ -67,7 +67,7 @@ def _from_entry_point(point: EntryPoint) -> MethodInfo:
     """Summary and scenarios from the source where it can be found, without importing the method."""
     try:
         spec = importlib.util.find_spec(point.module)
-    except ImportError:  # a broken package is named when its method is asked for, and spoils no other
+    except ImportError:  # a broken package is reported when its method is loaded; other methods stay usable
         spec = None
     file = Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
     for info in describe(file, point.module) if file is not None else ():
@@ -77,10 +77,10 @@ def _from_entry_point(point: EntryPoint) -> MethodInfo:
 
 
 def load(name: str) -> type[Method]:
-    """The class of a method: a registered name, `path/to/file.py:Class`, or `avalanche:Strategy`.
+    """Load the class of a method: a registered name, `path/to/file.py:Class`, or `avalanche:Strategy`.
 
-    Raises UserError for an unknown name (with the nearest ones), and for a file that is missing,
-    does not import, or does not hold the class.
+    Raises UserError for an unknown name (with suggestions), and for a file that is missing, does not
+    import, or does not define the class.
     """
     if ".py:" in name or name.endswith(".py"):
         return _load_file(name)
@@ -97,7 +97,7 @@ def load(name: str) -> type[Method]:
 
 
 def describe(file: Path, module: str = "") -> list[MethodInfo]:
-    """The registered classes of a source file, read from its syntax tree."""
+    """List the registered classes of a source file, read from its syntax tree."""
     return list(_described(file, module, file.stat().st_mtime_ns))
 
 

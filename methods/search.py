@@ -1,4 +1,4 @@
-"""Where `runners/tune.py` looks for a method's hyperparameters. Decides no number of a cell."""
+"""Search spaces of `runners/tune.py` for a method's hyperparameters. Affects no number of a cell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.types import UserError
 
 @dataclass(frozen=True)
 class Log:
-    """A positive number whose logarithm is drawn evenly between `low` and `high`."""
+    """Log-uniform distribution between `low` and `high`, both positive."""
 
     low: float
     high: float
@@ -25,7 +25,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Even:
-    """A number drawn evenly between `low` and `high`."""
+    """Uniform distribution between `low` and `high`."""
 
     low: float
     high: float
@@ -37,7 +37,7 @@ class Even:
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of some values: texts, numbers, None, or tuples of them."""
+    """Choice among values: texts, numbers, None, or tuples of them."""
 
     values: tuple[Any, ...]
 
@@ -48,18 +48,18 @@ class OneOf:
 
 Range = Log | Even | OneOf
 LEARNING_RATE = Log(1e-4, 1e-1)
-"""For Adam; the same for all methods."""
+"""Range of Adam's learning rate, the same for all methods."""
 
 
 def ranges(inherited: Mapping[str, Range] | None = None, /, **own: Range) -> Mapping[str, Range]:
-    """What a Config assigns to `search`: a range for each field to be searched, e.g. ranges(beta=Log(1e-4, 1))."""
+    """Ranges for the `search` of a Config, one per field to be searched, e.g. ranges(beta=Log(1e-4, 1))."""
     return MappingProxyType({**(inherited or {}), **own})
 
 
 def space(method: str, config_class: type) -> dict[str, Range]:
-    """The ranges that a Config declares as `search`; a Config without it has that of its learning rate `lr`, if any.
+    """Search space of a Config: the ranges declared as `search`, by default that of its learning rate `lr`, if any.
 
-    Raises UserError for a range of a field that does not exist, and where there is nothing to search.
+    Raises UserError for a range of a field that does not exist, and if there is nothing to search.
     """
     names = {item.name for item in dataclasses.fields(config_class)}
     declared: Mapping[str, Range] | None = getattr(config_class, "search", None)

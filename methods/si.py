@@ -1,4 +1,4 @@
-"""SI: synaptic intelligence; importance is what a parameter's path contributed to the fall of the loss.
+"""SI: synaptic intelligence; importance is the contribution of a parameter's path to the decrease of the loss.
 
 Zenke, Poole & Ganguli (2017), ICML, arXiv 1703.04200. Along the steps of a task, with g the gradient of its loss,
 
@@ -42,11 +42,11 @@ class SI(Method):
         lr: float = 1e-3
         """Learning rate."""
         strength: float = 10.0
-        """c, the weight of the penalty."""
+        """Weight c of the penalty."""
         damping: float = 0.1
-        """xi, which bounds the importance of parameters that hardly moved."""
+        """Damping xi, which bounds the importance of parameters that hardly moved."""
         style: Literal["paper", "intercontinet"] = "paper"
-        """The paper's equations, or the official deviations listed above."""
+        """Variant: the paper's equations, or InterContiNet's deviations listed above."""
         optimizer: OptimizerName = "adam"
         """Adam, or plain SGD."""
         search = ranges(lr=LEARNING_RATE, strength=Log(1e-3, 1e5))
@@ -61,11 +61,11 @@ class SI(Method):
         self.net = self.network()
         self.anchor = Anchor(self.net)
         self.credit = torch.zeros_like(self.anchor.importance)
-        """Omega, (P,): the sum over tasks, before any cap."""
+        """Omega (P,): the sum over tasks, before any cap."""
 
     @property
     def factor(self) -> float:
-        """What the penalty is multiplied by: c, in InterContiNet's style c/2."""
+        """Factor of the penalty: c, in InterContiNet's style c/2."""
         return self.config.strength * (0.5 if self.config.style == "intercontinet" else 1.0)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -80,10 +80,10 @@ class SI(Method):
 
         @torch.no_grad()
         def integrate() -> None:
-            """omega += -g * step; g is still the gradient at the point before the step."""
+            """Update omega += -g * step; g is still the gradient from before the step."""
             gradient, now = flat_gradient(parameters), self.anchor.theta()
             if self.config.style == "paper" and self.tasks_seen > 1:
-                # The penalty's own gradient is no part of the path.
+                # The path integral is over the task's loss only, without the penalty's gradient.
                 gradient.addcmul_(self.anchor.importance, before - self.anchor.centre, value=-2 * self.factor)
             path.addcmul_(gradient, before.sub_(now))
             before.copy_(now)
@@ -93,7 +93,7 @@ class SI(Method):
         self.consolidate(path, self.anchor.theta() - start)
 
     def consolidate(self, path: Tensor, moved: Tensor) -> None:
-        """Turn the path integral omega (P,) and the way moved (P,) into importance (eq. 5); anchor here."""
+        """Turn the path integral omega (P,) and the displacement (P,) into importance (eq. 5); anchor here."""
         if self.config.style == "paper":
             self.credit += path.clamp(min=0) / (moved.square() + self.config.damping)
             self.anchor.move(self.credit)

@@ -1,6 +1,6 @@
-"""Importing a method's file as Python would: its package, relative imports and the modules beside it.
+"""Import of a method's file as by Python, with its package, relative imports and neighbouring modules.
 
-What a file imports from its own folder is found there and nowhere else, whatever other folders hold. Names that two
+A file's imports from its own folder are found there and nowhere else, whatever other folders contain. Names that two
 modules of one process cannot share are refused before anything runs.
 """
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class _Finder(MetaPathFinder):
-    """Finds the modules and packages that lie beside files loaded so far, by their top-level names."""
+    """Finder of the modules and packages next to files loaded so far, by their top-level names."""
 
     def __init__(self) -> None:
         self.homes: dict[str, Module] = {}
@@ -43,7 +43,7 @@ _FINDER = _Finder()
 
 
 def import_file(file: Path) -> ModuleType:
-    """Import a file, as part of its package where it lies in one. Raises UserError where it does not import."""
+    """Import a file, as part of its package if it has one. Raises UserError if the import fails."""
     file = file.resolve()
     try:
         homes = dict(_homes(file, set()))
@@ -54,7 +54,7 @@ def import_file(file: Path) -> ModuleType:
         sys.meta_path.insert(0, _FINDER)
     base = str(base_of(file))
     if base not in sys.path:
-        sys.path.append(base)  # last: for what the file imports by names that are known at run time only
+        sys.path.append(base)  # last: serves imports whose names are known only at run time
     try:
         return importlib.import_module(dotted_name(file)) if packages_of(file) else _on_its_own(file)
     except (Exception, SystemExit) as error:
@@ -65,12 +65,12 @@ def import_file(file: Path) -> ModuleType:
 
 
 def _on_its_own(file: Path) -> ModuleType:
-    """Run a file that lies in no package, under a name that no other file of its stem has."""
+    """Run a file outside any package, under a name unique among files of its stem."""
     unique = hashlib.sha256(str(file).encode()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(f"_method_{file.stem}_{unique}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and type hints look their module up here
+    sys.modules[spec.name] = module  # dataclasses and type hints look up their module here
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -80,9 +80,9 @@ def _on_its_own(file: Path) -> ModuleType:
 
 
 def _homes(file: Path, seen: set[Path]) -> Iterator[tuple[str, Module]]:
-    """Top-level names that a file and the modules beside it import from their own folder, or lie in.
+    """Yield the top-level names that a file and its neighbouring modules import from their folder, or belong to.
 
-    Raises UserError for a name that something else has in this process.
+    Raises UserError for a name that is already taken in this process.
     """
     if file in seen or file.suffix != ".py":
         return
@@ -108,7 +108,7 @@ def _homes(file: Path, seen: set[Path]) -> Iterator[tuple[str, Module]]:
 
 
 def _is_theirs(home: Module, name: str) -> bool:
-    """Whether the module of this name is in the user's package and not in the project's of the same name."""
+    """Check whether this module is in the user's package and not in the project's package of the same name."""
     ours, theirs = Module(None, ROOT / name.partition(".")[0]), home
     for part in name.split(".")[1:]:
         mine, own = ours.inside(part), theirs.inside(part)
@@ -131,7 +131,7 @@ def _check(top: str, home: Module, what: str) -> None:
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
-    """Dotted names of the modules that a file imports, wherever it does."""
+    """Yield the dotted names of the modules that a file imports, at any depth."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -138,6 +138,7 @@ def _replacing(out: Path):
         old = scratch.with_name(scratch.name + "-old")
         if out.exists():
             os.replace(out, old)
+        # mkdtemp makes folders that only their owner can read.
         scratch.chmod(0o755)
         os.replace(scratch, out)
         shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What the conformance suite found in methods that do not ship with the project: a line for every check that fails."""
+"""Findings of the conformance suite in methods that do not ship with the project: one line per failed check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reports.tables import Cell, Table, shorten
 
 
 def conformance_table(study: Study) -> Table | None:
-    """Checks that failed, and methods that were not checked; None where no record knows of a foreign method."""
+    """Table of failed checks and unchecked methods; None if no record has a foreign method."""
     known = [entry for entry in study.entries if verdict(entry.record)]
     if not known:
         return None

@@ -8,11 +8,11 @@ from typing import Any
 from reports.record import Record
 
 NETWORKS = 2.0
-"""Times the benchmark's network, from which the network of a method is another one."""
+"""Ratio to the benchmark's network from which a method's network counts as another one."""
 SHARE = 0.005
-"""Of the test samples asked again, whose answers may differ."""
+"""Admissible share of repeated test samples with different answers."""
 ALL = "all scenarios"
-"""What a check says that looks at all scenarios at once."""
+"""Scenario entry of a check that covers all scenarios at once."""
 
 
 def keeps(record: Record) -> bool:
@@ -22,12 +22,12 @@ def keeps(record: Record) -> bool:
 
 
 def deviations(record: Record) -> list[str]:
-    """Clauses on all in which the cell was not like the others; none for older records."""
+    """Clauses on everything that made the cell unlike the others; none for older records."""
     return excesses(record) + oddities(record)
 
 
 def excesses(record: Record) -> list[str]:
-    """Clauses on what the cell took beyond its budget or kept without saying so."""
+    """Clauses on use beyond the budget and on undeclared training data."""
     held = record.fairness.get("held") or {}
     found = beyond(of_tasks(record))
     if held.get("found", 0) > held.get("declared", 0) and not held.get("rehearses"):
@@ -36,7 +36,7 @@ def excesses(record: Record) -> list[str]:
 
 
 def oddities(record: Record) -> list[str]:
-    """Clauses on how the cell answers, and on what the conformance suite found in its method."""
+    """Clauses on the cell's answers, and on the conformance suite's findings in its method."""
     held, found = record.fairness.get("held") or {}, []
     if networks(record) > NETWORKS:
         found.append(f"answers with {networks(record):.1f} times the parameters of the benchmark's network")
@@ -52,7 +52,7 @@ def oddities(record: Record) -> list[str]:
 
 
 def networks(record: Record) -> float:
-    """Numbers that a test sample meets over those of the benchmark's network, of which each task may have one."""
+    """Parameters used for a test sample over those of the benchmark's network; each task may have one network."""
     held = record.fairness.get("held") or {}
     size = held.get("network_parameters", 0)
     if not size:
@@ -62,18 +62,18 @@ def networks(record: Record) -> float:
 
 
 def differs(record: Record) -> bool:
-    """Whether answers depend on more than their sample: single ones may be changed by the order of sums."""
+    """Check whether answers depend on more than their sample; the order of sums may change single ones."""
     again = (record.fairness.get("held") or {}).get("independence") or {}
     return again.get("differ", 0) > max(1, SHARE * again.get("asked", 0))
 
 
 def verdict(record: Record) -> dict[str, Any]:
-    """What the conformance suite found in a foreign method; empty where there is none."""
+    """Findings of the conformance suite in a foreign method; empty without any."""
     return record.fairness.get("conformance") or {}
 
 
 def failed_checks(record: Record) -> list[str]:
-    """The checks that a foreign method fails in the scenario of the record, or in all."""
+    """Checks that a foreign method fails in the scenario of the record, or in all scenarios."""
     rows = verdict(record).get("failed") or ()
     return list(dict.fromkeys(row["check"] for row in rows if row["scenario"] in (record.scenario, ALL)))
 

@@ -119,7 +119,7 @@ def studio(cells: int) -> Iterator[Studio | None]:
     try:
         yield found
     except BrokenProcessPool:
-        raise UserError("a process of the report was ended from outside; for want of memory, perhaps") from None
+        raise UserError("a process of the report was killed, possibly for lack of memory") from None
     finally:
         found.close()
 
@@ -189,6 +189,7 @@ def _draw(index: int) -> dict[str, Any]:
 
 
 def _cores() -> int:
+    # The cores that this process may use can be fewer than the machine has, e.g. in a container.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -34,7 +34,7 @@ CHARACTERS_IN_A_LINE = 118
 CELLS_PRINTED_AT_MOST = 3_000
 """Largest number of cells whose single seeds are printed, about ten pages."""
 ROWS_TOGETHER = 25
-"""Lines (wrapped ones counted) from which a table of the appendix may break across pages."""
+"""Largest number of lines (wrapped ones counted) of an appendix table that must not break across pages."""
 LEARNT_AT_MOST = 4
 """Largest number of embedding and mask figures in the body; more go to the appendix."""
 NAMES_AT_MOST = 10
@@ -163,7 +163,7 @@ def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
 
 
 def _settle(items: Sequence[dict[str, Any]]) -> None:
-    """Unmake references that name no table or figure here, such as a label `@[x]`."""
+    """Escape text that looks like a reference but names no table or figure here, such as a label `@[x]`."""
     known = {item["label"] for item in items if "label" in item}
     for item in items:
         if item["kind"] == "paragraph":

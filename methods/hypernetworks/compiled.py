@@ -78,6 +78,7 @@ def _built() -> ctypes.CDLL:
     if compiler is None:
         raise OSError(f"there is no C++ compiler {named}" if named else "there is no C++ compiler")
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
+    # The library's name covers all that its machine code depends on.
     key = "\n".join([SOURCE_DIGEST, *FLAGS, version, platform.platform(), _processor()])
     name = f"output_layer-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     with ExitStack() as stack:

@@ -47,7 +47,7 @@ class FunctionalNetwork:
         return functional_call(self.network, {**self.named(flat), **(statistics or self.first_statistics)}, (x,))
 
     def features(self, flat: Tensor, x: Tensor, statistics: Statistics | None = None) -> Tensor:
-        """What the output layer is given, flattened (b, d), in evaluation mode."""
+        """Inputs of the output layer, flattened (b, d), in evaluation mode."""
         layer = self.network.get_submodule(head_names(self.network)[0].rpartition(".")[0])
         return inputs_of(layer, lambda: self(flat, x, statistics))
 

@@ -48,12 +48,12 @@ class Arithmetic:
         return Value(bounds, nonnegative)
 
     def sum(self, a: Any, b: Any) -> Value:
-        """a + b."""
+        """Sum a + b."""
         a, b = self.lifted(a), self.lifted(b)
         return self.known(ops.add(a.bounds, b.bounds, rounded=self.rounded), a.nonnegative and b.nonnegative)
 
     def product(self, a: Any, b: Any) -> Value:
-        """a * b."""
+        """Product a * b."""
         a, b = self.lifted(a), self.lifted(b)
         return self.known(ops.multiply(a.bounds, b.bounds, rounded=self.rounded), a.nonnegative and b.nonnegative)
 

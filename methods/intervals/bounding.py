@@ -112,7 +112,7 @@ class _Propagation:
         return exactly(result.bounds) if self.arithmetic.rounded else result.bounds
 
     def _tensor(self, name: str) -> Interval | None:
-        """Bounds of a parameter or buffer given under any of its names; None if it is to keep its value."""
+        """Bounds of a parameter or buffer given under any of its names, else a point; None if the layer has none."""
         if name in self.given:
             return self.given[name]
         path, _, last = name.rpartition(".")

@@ -187,7 +187,7 @@ def monotone(function: Callable[[Tensor], Tensor], x: Interval) -> Interval:
 
 
 def smooth(function: Callable[[Tensor], Tensor], x: Interval, *, rounded: bool = False) -> Interval:
-    """Image under an elementwise increasing function with an error of few units in the last place (of 1 near zero)."""
+    """Image under an elementwise increasing function that errs by a few units in the last place (of 1 near zero)."""
     if not rounded:
         return monotone(function, x)
     image = monotone(function, exactly(x))

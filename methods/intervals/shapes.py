@@ -123,7 +123,7 @@ def clone(a: Arithmetic, input: Value) -> Value:
 
 @rule("to", "float", "double")
 def _to(a: Arithmetic, input: Value, *arguments: Any, **options: Any) -> Value:
-    """Identity in exact arithmetic; a conversion to fewer digits loses more than rounding and is refused."""
+    """Identity in exact arithmetic; a conversion below float32 loses more than rounding and is refused."""
     kinds = [part for part in [*arguments, *options.values()] if isinstance(part, torch.dtype)]
     require(all(kind in (torch.float32, torch.float64) for kind in kinds), " ".join(map(str, kinds)))
     return input

@@ -1,7 +1,7 @@
 """Convolutional target networks of the HyperInterval and InterContiNet papers, for 3-channel images.
 
 Parameters are registered in the order in which the official hypernetwork generates them, so that
-flat weights of theirs and ours mean the same.
+their flat weights and ours are interchangeable.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ class ResNet(nn.Module):
     """Residual network with batch norm after every convolution and a 1 x 1 projection wherever a group begins.
 
     (b, 3, s, s) -> (b, n_outputs). maps: of the stem and of four groups; blocks: in each group.
-    Groups 2 to 4 halve the resolution. Average pooling 2 x 2 before the linear layer, which `size` s
-    decides the inputs of. Order: norms, norms of projections, projections, stem and blocks, linear.
+    Groups 2 to 4 halve the resolution. Average pooling 2 x 2 before the linear layer, whose input
+    size depends on `size` s. Order: norms, norms of projections, projections, stem and blocks, linear.
     """
 
     def __init__(self, maps: tuple[int, ...], blocks: tuple[int, ...], n_outputs: int, size: int = 32) -> None:
         super().__init__()
         widths = [maps[0]]
         plan: list[tuple[int, bool]] = []
-        """Stride of each block, and whether its shortcut is a projection."""
+        """Stride of each block, and True if its shortcut is a projection."""
         projections: list[tuple[int, int, int]] = []
         for group, count in enumerate(blocks):
             for block in range(count):
@@ -91,7 +91,7 @@ class ResNet(nn.Module):
 
 
 def build(name: str, input_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
-    """`alexnet` (3 x 32 x 32) or `resnet-18` (3 x S x S). Raises UserError for images of another shape."""
+    """Build `alexnet` (3 x 32 x 32) or `resnet-18` (3 x S x S). Raises UserError for images of another shape."""
     channels, *sides = (*input_shape, 0, 0, 0)[:3] if len(input_shape) == 3 else (0, 0, 0)
     if channels != 3 or sides[0] != sides[1] or (name == "alexnet" and sides[0] != 32) or sides[0] % 16:
         wanted = "3 x 32 x 32" if name == "alexnet" else "3 x S x S, S a multiple of 16"

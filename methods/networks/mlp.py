@@ -27,6 +27,6 @@ class MLP(nn.Module):
 
 
 def build(name: str, input_shape: tuple[int, ...], n_outputs: int) -> MLP:
-    """`mlp-400-400`: the hidden widths; `mlp` alone is linear."""
+    """Build an MLP: `mlp-400-400` names the hidden widths; `mlp` alone is linear."""
     _, *widths = name.split("-")
     return MLP(math.prod(input_shape), tuple(map(int, widths)), n_outputs)

@@ -17,7 +17,7 @@ STEM = 16
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions with batch norm, and the input added to them."""
+    """Residual block: two 3 x 3 convolutions with batch norm, plus the input."""
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Block(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """(b, channels, s, s) -> (b, n_outputs): a stem, three groups of `blocks` blocks, global average pooling.
+    """ResNet (b, channels, s, s) -> (b, n_outputs): a stem, three groups of `blocks` blocks, global average pooling.
 
     depth = 6 blocks + 2; the groups have 16, 32 and 64 maps, times `width`; the last two halve the resolution.
     """
@@ -63,7 +63,7 @@ class CifarResNet(nn.Module):
 
 
 def build(name: str, input_shape: tuple[int, ...], n_outputs: int) -> CifarResNet:
-    """`resnet-20`, `resnet-32`, ...; `resnet-20x2` has twice the maps. Raises UserError for inputs of another shape."""
+    """Build `resnet-20`, ..., or `resnet-20x2` with twice the maps. Raises UserError for inputs of another shape."""
     depth, _, width = name.removeprefix("resnet-").partition("x")
     if len(input_shape) != 3 or min(input_shape[1:]) < 4:
         shape = " x ".join(map(str, input_shape))

@@ -1,8 +1,8 @@
-"""Target networks by name. Any `nn.Module` will do: methods call them through functional_call.
+"""Target networks by name. Any `nn.Module` works, because methods call networks through functional_call.
 
-Each family is a module of its own with a function `build(name, input_shape, n_outputs)`. A cell's key holds the
-hash of its own network's module (`module_of`), so that a new family leaves the records of all others valid; this
-file only finds the family and decides no number.
+Each family is a module with a function `build(name, input_shape, n_outputs)`. A cell's key holds the hash of its
+network's module (`module_of`), so that a new family leaves the records of all others valid. This file only finds the
+family and affects no number.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Family(NamedTuple):
-    """Networks of one module: which names they have, and how a message says so."""
+    """Networks of one module: the pattern of their names, and its wording in messages."""
 
     pattern: str
     module: str
-    """Below methods.networks."""
+    """Module name below methods.networks."""
     usage: str
 
 
@@ -40,7 +40,7 @@ FAMILIES = (
 
 
 def module_of(name: str) -> str:
-    """The dotted module that defines the network called `name`. Raises UserError for a name that is not understood."""
+    """Dotted module that defines the network `name`. Raises UserError for an unknown name."""
     for family in FAMILIES:
         if re.fullmatch(family.pattern, name):
             return f"methods.networks.{family.module}"
@@ -49,15 +49,15 @@ def module_of(name: str) -> str:
 
 
 def build(name: str, input_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
-    """The network called `name` for inputs (b, *input_shape) and logits (b, n_outputs).
+    """Build the network `name` for inputs (b, *input_shape) and logits (b, n_outputs).
 
-    Raises UserError for a name that is not understood, and for images that the network cannot take.
+    Raises UserError for an unknown name, and for images of a shape that the network does not support.
     """
     return importlib.import_module(module_of(name)).build(name, input_shape, n_outputs)
 
 
 def on_meta(name: str, input_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
-    """As `build`, but shapes without numbers: takes no memory and draws nothing from torch's generator."""
+    """Build the network on the meta device: shapes only, without memory or draws from torch's generator."""
     import torch
 
     with torch.random.fork_rng(devices=[]), torch.device("meta"):

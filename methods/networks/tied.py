@@ -1,4 +1,4 @@
-"""Networks in which one tensor goes by several names: tied weights, a module that is used twice."""
+"""Networks in which one tensor has several names: tied weights, or a module that is used twice."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 def first_names(network: nn.Module) -> dict[str, str]:
-    """Every name of a parameter or buffer -> the first name of the same tensor, as `named_parameters` has it."""
+    """Map every name of a parameter or buffer to the tensor's first name, the one in `named_parameters`."""
     first: dict[int, str] = {}
     return {name: first.setdefault(id(tensor), name) for name, tensor in _named(network)}
 
 
 def to_meta(network: nn.Module) -> nn.Module:
-    """The network without its numbers; what was one tensor stays one, which `Module.to` alone does not see to."""
+    """Copy the network to the meta device; a shared tensor stays shared, unlike with `Module.to` alone."""
     names = first_names(network)
     network.to("meta")
     tensors = dict(_named(network))

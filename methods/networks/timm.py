@@ -1,8 +1,8 @@
-"""Any image network of timm by name, trained whole or as a frozen backbone below a linear head.
+"""Image networks of timm by name, trained as a whole or as a frozen backbone below a linear head.
 
 `timm:resnet18` has random weights; `timm:resnet18+pretrained` those that timm's authors trained (fetched by timm, or
-from its cache); with `+frozen` the weights below the last layer are constants: no method trains, generates, masks
-or bounds them, so a hypernetwork makes the head alone.
+from its cache). With `+frozen` the weights below the last layer are constants: no method trains, generates, masks
+or bounds them, so a hypernetwork generates only the head.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from benchmarks.types import UserError, suggestion
 
 
 class Frozen(nn.Module):
-    """A network as a constant function: its weights are nobody's parameters and stay in evaluation mode.
+    """Network as a constant function: its weights are no parameters, and it stays in evaluation mode.
 
-    They are kept out of sight of `parameters`, `buffers`, `to` and `state_dict`; they follow the device of the inputs.
+    They are hidden from `parameters`, `buffers`, `to` and `state_dict`, and follow the device of the inputs.
     """
 
     constant = True
-    """Interval bounds take it as a whole: a point goes in, a point comes out."""
+    """Flag for interval bounds: the module is evaluated as a whole, from a point to a point."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Frozen(nn.Module):
 
 
 class FrozenNetwork(nn.Module):
-    """A frozen backbone and a linear head: (b, *input_shape) -> (b, n_outputs)."""
+    """Frozen backbone and linear head: (b, *input_shape) -> (b, n_outputs)."""
 
     def __init__(self, backbone: nn.Module, n_features: int, n_outputs: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class FrozenNetwork(nn.Module):
 
 
 def build(name: str, input_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
-    """`timm:NAME`, `timm:NAME+pretrained`, `timm:NAME+frozen`, or both. Raises UserError where timm cannot make it."""
+    """Build `timm:NAME`, with `+pretrained`, `+frozen`, or both. Raises UserError if timm cannot make it."""
     model, *options = name.removeprefix("timm:").split("+")
     frozen = "frozen" in options
     network = _create(name, model, "pretrained" in options, input_shape, 0 if frozen else n_outputs)

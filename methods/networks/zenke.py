@@ -31,7 +31,7 @@ class ZenkeNet(nn.Module):
 
 
 def build(name: str, input_shape: tuple[int, ...], n_outputs: int) -> ZenkeNet:
-    """`zenkenet`, for square images of at least 10 x 10. Raises UserError for others."""
+    """Build `zenkenet` for square images of at least 10 x 10. Raises UserError for others."""
     channels, *sides = input_shape if len(input_shape) == 3 else (0, 0, 0)
     if sides[0] != sides[1] or sides[0] < 10:
         shape = " x ".join(map(str, input_shape))

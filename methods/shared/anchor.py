@@ -15,25 +15,25 @@ from torch import Tensor, nn
 
 
 def trainable(network: nn.Module) -> list[nn.Parameter]:
-    """The parameters that training may change, in the network's order."""
+    """Trainable parameters in the network's order."""
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 def flatten(tensors: Iterable[Tensor]) -> Tensor:
-    """All scalars of the tensors as one vector (P,)."""
+    """Concatenate all scalars of the tensors to one vector (P,)."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
 def flat_gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The gradients in the parameters' `grad` as one vector (P,); zero where there is none."""
+    """Concatenate the parameters' gradients to one vector (P,); a missing gradient counts as zero."""
     return flatten(torch.zeros_like(p) if p.grad is None else p.grad for p in parameters)
 
 
 class Anchor(nn.Module):
-    """One quadratic over all trainable parameters of a network, P scalars in the network's order.
+    """Quadratic over all trainable parameters of a network, P scalars in the network's order.
 
-    importance (P,): curvature, zero where a parameter is free; centre (P,): where it pulls to;
-    offset (): what is left of the sum of penalties at the centre. All are buffers, so that a checkpoint keeps them.
+    importance (P,): curvature, zero for free parameters; centre (P,): minimum of the quadratic;
+    offset (): sum of penalties at the centre. All are buffers, so that a checkpoint keeps them.
     """
 
     importance: Tensor
@@ -48,17 +48,18 @@ class Anchor(nn.Module):
         self.register_buffer("offset", torch.zeros_like(self.importance[0]))
 
     def theta(self) -> Tensor:
-        """A copy of the network's parameters as they are now, (P,)."""
+        """Copy of the network's current parameters, (P,)."""
         return flatten(self.protected).detach()
 
     def penalty(self) -> Tensor:
-        """sum_k sum_i F_ki (theta_i - theta_ki)^2 with its gradient, 0-d; multiply it by the strength."""
+        """Penalty sum_k sum_i F_ki (theta_i - theta_ki)^2 with its gradient, 0-d, without the strength."""
         return _Quadratic.apply(self.importance, self.centre, *self.protected) + self.offset
 
     @torch.no_grad()
     def add(self, importance: Tensor) -> None:
-        """One more term: `importance` (P,), not negative, anchored at the present parameters."""
+        """Add a term: `importance` (P,), non-negative, anchored at the current parameters."""
         total = self.importance + importance
+        # A parameter that is free in all terms has total 0, and 0 / 0 is NaN.
         share = torch.where(total > 0, importance / total, 0.0)
         distance = self.theta() - self.centre
         self.offset += (self.importance * share * distance.square()).sum()
@@ -67,14 +68,14 @@ class Anchor(nn.Module):
 
     @torch.no_grad()
     def move(self, importance: Tensor, decay: float = 0.0) -> None:
-        """A single term at the present parameters: `decay` times the old importance plus `importance` (P,)."""
+        """Replace all terms by one at the current parameters, with `decay` * old importance + `importance` (P,)."""
         self.importance.mul_(decay).add_(importance)
         self.centre.copy_(self.theta())
         self.offset.zero_()
 
 
 class _Quadratic(torch.autograd.Function):
-    """sum(A (theta - m)^2); written out because autograd's own pass reads P scalars twice as often."""
+    """Function sum(A (theta - m)^2), by hand because autograd's own pass reads P scalars twice as often."""
 
     @staticmethod
     def forward(ctx: Any, importance: Tensor, centre: Tensor, *parameters: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The features of a network: what its output layer is given."""
+"""Features of a network: the inputs of its output layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from methods.networks import targets
 
 
 def inputs_of(layer: nn.Module, run: Callable[[], object]) -> Tensor:
-    """What `layer` is given while `run` runs, flattened (b, d)."""
+    """Capture the inputs of `layer` while `run` runs, flattened (b, d)."""
     seen: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
@@ -22,6 +22,6 @@ def inputs_of(layer: nn.Module, run: Callable[[], object]) -> Tensor:
 
 
 def width(spec: StreamSpec) -> int:
-    """d, the number of features of the benchmark's target network: the inputs of its last linear layer."""
+    """Number of features d of the benchmark's target network: the inputs of its last linear layer."""
     network = targets.on_meta(spec.network, spec.input_shape, spec.classes_per_task)
     return [module for module in network.modules() if isinstance(module, nn.Linear)][-1].in_features

@@ -1,8 +1,8 @@
-"""FeCAM: classes as Gaussians in feature space, told apart by the Mahalanobis distance.
+"""FeCAM: classes as Gaussians in feature space, classified by the Mahalanobis distance.
 
 Goswami, Liu, Twardowski & van de Weijer (2023), NeurIPS, arXiv 2309.14062, as HyperMask uses it to infer the
-task. Here the statistics of a class are taken once, at the end of its task; HyperMask's official program
-takes them again from all stored training data after every task, which is no continual learning.
+task. Here the statistics of a class are computed once, at the end of its task. HyperMask's official program
+recomputes them from all stored training data after every task, which violates the continual setting.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 JITTER = 1e-8
-"""Added to correlation matrices before the pseudo-inverse."""
+"""Jitter added to correlation matrices before the pseudo-inverse."""
 
 
 class ClassStatistics(NamedTuple):
-    """The classes of one task: prototypes (C, d) of length 1, precision matrices (C, d, d)."""
+    """Statistics of one task's classes: prototypes (C, d) of length 1, precision matrices (C, d, d)."""
 
     prototypes: Tensor
     precisions: Tensor
@@ -30,7 +30,7 @@ def tukey(features: Tensor) -> Tensor:
 
 
 def shrunk(covariance: Tensor) -> Tensor:
-    """Covariance (d, d) plus its mean variance on the diagonal and its mean non-zero covariance beside it."""
+    """Covariance (d, d) plus its mean variance on the diagonal and its mean non-zero covariance off it."""
     eye = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
     beside = covariance * (1 - eye)
     mean_beside = beside.sum() / (beside != 0).sum().clamp_min(1)
@@ -67,5 +67,5 @@ def distances(features: Tensor, prototypes: Tensor, precisions: Tensor) -> Tenso
 
 
 def nearest_task(distances_by_task: Tensor) -> Tensor:
-    """Distances (T, b, C) -> for each sample the task of the nearest class, (b,) int64."""
+    """Task of each sample's nearest class: distances (T, b, C) -> (b,) int64."""
     return distances_by_task.amin(-1).argmin(0)

@@ -1,6 +1,6 @@
 """Fisher information and other sums of squared (or absolute) gradients over samples or batches.
 
-All results are flat (P,) vectors over `trainable(network)`, taken in evaluation mode. Sums over samples
+All results are flat (P,) vectors over `trainable(network)`, computed in evaluation mode. Sums over samples
 use each sample's own gradient, so they do not depend on the batch size; sums over batches use the gradient of the
 batch's mean, as several official codes do, and do depend on it.
 """
@@ -22,14 +22,14 @@ from benchmarks.types import UserError
 from methods.shared.anchor import flatten, trainable
 
 Fisher = Literal["exact", "sampled", "empirical", "batched", "intercontinet"]
-"""How the Fisher information's diagonal is estimated; see `fisher`."""
+"""Estimators of the Fisher information's diagonal; see `fisher`."""
 
 Answer = Callable[[Tensor], Tensor]
-"""Logits of the whole network (b, n_outputs) -> those that may be answered (b, C)."""
+"""Function from all logits (b, n_outputs) to the admissible ones (b, C)."""
 Objectives = Callable[[Tensor, Tensor], Tensor]
-"""(all logits (b, n_outputs), labels (b,)) -> k functions of each sample (k, b), to be differentiated."""
+"""Function (all logits (b, n_outputs), labels (b,)) -> k objectives of each sample (k, b), to be differentiated."""
 Power = Callable[[Tensor], Tensor]
-"""torch.square or torch.abs: taken of each gradient before the sum; must be multiplicative."""
+"""Function applied to each gradient before the sum, torch.square or torch.abs; must be multiplicative."""
 
 SAMPLES_AT_ONCE = 1024
 SCALARS_AT_ONCE = 1 << 26
@@ -39,7 +39,7 @@ SCALARS_AT_ONCE = 1 << 26
 def fisher(
     network: nn.Module, samples: Samples, answer: Answer, variant: Fisher, batch_size: int, limit: int | None = None
 ) -> Tensor:
-    """Diagonal of the Fisher information of the network's answers on `samples`, (P,).
+    """Diagonal of the Fisher information of the network's predictions on `samples`, (P,).
 
     With p = softmax(answers) and g_c(x) the gradient of log p_c(x):
     exact: mean over x of sum_c p_c g_c^2, the definition;
@@ -48,8 +48,8 @@ def fisher(
     batched: mean over batches of (mean of g_y)^2, as in Avalanche 0.6; about 1 / batch_size of the empirical one;
     intercontinet: sum over batches of (mean of g_c)^2 at the most probable c, as in InterContiNet's code.
 
-    limit: use that many samples drawn at random (the first three variants). batch_size: of the last two;
-    the last partial batch counts as one. Raises UserError for a variant that is none of these.
+    limit: number of samples drawn at random (first three variants). batch_size: for the last two;
+    the last partial batch counts as one. Raises UserError for an unknown variant.
     """
     if variant not in get_args(Fisher):
         raise UserError(f"fisher = {variant!r}: permitted are {', '.join(get_args(Fisher))}")
@@ -79,7 +79,7 @@ def fisher(
 
 
 def draw(samples: Samples, limit: int | None) -> Samples:
-    """At most `limit` of the samples, drawn without replacement by torch's generator; all if None."""
+    """Draw at most `limit` of the samples without replacement, by torch's generator; all if None."""
     if limit is None or limit >= len(samples):
         return samples
     chosen = torch.randperm(len(samples))[:limit].to(samples.device)
@@ -88,7 +88,7 @@ def draw(samples: Samples, limit: int | None) -> Samples:
 
 
 def sum_over_samples(network: nn.Module, samples: Samples, objectives: Objectives, power: Power) -> Tensor:
-    """sum over samples and objectives of power(gradient of the objective at the sample), (P,)."""
+    """Sum over samples and objectives of power(gradient of the objective at the sample), (P,)."""
     parameters = trainable(network)
     totals = [torch.zeros_like(p) for p in parameters]
     layers = _linear_layers(network, parameters)
@@ -109,7 +109,7 @@ def sum_over_batches(
     objective: Callable[[Tensor, Tensor], Tensor],
     power: Power,
 ) -> Tensor:
-    """sum over batches, in order, of power(gradient of the 0-d `objective(all logits, labels)`), (P,)."""
+    """Sum over batches, in order, of power(gradient of the 0-d `objective(all logits, labels)`), (P,)."""
     parameters = trainable(network)
     total = torch.zeros_like(flatten(parameters))
     with evaluating(network):
@@ -122,7 +122,7 @@ def sum_over_batches(
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; the mode of every module as it was afterwards."""
+    """Enter evaluation mode; restores the mode of every module on exit."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -134,7 +134,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def _sampled_labels(network: nn.Module, samples: Samples, answer: Answer) -> Tensor:
-    """A label of each sample (n,), drawn on the host: another device would draw others for the same seed."""
+    """Draw a label of each sample (n,), on the host because other devices would draw others for the same seed."""
     with evaluating(network):
         drawn = [answer(network(b.x)).softmax(1).cpu().multinomial(1) for b in samples.batches(SAMPLES_AT_ONCE)]
     return torch.cat(drawn).squeeze(1).to(samples.device)
@@ -160,7 +160,7 @@ def _by_vmap(network: nn.Module, x: Tensor, labels: Tensor, objectives: Objectiv
 
 
 def _linear_layers(network: nn.Module, parameters: list[nn.Parameter]) -> list[nn.Linear]:
-    """The linear layers that together own the parameters, each one of them once; none if there are others."""
+    """Linear layers that together own all parameters, each exactly once; empty if other layers own some."""
     layers = [module for module in network.modules() if type(module) is nn.Linear]
     owned = [p for layer in layers for p in layer.parameters() if p.requires_grad]
     same = len(owned) == len(parameters) and {id(p) for p in owned} == {id(p) for p in parameters}
@@ -170,10 +170,11 @@ def _linear_layers(network: nn.Module, parameters: list[nn.Parameter]) -> list[n
 def _by_layers(
     network: nn.Module, layers: list[nn.Linear], x: Tensor, labels: Tensor, objectives: Objectives, power: Power
 ) -> list[Tensor] | None:
-    """For linear layers a sample's gradient is the outer product of the output's gradient and the input.
+    """Per-sample sums for linear layers, without per-sample gradients.
 
-    So the sum of its squares is one product of squares, and no per-sample gradient is ever held. None
-    where a layer is called more than once or on more than one vector a sample: the trick does not hold there.
+    A sample's gradient is the outer product of the output's gradient and the input, so the sum of its squares
+    is one product of squares. None if a layer is called more than once or on more than one vector per sample,
+    where this does not hold.
     """
     inputs: dict[nn.Module, Tensor] = {}
     probes: dict[nn.Module, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Guessing the task of a sample from what each task's network makes of it; HNET, HyperInterval and HyperMask share it.
+"""Task inference from the outputs of each task's network, shared by HNET, HyperInterval and HyperMask.
 
 inference   "entropy"   the task whose network answers with the least entropy (HNET+ENT; HINT; HyperMask)
             "interval"  the same, each class's term divided by 0.001 + the width of its interval (HINT): only for
@@ -23,13 +23,13 @@ from methods.shared import features, fecam
 Inference = Literal["entropy", "interval", "fecam"]
 
 NEVER = -1e4
-"""Added to the log-probabilities of the tasks that were not chosen: finite, and below any chosen one."""
+"""Offset of the log-probabilities of tasks that were not chosen: finite, and below any chosen one."""
 
 
 def entropy(logits: Tensor, weights: Tensor | None = None) -> Tensor:
-    """-sum_k f_k p_k log p_k over the last dimension, (..., C) -> (...); f = 1 without `weights` (..., C).
+    """Entropy -sum_k f_k p_k log p_k over the last dimension, (..., C) -> (...); f = 1 without `weights` (..., C).
 
-    From the log-softmax, so that a probability that underflows contributes 0 and not NaN.
+    Computed from the log-softmax, so that an underflowing probability contributes 0 and not NaN.
     """
     log_p = logits.log_softmax(-1)
     terms = log_p.exp() * log_p
@@ -37,12 +37,12 @@ def entropy(logits: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def least_entropy(logits: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The most certain task of every sample: logits (k, b, C) of k tasks' models -> (b,) int64."""
+    """Most certain task of every sample: logits (k, b, C) of k tasks' models -> (b,) int64."""
     return entropy(logits, weights).argmin(0)
 
 
 def width_weights(lower: Tensor, upper: Tensor) -> Tensor:
-    """The factors f_k of "interval", from bounds of the logits (..., C): sure classes, of narrow intervals, count more.
+    """Factors f_k of "interval" from bounds of the logits (..., C): classes with narrow intervals count more.
 
     Source: HINT's entropy.py.
     """
@@ -50,7 +50,7 @@ def width_weights(lower: Tensor, upper: Tensor) -> Tensor:
 
 
 def check(method: str, how: Inference, intervals: bool = False) -> None:
-    """Raise UserError for an inference that a method has not."""
+    """Raise UserError for an inference that a method does not support."""
     if how == "interval" and not intervals:
         raise UserError(
             f'{method}: inference = "interval" weighs classes by the widths of their intervals, and the answers of '
@@ -59,37 +59,37 @@ def check(method: str, how: Inference, intervals: bool = False) -> None:
 
 
 Classes = tuple[Tensor, Tensor]
-"""What "fecam" remembers of a task: prototypes (C, d) and precision matrices (C, d, d) of its classes."""
+"""Statistics of a task for "fecam": prototypes (C, d) and precision matrices (C, d, d) of its classes."""
 
 
 @dataclass(frozen=True)
 class TaskInference:
-    """How a method infers tasks. Under "fecam" the method keeps a list of `Classes`, one for each task learnt.
+    """Task inference of a method. Under "fecam" the method keeps a list of `Classes`, one per learnt task.
 
-    They are taken once, at the end of the task, from the features of its training samples; no sample is kept.
+    They are computed once, at the end of the task, from the features of its training samples; no sample is kept.
     """
 
     stateless: ClassVar[bool] = True
     how: Inference = "entropy"
     answer: Literal["class", "task"] = "class"
-    """Under "fecam": answer the nearest class itself, or what the inferred task's network answers."""
+    """Under "fecam": answer with the nearest class itself, or with the inferred task's network."""
     tukey: bool = False
     """Under "fecam": take the square root of the features."""
 
     @staticmethod
     def of(config: Any) -> TaskInference:
-        """As the fields `inference`, `fecam_answer` and `fecam_tukey` of a Config say."""
+        """Make it from the fields `inference`, `fecam_answer` and `fecam_tukey` of a Config."""
         return TaskInference(config.inference, config.fecam_answer, config.fecam_tukey)
 
     @staticmethod
     def floats(spec: StreamSpec, config: Any) -> int:
-        """Floats that `Classes` hold for each task."""
+        """Number of floats in the `Classes` of a task."""
         d = features.width(spec) if config.inference == "fecam" else 0
         return spec.classes_per_task * d * (d + 1)
 
     @torch.no_grad()
     def describe(self, found: Tensor, labels: Tensor, n_classes: int) -> Classes:
-        """The statistics of a task's classes: features (n, d), labels (n,) within the task."""
+        """Compute the statistics of a task's classes from features (n, d) and labels (n,) within the task."""
         prototypes, precisions = fecam.statistics(self._scaled(found), labels, n_classes)
         return prototypes, precisions  # a plain tuple, which a checkpoint can keep
 
@@ -102,8 +102,8 @@ class TaskInference:
     ) -> tuple[Tensor, Tensor]:
         """Answers of each of the first `tasks` tasks (k, b, C), and the inferred task (b,) int64.
 
-        logits: gives (k, b, C), and the entropy's weights, if any. features: of the samples, in a task's network,
-        (b, d). A task still under way has no statistics yet: the entropy decides until it has.
+        logits: returns (k, b, C), and the entropy's weights, if any. features: returns the samples' features in a
+        task's network, (b, d). The entropy decides while the current task has no statistics yet.
         """
         if len(known) < tasks:
             values, weights = logits()
@@ -117,14 +117,14 @@ class TaskInference:
 
 
 def chosen(logits: Tensor, task: Tensor) -> Tensor:
-    """Of logits (k, b, C) those of each sample's task (b,) -> (b, C)."""
+    """Select the logits of each sample's task (b,): (k, b, C) -> (b, C)."""
     return logits[task, torch.arange(logits.shape[1], device=logits.device)]
 
 
 def over_all_classes(logits: Tensor, task: Tensor) -> Tensor:
     """Class-incremental answers: logits (k, b, C) and the chosen task (b,) -> (b, k * C).
 
-    The chosen task's classes carry its log-probabilities, all others lie `NEVER` below theirs.
+    The chosen task's classes have its log-probabilities; those of all others are offset by `NEVER`.
     """
     k, b, _ = logits.shape
     rank = torch.arange(k, device=logits.device)[:, None] == task
@@ -136,7 +136,7 @@ def log_softmax_bounds(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     """Bounds of log_softmax over all logits in [lower, upper], exact for each class but for rounding: (..., C) each.
 
     A class's probability is least where its own logit is lowest and all others are highest. Both bounds are widened by
-    what their own rounding may have cost.
+    their largest possible rounding error.
     """
     eps, classes = torch.finfo(lower.dtype).eps, lower.shape[-1]
 
@@ -144,7 +144,7 @@ def log_softmax_bounds(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         mixed = others.unsqueeze(-2).expand(*others.shape, others.shape[-1]).clone()
         mixed.diagonal(dim1=-2, dim2=-1).copy_(own)  # row k: class k at `own`, the rest at `others`
         total = mixed.logsumexp(-1)
-        # An exponential errs by u |d| e^d < u for its argument and 2 u for itself; their sum is at least 1.
+        # An exponential errs by u |d| e^d < u through its argument and by 2 u itself; the sum of all is at least 1.
         return own - total, eps * (classes + 64 + 4 * (own.abs() + total.abs()))
 
     (low, low_slack), (up, up_slack) = extreme(lower, upper), extreme(upper, lower)
@@ -170,8 +170,8 @@ def entropy_bounds(log_lower: Tensor, log_upper: Tensor, weights: Tensor | None 
 def over_all_classes_bounds(lower: Tensor, upper: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Sound bounds of `over_all_classes` with the task of least entropy: logits (k, b, C) -> (b, k * C) each.
 
-    A task is surely chosen if its entropy's upper bound lies below every other's lower bound, and
-    surely not if its lower bound lies above another's upper bound.
+    A task is certainly chosen if its entropy's upper bound is below every other's lower bound, and
+    certainly not chosen if its lower bound is above another's upper bound.
     """
     log_lower, log_upper = log_softmax_bounds(lower, upper)
     least, most = entropy_bounds(log_lower, log_upper, weights)

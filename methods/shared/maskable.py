@@ -1,4 +1,4 @@
-"""A target network whose weights lie in two flat vectors: those that masks multiply, and batch norm's."""
+"""Stateless target network with two flat weight vectors: those that masks multiply, and batch norm's."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Statistics = dict[str, Tensor]
 """Buffers of the target network by name, e.g. batch norm's running mean."""
 
 CACHED_SCALARS = 1 << 28
-"""At most this many scalars of masked weights are kept: 1 GiB of float32."""
+"""Largest number of cached scalars of masked weights: 1 GiB of float32."""
 
 
 class MaskableNetwork:
-    """A network without weights of its own; batch norm's weights are kept apart, for they are never masked.
+    """Stateless network; batch norm's weights are separate, because they are never masked.
 
     Flat weights (N,) are all parameters but batch norm's, in the network's order, row-major; flat affine
     weights (Q,) are batch norm's.
@@ -46,7 +46,7 @@ class MaskableNetwork:
         return list(self.weight_shapes)[-1].rpartition(".")[0]
 
     def tensors_of_last_layer(self) -> int:
-        """How many tensors (weight, bias) the output layer has."""
+        """Number of tensors (weight, bias) of the output layer."""
         return sum(name.rpartition(".")[0] == self.last_layer for name in self.weight_shapes)
 
     def __call__(self, weights: Tensor, affine: Tensor, statistics: Statistics, x: Tensor, training: bool) -> Tensor:
@@ -57,16 +57,16 @@ class MaskableNetwork:
         return functional_call(self.network, named, (x,))
 
     def features(self, weights: Tensor, affine: Tensor, statistics: Statistics, x: Tensor) -> Tensor:
-        """What the output layer is given, flattened (b, d), in evaluation mode."""
+        """Inputs of the output layer, flattened (b, d), in evaluation mode."""
         layer = self.network.get_submodule(self.last_layer)
         return inputs_of(layer, lambda: self(weights, affine, statistics, x, training=False))
 
 
 class WeightCache:
-    """Masked weights of tasks, kept until a parameter changes, so that a test set needs each mask once.
+    """Cache of the tasks' masked weights, valid until a parameter changes; a test set needs each mask once.
 
-    Changes are noticed by PyTorch's version counters; whoever changes parameters behind them (a CUDA
-    graph, `.data`) calls `clear`.
+    PyTorch's version counters detect changes. Code that bypasses them (a CUDA graph, `.data`) must call
+    `clear`.
     """
 
     stateless = True
@@ -76,7 +76,7 @@ class WeightCache:
         self.version: tuple[tuple[int, int], ...] = ()
 
     def get(self, task: int, parameters: Sequence[Tensor], compute: Callable[[], Tensor]) -> Tensor:
-        """The row of a task (N,), computed if it is not known for the parameters as they are now."""
+        """Masked weights of a task (N,), computed unless cached for the current parameters."""
         version = tuple((p.data_ptr(), p._version) for p in parameters)
         if version != self.version:
             self.clear()
@@ -89,7 +89,7 @@ class WeightCache:
         return row
 
     def clear(self) -> None:
-        """Forget all rows."""
+        """Empty the cache."""
         self.rows.clear()
 
 

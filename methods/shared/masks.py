@@ -1,4 +1,4 @@
-"""Semi-binary masks: which weights of a shared network a task may use, and how much of each (HyperMask)."""
+"""Semi-binary masks: the weights of a shared network that a task uses, and the share of each (HyperMask)."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class _SemiBinaryMask(torch.autograd.Function):
 
 
 def _cut(signed: Tensor, sparsity: Percent) -> None:
-    """Set the entries of `signed` (n,) to 0, in place, whose size is below their percentile."""
+    """Set the entries of `signed` (n,) with an absolute value below its percentile to 0, in place."""
     sizes = signed.abs()
     threshold = percentile(sizes, sparsity)
     if signed.is_cuda:
         signed.mul_(sizes >= threshold)
         return
-    # hardshrink drops |s| <= limit; on a CPU it is many times faster than a comparison
+    # hardshrink zeroes |s| <= limit; on a CPU it is many times faster than a comparison
     limit = torch.nextafter(threshold, threshold.new_tensor(-1.0)).item()
     signed.copy_(torch.hardshrink(signed, limit))
 
@@ -75,11 +75,11 @@ def neighbours(values: Tensor, position: Percent) -> Tensor:
 
 
 def neighbours_on_device(values: Tensor, position: Percent) -> Tensor:
-    """`neighbours` without waiting for the device.
+    """Compute `neighbours` without waiting for the device.
 
-    A position that only the device knows needs a sort: about ten kernels and 110 bytes a value. One that the host
-    knows needs the k-th value: as many kernels and 25 bytes a value, since `topk` counts digits in four sweeps over
-    the keys alone. `kthvalue` is no choice: a single multiprocessor sweeps 16 times.
+    A position known only to the device needs a sort: about ten kernels and 110 bytes per value. One known to the host
+    needs the k-th value: as many kernels and 25 bytes per value, because `topk` counts digits in four sweeps over the
+    keys alone. `kthvalue` is unsuitable: a single multiprocessor sweeps 16 times.
     """
     if isinstance(position, Tensor):
         return neighbours_sorted(values, position)
@@ -87,14 +87,14 @@ def neighbours_on_device(values: Tensor, position: Percent) -> Tensor:
 
 
 def neighbours_sorted(values: Tensor, position: Tensor) -> Tensor:
-    """`neighbours` of a 0-d float64 position, by sorting; the host waits for nothing."""
+    """Compute `neighbours` of a 0-d float64 position by sorting, without waiting for the device."""
     rank = position.floor().long()
     ranks = torch.stack([rank, (rank + 1).clamp_max(values.shape[0] - 1)])
     return values.sort().values.index_select(0, ranks)
 
 
 def kth_values(values: Tensor, position: float) -> Tensor:
-    """`neighbours` of a position that the host knows, by selection from the nearer end; the host waits for nothing."""
+    """Compute `neighbours` of a position known to the host by selection from the nearer end, without waiting."""
     n, rank = values.shape[0], math.floor(position)
     if rank + 1 == n:
         return values.max().expand(2)
@@ -105,7 +105,7 @@ def kth_values(values: Tensor, position: float) -> Tensor:
 
 
 def neighbours_selected(values: Tensor, position: Percent) -> Tensor:
-    """`neighbours` on a CPU, where NumPy's selection is many times faster than PyTorch's sort."""
+    """Compute `neighbours` on a CPU, where NumPy's selection is many times faster than PyTorch's sort."""
     rank = int(position)
     parted = np.partition(values.detach().numpy(), rank)
     upper = parted[rank + 1 :].min() if rank + 1 < len(parted) else parted[rank]
@@ -113,7 +113,7 @@ def neighbours_selected(values: Tensor, position: Percent) -> Tensor:
 
 
 def masked(weights: Tensor, mask: Tensor, n_open: int) -> Tensor:
-    """weights * mask (N,), but the last `n_open` weights as they are."""
+    """Masked weights, weights * mask (N,), with the last `n_open` weights unchanged."""
     return _Masked.apply(weights, mask, n_open)
 
 
@@ -137,7 +137,7 @@ class _Masked(torch.autograd.Function):
 
 
 def ramp(percent: float, steps_begun: Tensor | int, steps: int) -> Tensor | float:
-    """`percent` times the share of steps begun, at most `percent`: the sparsity of a first task."""
+    """Sparsity of a first task: `percent` times the share of steps begun, at most `percent`."""
     if isinstance(steps_begun, Tensor):
         return (percent * steps_begun.double() / steps).clamp_max(percent)
     return min(percent * steps_begun / steps, percent)

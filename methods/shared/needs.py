@@ -1,11 +1,11 @@
-"""What a method declares of its memory, from which a cell's footprint is estimated before it runs."""
+"""Memory declaration of a method, from which a cell's footprint is estimated before it runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 BOUNDS = 6
-"""Passes through a network that its interval bounds are worth, in memory; in float64 twice as many."""
+"""Memory of a network's interval bounds in units of ordinary passes; twice as much in float64."""
 
 
 @dataclass(frozen=True)
@@ -23,4 +23,4 @@ class Needs:
     passes: int = 1
     """Forward passes through the target network held at once in training, in units of an ordinary one."""
     passes_evaluated: int = 1
-    """The same in evaluation, certificates included."""
+    """Forward passes held at once in evaluation, certificates included."""

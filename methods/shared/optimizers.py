@@ -1,4 +1,4 @@
-"""The optimisers that a method's configuration may name."""
+"""Optimisers that a method's configuration may name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def adam(parameters: Iterable[Tensor], lr: float, **options: Any) -> torch.optim
 
 
 def make(name: OptimizerName, parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
-    """A fresh optimiser with the library's other defaults (SGD: no momentum)."""
+    """Make a fresh optimiser with the library's defaults otherwise (SGD: no momentum)."""
     if name == "adam":
         return adam(parameters, lr)
     if name == "sgd":

@@ -1,4 +1,4 @@
-"""What a method's attributes lead to: networks, parameters and tensors, also in lists, dicts, sets and dataclasses."""
+"""Parts reachable from a method's attributes: networks, parameters and tensors, in containers and dataclasses too."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _NOT_STATE = {
 }  # fmt: skip
 
 PLAIN = (list, tuple, dict, set, frozenset, deque)
-"""Containers that a checkpoint makes anew."""
+"""Containers that a checkpoint recreates."""
 PARTS_AT_MOST = 1_000_000
-"""Longer containers are not looked through."""
+"""Largest length of a container that is searched."""
 
 
 def attributes(method: Any) -> dict[str, Any]:
-    """The attributes that may change. Objects that say `stateless = True` hold nothing that does."""
+    """Attributes that may change. Objects with `stateless = True` are excluded."""
     kept = {key: value for key, value in vars(method).items() if key not in _NOT_STATE}
     return {key: value for key, value in kept.items() if not getattr(value, "stateless", False)}
 
 
 def children(value: Any) -> dict[Any, Any] | None:
-    """What a container holds, by index, key or name of a field; None for anything else."""
+    """Contents of a container by index, key or field name; None for anything else."""
     if isinstance(value, dict):
         return value
     if isinstance(value, list | tuple | set | frozenset | deque):
@@ -39,12 +39,12 @@ def children(value: Any) -> dict[Any, Any] | None:
 
 
 def below(path: str, key: Any) -> str:
-    """The path of a part, as one writes it in Python."""
+    """Path of a part in Python's notation."""
     return f"{path}.{key}" if isinstance(key, str) and key.isidentifier() else f"{path}[{key!r}]"
 
 
 def walk(path: str, value: Any, above: frozenset[int] = frozenset()) -> Iterator[tuple[str, Any]]:
-    """The value and all that its containers hold, each with its path; what leads back to itself is passed over."""
+    """Yield the value and all contents of its containers, each with its path; cycles are skipped."""
     if id(value) in above:
         return
     yield path, value
@@ -55,7 +55,7 @@ def walk(path: str, value: Any, above: frozenset[int] = frozenset()) -> Iterator
 
 
 def networks(method: Any) -> dict[str, nn.Module]:
-    """All networks, each once, by the path of its first place."""
+    """Map each network's first path to the network, each once."""
     found: dict[int, tuple[str, nn.Module]] = {}
     for key, value in vars(method).items():
         for path, part in walk(key, value):
@@ -65,7 +65,7 @@ def networks(method: Any) -> dict[str, nn.Module]:
 
 
 def parameters(method: Any) -> list[nn.Parameter]:
-    """All parameters, of networks and on their own, each once."""
+    """List all parameters, of networks and free-standing, each once."""
     found: dict[int, nn.Parameter] = {}
     for key, value in vars(method).items():
         for _, part in walk(key, value):
@@ -75,10 +75,10 @@ def parameters(method: Any) -> list[nn.Parameter]:
 
 
 def fixed(method: Any) -> dict[str, object]:
-    """What a checkpoint is read into, by path, each with its structure: it must be there after `build`, and the same.
+    """Parts that a checkpoint is loaded into, by path, each with its structure, which must be the same after `build`.
 
-    Networks and parameters are read in place, and objects of classes of which a checkpoint knows nothing. The structure
-    of a network says of each tensor where it is met first, so that one that two networks share is the same after build.
+    Networks, parameters and objects of unknown classes are loaded in place. The structure of a network names the first
+    place of each tensor, so that a tensor shared by two networks must be shared after `build` too.
     """
     found: dict[str, object] = {}
     first: dict[int, str] = {}
@@ -92,7 +92,7 @@ def fixed(method: Any) -> dict[str, object]:
 
 
 def flags(method: Any) -> dict[str, bool]:
-    """Of each part of a network whether it is in training mode, and of each parameter whether it is trained."""
+    """Training mode of each part of a network, and trainability of each parameter, by path."""
     found: dict[str, bool] = {}
     for path, network in networks(method).items():
         found |= {f"{path}:{name}": part.training for name, part in network.named_modules()}
@@ -101,7 +101,7 @@ def flags(method: Any) -> dict[str, bool]:
 
 
 def set_flags(method: Any, wanted: dict[str, bool]) -> None:
-    """Set those of the flags that are given."""
+    """Set the given flags and leave all others."""
     for path, network in networks(method).items():
         for name, part in network.named_modules():
             part.training = wanted.get(f"{path}:{name}", part.training)
@@ -110,7 +110,7 @@ def set_flags(method: Any, wanted: dict[str, bool]) -> None:
 
 
 def anchors(method: Any) -> dict[str, Tensor]:
-    """The tensors that are read in place, by path: those of networks, and parameters that are in none."""
+    """Tensors that are loaded in place, by path: those of networks, and free-standing parameters."""
     found: dict[str, Tensor] = {}
     alone: dict[str, nn.Parameter] = {}
     for key, value in attributes(method).items():
@@ -124,6 +124,6 @@ def anchors(method: Any) -> dict[str, Tensor]:
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
-    """What the network keeps, the very tensors."""
+    """Tensors of the network's state by name, not copies."""
     kept = network.state_dict(keep_vars=True)
     return {name: value for name, value in kept.items() if isinstance(value, Tensor)}

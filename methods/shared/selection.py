@@ -1,4 +1,4 @@
-"""Watching the validation accuracy of a task under way: which weights to keep, when to lower the learning rate."""
+"""Model selection and learning-rate reduction by the validation accuracy of the current task."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 PATIENCE = 5
-"""Looks without improvement that a learning rate survives."""
+"""Number of validations without improvement before the learning rate is lowered."""
 FACTOR = math.sqrt(0.1)
 LOWEST_RATE = 5e-7
 
 
 class HasRate(Protocol):
-    """An optimiser with one learning rate."""
+    """Optimiser with one learning rate."""
 
     @property
     def lr(self) -> float: ...
@@ -25,11 +25,11 @@ class HasRate(Protocol):
 
 
 class Selection:
-    """Keeps the tensors of the best look; every look judges the very tensors that may be kept.
+    """Selection of the tensors with the best validation accuracy, measured on the very tensors that are kept.
 
-    judge: gives the validation accuracy, a 0-d tensor. keep: the tensors to keep, none to keep the last ones.
-    optimizer: whose learning rate is lowered on a plateau (as torch's ReduceLROnPlateau: maximise, relative
-    threshold 1e-4), or None.
+    judge: returns the validation accuracy, a 0-d tensor. keep: the tensors to keep, none to keep the last ones.
+    optimizer: its learning rate is lowered on a plateau (as in torch's ReduceLROnPlateau: maximise, relative
+    threshold 1e-4); None for no reduction.
     """
 
     def __init__(self, judge: Callable[[], Tensor], keep: Sequence[Tensor], optimizer: HasRate | None = None) -> None:
@@ -39,7 +39,7 @@ class Selection:
         self.looks_in_vain = 0
 
     def look(self, _: int = 0) -> None:
-        """Judge the tensors as they are now; the host waits for the device."""
+        """Validate the current tensors; the host waits for the device."""
         if not self.tensors and self.optimizer is None:
             return
         accuracy = float(self.judge())
@@ -51,10 +51,11 @@ class Selection:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put the best tensors back."""
+        """Restore the best tensors."""
+        # Not strict: `kept` is empty if no validation has taken place.
         for tensor, kept in zip(self.tensors, self.kept, strict=False):
             tensor.copy_(kept)
-        self.kept = []  # a copy of a hypernetwork is large, and whoever judges may hold this object
+        self.kept = []  # frees a large copy: `judge` may keep this object alive
 
     def _lower_rate(self, optimizer: HasRate, accuracy: float) -> None:
         if accuracy > self.best_of_rate * (1 + 1e-4):

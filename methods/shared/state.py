@@ -1,7 +1,7 @@
 """A method's state as plain data: tensors, numbers, strings, lists and dicts, never pickled objects.
 
-What is the same tensor before saving is the same after reading. Networks and parameters are read in place, into those
-of a fresh `build`; other tensors are made anew, as views where they share memory.
+A tensor shared before saving is shared after loading. Networks and parameters are loaded in place, into those of a
+fresh `build`; other tensors are recreated, as views where they share memory.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from benchmarks.types import UserError
 from methods.shared import parts
 
 TAG, SHARED, FLAGS = "\0", "\0shared", "\0flags"
-"""The key that marks a dict as one of ours, and two entries that stand beside the attributes."""
+"""Key that marks a dict as one of ours, and the keys of two entries next to the attributes."""
 BYTES_AT_MOST, VALUES_AT_MOST = 64 << 30, parts.PARTS_AT_MOST
-"""Of all tensors and strings of a state, and of the values in it."""
+"""Limits on the bytes of all tensors and strings of a state, and on the number of its values."""
 _ADVICE = "make it local to learn(), or write state_dict and load_state_dict"
 
 
 class StateError(UserError):
-    """A state that a checkpoint cannot keep; names the attribute."""
+    """State that a checkpoint cannot keep; the message names the attribute."""
 
 
 def collect(method: Any) -> dict[str, Any]:
-    """Every attribute of the method that may have changed. Raises StateError for one it cannot keep."""
+    """Serialise every attribute of the method that may have changed. Raises StateError for unsupported values."""
     return _Writer(method).state()
 
 
 def unkept(method: Any) -> str:
-    """Why a checkpoint of the method would not be read into the same state, in a sentence; empty where it would.
+    """Reason why a checkpoint would not restore the method's state, in a sentence; empty if it would.
 
     Networks that have grown since `build` have no counterpart in a fresh one.
     """
@@ -47,7 +47,7 @@ def unkept(method: Any) -> str:
 
 
 def unplain(saved: Any) -> str:
-    """Why what a method's own `state_dict` gives cannot be kept, in a sentence; empty where it can."""
+    """Reason why the result of a custom `state_dict` cannot be kept, in a sentence; empty if it can."""
     if type(saved) is not dict:
         return f"state_dict gives a {type(saved).__name__}, not a dict"
     try:
@@ -62,12 +62,12 @@ def unplain(saved: Any) -> str:
 
 
 def restore(method: Any, saved: dict[str, Any]) -> None:
-    """Put saved attributes back: networks and parameters in place, tensors on the method's device."""
+    """Restore saved attributes: networks and parameters in place, tensors on the method's device."""
     _Reader(method, saved).put()
 
 
 def count(value: Any) -> int:
-    """Scalars held by all tensors of a state."""
+    """Count the scalars in all tensors of a state."""
     if isinstance(value, Tensor):
         return value.numel()
     if isinstance(value, dict):
@@ -78,18 +78,18 @@ def count(value: Any) -> int:
 
 
 class _Writer:
-    """Turns attributes into plain data. Objects that occur twice, or share memory, are written once and referred to."""
+    """Serialiser of attributes to plain data. Objects that occur twice, or share memory, are written once."""
 
     def __init__(self, method: Any) -> None:
         self.method, self.attributes = method, parts.attributes(method)
         self.problems: list[str] = []
         self.anchored: dict[int, str] = {}
-        """The first path of each tensor that is read in place, by its id."""
+        """First path of each tensor that is loaded in place, by its id."""
         for path, tensor in parts.anchors(method).items():
             self.anchored.setdefault(id(tensor), path)
         self.shared: list[Any] = []
         self.numbers: dict[int, int] = {}
-        """Place in `shared`, by the id of an object that is referred to."""
+        """Index in `shared` of each referenced object, by its id."""
         measure(self.attributes)
         self._find_shared()
 
@@ -171,7 +171,7 @@ class _Writer:
                     tensors.setdefault(id(part), (path, part))
         self.numbers = {identity: -1 for identity, n in times.items() if n > 1}
         self.views: dict[int, dict[str, Any]] = {}
-        """How tensors that share memory with another one are cut from it, by their ids."""
+        """View descriptions of the tensors that share memory with another one, by their ids."""
         self._find_views(tensors)
 
     def _find_views(self, tensors: dict[int, tuple[str, Tensor]]) -> None:
@@ -186,7 +186,7 @@ class _Writer:
                 self._cut(group, own)
 
     def _cut(self, group: list[tuple[str, Tensor]], own: list[tuple[str, Tensor]]) -> None:
-        """Write tensors of one storage as views of the largest, preferably one that is read in place."""
+        """Write tensors of one storage as views of the largest, preferably one that is loaded in place."""
         by_size = sorted(group, key=lambda entry: (id(entry[1]) in self.anchored, entry[1].numel()), reverse=True)
         for path, tensor in own:
             over = [entry for entry in by_size if entry[1] is not tensor and _meet(entry[1], tensor)]
@@ -204,7 +204,7 @@ class _Writer:
                 self.views[id(tensor)] = cut | {"of": self._base(base)}
 
     def _base(self, base: Tensor) -> str | int:
-        """The path of a tensor that is read in place, or a place in `shared`."""
+        """Path of a tensor that is loaded in place, or an index in `shared`."""
         if id(base) in self.anchored:
             return self.anchored[id(base)]
         if self.numbers.get(id(base), -1) < 0:
@@ -214,7 +214,7 @@ class _Writer:
 
 
 class _Reader:
-    """Puts plain data back."""
+    """Deserialiser of plain data."""
 
     def __init__(self, method: Any, saved: dict[str, Any]) -> None:
         self.method = method
@@ -252,7 +252,7 @@ class _Reader:
         if not isinstance(current, nn.Parameter):
             return value.to(self.method.device)
         if current.shape == value.shape and current.dtype == value.dtype:
-            current.data.copy_(value)  # in place, so that what shares its memory goes on doing so
+            current.data.copy_(value)  # in place, so that tensors that share its memory still do
         else:
             current.data = value.to(self.method.device)
         return current
@@ -289,7 +289,7 @@ class _Reader:
         return deque(self.read(value["items"], list(current) if current else None), value["most"])
 
     def _read_filled(self, value: dict[str, Any], current: Any) -> Any:
-        """An object of the class that a fresh build has here: a dataclass, a named tuple, a dict of another kind."""
+        """Recreate an object of the class found here after `build`: a dataclass, named tuple or dict subclass."""
         items = self._mapping(value["items"], current)
         if isinstance(current, tuple):
             make = getattr(type(current), "_make", type(current))
@@ -307,7 +307,7 @@ class _Reader:
 
 
 def measure(values: dict[str, Any]) -> None:
-    """Raise StateError for a state that leads back to itself or is enormous."""
+    """Raise StateError for a state that is cyclic or too large."""
     n_bytes = n_values = 0
     for key, value in values.items():
         for path, part in _strictly(key, value, ()):
@@ -329,7 +329,7 @@ def _is_key(key: Any) -> bool:
 
 
 def _strictly(path: str, value: Any, above: tuple[int, ...]) -> Any:
-    """As `parts.walk`. Raises StateError for what leads back to itself."""
+    """Same as `parts.walk`, but raises StateError for cycles."""
     if id(value) in above:
         raise StateError(f"the attribute {path!r} leads back to itself, which a checkpoint cannot keep; {_ADVICE}")
     yield path, value
@@ -338,7 +338,7 @@ def _strictly(path: str, value: Any, above: tuple[int, ...]) -> Any:
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
-    """The first element of its storage that a tensor uses, and the one after the last."""
+    """Range of its storage that a tensor uses: the first element, and the one after the last."""
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     start = int(tensor.storage_offset())
     return start, start + int(last) + 1

@@ -1,8 +1,8 @@
-"""The training steps of `Method.fit`: one by one, or captured once and replayed as a CUDA graph.
+"""Training steps of `Method.fit`: one by one, or captured once and replayed as a CUDA graph.
 
 A step of a small network is a hundred kernels of a few microseconds, which the host cannot issue as fast as the
-device runs them. Captured, a whole step (batch, loss, gradient, optimiser, hook) is one launch. That is right only
-where every step runs the same operations on the same tensors: `Method.capturable` says so.
+device runs them. Captured, a whole step (batch, loss, gradient, optimiser, hook) is one launch. Capture is correct
+only if every step runs the same operations on the same tensors, which `Method.capturable` declares.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from benchmarks.types import UserError
 from methods.shared.waits import first_wait
 
 WARM_UP = 3
-"""Steps before a capture, on its stream: libraries make their plans, optimisers their state. They train. During the
-last one it is watched whether the host waits for the device, which no capture permits."""
+"""Number of steps before a capture, on its stream, in which libraries make their plans and optimisers their state.
+They train. The last one detects waits of the host for the device, which a capture does not permit."""
 
 log = logging.getLogger(__name__)
 
 Step = Callable[[Tensor], Tensor]
-"""Sample indices (batch,) -> loss, 0-d; one training step."""
+"""Training step: sample indices (batch,) -> loss, 0-d."""
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
-"""Records what a function does on the device, without doing it, and gives a function that does it.
+"""Function that records a function's work on the device without running it, and returns a function that runs it.
 
-It may have `aside(body)`, which runs a warm-up step, and `rehearse(body)`, which runs the last one and says at which
-line the host waited for the device, if it did.
+It may have `aside(body)`, which runs a warm-up step, and `rehearse(body)`, which runs the last one and returns the
+line at which the host waited for the device, if any.
 """
 
 
 class CaptureFailed(UserError):
-    """A capture failed half-way: torch's allocator and random generator are of no more use in this process."""
+    """Capture that failed half-way: torch's allocator and random generator are unusable in this process."""
 
     def __init__(self, why: str) -> None:
         what = f"the training steps could not be captured as a CUDA graph ({why})"
@@ -48,7 +48,7 @@ class CaptureFailed(UserError):
 
 
 def recorder_for(device: torch.device) -> Recorder | None:
-    """How steps on this device are recorded; None where they are not. CONTINUAL_GRAPHS=0 turns it off."""
+    """Recorder of steps on this device, or None if they run one by one. CONTINUAL_GRAPHS=0 turns recording off."""
     if device.type != "cuda" or os.environ.get("CONTINUAL_GRAPHS", "1") == "0":
         return None
     return CudaRecorder(device)
@@ -56,12 +56,12 @@ def recorder_for(device: torch.device) -> Recorder | None:
 
 @cache
 def _stream(index: int) -> torch.cuda.Stream:
-    """The stream of a device's captures: one for all, since cuBLAS keeps a workspace for every stream it has met."""
+    """Stream of a device's captures: one for all, because cuBLAS keeps a workspace for every stream it has seen."""
     return torch.cuda.Stream(index)
 
 
 class CudaRecorder:
-    """Captures on a stream of its own, on which the warm-up runs too."""
+    """Recorder that captures on its own stream, on which the warm-up runs too."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -69,7 +69,7 @@ class CudaRecorder:
 
     def __call__(self, body: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
-        # thread_local: other threads of a worker (pinned copies, the pipe) may go on meanwhile
+        # thread_local: other threads of a worker (pinned copies, the pipe) may use the device meanwhile
         capture = torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local")
         with torch.cuda.device(self.device), capture:
             body()
@@ -84,28 +84,28 @@ class CudaRecorder:
         current.wait_stream(self.stream)
 
     def rehearse(self, body: Callable[[], None]) -> str | None:
-        """As `aside`; the line at which the host waited for the device, or None."""
+        """Same as `aside`; returns the line at which the host waited for the device, or None."""
         return first_wait(lambda: self.aside(body))
 
 
 class Plain:
-    """Steps issued one by one."""
+    """Runner of steps one by one."""
 
     def __init__(self, step: Step, why: str = "") -> None:
-        """why: what speaks against a capture, where one was wanted."""
+        """why: reason against a capture that was requested."""
         self.step, self.how = step, f"step by step: {why}" if why else "step by step"
 
     def run(self, batches: Sequence[Tensor]) -> Tensor:
-        """One step for each batch of sample indices; their losses (n,) on the device."""
+        """Run one step per batch of sample indices; returns their losses (n,) on the device."""
         return torch.stack([self.step(indices) for indices in batches])
 
 
 class Replayed:
-    """Steps recorded once and replayed; batches and losses lie in buffers that do not move.
+    """Runner of a step recorded once and replayed; batches and losses are in buffers that do not move.
 
-    settings: what of the optimiser is a number on the host and so part of a recording, e.g. the learning rate;
-    when it changes, the step is recorded anew. Where the host waits for the device in a step, steps are issued one by
-    one. Raises CaptureFailed where a recording fails all the same.
+    settings: the optimiser's numbers on the host, e.g. the learning rate. They are part of a recording, so the step is
+    recorded again when they change. If the host waits for the device in a step, steps run one by one. Raises
+    CaptureFailed if a recording still fails.
     """
 
     def __init__(
@@ -123,13 +123,13 @@ class Replayed:
 
     @property
     def how(self) -> str:
-        """How the steps ran so far, in words."""
+        """Execution of the steps so far, in words."""
         if self.failure:
             return f"step by step: {self.failure}"
         return "captured" if self.recorded else "step by step: too few steps"
 
     def run(self, batches: Sequence[Tensor]) -> Tensor:
-        """As `Plain.run`."""
+        """Run the steps; same contract as `Plain.run`."""
         n = len(batches)
         self.batches[:n].copy_(torch.stack(list(batches)))
         self.at.zero_()
@@ -170,7 +170,7 @@ class Replayed:
 
 
 def host_settings(optimizer: Any) -> Any:
-    """The optimiser's numbers on the host; tensors count by identity."""
+    """Numbers of the optimiser on the host; tensors are compared by identity."""
     groups = getattr(optimizer, "param_groups", None)
     if groups is None:
         return getattr(optimizer, "lr", None)

@@ -1,18 +1,18 @@
-"""What a strength multiplies: a sum over a network's weights, as in the papers, or the mean over them.
+"""Forms of a regulariser's strength: factor of a sum over a network's weights, as in the papers, or of their mean.
 
 The regularisers of HNET, HyperInterval and HyperMask sum over the weights of the target network, and the task's loss is
-a mean over samples. On a network of n weights a value found on one of N weighs a drift, of one size in every weight,
-N/n times less against the task's loss. `strength_per` names the form, in all three alike:
+a mean over samples. On a network of n weights, a value found on one of N weights gives an equal drift of every weight
+N/n times less weight against the task's loss. `strength_per` names the form, in all three:
 
     "network"  the strength multiplies the sum: the papers' form
     "weight"   the strength multiplies the mean over the held weights, so that a value carries over to other networks
 
 A paper's value beta at its network of N held weights becomes beta N per weight (`per_weight`).
 
-Held weights are those that the sum runs over. A regulariser's divisor is the value that it has when each of them has
-moved by one: N for squares and for absolute values, the sum of sqrt(n_i) for norms of tensors of n_i weights. Factors
-that say how much a weight counts (Fisher information, soft masks) stay factors: they are shares of a network whatever
-its size, and a mean that divided by them would no longer pull at what they are made from.
+Held weights are those in the sum. A regulariser's divisor is its value when each of them has moved by one: N for
+squares and for absolute values, the sum of sqrt(n_i) for norms of tensors of n_i weights. Factors of single weights
+(Fisher information, soft masks) stay factors: they are shares of a network of any size, and a mean divided by them
+would no longer have a gradient towards their origin.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Per = Literal["network", "weight"]
 
 
 def of_sum(strength: float, per: Per, held: float) -> float:
-    """The factor of a regulariser's sum over `held` weights."""
+    """Factor of a regulariser's sum over `held` weights."""
     return strength if per == "network" else strength / held
 
 
 def per_weight(strength: float, held: float) -> float:
-    """The strength per weight that weighs as much as `strength` does in a sum over `held` weights."""
+    """Strength per weight equivalent to `strength` in a sum over `held` weights."""
     return strength * held
 
 
@@ -45,7 +45,7 @@ def check(method: str, config: Any, *options: str) -> None:
 
 @dataclass(frozen=True)
 class Published:
-    """Strengths as the authors published them, each for the network that it was found on."""
+    """Strengths as published by the authors, each with the network on which it was found."""
 
     benchmark: str
     network: str
@@ -56,27 +56,27 @@ class Published:
     """Fields of StreamSpec in which the published stream differs from the benchmark here."""
 
     def spec(self, spec: StreamSpec) -> StreamSpec:
-        """The published stream, from the benchmark's own."""
+        """Published stream, derived from the benchmark's own."""
         return replace(spec, network=self.network, **self.stream)
 
 
 class Regularised(Protocol):
-    """A class of methods whose strengths may be given per weight."""
+    """Interface of methods whose strengths may be given per weight."""
 
     name: ClassVar[str]
     published: ClassVar[tuple[Published, ...]]
 
     @classmethod
     def held_weights(cls, spec: StreamSpec, config: Any) -> dict[str, float]:
-        """Option -> the divisor of its regulariser on this stream; see the head of this file."""
+        """Option -> divisor of its regulariser on this stream; see the head of this file."""
         ...
 
 
 def remarks(cls: type[Regularised], spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
-    """A sentence for every strength in a form that does not fit the network, unless it is `tuned` there.
+    """Sentences on strengths in a form that does not fit the network, unless `tuned` there.
 
-    In the papers' form on another network than the paper's, with the value that counts as much here; per weight, but as
-    small as a paper's value. Raises UserError for strengths per weight of which none was given.
+    Two cases: the papers' form on another network than the paper's (the sentence gives the equivalent value), and a
+    strength per weight that is as small as a paper's value. Raises UserError for strengths per weight without a value.
     """
     known = [p for p in cls.published if p.benchmark == spec.benchmark and spec.scenario in p.scenarios]
     options = sorted({option for p in cls.published for option in p.values})
@@ -96,7 +96,10 @@ def remarks(cls: type[Regularised], spec: StreamSpec, config: Any, tuned: Collec
 
 
 def _refuse_defaults(cls: type[Regularised], config: Any, options: Collection[str]) -> None:
-    """Not a matter of a Config alone: a suite may give the form in one block and the values in others."""
+    """Raise UserError if no strength has a value of its own.
+
+    A Config cannot check this: a suite may give the form in one block and the values in others.
+    """
     defaults = {item.name: item.default for item in fields(config)}
     if all(getattr(config, option) == defaults[option] for option in options):
         raise UserError(
@@ -106,7 +109,7 @@ def _refuse_defaults(cls: type[Regularised], config: Any, options: Collection[st
 
 
 def searched(cls: type[Regularised], spec: StreamSpec, config: Any, ranges: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Ranges (methods/search.py) that hold the same regularisers per weight as those declared for the papers' form."""
+    """Ranges (methods/search.py) per weight that are equivalent to those declared for the papers' form."""
     if config.strength_per == "network":
         return ranges
     held = cls.held_weights(spec, config)

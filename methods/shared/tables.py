@@ -1,4 +1,4 @@
-"""Tables of embeddings and of masks, as `Method.exhibits` gives them."""
+"""Tables of embeddings and of masks for `Method.exhibits`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 WEIGHTS_AT_MOST = 100_000
-"""Masks of more weights are compared on evenly spaced ones."""
+"""Largest number of mask entries compared; larger masks are subsampled evenly."""
 
 
 def embeddings(centres: Tensor, radii: Tensor) -> dict[str, list[float]]:
-    """Boxes with centres and radii (tasks, dimensions) -> columns task, dimension, lower, middle, upper."""
+    """Table of boxes: centres, radii (tasks, dimensions) -> columns task, dimension, lower, middle, upper."""
     tasks, dimensions = centres.shape
     return {
         "task": torch.arange(tasks).repeat_interleave(dimensions).tolist(),
@@ -24,10 +24,10 @@ def embeddings(centres: Tensor, radii: Tensor) -> dict[str, list[float]]:
 
 
 def mask_overlap(masks: Iterable[Tensor]) -> dict[str, list[float]]:
-    """Non-negative masks (N,) of the tasks -> columns task, other, overlap.
+    """Table of mask overlaps: non-negative masks (N,) of the tasks -> columns task, other, overlap.
 
-    The overlap of m and m' is sum min(m, m') / sum max(m, m') (Ruzicka): of 0-1 masks the share of the weights
-    open in either that are open in both, and defined for soft masks too; 0 where both are closed everywhere.
+    The overlap of m and m' is sum min(m, m') / sum max(m, m') (Ruzicka). For 0-1 masks it is the number of weights
+    open in both over the number open in either. It is defined for soft masks too, and 0 if both are zero everywhere.
     """
     rows = torch.stack([mask[:: -(-mask.shape[0] // WEIGHTS_AT_MOST)] for mask in masks])
     overlap = torch.stack(

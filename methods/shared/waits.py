@@ -1,4 +1,4 @@
-"""Where the host waits for a GPU: torch's sync debug mode, in which that warns or raises."""
+"""Detection of the host's waits for a GPU by torch's sync debug mode, which warns or raises."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import torch
 
 _WAIT = "called a synchronizing CUDA operation"
 _PROTOTYPE = "Synchronization debug mode is a prototype"
-"""How torch's warnings begin; the second is about the mode itself and comes once in a process."""
+"""Beginnings of torch's warnings; the second is about the mode itself and appears once per process."""
 
 
 @contextmanager
 def sync_debug(mode: Literal["warn", "error"]) -> Iterator[None]:
-    """Inside, what makes the host wait for the GPU warns or raises RuntimeError, as far as torch notices it."""
+    """Warn or raise RuntimeError inside the context when the host waits for the GPU, as far as torch detects it."""
     before = torch.cuda.get_sync_debug_mode()
     _set(mode)
     try:
@@ -35,9 +35,9 @@ def _set(mode: str | int) -> None:
 
 
 def first_wait(body: Callable[[], None]) -> str | None:
-    """Run `body`; the line in it at which the host first waited for the GPU, as `folder/file.py:line`, or None.
+    """Run `body`; returns the line at which the host first waited for the GPU, as `folder/file.py:line`, or None.
 
-    A wait in the backward pass of torch's own functions is told of the line that began the pass.
+    A wait in the backward pass of torch's own functions is attributed to the line that started the pass.
     """
     found: list[str] = []
     with warnings.catch_warnings():
@@ -57,7 +57,7 @@ def first_wait(body: Callable[[], None]) -> str | None:
 
 
 def _line(filename: str, lineno: int) -> str:
-    """The innermost line of code under way that is neither torch's nor Python's own; the one given if there is none."""
+    """Innermost executing line outside torch and the standard library; the given one if there is none."""
     for frame, number in traceback.walk_stack(None):
         module = str(frame.f_globals.get("__name__"))
         package = module.partition(".")[0]

@@ -116,7 +116,7 @@ def test_mistakes_and_impossible_strategies_are_answered():
         assert "cannot run here" in str(cls.skip(opened(CIL).spec, cls.Config()))
     method = trained("Naive", opened(DIL, steps=1))
     assert not method.resumable
-    with pytest.raises(UserError, match="cannot go on from a checkpoint"):
+    with pytest.raises(UserError, match="cannot resume from a checkpoint"):
         method.load_state_dict({})
 
 

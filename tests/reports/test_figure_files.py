@@ -70,7 +70,7 @@ def test_a_killed_process_of_a_report_is_told(tmp_path: Path, request: pytest.Fi
     before = (cells / "report" / "cells.csv").read_bytes()
     request.getfixturevalue("in_processes")
     request.getfixturevalue("monkeypatch").setattr(figure_files, step, killed)
-    with pytest.raises(UserError, match="ended from outside"):
+    with pytest.raises(UserError, match="killed, possibly for lack of memory"):
         build_report(cells)
     assert (cells / "report" / "cells.csv").read_bytes() == before
 
