@@ -9,22 +9,30 @@ from reports.deviations import deviations, of_tasks
 from reports.record import Record
 from reports.study import Group, Study
 from reports.tables import MISSING, Cell, Notes, Table
+from reports.words import count
 
 
 def conduct_table(study: Study) -> Table | None:
     """Table of steps, samples, parameters and kept images of every method; None if no record has them."""
-    notes, rows = Notes(), []
+    notes, rows, unmeasured = Notes(), [], 0
     for group in study.groups:
-        rows += [row for label in study.rows(group) if (row := _row(study, group, label, notes))]
+        for label in study.rows(group):
+            done = [entry.record for entry in study.done(group, label)]
+            if measured := [record for record in done if of_tasks(record)]:
+                rows.append(_row(group, label, measured, notes))
+            else:
+                unmeasured += bool(done)
     if not rows:
         return None
+    left_out = f" {count(unmeasured, 'row')} of records by earlier versions, which measured none of it, left out."
     return Table(
         "conduct",
         "What was measured: optimiser steps and training samples of the whole stream over what the budget allows (the "
         "largest of the seeds), samples read after the last step of each task, parameters of the benchmark's network, "
         "those that a test sample meets on its way to an answer (of one network, or of one for each task where none is "
         "told) and all that the method trains or holds in networks, test samples answered otherwise alone or in other "
-        "batches, and what it keeps of earlier training data (declared; found in its state).",
+        "batches, and what it keeps of earlier training data (declared; found in its state)."
+        + left_out * bool(unmeasured),
         ("benchmark", "method", "steps", "samples", "aside", "network", "met", "held", "otherwise", "keeps", "found"),
         tuple(rows),
         notes.lines(),
@@ -33,13 +41,7 @@ def conduct_table(study: Study) -> Table | None:
     )
 
 
-def _row(study: Study, group: Group, label: str, notes: Notes) -> tuple[Cell, ...] | None:
-    done = [entry.record for entry in study.done(group, label)]
-    records = [record for record in done if of_tasks(record)]
-    if not done:
-        return None
-    if not records:
-        return (Cell(group.title), Cell(label), *(Cell(MISSING, mark=notes.mark("not measured")) for _ in range(9)))
+def _row(group: Group, label: str, records: Sequence[Record], notes: Notes) -> tuple[Cell, ...]:
     found = dict.fromkeys(text for record in records for text in deviations(record))
     mark = notes.mark("; ".join(found)) if found else ""
     helds = [record.fairness.get("held") or {} for record in records]

@@ -87,6 +87,13 @@ def test_the_table_says_what_was_taken(tmp_path: Path) -> None:
     assert {row[1].text: row[2].text for row in table.rows} == {"finetune": "20 / 20", "ewc": "24 / 20"}
 
 
+def test_rows_without_measurements_are_counted_and_left_out(tmp_path: Path) -> None:
+    table = conduct_table(written(tmp_path, finetune=taken(), ewc={}, mas={}))
+    assert table is not None
+    assert [row[1].text for row in table.rows] == ["finetune"] and " 2 rows of records" in table.caption
+    assert conduct_table(written(tmp_path / "old", ewc={})) is None
+
+
 def test_nothing_is_said_of_a_budget_that_was_not_measured(tmp_path: Path) -> None:
     found = written(tmp_path, finetune={}, ewc={})
     setting = " ".join(b["text"] for b in paper(contents(found), []).data["body"] if b["kind"] == "paragraph")
