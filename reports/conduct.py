@@ -32,7 +32,8 @@ def conduct_table(study: Study) -> Table | None:
         "those that a test sample meets on its way to an answer (of one network, or of one for each task where none is "
         "told) and all that the method trains or holds in networks, test samples answered otherwise alone or in other "
         "batches, and what it keeps of earlier training data (declared; found in its state)."
-        + left_out * bool(unmeasured),
+        + left_out
+        * bool(unmeasured),
         ("benchmark", "method", "steps", "samples", "aside", "network", "met", "held", "otherwise", "keeps", "found"),
         tuple(rows),
         notes.lines(),
