@@ -37,8 +37,9 @@ from runners import command_line
 from runners.grid.hyperparameters import parse_assignment
 from runners.grid.suite import find as find_suites
 from runners.process import cpu, devices
-from runners.timing.measure import Order, Result, measure
+from runners.timing.measure import Result, measure
 from runners.timing.official import method_of
+from runners.timing.rounds import Order
 from runners.timing.table import compare, machines, rows, table, title
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -8,7 +8,8 @@ from typing import Any
 from rich.table import Table
 
 from methods.registry import AVALANCHE_PREFIX
-from runners.timing.measure import Order, Result
+from runners.timing.measure import Result
+from runners.timing.rounds import Order
 
 SHOWN = (
     "benchmark", "scenario", "method", "task", "phase", "ms_per_step", "ms_one_by_one", "cpu_ms_per_step", "growth",

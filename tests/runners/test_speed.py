@@ -20,7 +20,8 @@ from benchmarks.types import CIL, TIL, UserError
 from methods.base import STEPS_BETWEEN_CHECKS
 from runners import speed
 from runners.timing import by_hand, official
-from runners.timing.measure import ROUNDS, Order, measure, opened, rounds
+from runners.timing.measure import measure, opened
+from runners.timing.rounds import ROUNDS, Order, rounds
 from runners.timing.table import compare, machines, rows, table
 
 from .helpers import ROOT

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.types import UserError
 
 if TYPE_CHECKING:
-    from runners.timing.measure import Order, Timing
     from runners.timing.official.step import Step
+    from runners.timing.rounds import Order, Timing
 
 CHECKOUTS = {
     "hyperinterval": ("github.com/gmum/HyperInterval", "IntervalNets/interval_MLP.py"),
@@ -41,7 +41,7 @@ def train(order: Order, stream: Any, config: Any) -> tuple[tuple[Timing, ...], i
     config: that of our method, from which the official one takes what both have. MLP target networks only. Raises
     UserError where the checkout, or a package that it needs, is not at hand.
     """
-    from runners.timing.measure import rounds, tasks_to_time
+    from runners.timing.rounds import rounds, tasks_to_time
 
     folder = order.official
     assert folder is not None

@@ -41,7 +41,7 @@ class Step(ABC):
         """One step on samples x (b, *input shape) and labels y (b,)."""
 
     def run(self, first: int, steps: int, every: int, on_check: Callable[[], None]) -> None:
-        """As `runners.timing.measure.Run`."""
+        """As `runners.timing.rounds.Run`."""
         import torch
 
         size = self.task.budget.batch_size
