@@ -92,3 +92,19 @@ def test_the_table_permits_nothing_that_is_not_used():
     for room, knows in table().items():
         for entry in knows:
             assert any(r == room and permits(entry, other) for r, other in used), f"{room} does not import {entry}"
+
+
+def test_the_checks_of_a_gpu_machine_import_what_there_is():
+    """`tests/gpu/first_run.sh` holds Python that no test runs."""
+    text = (ROOT / "tests" / "gpu" / "first_run.sh").read_text()
+    imports = re.findall(r"^ +from ((?:methods|benchmarks|runners)[\w.]*) import ([\w, ]+)$", text, re.MULTILINE)
+    assert len(imports) > 15
+    for module, names in imports:
+        for name in re.split(r", *", names.strip()):
+            name = name.split(" as ")[0]
+            known = f"{module}.{name}" in modules() or re.search(
+                rf"^\s*(class|def|import|from .* import|__all__).*\b{name}\b",
+                modules()[module].read_text(),
+                re.MULTILINE,
+            )
+            assert known, f"{module} has no {name}"

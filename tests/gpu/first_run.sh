@@ -388,7 +388,7 @@ def apart(a, b):
 def equality():
     """Captured against step by step, twice captured, and against the CPU, after two tasks at full size."""
     import torch
-    from methods import stepping
+    from methods.shared import stepping
     benchmark, steps = ("split-digits", 6) if TINY else ("split-mnist", 60)
     took = []
     if hasattr(stepping, "CudaRecorder"):
@@ -507,7 +507,7 @@ def out_of_memory():
     """How a lack of memory looks to the runner, in training of a large hypernetwork beside something that fills the GPU."""
     import torch
     from runners.cell.execution import _diagnose
-    from methods import stepping
+    from methods.shared import stepping
     if not ON_CUDA:
         return note(skipped="no GPU")
     benchmark = "split-digits" if TINY else "permuted-mnist-10"
@@ -530,7 +530,8 @@ def out_of_memory():
 def precision():
     """What TF32 convolutions, cuDNN's default, cost a certificate: mean width of bounds over those of float32."""
     import torch
-    from methods.intervals import ops as interval_ops; from methods.networks import targets
+    from methods.intervals import ops as interval_ops
+    from methods.networks import targets
     from methods.hypernetworks.stateless import FunctionalNetwork
     torch.manual_seed(0)
     for name, shape in (("alexnet", (3, 32, 32)), ("resnet-8", (3, 32, 32))):
@@ -608,7 +609,7 @@ if __name__ == "__main__":
         logging.basicConfig(level=logging.WARNING)
         (STATE / "json" / f"{PIECE}.jsonl").unlink(missing_ok=True)
         if PIECE != "env":
-            from runners import cpu
+            from runners.process import cpu
             cpu.prepare(1 if TINY else 2)
     globals()[PIECE]()
 PYTHON
