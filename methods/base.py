@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from benchmarks import tally
 from benchmarks.samples import Batch, Samples
 from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Budget, Scenario, StreamSpec, Task, UserError, derived_seed
+from methods.abilities import Certifying, Claim, Inferring
 from methods.networks import targets
 from methods.registry import register
 from methods.search import Range
@@ -349,55 +350,6 @@ class Method(ABC):
     def parameters_stored(self) -> int:
         """Number of scalars needed to predict and to learn further tasks (not those kept only for the audit)."""
         return state.count({key: value for key, value in self.state_dict().items() if not key.startswith("audit")})
-
-
-class Claim(NamedTuple):
-    """State of a method's guarantee for one task; see `Certifying.audit`."""
-
-    task: int
-    contained: bool
-    """True if the deployed parameters lie inside every region that the claim needs."""
-    outside: int
-    """Number of parameters outside."""
-    drift: float
-    """Largest movement of the task's region since the task was learnt, in units of weights."""
-    median_width: float
-    """Median of upper - lower over the weights of the task's region."""
-    reason: str = ""
-    """Reason why the claim is void; empty where it holds."""
-
-
-@runtime_checkable
-class Certifying(Protocol):
-    """Method with a guarantee about old tasks; the runner measures how well it holds.
-
-    If it also has `sampled(x, task_id) -> logits` of one network drawn at random from the region of `bounds`, the
-    conformance suite tests the bounds on many such networks.
-    """
-
-    def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
-        """Lower and upper logits, each shaped as `predict`'s, over the whole parameter region kept for a task.
-
-        They may be float64 and describe networks computed without rounding. The runner checks sample by sample
-        whether the answers of `predict` agree with them.
-
-        `task_id` is given in every scenario: it names the region. Raises NotImplementedError in a scenario
-        in which nothing is certified.
-        """
-        ...
-
-    def audit(self) -> list[Claim]:
-        """State of the guarantee for every task learnt so far."""
-        ...
-
-
-@runtime_checkable
-class Inferring(Protocol):
-    """Method that infers the task of a sample in CIL; the runner measures the accuracy of the inference."""
-
-    def infer_task(self, x: Tensor) -> Tensor:
-        """Inferred task of each sample of x (b, ...), one of those learnt, (b,) int64."""
-        ...
 
 
 def _set_training(networks: Iterable[nn.Module], training: bool) -> None:

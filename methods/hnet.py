@@ -32,10 +32,10 @@ task classifier (HNET+TIR) are separate methods, not implemented here.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,14 +43,15 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import StreamSpec
-from methods.base import CIL, DIL, TIL, Batch, Exhibit, Method, Needs, Task, UserError, adam, register
+from methods.base import CIL, DIL, TIL, Batch, Exhibit, Needs, Task, UserError, adam, register
 from methods.hypernetworks.held import HeldOutputs, own_head
 from methods.hypernetworks.network import Hypernetwork, hypernetwork, xavier_
 from methods.hypernetworks.output_layer import FusedAdam
 from methods.hypernetworks.stateless import FunctionalNetwork, Statistics
 from methods.intervals.weights import head_names
+from methods.network_per_task import NetworkPerTask
 from methods.networks import targets
-from methods.search import LEARNING_RATE, Log, Range, ranges
+from methods.search import LEARNING_RATE, Log, ranges
 from methods.shared import inference, strengths, tables
 from methods.shared.fisher import fisher
 from methods.shared.inference import Inference
@@ -78,11 +79,11 @@ PUBLISHED = (
 
 
 @register("hnet")
-class HNET(Method):
+class HNET(NetworkPerTask):
     """HNET: hypernetwork with output regulariser, chunked or full (von Oswald et al. 2020)."""
 
     capturable = True
-    published: ClassVar[tuple[strengths.Published, ...]] = PUBLISHED
+    published = PUBLISHED
 
     @dataclass(frozen=True)
     class Config:
@@ -139,7 +140,7 @@ class HNET(Method):
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
         """The step ahead keeps the parameters twice more; targets of the regulariser grow by one a task."""
-        remembered = 0 if spec.scenario is TIL else inference.TaskInference.floats(spec, config)
+        remembered = cls.floats_per_task(spec, config)
         return Needs(5 if config.look_ahead else 3, per_task=1, floats_per_task=remembered, generated=8, passes=2)
 
     @classmethod
@@ -155,17 +156,8 @@ class HNET(Method):
         head = sum(target.shapes[name].numel() for name in head_names(target.network))
         return target.n_weights - head // spec.n_tasks * (spec.n_tasks - 1)
 
-    @classmethod
-    def searched(cls, spec: StreamSpec, config: Any, ranges: Mapping[str, Range]) -> Mapping[str, Range]:
-        """Strengths per weight are searched where those of the paper's form would be."""
-        return strengths.searched(cls, spec, config, ranges)
-
-    @classmethod
-    def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
-        """Strengths in a form that does not fit the network."""
-        return strengths.remarks(cls, spec, config, tuned)
-
     def build(self) -> None:
+        super().build()
         c, tasks = self.config, self.spec.n_tasks
         if c.task_scaling and len(c.task_scaling) < tasks - 1:
             raise UserError(f"hnet: task_scaling has {len(c.task_scaling)} factors for {tasks - 1} old tasks")
@@ -180,9 +172,6 @@ class HNET(Method):
         """Batch norm's running statistics per task."""
         self.importances: list[Tensor] = []
         """Fisher information (N,) of each old task's network, if it weighs the regulariser."""
-        self.inference = inference.TaskInference.of(c)
-        self.classes: list[inference.Classes] = []
-        """With FeCAM, statistics of the classes of each task learnt."""
 
     def learn(self, task: Task) -> None:
         t, c = task.index, self.config
@@ -204,8 +193,7 @@ class HNET(Method):
         self.embeddings[:t], self.embeddings[t] = held.embeddings.detach(), embedding.detach()[0]
         if c.held_weights == "fisher":
             self.importances.append(self._fisher(task))
-        if c.inference == "fecam" and self.spec.scenario is not TIL:
-            self._describe_classes(task)
+        self.describe_classes(task)
 
     def held(self, t: int) -> HeldOutputs:
         """Regularisation targets of task t: the outputs for tasks 0..t-1, weighted as configured."""
@@ -277,31 +265,18 @@ class HNET(Method):
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
         if self.spec.scenario is TIL:
             return self._logits(x, slice(task_id, (task_id or 0) + 1))[0]
-        answers, task = self._answers_and_task(x)
+        answers, task = self.answers_and_task(x)
         combined = inference.over_all_classes if self.spec.scenario is CIL else inference.chosen
         return combined(answers, task)
 
-    def infer_task(self, x: Tensor) -> Tensor:
-        """The task, of those seen, whose network knows x best, (b,) int64."""
-        return self._answers_and_task(x)[1]
-
-    def _answers_and_task(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Answers of every task seen on its own head (k, b, classes per task), and each sample's task (b,)."""
-        seen = max(1, self.tasks_seen)
-        return self.inference.decide(
-            self.classes, seen, lambda: (self._logits(x, slice(0, seen)), None), lambda task: self.features(x, task)
-        )
+    def every_task(self, x: Tensor) -> tuple[Tensor, None]:
+        """Logits of every task seen on its own head."""
+        return self._logits(x, slice(0, max(1, self.tasks_seen))), None
 
     def features(self, x: Tensor, task: int) -> Tensor:
         """Inputs of the output layer (b, d) in the task's network."""
         weights = self.hypernetwork(self.embeddings[task : task + 1])[0]
         return self.target.features(weights, x, self._statistics_of(task))
-
-    @torch.no_grad()
-    def _describe_classes(self, task: Task) -> None:
-        found = torch.cat([self.features(batch.x, task.index) for batch in task.train.batches(2000)])
-        labels = self.within_task(task.y, task.index)
-        self.classes.append(self.inference.describe(found, labels, self.spec.classes_per_task))
 
     def _logits(self, x: Tensor, tasks: slice) -> Tensor:
         """Logits of each task's model on its own head, (k, b, classes per task)."""

@@ -46,25 +46,26 @@ The suite also measures whether old boxes stay where they were certified (`audit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import StreamSpec, UserError
-from methods.base import CIL, DIL, TIL, Batch, Claim, Exhibit, Method, Needs, Task, register
+from methods.base import CIL, DIL, TIL, Batch, Claim, Exhibit, Needs, Task, register
 from methods.hypernetworks.candidates import RULES
 from methods.hypernetworks.network import hypernetwork
 from methods.hypernetworks.output_layer import FusedAdam, Targets
 from methods.hypernetworks.stateless import FunctionalNetwork, Statistics
 from methods.intervals.boundable import unbounded
 from methods.intervals.bounding import Interval, outward, worst_case
+from methods.network_per_task import NetworkPerTask
 from methods.networks import targets
-from methods.search import LEARNING_RATE, Log, Range, ranges
+from methods.search import LEARNING_RATE, Log, ranges
 from methods.shared import inference, strengths, tables
 from methods.shared.inference import Inference
 from methods.shared.needs import BOUNDS
@@ -88,11 +89,12 @@ PUBLISHED = tuple(
 
 
 @register("hyperinterval")
-class HyperInterval(Method):
+class HyperInterval(NetworkPerTask):
     """HyperInterval / HINT: interval embeddings of tasks give interval weights (Krukowski et al. 2024)."""
 
     capturable = True
-    published: ClassVar[tuple[strengths.Published, ...]] = PUBLISHED
+    published = PUBLISHED
+    inferred_in = frozenset({CIL})
 
     @dataclass(frozen=True)
     class Config:
@@ -160,7 +162,7 @@ class HyperInterval(Method):
         return Needs(
             per_trained=2 + (config.select == "val"),
             per_task=3 + (spec.scenario is DIL),
-            floats_per_task=inference.TaskInference.floats(spec, config) if spec.scenario is CIL else 0,
+            floats_per_task=cls.floats_per_task(spec, config),
             generated=8,
             passes=BOUNDS if config.bounds == "interval" else 3,
             passes_evaluated=2 * BOUNDS,
@@ -172,19 +174,10 @@ class HyperInterval(Method):
         network = targets.on_meta(spec.network, spec.input_shape, spec.classes_per_task)
         return {"beta": FunctionalNetwork(network).n_weights}
 
-    @classmethod
-    def searched(cls, spec: StreamSpec, config: Any, ranges: Mapping[str, Range]) -> Mapping[str, Range]:
-        """Strengths per weight are searched where those of the paper's form would be."""
-        return strengths.searched(cls, spec, config, ranges)
-
-    @classmethod
-    def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
-        """Strengths in a form that does not fit the network."""
-        return strengths.remarks(cls, spec, config, tuned)
-
     # -- parameters --------------------------------------------------------------------------------
 
     def build(self) -> None:
+        super().build()
         c, tasks = self.config, self.spec.n_tasks
         self.nested = self.spec.scenario is DIL
         self.target = FunctionalNetwork(self.network(self.spec.classes_per_task))
@@ -199,9 +192,6 @@ class HyperInterval(Method):
         """Batch norm's running statistics per task; DIL has one set, from the first task."""
         self.audit_boxes: list[Tensor] = []
         """Lower and upper weights (2, N) of each task, as they were when it was learnt."""
-        self.inference = inference.TaskInference.of(c)
-        self.classes: list[inference.Classes] = []
-        """With FeCAM, statistics of the classes of each task learnt."""
 
     def boxes(self, embeddings: Tensor, shapes: Tensor, eps: Tensor | float) -> tuple[Tensor, Tensor]:
         """Centres and radii (k, E) of the boxes at perturbation `eps`, a number or (k, 1)."""
@@ -248,8 +238,7 @@ class HyperInterval(Method):
         self.embeddings[t], self.shapes[t] = embedding.detach()[0], shape.detach()[0]
         theta, rho = self._generate(t)
         self.audit_boxes.append(torch.cat([theta - rho, theta + rho]))
-        if c.inference == "fecam" and self.spec.scenario is CIL:
-            self._describe_classes(task)
+        self.describe_classes(task)
 
     def loss(self, t: int, embedding: Tensor, shape: Tensor, steps: int) -> Callable[[Batch], Tensor]:
         """Loss of task t: classification at the annealed eps plus the drift of old tasks at full eps."""
@@ -325,35 +314,18 @@ class HyperInterval(Method):
 
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
         if self.spec.scenario is CIL:
-            return inference.over_all_classes(*self._answers_and_task(x))
+            return inference.over_all_classes(*self.answers_and_task(x))
         if self.nested:
             return self.middle(self.universal_weights()[0], x, 0)
         theta, _ = self.weights(task_id or 0, radii=False)
         return self.middle(theta[0], x, task_id or 0)
-
-    def infer_task(self, x: Tensor) -> Tensor:
-        """CIL: the task, of those seen, whose network knows x best, (b,) int64."""
-        return self._answers_and_task(x)[1]
-
-    def _answers_and_task(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """CIL: within-task answers of every task seen (k, b, C), and each sample's task (b,)."""
-        seen = max(1, self.tasks_seen)
-        return self.inference.decide(
-            self.classes, seen, lambda: self._every_task(x), lambda task: self.features(x, task)
-        )
 
     def features(self, x: Tensor, task: int) -> Tensor:
         """Inputs of the output layer (b, d) in the network at the centre of the task's box."""
         theta, _ = self.weights(task, radii=False)
         return self.target.features(theta[0], x, self.statistics_of(task))
 
-    @torch.no_grad()
-    def _describe_classes(self, task: Task) -> None:
-        found = torch.cat([self.features(batch.x, task.index) for batch in task.train.batches(2000)])
-        labels = self.within_task(task.y, task.index)
-        self.classes.append(self.inference.describe(found, labels, self.spec.classes_per_task))
-
-    def _every_task(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def every_task(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Middle logits (k, b, C) of all tasks seen, and the entropy's weights where they are asked for."""
         weighted = self.config.inference == "interval"
         theta, rho = self.weights(slice(0, max(1, self.tasks_seen)), radii=weighted)
@@ -401,7 +373,7 @@ class HyperInterval(Method):
         if self.config.inference == "fecam":
             raise NotImplementedError("which class is nearest for all weights of a box is not computed")
         every = self._certified_logits(x, slice(0, max(1, self.tasks_seen)))
-        weights = self._every_task(x)[1]
+        weights = self.every_task(x)[1]
         lower, upper = (torch.stack(side) for side in zip(*every, strict=True))
         return outward(Interval(*inference.over_all_classes_bounds(lower, upper, weights)))
 
@@ -416,7 +388,7 @@ class HyperInterval(Method):
         if self.spec.scenario is not CIL:
             return drawn(task_id or 0)
         logits = torch.stack([drawn(j) for j in range(max(1, self.tasks_seen))])
-        return inference.over_all_classes(logits, inference.least_entropy(logits, self._every_task(x)[1]))
+        return inference.over_all_classes(logits, inference.least_entropy(logits, self.every_task(x)[1]))
 
     def _certified_logits(self, x: Tensor, tasks: slice) -> list[Interval]:
         theta, rho = self.weights(tasks)

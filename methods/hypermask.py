@@ -38,21 +38,22 @@ sparsity 0, beta 5e-4, lambda 1e-3. (Published betas go with the official divisi
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import StreamSpec
-from methods.base import CIL, TIL, Batch, Exhibit, Method, Needs, Task, UserError, register
+from methods.base import CIL, TIL, Batch, Exhibit, Needs, Task, UserError, register
 from methods.hypernetworks.network import hypernetwork
 from methods.hypernetworks.output_layer import FusedAdam
+from methods.network_per_task import NetworkPerTask
 from methods.networks import targets
-from methods.search import LEARNING_RATE, Even, Log, Range, ranges
+from methods.search import LEARNING_RATE, Even, Log, ranges
 from methods.shared import inference, strengths, tables
 from methods.shared.inference import Inference
 from methods.shared.maskable import MaskableNetwork, Statistics, WeightCache
@@ -96,11 +97,11 @@ class LossTerms(NamedTuple):
 
 
 @register("hypermask")
-class HyperMask(Method):
+class HyperMask(NetworkPerTask):
     """Task masks from a hypernetwork over one trained network (Ksiazek & Spurek 2023)."""
 
     capturable = True
-    published: ClassVar[tuple[strengths.Published, ...]] = PUBLISHED
+    published = PUBLISHED
 
     @dataclass(frozen=True)
     class Config:
@@ -163,7 +164,7 @@ class HyperMask(Method):
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
         """The fused optimiser keeps no gradient; old tasks have targets and cached masks."""
-        remembered = 0 if spec.scenario is TIL else inference.TaskInference.floats(spec, config)
+        remembered = cls.floats_per_task(spec, config)
         return Needs(2 + (config.selection == "val"), per_task=2, floats_per_task=remembered, generated=8)
 
     @classmethod
@@ -178,17 +179,13 @@ class HyperMask(Method):
         return {"beta": n, "lam": n if config.norm == 1 else sum(map(math.sqrt, target.sizes))}
 
     @classmethod
-    def searched(cls, spec: StreamSpec, config: Any, ranges: Mapping[str, Range]) -> Mapping[str, Range]:
-        """Strengths per weight are searched where those of the paper's form would be."""
-        return strengths.searched(cls, spec, config, ranges)
-
-    @classmethod
     def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
         """Strengths in a form that does not fit the network."""
         without_paper = () if config.norm == 1 else ("lam",)  # the papers' values go with p = 1
-        return strengths.remarks(cls, spec, config, {*tuned, *without_paper})
+        return super().remarks(spec, config, {*tuned, *without_paper})
 
     def build(self) -> None:
+        super().build()
         config = self.config
         self.target = MaskableNetwork(self.network(self.spec.classes_per_task))
         self.cache = WeightCache()
@@ -196,9 +193,6 @@ class HyperMask(Method):
         self.affine = nn.Parameter(self.target.first_affine.clone().to(self.device))
         self.statistics: list[Statistics] = []
         """Running statistics of batch norm, for each task."""
-        self.inference = inference.TaskInference.of(config)
-        self.classes: list[inference.Classes] = []
-        """With FeCAM, statistics of the classes of each task learnt."""
         n_weights = self.weights.shape[0]
         made = hypernetwork(config.embedding, config.hidden, n_weights, "elu", config.chunk, config.chunk_embedding)
         self.hypernetwork = made.to(self.device)
@@ -258,8 +252,7 @@ class HyperMask(Method):
             self.fit(task, loss, optimizer, on_check=selection.look, check_every=every)
         selection.restore()
         self.cache.clear()
-        if config.inference == "fecam" and self.spec.scenario is not TIL:
-            self._describe_classes(task)
+        self.describe_classes(task)
 
     def _selection(self, task: Task, optimizer: FusedAdam) -> Selection:
         task_id = task.index if self.spec.scenario is TIL else None
@@ -321,15 +314,10 @@ class HyperMask(Method):
             if task_id is None:
                 raise UserError("hypermask: a task id is needed in TIL")
             return self.logits(x, task_id)
-        answers, task = self._answers_and_task(x)
+        answers, task = self.answers_and_task(x)
         if self.spec.scenario is CIL:
             return inference.over_all_classes(answers, task)
         return inference.chosen(answers, task)
-
-    @torch.no_grad()
-    def infer_task(self, x: Tensor) -> Tensor:
-        """Inferred task of each sample, one of those seen, (b,) int64."""
-        return self._answers_and_task(x)[1]
 
     def logits(self, x: Tensor, task: int) -> Tensor:
         """Within-task logits (b, C) under the mask of a task."""
@@ -343,21 +331,9 @@ class HyperMask(Method):
         known = self.statistics or [self.target.first_statistics]
         return known[min(task, len(known) - 1)]
 
-    def _answers_and_task(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Within-task answers of every task seen (T, b, C), and each sample's task (b,)."""
-        seen = max(1, self.tasks_seen)
-        return self.inference.decide(
-            self.classes,
-            seen,
-            lambda: (torch.stack([self.logits(x, task) for task in range(seen)]), None),
-            lambda task: self.features(x, task),
-        )
-
-    @torch.no_grad()
-    def _describe_classes(self, task: Task) -> None:
-        found = torch.cat([self.features(batch.x, task.index) for batch in task.train.batches(2000)])
-        labels = self.within_task(task.y, task.index)
-        self.classes.append(self.inference.describe(found, labels, self.spec.classes_per_task))
+    def every_task(self, x: Tensor) -> tuple[Tensor, None]:
+        """Within-task logits of every task seen, under its mask."""
+        return torch.stack([self.logits(x, task) for task in range(max(1, self.tasks_seen))]), None
 
     @torch.no_grad()
     def exhibits(self) -> dict[str, Exhibit]:

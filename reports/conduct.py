@@ -27,14 +27,25 @@ def conduct_table(study: Study) -> Table | None:
     left_out = f" {count(unmeasured, 'row')} of records by earlier versions, which measured none of it, left out."
     return Table(
         "conduct",
-        "What was measured: optimiser steps and training samples of the whole stream over what the budget allows (the "
-        "largest of the seeds), samples read after the last step of each task, parameters of the benchmark's network, "
-        "those that a test sample meets on its way to an answer (of one network, or of one for each task where none is "
-        "told) and all that the method trains or holds in networks, test samples answered otherwise alone or in other "
-        "batches, and what it keeps of earlier training data (declared; found in its state)."
+        "What was measured: optimiser steps and training samples of the whole stream over the budget (largest of the "
+        "seeds); samples read after the last step of each task; parameters of the benchmark's network, of the network "
+        "that predicts (one task's, where a method has one for each) and of all networks that the method holds; test "
+        "answers that change when asked alone or in other batches; earlier training data kept (declared; found)."
         + left_out
         * bool(unmeasured),
-        ("benchmark", "method", "steps", "samples", "aside", "network", "met", "held", "otherwise", "keeps", "found"),
+        (
+            "benchmark",
+            "method",
+            "steps",
+            "samples",
+            "aside",
+            "network",
+            "predicts",
+            "held",
+            "changed",
+            "keeps",
+            "found",
+        ),
         tuple(rows),
         notes.lines(),
         text_columns=frozenset({0, 1, 9}),

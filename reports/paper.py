@@ -9,6 +9,7 @@ from typing import Any
 
 from reports import metrics, statistics
 from reports.before_after import change_table
+from reports.blocks import Blocks
 from reports.comparisons import comparison_table
 from reports.conduct import conduct_table
 from reports.conformance import conformance_table
@@ -22,19 +23,14 @@ from reports.missing import left_out, unfinished_table
 from reports.provenance import commands, environment
 from reports.published import published_table
 from reports.ranks import ranked
-from reports.render import to_data
 from reports.seeds import seed_tables
 from reports.setting import setting_table
 from reports.study import SCENARIOS, Study, pretty
-from reports.tables import Table, longest, main_tables, split
+from reports.tables import Table, main_tables
 from reports.words import count, join
 
-CHARACTERS_IN_A_LINE = 118
-"""Characters across the whole page; the text columns of a table with longer rows are wrapped."""
 CELLS_PRINTED_AT_MOST = 3_000
 """Largest number of cells whose single seeds are printed, about ten pages."""
-ROWS_TOGETHER = 25
-"""Largest number of lines (wrapped ones counted) of an appendix table that must not break across pages."""
 LEARNT_AT_MOST = 4
 """Largest number of embedding and mask figures in the body; more go to the appendix."""
 NAMES_AT_MOST = 10
@@ -99,7 +95,7 @@ def contents(study: Study, before: Study | None = None) -> Contents:
 
 def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
     """Arrange the report. figures: data of each figure (stem, path, caption, width, appendix)."""
-    study, body = content.study, _Blocks()
+    study, body = content.study, Blocks()
     drawn = [figure["stem"] for figure in figures]
 
     def figure(prefix: str) -> str:
@@ -109,8 +105,8 @@ def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
     for sentence in _setting(study):
         body.paragraph(sentence)
     body.table(content.setting)
-    for table in filter(None, (content.conduct, content.conformance)):
-        body.table(table)
+    if content.conformance:
+        body.table(content.conformance)
     body.figures(f for f in figures if _section(f) == "setting")
     if content.before:
         body.heading("Before and after")
@@ -205,9 +201,9 @@ def _section(figure: dict[str, Any]) -> str:
     return "appendix" if figure["appendix"] else sections.get(figure["stem"].split("-")[0], "results")
 
 
-def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> _Blocks:
+def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> Blocks:
     """Arrange the appendix. figures: those that belong to it."""
-    study, blocks = content.study, _Blocks(single=True)
+    study, blocks = content.study, Blocks(single=True)
     blocks.heading("How to reproduce every number")
     blocks.paragraph(
         "Each table is also written as CSV, Markdown and LaTeX next to this file; cells.csv has one line per cell with "
@@ -245,6 +241,9 @@ def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> _Blocks:
         blocks.table(content.compared)
     blocks.heading("Hyperparameters")
     blocks.table(content.hyperparameters)
+    if content.conduct:
+        blocks.heading("What was measured")
+        blocks.table(content.conduct)
     blocks.heading("Environment")
     blocks.table(content.environment)
     blocks.heading("Single seeds")
@@ -279,51 +278,6 @@ def _untested_ranks(study: Study) -> list[str]:
 def _range(kind: str, stems: Sequence[str]) -> str:
     """Reference to tables or figures: the only one, or first to last."""
     return " to ".join(f"@[{kind}:{stem}]" for stem in dict.fromkeys([*stems[:1], *stems[-1:]]))
-
-
-class _Blocks:
-    """Ordered collection of the template's blocks."""
-
-    def __init__(self, single: bool = False) -> None:
-        self.single = single
-        self.items: list[dict[str, Any]] = []
-        self.tables: list[Table] = []
-
-    def heading(self, text: str, level: int = 1) -> None:
-        self.items.append({"kind": "heading", "text": text, "level": level})
-
-    def paragraph(self, text: str) -> None:
-        self.items.append({"kind": "paragraph", "text": text})
-
-    def table(self, table: Table) -> None:
-        self.tables.append(table)
-        for i, part in enumerate([table] if self.single else split(table)):
-            crowded = _width(part) > CHARACTERS_IN_A_LINE
-            flexible = {i for i in part.text_columns if crowded and longest(part, i) > 26}
-            widths = [round(longest(part, i) ** 0.5, 1) if i in flexible else 0 for i in range(len(part.columns))]
-            label = f"tab:{table.stem}" + (f":{i + 1}" if i else "")
-            long = self.single and _lines(part, widths) > ROWS_TOGETHER
-            placed = {"label": label, "widths": widths, "long": long}
-            self.items.append({"kind": "table", **to_data(part), **placed})
-
-    def figures(self, figures: Any) -> None:
-        self.items += [{"kind": "figure", "label": f"fig:{figure['stem']}", **figure} for figure in figures]
-
-
-def _width(table: Table) -> int:
-    """Width of the widest row in characters, with gaps between columns."""
-    return sum(longest(table, i) + 2 for i in range(len(table.columns)))
-
-
-def _lines(table: Table, widths: Sequence[float]) -> int:
-    """Estimate the lines of the table's rows; columns with a width wrap and share the remaining space."""
-    fixed = sum(longest(table, i) + 2 for i, width in enumerate(widths) if not width)
-    room = max(1, CHARACTERS_IN_A_LINE - fixed)
-    shares = [room * width / sum(widths) if width else CHARACTERS_IN_A_LINE for width in widths]
-    return sum(
-        max(-(-len(cell.text) // max(1, int(n))) for cell, n in zip(row, shares, strict=True)) or 1
-        for row in table.rows
-    )
 
 
 def _subtitle(study: Study) -> str:

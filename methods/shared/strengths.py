@@ -142,5 +142,5 @@ def _unconverted(cls: type[Regularised], option: str, value: float) -> list[str]
         return []
     return [
         f'{cls.name}.{option} = {value:g} with strength_per = "weight" is a paper\'s value for a sum over all weights '
-        "and holds next to nothing as one per weight; methods/README.md has the converted values"
+        "and retains almost nothing as one per weight; methods/README.md has the converted values"
     ]

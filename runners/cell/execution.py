@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from methods.base import Diverged, Method, Progress
 from methods.shared import state
 from methods.shared.stepping import CaptureFailed
 from runners.cell import checkpoint, exhibits, sample_sheet, stated, usage
+from runners.cell.blank import blank_record, stamp, usable_record
 from runners.cell.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.cell.events import Emit, Event, EventKind, Phase
 from runners.grid import hyperparameters
@@ -37,7 +37,7 @@ from runners.process.resources import GIB
 from runners.process.shortage import first_line, shortage, text
 from runners.records import environment
 from runners.records.folder import CellFolder, StorageError, Store
-from runners.records.record import BrokenRecord, Measurements, Record, Status
+from runners.records.record import Measurements, Status
 
 TRACEBACK_CHARACTERS = 100_000
 """Of a traceback so much is kept, its end: a message in it may be endless, and a record must stay readable."""
@@ -91,56 +91,6 @@ def run_held(job: Job, folder: Store, emit: Emit) -> Event:
     Raises what `run_cell` raises.
     """
     return _CellRun(job, folder, emit).run()
-
-
-def usable_record(folder: CellFolder, key: str, emit: Emit) -> Record | None:
-    """The folder's record if it is whole and has the key; an unusable one is set aside and reported."""
-    try:
-        record = folder.read()
-        if record is None or record.key == key:
-            return record
-        broken = "it belongs to another cell"
-    except BrokenRecord as error:
-        broken = str(error)
-    aside = folder.set_aside()
-    emit(
-        Event(
-            EventKind.NOTE,
-            reason=f"{folder.path}: unusable record ({broken}); moved to {aside.name}, rerun",
-        )
-    )
-    return None
-
-
-def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:
-    """Empty record of the cell: nothing measured yet."""
-    cell, now = job.cell, _now()
-    return Record(
-        key=cell.key,
-        status=status,
-        reason=reason,
-        benchmark=cell.benchmark,
-        scenario=cell.scenario,
-        method=cell.method,
-        label=cell.label,
-        seed=cell.seed,
-        config=cell.config,
-        chosen=dict(cell.chosen),
-        definition=dict(cell.definition),
-        judged_on=cell.judged_on,
-        budget=cell.budget,
-        network=cell.network,
-        n_tasks=cell.n_tasks,
-        classes_per_task=int(cell.definition["classes_per_task"]),
-        source=cell.source,
-        parts=dict(cell.parts),
-        suite=cell.suite,
-        command=job.conditions.command,
-        fairness={"conformance": verdict} if (verdict := job.conditions.conformance.get(cell.method)) else {},
-        environment=dict(job.conditions.environment or {}),
-        started=now,
-        finished=None if status is Status.RUNNING else now,
-    )
 
 
 _loaded = cache(load_method)
@@ -220,7 +170,7 @@ class _CellRun:
 
     def _end(self, status: Status, reason: str | None, trace: str | None) -> None:
         self._note_peaks()
-        ended = replace(self.record, status=status, reason=reason, traceback=trace, finished=_now())
+        ended = replace(self.record, status=status, reason=reason, traceback=trace, finished=stamp())
         self.record = ended.with_measurements(self.measured)
         self.folder.write(self.record, self.measured)
 
@@ -419,7 +369,3 @@ def _diagnose(error: BaseException) -> tuple[Status, str]:
         return Status.OOM, lacking
     said = text(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
     return Status.FAILED, said
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

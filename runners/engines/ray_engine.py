@@ -177,7 +177,7 @@ class RayEngine:
 
     def _hand_over(self, index: int, job: Job, held: ExitStack, said: list[Event]) -> None:
         """Hold the cell's folder and give the cell to Ray, or say why there is nothing to run."""
-        from runners.cell.execution import usable_record
+        from runners.cell.blank import usable_record
 
         folder = CellFolder(job.folder)
         if not held.enter_context(folder.lock()):

@@ -182,7 +182,7 @@ def _complaint(action: Callable[[], object]) -> str | None:
 def _fail(job: Job, reason: str, status: Status | None = None) -> Outcome:
     """Record a failure that no worker could record."""
     status = status or Status.FAILED
-    from runners.cell.execution import blank_record
+    from runners.cell.blank import blank_record
 
     folder = CellFolder(job.folder)
     with folder.lock() as held:

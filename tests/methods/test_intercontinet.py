@@ -254,7 +254,7 @@ def test_easiest_samples_and_even_indices():
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.sampled_from([0.0, 0.5, 10.0]))
 def test_a_box_is_cut_back_on_every_side_that_sticks_out_and_on_no_other(seed: int, size: float):
-    """Also a box that lies beside the old one: what is left of it is the nearer wall."""
+    """Also a box that lies outside the old one: its nearer wall remains."""
     g = torch.Generator().manual_seed(seed)
     outer = Interval.around(torch.randn(60, generator=g), torch.rand(60, generator=g))
     inner = Interval.around(2 * torch.randn(60, generator=g), size * torch.rand(60, generator=g))

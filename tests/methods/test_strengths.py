@@ -251,7 +251,7 @@ def test_a_strength_in_the_papers_form_on_another_network_is_remarked_with_the_c
     converted = cls.Config(beta=0.005 * there, strength_per="weight")
     assert cls.remarks(spec_of("mlp-100-100"), converted, ()) == []
     (sentence,) = cls.remarks(spec_of("mlp-100-100"), cls.Config(beta=0.005, strength_per="weight"), ())
-    assert "holds next to nothing" in sentence
+    assert "retains almost nothing" in sentence
 
 
 def test_of_two_published_networks_the_one_with_the_given_value_is_compared_with():

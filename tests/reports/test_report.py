@@ -14,7 +14,7 @@ import pytest
 from pypdf import PdfReader
 
 from benchmarks.types import UserError
-from reports import paper
+from reports import blocks, paper
 from reports.build import Report, build_report
 from reports.findings import findings
 from reports.load import load
@@ -221,9 +221,9 @@ def test_wrapped_text_counts_by_its_lines() -> None:
     """By them a table may be broken over pages or not; the environment's, long texts in few lines, may not."""
     rows = (Cell("name"), Cell("x" * 250)), (Cell("other"), Cell("short"))
     table = Table("t", "A table.", ("property", "value"), rows, text_columns=frozenset({0, 1}))
-    assert paper._lines(table, [0, 0]) == 1 + 3
-    assert paper._lines(table, [0, 5.0]) == 1 + 3, "118 characters less those of the first column"
-    assert paper._lines(table, [5.0, 5.0]) == 1 + 5
+    assert blocks._lines(table, [0, 0]) == 1 + 3
+    assert blocks._lines(table, [0, 5.0]) == 1 + 3, "118 characters less those of the first column"
+    assert blocks._lines(table, [5.0, 5.0]) == 1 + 5
 
 
 def test_reports_import_neither_torch_nor_methods() -> None:

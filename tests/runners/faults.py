@@ -212,7 +212,8 @@ def clock_set_back(results: Path, rng: random.Random) -> None:
 
     with (
         mock.patch("time.time", back),
-        mock.patch("runners.cell.execution._now", back_in_words),
+        mock.patch("runners.cell.blank.stamp", back_in_words),
+        mock.patch("runners.cell.execution.stamp", back_in_words),
         mock.patch("runners.watch.status._now", back_in_words),
     ):
         code, said = compare_here(results, **OPTIONS)

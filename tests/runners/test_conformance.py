@@ -65,7 +65,7 @@ class Stated(Sound):
     [((0.0, 4.5e-4), False), ((5e-6, 0.0), False), ((1e-3, 0.0), True), ((0.0, 1.0), True), ((0.0, math.nan), True)],
 )
 def test_each_answer_may_lie_outside_by_the_rounding_of_its_own_size(short: tuple[float, float], wrong: bool) -> None:
-    """-1e4 is exact to 5e-4 in float32; -1 beside it to 6e-8."""
+    """-1e4 is exact to 5e-4 in float32; -1 in the same row to 6e-8."""
     cls = type("Here", (Stated,), {"logits": (-1.0, -1e4), "short": short})
     assert bool(list(conduct._bounds(Trial(cls, TIL)))) is wrong
 

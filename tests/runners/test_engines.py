@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.cell import execution
+from runners.cell import blank
 from runners.cell.events import Event, EventKind
 from runners.engines.engine import Engine, InlineEngine
 from runners.engines.local import LocalEngine
@@ -100,14 +100,14 @@ def test_a_ray_task_that_hangs_is_ended(tmp_path, ray_engine):
 def test_a_cell_that_cannot_be_handed_to_ray_fails_by_itself(tmp_path, ray_engine, monkeypatch):
     """An error on the driver's side, before the task is begun; the others run."""
     first, second = cells(foreign("Good"), "si")
-    usable = execution.usable_record
+    usable = blank.usable_record
 
     def broken_for_the_first(folder, key, emit):
         if key == first.key:
             raise RuntimeError("the second law does not hold")
         return usable(folder, key, emit)
 
-    monkeypatch.setattr(execution, "usable_record", broken_for_the_first)
+    monkeypatch.setattr(blank, "usable_record", broken_for_the_first)
     found = run([first, second], tmp_path, ray_engine)
     assert [found[cell.label].status for cell in (first, second)] == [Status.FAILED, Status.DONE]
     record = CellFolder(found[first.label].folder).read()

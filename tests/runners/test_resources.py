@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,14 @@ def test_progress_is_throttled_and_nothing_else():
     assert [event.kind for event in heard] == [EventKind.PROGRESS, EventKind.TASK_DONE, EventKind.ENDED]
 
 
+def told(code: str, staged: Path):
+    """JSON that code prints where nothing but the staged copy is on the path."""
+    command, env = [sys.executable, "-c", code], environment(PYTHONPATH=str(staged))
+    done = subprocess.run(command, cwd=staged, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def test_code_that_travels_has_the_hash_of_the_code_at_home(tmp_path):
     """Also where a method lies in a file of its own and imports a module beside it."""
     home, staged = tmp_path / "home", tmp_path / "staged"
@@ -89,16 +98,9 @@ def test_code_that_travels_has_the_hash_of_the_code_at_home(tmp_path):
         f"sources = [load_method(name).source for name in ({there[reference]!r}, 'hnet')]\n"
         "print(json.dumps([*sources, str(fingerprint.ROOT)]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=staged,
-        env=environment(PYTHONPATH=str(staged)),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    found = told(code, staged)
     [cell] = cells("hnet")
-    assert json.loads(done.stdout) == [source_hash(mine), cell.source, str(staged)]
+    assert found == [source_hash(mine), cell.source, str(staged)]
 
 
 def test_two_files_of_one_package_travel_as_one_package(tmp_path, monkeypatch):
@@ -121,15 +123,8 @@ def test_two_files_of_one_package_travel_as_one_package(tmp_path, monkeypatch):
         "shipping.arrive()\n"
         f"print(json.dumps([load_method(name).source for name in {list(there.values())!r}]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=staged,
-        env=environment(PYTHONPATH=str(staged)),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [source_hash(file) for file in files]
+    found = told(code, staged)
+    assert found == [source_hash(file) for file in files]
 
 
 def test_a_job_is_readdressed_to_the_code_that_travelled(tmp_path):

@@ -1,0 +1,81 @@
+"""The base of methods that keep a network for each task, generated or masked, and infer the task among them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmarks.types import Scenario, StreamSpec
+from methods.base import CIL, DIL, Method, Task
+from methods.search import Range
+from methods.shared import strengths
+from methods.shared.inference import Classes, TaskInference
+
+
+class NetworkPerTask(Method):
+    """HNET, HyperInterval and HyperMask: strengths of one meaning, and one task inference.
+
+    A subclass's `Config` has the fields `strength_per`, `inference`, `fecam_answer` and `fecam_tukey`. Its `build`
+    calls this one, and its `learn` ends with `describe_classes`.
+    """
+
+    published: ClassVar[tuple[strengths.Published, ...]] = ()
+    """The authors' strengths."""
+    inferred_in: ClassVar[frozenset[Scenario]] = frozenset({DIL, CIL})
+    """Scenarios in which the task of a sample is inferred."""
+
+    @classmethod
+    @abstractmethod
+    def held_weights(cls, spec: StreamSpec, config: Any) -> dict[str, float]:
+        """Strength -> divisor of its regulariser on this stream; see methods/shared/strengths.py."""
+
+    @classmethod
+    def searched(cls, spec: StreamSpec, config: Any, ranges: Mapping[str, Range]) -> Mapping[str, Range]:
+        """Strengths per weight are searched where those of the paper's form would be."""
+        return strengths.searched(cls, spec, config, ranges)
+
+    @classmethod
+    def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
+        """Strengths in a form that does not fit the network."""
+        return strengths.remarks(cls, spec, config, tuned)
+
+    @classmethod
+    def floats_per_task(cls, spec: StreamSpec, config: Any) -> int:
+        """Floats of the statistics of a task's classes; 0 where the task is not inferred by them."""
+        return TaskInference.floats(spec, config) if spec.scenario in cls.inferred_in else 0
+
+    def build(self) -> None:
+        self.inference = TaskInference.of(self.config)
+        self.classes: list[Classes] = []
+        """With FeCAM, statistics of the classes of each task learnt."""
+
+    @abstractmethod
+    def every_task(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Within-task logits (k, b, C) of all tasks seen, and the weights of the entropy's terms, if any."""
+
+    @abstractmethod
+    def features(self, x: Tensor, task: int) -> Tensor:
+        """Inputs of the output layer (b, d) in the network of a task."""
+
+    @torch.no_grad()
+    def infer_task(self, x: Tensor) -> Tensor:
+        """Inferred task of each sample, one of those seen, (b,) int64."""
+        return self.answers_and_task(x)[1]
+
+    def answers_and_task(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Within-task answers of every task seen (k, b, C), and the inferred task of each sample (b,)."""
+        return self.inference.decide(
+            self.classes, max(1, self.tasks_seen), lambda: self.every_task(x), lambda task: self.features(x, task)
+        )
+
+    @torch.no_grad()
+    def describe_classes(self, task: Task) -> None:
+        """Add the statistics of the task's classes, if the inference needs them; no sample is kept."""
+        if self.config.inference == "fecam" and self.spec.scenario in self.inferred_in:
+            found = torch.cat([self.features(batch.x, task.index) for batch in task.train.batches(2000)])
+            labels = self.within_task(task.y, task.index)
+            self.classes.append(self.inference.describe(found, labels, self.spec.classes_per_task))

@@ -1,0 +1,59 @@
+"""Blocks of the report for the typst template: headings, paragraphs, tables and figures in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from reports.render import to_data
+from reports.tables import Table, longest, split
+
+CHARACTERS_IN_A_LINE = 118
+"""Characters across the whole page; the text columns of a table with longer rows are wrapped."""
+ROWS_TOGETHER = 25
+"""Largest number of lines (wrapped ones counted) of an appendix table that must not break across pages."""
+
+
+class Blocks:
+    """Ordered collection of the template's blocks."""
+
+    def __init__(self, single: bool = False) -> None:
+        self.single = single
+        self.items: list[dict[str, Any]] = []
+        self.tables: list[Table] = []
+
+    def heading(self, text: str, level: int = 1) -> None:
+        self.items.append({"kind": "heading", "text": text, "level": level})
+
+    def paragraph(self, text: str) -> None:
+        self.items.append({"kind": "paragraph", "text": text})
+
+    def table(self, table: Table) -> None:
+        self.tables.append(table)
+        for i, part in enumerate([table] if self.single else split(table)):
+            crowded = _width(part) > CHARACTERS_IN_A_LINE
+            flexible = {i for i in part.text_columns if crowded and longest(part, i) > 26}
+            widths = [round(longest(part, i) ** 0.5, 1) if i in flexible else 0 for i in range(len(part.columns))]
+            label = f"tab:{table.stem}" + (f":{i + 1}" if i else "")
+            long = self.single and _lines(part, widths) > ROWS_TOGETHER
+            placed = {"label": label, "widths": widths, "long": long}
+            self.items.append({"kind": "table", **to_data(part), **placed})
+
+    def figures(self, figures: Any) -> None:
+        self.items += [{"kind": "figure", "label": f"fig:{figure['stem']}", **figure} for figure in figures]
+
+
+def _width(table: Table) -> int:
+    """Width of the widest row in characters, with gaps between columns."""
+    return sum(longest(table, i) + 2 for i in range(len(table.columns)))
+
+
+def _lines(table: Table, widths: Sequence[float]) -> int:
+    """Estimate the lines of the table's rows; columns with a width wrap and share the remaining space."""
+    fixed = sum(longest(table, i) + 2 for i, width in enumerate(widths) if not width)
+    room = max(1, CHARACTERS_IN_A_LINE - fixed)
+    shares = [room * width / sum(widths) if width else CHARACTERS_IN_A_LINE for width in widths]
+    return sum(
+        max(-(-len(cell.text) // max(1, int(n))) for cell, n in zip(row, shares, strict=True)) or 1
+        for row in table.rows
+    )
