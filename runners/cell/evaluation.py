@@ -88,21 +88,23 @@ class Evaluator:
         inferred = zero.clone() if infers else None
         per_task = self.stream.spec.classes_per_task
         answers = per_task * max(1, after) if self.scenario == CIL else per_task
-        last, kept = after == len(self.stream), []
+        last = after == len(self.stream)
+        picks = independence.picked(len(samples), len(self.stream)).tolist() if last else []
+        kept, begun = [], 0
         for batch in samples.batches(self.batch_size):
             logits = self.method.predict(batch.x, task_id)
             logits = stated.answers(logits, self.method, (len(batch.y), answers), samples.device)
             right.append(logits.argmax(1) == batch.y)
-            if last:
-                kept.append(logits.clone())  # a method may answer in the same tensor again
+            if last:  # an index copies: a method may answer in the same tensor again
+                kept.append(logits[[i - begun for i in picks if begun <= i < begun + len(batch.y)]])
+                begun += len(batch.y)
             broken += torch.isnan(logits).any()
             infinite += torch.isinf(logits).any()
             if inferred is not None and infers is not None:
                 inferred += (stated.tasks(infers.infer_task(batch.x), self.method, len(batch.y)) == j).sum()
         answered = torch.cat(right)
         if last:
-            picked = independence.picked(len(samples), len(self.stream))
-            self.answers[j] = torch.cat(kept)[picked.to(samples.device)]
+            self.answers[j] = torch.cat(kept)
         certified, width = self._certificate(samples, j, answers) if learnt and self.certifies else (None, None)
         refuted = None if certified is None else (certified & ~answered).sum()
         certified = None if certified is None else certified.sum()
