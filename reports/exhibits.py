@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from benchmarks import paths
-from reports.matrices import Kind, heat_maps
+from reports.matrices import MatrixKind, heat_maps
 from reports.metrics import Matrix
 from reports.panels import Drawn, Job
 from reports.study import Entry, Group, Study, pretty
@@ -59,7 +59,7 @@ def _overlap(study: Study, group: Group, label: str) -> list[Matrix]:
     return found
 
 
-OVERLAP = Kind(
+OVERLAP = MatrixKind(
     "masks",
     _overlap,
     "task",

@@ -38,7 +38,7 @@ class _Layout(NamedTuple):
     down: float
 
 
-class Kind(NamedTuple):
+class MatrixKind(NamedTuple):
     """Content of a figure's maps."""
 
     stem: str
@@ -55,7 +55,7 @@ def after_learning(study: Study, group: Group, label: str) -> list[Matrix]:
     return [r[1:] for r in study.matrices(group, label)]
 
 
-ACCURACY = Kind(
+ACCURACY = MatrixKind(
     "heat",
     after_learning,
     "after task",
@@ -66,7 +66,7 @@ ACCURACY = Kind(
 )
 
 
-def heat_maps(study: Study, kind: Kind = ACCURACY) -> Iterator[Job]:
+def heat_maps(study: Study, kind: MatrixKind = ACCURACY) -> Iterator[Job]:
     """Yield the maps of every method, averaged over seeds: one figure per benchmark, or per group for many methods."""
     for benchmark in study.benchmarks:
         here = [group for group in study.groups if group.benchmark == benchmark]
@@ -107,7 +107,7 @@ def _figure(
     words: str,
     cells: list[list[Place]],
     by_scenario: bool,
-    kind: Kind,
+    kind: MatrixKind,
 ) -> Drawn:
     import seaborn
     from matplotlib.cm import ScalarMappable
