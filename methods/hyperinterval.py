@@ -13,8 +13,10 @@ Continual Learning", arXiv 2405.15444. Three modes:
 Options that select a deviation of the official code (default first):
 
     regulariser_norm  "official": divides by t twice, as published; "mean": once; "sum": never
-    select            "val": candidates at full eps, judged and kept after the same update;
-                      "last"; "official": judged before, kept after the update, also at annealed eps
+    select            "val": candidates at full eps, judged and kept after the same update, by the accuracy of the
+                      network that answers (DIL: the universal one); "claims": of the candidates within a standard
+                      error of the best, the one with the fewest weights outside the boxes of old tasks; "last";
+                      "official": judged before, kept after the update, also at annealed eps
                       (TIL), or by the training loss of a batch, only where round(eps) = eps (nested)
     universal         "point": the network at the intersection's centre lies in every task's box;
                       "intersection": its box; "official": full radius, sticks out of the boxes
@@ -118,7 +120,7 @@ class HyperInterval(NetworkPerTask):
         """Final weight of the ordinary loss; 1 - kappa weighs the worst-case loss."""
         regulariser_norm: Literal["official", "mean", "sum"] = "official"
         """Normalisation of the summed drift of t old tasks."""
-        select: Literal["val", "last", "official"] = "val"
+        select: Literal["val", "claims", "last", "official"] = "val"
         """Rule that selects the parameters kept of a task's training."""
         select_every: int = 10
         """Number of steps between two candidates."""
@@ -160,7 +162,7 @@ class HyperInterval(NetworkPerTask):
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
         """Memory without a stored gradient (fused optimiser), with the centre and both ends of a box per task."""
         return Needs(
-            per_trained=2 + (config.select == "val"),
+            per_trained=2 + (config.select in ("val", "claims")),
             per_task=3 + (spec.scenario is DIL),
             floats_per_task=cls.floats_per_task(spec, config),
             generated=8,
@@ -211,7 +213,7 @@ class HyperInterval(NetworkPerTask):
 
     def learn(self, task: Task) -> None:
         t, c = task.index, self.config
-        judges = c.plateau or c.select == "val" or (c.select == "official" and not self.nested)
+        judges = c.plateau or c.select in ("val", "claims") or (c.select == "official" and not self.nested)
         if judges and len(task.validation) == 0:
             raise UserError(
                 f"hyperinterval: select = {c.select} and plateau need validation samples; this stream has none "
@@ -336,18 +338,20 @@ class HyperInterval(NetworkPerTask):
         weights = torch.stack([inference.width_weights(bounds.lower, bounds.upper) for _, bounds in results])
         return torch.stack([middle for middle, _ in results]), weights
 
-    def universal_box(self) -> tuple[Tensor, Tensor]:
+    def universal_box(self, newest: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """DIL: lower and upper corner (E,) of the intersection of the boxes of all tasks seen.
 
         It is never empty, because two centres differ by at most one radius in each coordinate.
+        newest: embedding (1, E) of the last task, while it is being learnt.
         """
         rows = slice(0, max(1, self.tasks_seen))
-        centres, radii = self.boxes(self.embeddings[rows], self.shapes[rows], self.config.eps)
+        embeddings = self.embeddings[rows] if newest is None else torch.cat([self.embeddings[rows][:-1], newest])
+        centres, radii = self.boxes(embeddings, self.shapes[rows], self.config.eps)
         return (centres - radii).amax(0), (centres + radii).amin(0)
 
-    def universal_weights(self) -> tuple[Tensor, Tensor]:
-        """DIL: centre and radius (N,) of the weights generated from the universal embedding."""
-        lower, upper = self.universal_box()
+    def universal_weights(self, newest: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """DIL: centre and radius (N,) of the weights generated from the universal embedding; see `universal_box`."""
+        lower, upper = self.universal_box(newest)
         half = (upper - lower) / 2
         radius = {
             "point": torch.zeros_like(half),
@@ -400,19 +404,29 @@ class HyperInterval(NetworkPerTask):
         ]
 
     @torch.no_grad()
+    def outside(self, newest: Tensor | None = None) -> Tensor:
+        """Number of weights (k,) that the deployed network of each of the k learnt tasks has outside its certified box.
+
+        newest: embedding (1, E) of the task being learnt, if any; its own box is not there yet.
+        """
+        deployed = self.universal_weights(newest)[0] if self.nested else None
+        found = [self.step.new_zeros(0)]
+        for j, (lower, upper) in enumerate(self.audit_boxes):
+            used = self.weights(j, radii=False)[0][0] if deployed is None else deployed
+            found.append(((used < lower) | (used > upper)).sum()[None])
+        return torch.cat(found).long()
+
+    @torch.no_grad()
     def audit(self) -> list[Claim]:
         """Check for every task whether the deployed weights still lie in its certified box.
 
         In CIL a certificate covers the tasks known when it was issued; it is void once others join.
         """
-        deployed = self.universal_weights()[0] if self.nested else None
-        claims = []
+        claims, counts = [], self.outside().tolist()
         for j, (lower, upper) in enumerate(self.audit_boxes):
-            theta, rho = self.weights(j)
-            used = theta[0] if deployed is None else deployed
-            outside = int(((used < lower) | (used > upper)).sum())
+            (theta, rho), outside = self.weights(j), counts[j]
             drift = torch.maximum((theta[0] - rho[0] - lower).abs().max(), (theta[0] + rho[0] - upper).abs().max())
-            reason = f"{outside} of {used.numel()} weights have left the box" if outside else ""
+            reason = f"{outside} of {theta.numel()} weights have left the box" if outside else ""
             if self.spec.scenario is CIL and j + 1 < self.tasks_seen and not reason:
                 reason = "tasks learnt later take part in the task inference"
             claims.append(Claim(j, not outside, outside, float(drift), float(2 * rho.median()), reason))

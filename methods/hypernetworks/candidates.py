@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.samples import Batch
 from benchmarks.types import Task
 from methods.hypernetworks.output_layer import FusedAdam
-from methods.shared.selection import Selection
+from methods.shared.selection import Selection, WithinOneError
 
 
 class Judged(Protocol):
@@ -27,6 +27,8 @@ class Judged(Protocol):
     def boxes(self, embeddings: Tensor, shapes: Tensor, eps: Any) -> tuple[Tensor, Tensor]: ...
     def schedule(self, steps: int) -> Tensor: ...
     def present(self, schedule: Tensor) -> Tensor: ...
+    def universal_weights(self, newest: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    def outside(self, newest: Tensor | None = None) -> Tensor: ...
     def logits(self, theta: Tensor, rho: Tensor, x: Tensor, task: int) -> tuple[Tensor, Any]: ...
     def middle(self, theta: Tensor, x: Tensor, task: int) -> Tensor: ...
     def within_task(self, labels: Tensor, task: int | Tensor) -> Tensor: ...
@@ -61,21 +63,22 @@ class Candidates:
     def restore(self) -> None:
         """Restore the kept parameters, if any."""
 
-    def judge(self) -> Tensor:
-        """Validation accuracy at full eps."""
-        return self.validation_accuracy(self.method.config.eps)
-
     @torch.no_grad()
-    def validation_accuracy(self, eps: Any) -> Tensor:
-        """Validation accuracy of the task's own middle weights at `eps`, 0-d."""
+    def judge(self) -> Tensor:
+        """Validation accuracy, 0-d, of the network that answers: at full eps; in DIL the universal one."""
         method = self.method
-        centres, radii = method.boxes(self.embedding, self.shape, eps)
-        theta, rho, _ = method.hypernetwork.intervals(centres, radii, 0 if method.config.bounds == "interval" else 1)
-        right = torch.zeros((), device=method.device)
+        if method.nested:
+            theta = method.universal_weights(self.embedding)[0]
+        else:
+            centres, radii = method.boxes(self.embedding, self.shape, method.config.eps)
+            theta = method.hypernetwork.intervals(centres, radii, 0)[0][0]
+        return self.accuracy(lambda x: method.middle(theta, x, self.task.index))
+
+    def accuracy(self, answer: Callable[[Tensor], Tensor]) -> Tensor:
+        """Validation accuracy, 0-d, of answers: inputs (b, ...) -> within-task logits (b, C)."""
+        right = torch.zeros((), device=self.method.device)
         for batch in self.task.validation.batches(2000):
-            t = self.task.index
-            logits = method.logits(theta[0], rho[0], batch.x, t)[0] if len(rho) else method.middle(theta[0], batch.x, t)
-            right += (logits.argmax(1) == method.within_task(batch.y, batch.task)).sum()
+            right += (answer(batch.x).argmax(1) == self.method.within_task(batch.y, batch.task)).sum()
         return right / len(self.task.validation)
 
 
@@ -84,7 +87,11 @@ class BestOnValidation(Candidates):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.selection = Selection(self.judge, self.tensors)
+        self.selection = self.rule()
+
+    def rule(self) -> Selection:
+        """Rule between two candidates."""
+        return Selection(self.judge, self.tensors)
 
     def consider(self, done: int) -> None:
         super().consider(done)
@@ -93,6 +100,22 @@ class BestOnValidation(Candidates):
 
     def restore(self) -> None:
         self.selection.restore()
+
+
+class FewestOutside(BestOnValidation):
+    """Fewest weights outside the boxes of old tasks, among the candidates that validation cannot tell from the best.
+
+    A validation accuracy alone speaks of the current task and rewards forgetting the others. In the first task no box
+    is there yet, and the best accuracy decides.
+    """
+
+    def rule(self) -> Selection:
+        old = self.task.index > 0
+        embedding = self.embedding if self.method.nested else None
+        return WithinOneError(
+            self.judge, self.tensors, len(self.task.validation),
+            cost=(lambda: self.method.outside(embedding).sum()) if old else None,
+        )  # fmt: skip
 
 
 class OfficialRule(Candidates):
@@ -126,9 +149,20 @@ class OfficialRule(Candidates):
 
     def _judge(self, loss: float) -> float | None:
         eps = self.method.present(self.schedule)[1]
-        if not self.method.nested:
-            return float(self.validation_accuracy(eps))
-        return -loss if round(float(eps)) == self.method.config.eps else None
+        if self.method.nested:
+            return -loss if round(float(eps)) == self.method.config.eps else None
+        return float(self._own_accuracy(eps))
+
+    @torch.no_grad()
+    def _own_accuracy(self, eps: Any) -> Tensor:
+        """Validation accuracy, 0-d, of the official answers at `eps`: with "endpoints" the exchanged middle logits."""
+        method, t = self.method, self.task.index
+        endpoints = method.config.bounds == "endpoints"
+        centres, radii = method.boxes(self.embedding, self.shape, eps)
+        theta, rho, _ = method.hypernetwork.intervals(centres, radii, int(endpoints))
+        if endpoints:
+            return self.accuracy(lambda x: method.logits(theta[0], rho[0], x, t)[0])
+        return self.accuracy(lambda x: method.middle(theta[0], x, t))
 
     def after_step(self) -> None:
         if self.score is not None and self.score > self.best:
@@ -141,4 +175,4 @@ class OfficialRule(Candidates):
             tensor.data.copy_(kept)
 
 
-RULES = {"val": BestOnValidation, "last": Candidates, "official": OfficialRule}
+RULES = {"val": BestOnValidation, "claims": FewestOutside, "last": Candidates, "official": OfficialRule}

@@ -43,11 +43,16 @@ class Selection:
         if not self.tensors and self.optimizer is None:
             return
         accuracy = float(self.judge())
-        if self.tensors and accuracy > self.best:
-            self.best = accuracy
+        if self.tensors and self._better(accuracy):
             self.kept = [tensor.detach().clone() for tensor in self.tensors]
         if self.optimizer is not None:
             self._lower_rate(self.optimizer, accuracy)
+
+    def _better(self, accuracy: float) -> bool:
+        """Decide between the current tensors and those kept, and note what the decision needs."""
+        better = accuracy > self.best
+        self.best = max(self.best, accuracy)
+        return better
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -64,3 +69,34 @@ class Selection:
         self.looks_in_vain += 1
         if self.looks_in_vain > PATIENCE:
             optimizer.lr, self.looks_in_vain = max(optimizer.lr * FACTOR, LOWEST_RATE), 0
+
+
+class WithinOneError(Selection):
+    """Selection of the tensors with the least cost among those within one standard error of the best accuracy.
+
+    The one-standard-error rule (Breiman et al. 1984, "Classification and Regression Trees", section 3.4.3), one
+    candidate after the other: kept tensors give way once a better best leaves them more than an error behind.
+    samples: number of validation samples. cost: of the current tensors, a 0-d tensor; none: the accuracy decides.
+    """
+
+    def __init__(
+        self, judge: Callable[[], Tensor], keep: Sequence[Tensor], samples: int, cost: Callable[[], Tensor] | None
+    ) -> None:
+        super().__init__(judge, keep)
+        self.samples, self.cost = samples, cost
+        self.of_kept = (-1.0, 0.0)
+        """Accuracy and cost of the kept tensors."""
+
+    def _better(self, accuracy: float) -> bool:
+        if self.cost is None:
+            return super()._better(accuracy)
+        self.best = max(self.best, accuracy)
+        least = self.best - math.sqrt(self.best * (1 - self.best) / self.samples)
+        if accuracy < least:
+            return False
+        cost = float(self.cost())
+        kept, cost_of_kept = self.of_kept
+        better = kept < least or (cost, -accuracy) < (cost_of_kept, -kept)
+        if better:
+            self.of_kept = accuracy, cost
+        return better

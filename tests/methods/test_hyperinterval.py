@@ -9,7 +9,7 @@ from torch import nn
 from benchmarks.samples import Samples
 from benchmarks.types import CIL, DIL, TIL, Budget, StreamSpec, Task, UserError
 from methods.hyperinterval import HyperInterval
-from methods.hypernetworks.candidates import RULES
+from methods.hypernetworks.candidates import RULES, Candidates, OfficialRule
 from methods.hypernetworks.output_layer import FusedAdam
 from methods.hypernetworks.stateless import FunctionalNetwork
 from methods.intervals.bounding import Interval, contains
@@ -181,24 +181,54 @@ def test_the_schedule_is_the_formula_at_every_step_to_the_last_bit(steps, kappa,
 
 
 @pytest.mark.parametrize("scenario", [TIL, DIL])
-def test_candidates_are_judged_by_the_middle_of_the_box_at_full_eps(scenario):
-    """From the first step on; the middle of a box's image depends on its size, so that others answer otherwise."""
+@pytest.mark.parametrize("universal", ["point", "official"])
+def test_candidates_are_judged_by_the_network_that_answers(scenario, universal):
+    """From the first step on, at full eps. The middle of a box's image depends on its size, so others answer otherwise."""
     stream = opened(scenario)
-    config = HyperInterval.Config(hidden=(10,), eps=50.0, lr=1e-2)
+    config = HyperInterval.Config(hidden=(10,), eps=50.0, lr=1e-2, universal=universal)
     method = HyperInterval(stream.spec, config, "cpu", 0)
-    task = stream.task(0)
-    method.begin(task)
-    method.learn(task)
+    for t in range(2):
+        task = stream.task(t)
+        method.begin(task)
+        method.learn(task)
     method.step.zero_()  # the first step, at which the annealed eps is 0
-    own = method.embeddings[:1], method.shapes[:1]
+    own = method.embeddings[1:2].clone(), method.shapes[1:2].clone()
+    method.embeddings[1] = 7.0  # while a task is learnt, its embedding is not yet the method's
     with FusedAdam(method.hypernetwork.output, [], 1e-3) as optimizer:
         candidates = RULES["val"](method, task, *own, optimizer)
-    validation = task.validation
-    with torch.no_grad():
-        right = method.middle(method.weights(0)[0][0], validation.x, 0).argmax(1) == validation.labels
-    assert candidates.judge() == right.float().mean()
-    assert candidates.validation_accuracy(0.0) != right.float().mean(), "the test says nothing"
-    assert scenario is DIL or candidates.judge() == method.accuracy(validation, 0)
+        judged, of_another = candidates.judge(), OfficialRule(method, task, *own, optimizer)._own_accuracy(0.0)
+    method.embeddings[1] = own[0][0]
+    assert judged == method.accuracy(task.validation, 1)
+    assert of_another != judged, "the test says nothing"
+
+
+def test_weights_outside_are_counted_as_the_audit_counts_them():
+    for scenario in (TIL, DIL):
+        stream = opened(scenario)
+        method = HyperInterval(stream.spec, HyperInterval.Config(hidden=(10,), beta=0.0, eps=1e-3), "cpu", 0)
+        for t in range(2):
+            method.begin(stream.task(t))
+            method.learn(stream.task(t))
+        counted = method.outside()
+        assert counted.tolist() == [claim.outside for claim in method.audit()]
+        assert counted[0] > 0 and counted[1] == 0
+
+
+def test_claims_prefers_the_candidate_that_leaves_fewer_boxes():
+    """Two runs that differ in the rule: of equally accurate candidates the one with fewer weights outside is kept."""
+    outside = {}
+    for select in ("val", "claims"):
+        stream = opened(DIL)
+        config = HyperInterval.Config(hidden=(10,), beta=0.0, select=select, select_every=1)
+        method = HyperInterval(stream.spec, config, "cpu", 0)
+        for t in range(2):
+            method.begin(stream.task(t))
+            with pytest.MonkeyPatch.context() as patch:
+                # Rising accuracies within one standard error, with which "val" keeps the last candidate.
+                patch.setattr(Candidates, "judge", lambda self: 0.5 + 1e-4 * self.method.step)
+                method.learn(stream.task(t))
+        outside[select] = int(method.outside()[0])
+    assert outside["claims"] < outside["val"]
 
 
 def test_the_best_candidate_of_the_second_half_is_kept():
@@ -211,13 +241,13 @@ def test_the_best_candidate_of_the_second_half_is_kept():
     scores = {2: 1.0, 4: 0.9, 6: 0.9, 8: 0.3, 10: 0.6, 12: 0.5}
     assert steps == 12
 
-    def judged(eps):
+    def judged():
         done = int(method.step) + 1
         seen[done] = method.hypernetwork.output.bias.detach().clone()
         return torch.tensor(scores[done])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RULES["val"], "validation_accuracy", lambda self, eps: judged(eps))
+        patch.setattr(RULES["val"], "judge", lambda self: judged())
         method.begin(task)
         method.learn(task)
     assert list(seen) == [8, 10, 12]

@@ -13,7 +13,7 @@ from benchmarks.catalogue import find
 from benchmarks.stream import Stream, open_stream
 from benchmarks.types import UserError
 from methods import registry
-from methods.shared.selection import Selection
+from methods.shared.selection import Selection, WithinOneError
 
 
 def test_keeps_what_it_judged_best_and_the_earlier_of_equals() -> None:
@@ -37,6 +37,39 @@ def test_without_tensors_or_optimizer_nothing_is_judged_or_changed() -> None:
     selection = Selection(judge, [])
     selection.look()
     selection.restore()
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "costs", "kept"),
+    [
+        ([0.80, 0.81, 0.82], [5, 3, 4], 1),  # all within 0.1 * sqrt(p (1 - p)) = 0.04 of the best: the least cost
+        ([0.80, 0.90, 0.89], [0, 9, 8], 2),  # the first lies more than an error behind the second
+        ([0.90, 0.85, 0.88], [9, 0, 8], 2),  # a cheap candidate that is too inaccurate
+        ([0.90, 0.92, 0.91], [7, 7, 7], 1),  # equal costs: the accuracy decides
+        ([0.0, 0.0, 0.0], [3, 2, 2], 1),  # the earlier of equals
+        ([1.0, 0.99, 1.0], [5, 1, 4], 2),  # no error at an accuracy of 1: only its equals compete
+    ],
+)
+def test_least_cost_within_one_standard_error(accuracies: list[float], costs: list[int], kept: int) -> None:
+    weights, at = torch.zeros(1), [0]
+    selection = WithinOneError(
+        lambda: torch.tensor(accuracies[at[0]], dtype=torch.float64), [weights], 100, lambda: torch.tensor(costs[at[0]])
+    )
+    for at[0] in range(len(accuracies)):
+        weights.fill_(at[0])
+        selection.look()
+    selection.restore()
+    assert weights.tolist() == [kept]
+
+
+def test_without_a_cost_the_best_accuracy_is_kept() -> None:
+    weights, scores = torch.zeros(1), iter([0.80, 0.81, 0.805])
+    selection = WithinOneError(lambda: torch.tensor(next(scores)), [weights], 100, None)
+    for step in range(3):
+        weights.fill_(step)
+        selection.look()
+    selection.restore()
+    assert weights.tolist() == [1.0]
 
 
 def noisy() -> list[float]:
@@ -75,6 +108,7 @@ def test_rate_follows_torchs_plateau_scheduler(scores: list[float], falls: bool)
     [
         ("hyperinterval", {"plateau": True, "select": "last"}),
         ("hyperinterval", {"select": "val"}),
+        ("hyperinterval", {"select": "claims"}),
         ("hyperinterval", {"select": "official"}),
         ("hypermask", {"plateau": True}),
         ("hypermask", {"selection": "val"}),
