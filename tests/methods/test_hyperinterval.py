@@ -183,7 +183,7 @@ def test_the_schedule_is_the_formula_at_every_step_to_the_last_bit(steps, kappa,
 @pytest.mark.parametrize("scenario", [TIL, DIL])
 @pytest.mark.parametrize("universal", ["point", "official"])
 def test_candidates_are_judged_by_the_network_that_answers(scenario, universal):
-    """From the first step on, at full eps. The middle of a box's image depends on its size, so others answer otherwise."""
+    """At full eps, from the first step on. A box's middle depends on its size, so other networks answer otherwise."""
     stream = opened(scenario)
     config = HyperInterval.Config(hidden=(10,), eps=50.0, lr=1e-2, universal=universal)
     method = HyperInterval(stream.spec, config, "cpu", 0)
