@@ -10,8 +10,16 @@ from runners.grid import build, remarks, suite
 from runners.tuning import search
 from tests.runners.helpers import call, cells
 
-PAPERS = ("mnist", "permuted", "tinyimagenet")
-"""Suites with the networks that the strengths were published for."""
+PAPERS = ("mnist", "permuted", "tinyimagenet", "permuted-trend", "cifar100-trend")
+"""Suites with the networks that the strengths were published for, or with strengths converted from those."""
+AS_PUBLISHED = (
+    *((method, "strength_per", "network") for method in ("hnet", "hyperinterval", "hypermask")),
+    ("hnet", "beta", "0.1"),
+    ("hyperinterval", "beta", "0.01"),
+    ("hypermask", "beta", "0.0005"),
+    ("hypermask", "lam", "0.001"),
+)
+"""Strengths for Permuted MNIST in the papers' form."""
 OWN = ("quick", "permuted-digits", "rotated", "cifar-mini", "deviations")
 """Suites of benchmarks that no paper has."""
 
@@ -29,7 +37,7 @@ def test_suites_at_the_papers_networks_or_at_no_papers_benchmark_are_quiet(name)
 
 
 def test_the_suite_on_a_smaller_network_is_told_what_counts_as_much_there_once_for_scenarios_of_one_size():
-    said = of_suite("permuted-trend")
+    said = of_suite("permuted-trend", *AS_PUBLISHED)
     assert any(
         line.startswith("permuted-mnist-10 (til, dil) with mlp-100-100: hypermask.beta = 0.0005 multiplies a sum over "
                         "113,610 weights") and "beta = 0.008961, or beta = 1018 with strength_per" in line
@@ -61,6 +69,7 @@ def test_a_value_found_on_validation_data_is_no_papers():
 
 def test_the_command_prints_the_sentence_and_refuses_nothing(tmp_path):
     said = call("--suite", "permuted-trend", "--methods", "hyperinterval", "--scenarios", "dil", "--dry-run",
+                "--set", "hyperinterval.strength_per=network", "--set", "hyperinterval.beta=0.005",
                 "--results", tmp_path)  # fmt: skip
     assert said.returncode == 0, said.stderr
     notes = [line for line in said.stdout.splitlines() if line.startswith("note: ")]
