@@ -67,15 +67,14 @@ def queue(kept: optuna.Study, study: Study) -> None:
     from optuna.trial import TrialState
 
     queued = [trial.user_attrs.get("values") for trial in kept.trials]
-    for values in study.first:
+    for place, values in enumerate(study.first):
         if (plain := json.loads(json.dumps(values))) not in queued:
-            kept.enqueue_trial(_drawn(study.ranges, values), user_attrs={"values": plain})
+            kept.enqueue_trial(_drawn(study.ranges, values), user_attrs={"values": plain, "number": place})
     again = {trial.user_attrs.get("again") for trial in kept.trials}
     for trial in kept.get_trials(states=[TrialState.RUNNING]):
         if trial.number not in again:
-            handed = {key: trial.user_attrs[key] for key in ("values",) if key in trial.user_attrs}
-            handed |= {"again": trial.number, "number": number(trial)}
-            kept.enqueue_trial(trial.params, user_attrs=handed)
+            handed = {key: trial.user_attrs[key] for key in ("values", "number") if key in trial.user_attrs}
+            kept.enqueue_trial(trial.params, user_attrs={**handed, "again": trial.number})
         kept.tell(trial.number, state=TrialState.FAIL)
 
 
@@ -88,11 +87,14 @@ def ask(kept: optuna.Study, study: Study, place: int) -> optuna.trial.Trial:
         kept.sampler = optuna.samplers.TPESampler(
             seed=derived_seed(study.name, place) % 2**32, constant_liar=True, n_startup_trials=RANDOM_FIRST
         )
-    return kept.ask(_distributions(study.ranges))
+    asked = kept.ask(_distributions(study.ranges))
+    if "number" not in asked.user_attrs:
+        asked.set_user_attr("number", place)
+    return asked
 
 
 def number(trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> int:
-    """Number of a trial in its study; a trial that is taken up again keeps its own."""
+    """Place of a trial in its study, which it keeps if it is taken up again. Optuna's number may be another."""
     return int(trial.user_attrs.get("number", trial.number))
 
 
