@@ -31,6 +31,7 @@ def entry(study: Study, trials: Sequence[Trial], length: float, command: str, co
         "provenance": {
             **_effort(study, trials),
             "length": length,
+            "network": cell.network,
             "train_seconds": round(sum(trial.seconds for trial in trials), 1),
             "study": study.name,
             "command": command,

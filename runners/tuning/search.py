@@ -139,9 +139,7 @@ def _cells(study: Study, trial: optuna.trial.Trial) -> list[Cell]:
         return []
 
 
-def _judged(
-    study: Study, trial: optuna.trial.Trial, outcomes: Sequence[scheduler.Outcome], rung: Rung
-) -> float | None:
+def _judged(study: Study, trial: optuna.trial.Trial, outcomes: Sequence[scheduler.Outcome], rung: Rung) -> float | None:
     """Mean accuracy of a trial over its streams at a look; None, with the reason kept, if one of its cells failed.
 
     Raises UserError where the method is skipped here.

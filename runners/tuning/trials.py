@@ -63,7 +63,7 @@ def open_study(study: Study, folder: Path) -> optuna.Study:
 
 
 def queue(kept: optuna.Study, study: Study) -> None:
-    """Queue the trials that come first, and those that an interrupted call left; their cells resume from checkpoints."""
+    """Queue the first trials, and those that an interrupted call left; their cells resume from checkpoints."""
     from optuna.trial import TrialState
 
     queued = [trial.user_attrs.get("values") for trial in kept.trials]

@@ -5,12 +5,14 @@ import sqlite3
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import pytest
 from typer.testing import CliRunner
 
 from benchmarks import data
 from benchmarks.types import UserError
+from reports.effort import read as effort_read
 from reports.tuning import read
 from runners import tune
 from runners.engines.engine import InlineEngine
@@ -72,6 +74,31 @@ def test_a_study_ends_in_values_that_a_suite_takes(tmp_path: Path) -> None:
     settings = suite.read(file).settings
     assert settings[0].values == chosen["settings"][0]["values"] and "5 trials at 0.02 of" in str(settings[0].source)
     assert [found.method for found in read(tmp_path)] == ["ewc", "finetune"]
+
+
+def test_the_effort_is_recorded_where_the_report_reads_it_and_in_a_file_of_the_users(tmp_path: Path) -> None:
+    output = tuned(tmp_path, "--method", "ewc", "--seeds", "2", "--out", str(tmp_path / "mine.toml"))
+    assert (tmp_path / "mine.toml").read_text() == (tmp_path / "tuning" / "quick.toml").read_text()
+    (effort,) = (found for found in effort_read(tmp_path) if found.benchmark == "split-digits")
+    assert (effort.trials, effort.streams, effort.length, effort.network) == (5, 2, 0.02, "mlp-100-100")
+    accuracies = {row["trial"]: float(row["accuracy"]) for row in trials_of(tmp_path) if row["state"] == "complete"}
+    assert effort.best == max(accuracies.values()) and effort.own == accuracies["0"]
+    assert effort.sensitivity == pytest.approx(effort.best - median(accuracies.values()))
+    (why,) = tomllib.loads((tmp_path / "mine.toml").read_text())["provenance"]
+    assert why["complete"] == len(accuracies) and why["complete"] + why["pruned"] == 5
+    assert "accuracy_published" not in why and "the suite's own values: " in output  # they are the published ones
+
+
+def test_the_accuracy_with_published_values_is_recorded(tmp_path: Path) -> None:
+    output = tuned(tmp_path, "--method", "hypermask", number=2)
+    (why,) = tomllib.loads((tmp_path / "tuning" / "quick.toml").read_text())["provenance"]
+    lam = {
+        row["trial"]: (float(row["value"]), float(row["accuracy"]))
+        for row in trials_of(tmp_path)
+        if row["parameter"] == "lam"
+    }
+    assert lam == {"0": (1e-2, why["accuracy_before"]), "1": (1e-3, why["accuracy_published"])}
+    assert f"the published ones: {100 * why['accuracy_published']:.2f} %" in output
 
 
 def test_the_same_call_gives_the_same_trials_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
