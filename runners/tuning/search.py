@@ -162,13 +162,13 @@ def _accuracy(outcome: scheduler.Outcome, tasks: int) -> float | None:
 
     A cell may have gone further in an earlier call.
     """
-    if outcome.status is Status.DIVERGED:
-        return 0.0
-    if outcome.status not in (Status.DONE, Status.RUNNING):
+    if outcome.status not in (Status.DONE, Status.RUNNING, Status.DIVERGED):
         return None
     rows = csv.reader((outcome.folder / "accuracy.csv").read_text(encoding="utf-8").splitlines()[1:])
-    (row,) = (row for row in rows if int(row[0]) == tasks)
-    return mean(float(text) for text in row[1 : tasks + 1])
+    found = [row[1 : tasks + 1] for row in rows if int(row[0]) == tasks and row[1]]
+    if not found and outcome.status is Status.DIVERGED:
+        return 0.0
+    return mean(map(float, found[0]))
 
 
 def _seconds(folder: Path) -> float:

@@ -10,8 +10,10 @@ import pytest
 from benchmarks.types import TIL
 from runners.engines.engine import Engine, InlineEngine
 from runners.engines.local import LocalEngine
+from runners.engines.scheduler import run_grid
 from runners.grid.cells import Conditions
 from runners.records.folder import CellFolder
+from runners.records.record import Status
 from runners.tuning import published, search, study, trials
 from runners.tuning.rungs import KEPT_AFTER_PART, KEPT_AFTER_STREAM, SPARED, Rung, goes_on, rungs
 from tests.runners.helpers import Watching, cells, foreign
@@ -53,6 +55,18 @@ def test_a_look_compares_with_trials_at_the_same_look_only() -> None:
     asked = [kept.ask() for _ in range(2)]
     assert search._going_on(kept, dict(zip(asked, (0.45, 0.35), strict=True)), 2, Rung(1, 5, 0.5)) == asked[:1]
     assert kept.trials[-1].state is optuna.trial.TrialState.PRUNED
+
+
+def test_a_cell_that_went_further_is_judged_as_it_was_at_the_look(tmp_path: Path) -> None:
+    """Else a repeated call would judge trials by other numbers than the one that it resumes."""
+    for method, last in (("Good", None), ("NanLoss", 0.0)):
+        (cell,) = searched(foreign(method), seeds=1).cells({})
+        jobs = [cell], tmp_path, Conditions(stop_after=1), InlineEngine(1), Watching()
+        (paused,) = run_grid(*jobs)
+        (ended,) = run_grid(*jobs[:2], Conditions(), *jobs[3:])
+        assert (paused.status, ended.status) == (Status.RUNNING, Status.DIVERGED if last == 0.0 else Status.DONE)
+        assert search._accuracy(ended, 1) == search._accuracy(paused, 1) != search._accuracy(ended, 5)
+        assert last in (None, search._accuracy(ended, 5))
 
 
 def test_a_hopeless_trial_costs_a_part_of_one_stream_or_one_stream(tmp_path: Path) -> None:
