@@ -15,6 +15,7 @@ from reports.conduct import conduct_table
 from reports.conformance import conformance_table
 from reports.costs import cost_table
 from reports.deviations import excesses, oddities, of_tasks
+from reports.effort import effort_table
 from reports.findings import findings, methods
 from reports.guarantees import guarantee_table
 from reports.hyperparameters import hyperparameters
@@ -62,6 +63,7 @@ class Contents:
     published: Table | None
     compared: Table | None
     hyperparameters: Table
+    effort: Table | None
     environment: Table
     seeds: list[Table]
     unfinished: Table | None
@@ -85,6 +87,7 @@ def contents(study: Study, before: Study | None = None) -> Contents:
         published=published_table(study),
         compared=comparison_table(study),
         hyperparameters=hyperparameters(study),
+        effort=effort_table(study),
         environment=environment(study),
         seeds=[table for name in study.benchmarks for table in seed_tables(study, name)] if printed else [],
         unfinished=unfinished_table(study),
@@ -241,6 +244,8 @@ def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> Blocks:
         blocks.table(content.compared)
     blocks.heading("Hyperparameters")
     blocks.table(content.hyperparameters)
+    if content.effort:
+        blocks.table(content.effort)
     if content.conduct:
         blocks.heading("What was measured")
         blocks.table(content.conduct)
