@@ -112,8 +112,8 @@ def curve_table(study: Study) -> Table | None:
     return Table(
         "published-curves",
         f"{TITLE}: accuracy after the last task, mean over tasks in percent (ours: mean ± sample standard deviation "
-        "over n seeds), and the difference in points. The authors' values are digitised from a figure of one run; "
-        f"after ±: error of digitising. Their figure names no other setting; ours has the released ones (in TIL beta "
+        "over n seeds), and the difference in points. The authors' values are digitised from figures, each of one run; "
+        "after ±: error of digitising. Their figures name no other setting; ours have the released ones (in TIL beta "
         f"0.01 and eps 0.5, in DIL 0.005 and 5). {steps_words(study)}",
         ("benchmark", "hyperparameter", "row", "authors", "ours", "n", "difference"),
         tuple(rows),
