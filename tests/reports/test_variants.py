@@ -29,7 +29,7 @@ def results(tmp_path: Path) -> Path:
             method, "permuted-mnist-10", "dil", n_tasks=10, classes_per_task=10, budget=budget, network="mlp-100-100"
         ).write(tmp_path)
     write(tmp_path)
-    write(tmp_path, label=VARIANT, beta=0.1)
+    write(tmp_path, label=VARIANT, beta=0.1, other={"chosen": {"beta": "a value of the authors' figure"}})
     return tmp_path
 
 
@@ -45,6 +45,7 @@ def test_variants_have_no_part_in_the_comparison_of_methods(results: Path) -> No
     assert [table.stem for table in content.variants] == [f"table-{group.stem}"]
     assert {row[0].text for row in content.variants[0].rows} == {"hyperinterval", VARIANT}
     assert content.compared and content.cost
+    assert content.effort is None  # the compared methods have their defaults
     shown = [*content.main, content.compared, content.cost, *([content.guarantee] if content.guarantee else [])]
     texts = [cell.text for table in shown for row in table.rows for cell in row]
     assert VARIANT not in texts and not any("1000-1000" in text for text in texts)
