@@ -84,7 +84,7 @@ class GPM(Method):
         """Share of the energy that a basis holds, by layer; the last one is that of all further layers."""
         increment: float = 0.0
         """Increase of the thresholds with every task, up to 1."""
-        samples: tuple[int, ...] = (125,)
+        basis_samples: tuple[int, ...] = (125,)
         """Training samples whose inputs extend a basis, by layer like the threshold."""
         first_rule: Literal["reach", "official"] = "reach"
         """First basis: reach the threshold, or stay below it (official code)."""
@@ -102,13 +102,13 @@ class GPM(Method):
         """Inputs of single samples, or means over batches (official code of Adam-NSCL)."""
         normalise: bool = False
         """Divide steps by the projector's Frobenius norm (official code of Adam-NSCL)."""
-        search = ranges(lr=Log(1e-3, 1.0), threshold=OneOf(((0.9,), (0.95,), (0.97,), (0.95, 0.99), (0.99,), (0.995,))))
+        search = ranges(lr=Log(1e-3, 1.0), threshold=OneOf(((0.9,), (0.95,), (0.97,), (0.95, 0.99), (0.99,), (0.995,), (0.999,))))
 
         def __post_init__(self) -> None:
             if not self.threshold or not all(0 < share <= 1 for share in self.threshold):
                 raise UserError(f"gpm: threshold = {self.threshold} must have numbers above 0 and up to 1")
-            if not self.samples or min(self.samples) < 1:
-                raise UserError(f"gpm: samples = {self.samples} must have numbers of at least 1")
+            if not self.basis_samples or min(self.basis_samples) < 1:
+                raise UserError(f"gpm: basis_samples = {self.basis_samples} must have numbers of at least 1")
             if self.increment < 0:
                 raise UserError(f"gpm: increment = {self.increment} must not be negative")
             if self.smallest < 1 or self.floor < 0:
@@ -208,7 +208,7 @@ class GPM(Method):
     def extend(self, task: Task) -> None:
         """Extend the bases by the inputs of a task's training samples."""
         layers, batch_means = self.layers, self.config.covariance == "batch-means"
-        limits = _by_layer(self.config.samples, len(layers))
+        limits = _by_layer(self.config.basis_samples, len(layers))
         if self.config.basis == "smallest":
             limits = [len(task.train)] * len(layers)
         samples = draw(task.train, max(limits, default=0))
@@ -246,7 +246,7 @@ class GPM(Method):
         before, old: weights and bases of the layers before the task, no weights before the first one.
         """
         layers = self.layers
-        limits = _by_layer(self.config.samples, len(layers))
+        limits = _by_layer(self.config.basis_samples, len(layers))
         samples = draw(task.validation if len(task.validation) else task.train, max(limits, default=0))
         values = []
         for layer, inputs in zip(layers, bases.gather(self.net, layers, samples, limits), strict=True):

@@ -98,7 +98,7 @@ def test_trajectory(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = StreamSpec("golden", DIL, n_tasks, chosen["c"], (chosen["d"],), "mlp-1")
     monkeypatch.setattr(GPM, "network", lambda _: Chain(group(recorded, "init")).eval())
     config = GPM.Config(
-        lr=chosen["lr"], threshold=tuple(chosen["thresholds"]), samples=(chosen["samples_at_most"],),
+        lr=chosen["lr"], threshold=tuple(chosen["thresholds"]), basis_samples=(chosen["samples_at_most"],),
         first_rule="official",
     )  # fmt: skip
     method, losses = GPM(spec, config), []
