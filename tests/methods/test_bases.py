@@ -25,6 +25,11 @@ LAYERS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.mark.parametrize(("module", "shape"), LAYERS, ids=lambda value: str(value)[:60])
 @pytest.mark.parametrize("constant", [True, False])
 def test_the_weight_times_the_inputs_is_the_output(module, shape, constant, monkeypatch) -> None:
