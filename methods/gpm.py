@@ -102,7 +102,10 @@ class GPM(Method):
         """Inputs of single samples, or means over batches (official code of Adam-NSCL)."""
         normalise: bool = False
         """Divide steps by the projector's Frobenius norm (official code of Adam-NSCL)."""
-        search = ranges(lr=Log(1e-3, 1.0), threshold=OneOf(((0.9,), (0.95,), (0.97,), (0.95, 0.99), (0.99,), (0.995,), (0.999,))))
+        search = ranges(
+            lr=Log(1e-3, 1.0),
+            threshold=OneOf(((0.9,), (0.95,), (0.97,), (0.95, 0.99), (0.99,), (0.995,), (0.999,))),
+        )
 
         def __post_init__(self) -> None:
             if not self.threshold or not all(0 < share <= 1 for share in self.threshold):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -287,6 +288,18 @@ def test_normalised_steps_are_shorter_by_the_root_of_the_free_directions() -> No
 def test_wrong_settings_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         GPM.Config(**options)
+
+
+def test_the_official_values_of_adam_nscl_are_permitted() -> None:
+    assert GPM.Config(floor=0.0, smallest=1.0, covariance="batch-means", normalise=True)
+
+
+def test_a_linear_network_in_til_has_free_heads_alone() -> None:
+    spec, tasks = tasks_of(TIL)
+    method = GPM(replace(spec, network="mlp"))
+    learn_all(method, tasks)
+    assert method.layers == [] and method.exhibits() == {}
+    assert all(float((method.predict(t.x, t.index).argmax(1) == t.y).double().mean()) > 0.7 for t in tasks)
 
 
 def test_adams_learning_rate_is_searched_in_the_range_of_all_methods() -> None:
