@@ -185,7 +185,7 @@ def joined(basis: Tensor, columns: Tensor) -> Tensor:
 def _outside(inputs: Inputs, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Energies (k,) and directions (d, k) of the inputs outside of the basis, and the energy of all of them, 0-d."""
     basis = basis.to(torch.float64)
-    if inputs.rows and inputs.moments is None:
+    if inputs.rows:
         rows = torch.cat(inputs.rows)
         rest = rows - rows @ basis @ basis.t()
         _, roots, across = torch.linalg.svd(rest, full_matrices=False)
