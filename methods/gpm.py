@@ -3,12 +3,12 @@
 Saha, Garg & Roy (2021), ICLR, arXiv 2103.09762. A layer with weights W_l (o, d) keeps an orthonormal basis M_l (d, r)
 of the inputs of earlier tasks. In every task but the first the gradient G is projected before the step of plain SGD,
 
-    G <- G - (G M_l) M_l'                                                                            (their eq. 6)
+    G <- G - (G M_l) M_l'
 
 so that W_l x stays for all x in the span of M_l. After task t (0-based) the inputs R of the layer for some training
 samples (of a convolution: all patches) extend the basis: with R^ = R - M M' R = U S V', columns of U are taken until
 
-    |M M' R|^2 + sum_j S_j^2  >=  (threshold + increment * t) |R|^2                                  (their eq. 9)
+    |M M' R|^2 + sum_j S_j^2  >=  (threshold + increment * t) |R|^2
 
 The promise covers inputs in the span only. What real inputs have outside of it lets old answers drift, so nothing is
 certified. The table `bases` of a record sets the drift against the promise, for each task and layer: columns r and

@@ -168,7 +168,7 @@ def staying_below(inputs: Inputs, basis: Tensor, threshold: float) -> Directions
 def above_smallest(moments: Tensor, factor: float, floor: float) -> Directions:
     """Eigenvectors of second moments (d, d) with eigenvalues above factor * the smallest one and floor * the largest.
 
-    The others span the approximate null space (Wang et al. 2021, arXiv 2103.07113, section 4.3).
+    The others span the approximate null space (Wang et al. 2021, arXiv 2103.07113).
     """
     values, columns = _eigen(moments)
     limit = torch.maximum(factor * values[-1], floor * values[0])
