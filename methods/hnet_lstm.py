@@ -6,9 +6,9 @@ arXiv 2209.07712: a chunk of the target's weights depends on the chunks before i
     W h_k + b,    (h_k, c_k) = LSTM([e_t ; chunk_k], h_{k-1}, c_{k-1}),    h_0 = c_0 = 0
 
 with one output layer for all chunks. This is no reproduction of that paper: its abstract and introduction and one file
-of code with an LSTM cell were at hand, but neither its regulariser nor any published number. All that lies outside of
-the generator is HNET's (von Oswald et al. 2020; see hnet): the regulariser and its options, heads, task inference, batch
-norm's statistics, a fresh Adam for each task. Its strength has no published value; the default is HNET's, and with
+of code with an LSTM cell were at hand, but neither its regulariser nor any published number. All else is
+HNET's (von Oswald et al. 2020; see hnet): the regulariser and its options, heads, task inference, batch norm's
+statistics, and a fresh Adam for each task. No strength of it is published; the default is HNET's, and with
 `strength_per="weight"` a value must be given.
 
     growth = "none"           one generator for all tasks; the regulariser alone keeps old tasks
@@ -16,13 +16,15 @@ norm's statistics, a fresh Adam for each task. Its strength has no published val
                               of all other weights of the generator, chunk embeddings included, and of the task's
                               embedding a copy is kept at the end of each task, which answers it from then on
 
-The second is the paper's "network growth" as far as the code at hand has it. Nothing that answers an old task is trained
-then, so that its network never changes. The price is a copy of nearly the whole generator for each task, which with the
-default chunk is larger than a small target network. The regulariser then acts on the generator that later tasks
-start from, and not on answers; beta = 0 leaves it out.
+The second is the paper's "network growth" as far as the code at hand shows it. Nothing that answers an old task is
+trained then: its network is one point that never moves, which `audit` compares bit by bit and from which `bounds` has
+certificates (in DIL and CIL with the task inference, which later tasks join). The price is a copy of nearly the whole
+generator for each task, with the default chunk more numbers than a small target network has. The regulariser then
+acts on the generator that later tasks start from, and not on answers; beta = 0 leaves it out. Without growth nothing
+is promised.
 
-The cells of a generator run one after the other: the number of target weights / chunk of them in a pass. A smaller
-chunk makes a smaller generator and a slower step.
+Cells run one after the other, as many as there are chunks, so that a smaller chunk makes a smaller generator and a
+slower step.
 
 Deviation from the code at hand: there the LSTM's inputs have the size of a chunk embedding alone, and the task
 embedding becomes a second row of the batch; here the input is both, one after the other.
@@ -31,6 +33,7 @@ embedding becomes a second row of the batch; here the input is both, one after t
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -43,8 +46,10 @@ from methods.base import Needs, Task, UserError, register
 from methods.hnet import HNET
 from methods.hypernetworks.lstm import LSTMHypernetwork
 from methods.hypernetworks.stateless import FunctionalNetwork, Statistics
+from methods.intervals.bounding import Interval, propagate
 from methods.network_per_task import NetworkPerTask
 from methods.networks import targets
+from methods.point_promise import Numbers, PointPromise
 from methods.search import LEARNING_RATE, Log, ranges
 from methods.shared import inference, strengths
 from methods.shared.inference import Inference
@@ -54,7 +59,7 @@ SAVED_PER_UNIT = 20
 
 
 @register("hnet-lstm")
-class HNETLSTM(HNET):
+class HNETLSTM(PointPromise, HNET):
     """HNET with an LSTM over the chunks as generator (after Chandra et al. 2022; not a reproduction)."""
 
     published = ()
@@ -114,24 +119,24 @@ class HNETLSTM(HNET):
 
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
-        """HNET's, the cells' states of every task's network in a step, and with growth a copy of the generator."""
+        """HNET's, the cells' states in the pass of every task, and with growth a generator and an audited network."""
         target = FunctionalNetwork(targets.on_meta(spec.network, spec.input_shape, spec.n_outputs))
         with torch.device("meta"):
             generator = cls._generator(target.n_weights, config)
         states = SAVED_PER_UNIT * config.hidden + config.embedding + config.chunk_embedding
-        floats = len(generator.chunks) * states
-        if config.growth == "freeze-hidden":
+        floats, grows = len(generator.chunks) * states, config.growth == "freeze-hidden"
+        if grows:
             floats += config.embedding + sum(p.numel() for p in generator.copied().values())
         needs = super().needs(spec, config)
-        return replace(needs, floats_per_task=needs.floats_per_task + floats)
+        return replace(needs, per_task=needs.per_task + grows, floats_per_task=needs.floats_per_task + floats)
 
     @classmethod
     def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
         """No sentence: no value is published. Raises UserError for a strength per weight without a value."""
         if config.strength_per == "weight" and config.beta == cls.Config().beta:
             raise UserError(
-                'hnet-lstm: strength_per = "weight" needs a value per weight of beta; the default is HNET\'s, for a sum '
-                "over all weights (methods/README.md has HNET's converted values)"
+                'hnet-lstm: strength_per = "weight" needs a value per weight of beta; the default is HNET\'s, for a '
+                "sum over all weights (methods/README.md has HNET's converted values)"
             )
         return []
 
@@ -150,22 +155,18 @@ class HNETLSTM(HNET):
         self.statistics: list[Statistics] = []
         self.importances: list[Tensor] = []
         self.grown: list[tuple[Tensor, dict[str, Tensor]]] = []
-        """With growth, the embedding (1, E) of each task and copies of the generator's weights, without the hidden
-        map, at the end of the task."""
+        """With growth, each task's embedding (1, E) and the generator's weights, but the hidden map, when learnt."""
+        self.promise(self.embeddings[:0, 0])  # networks of two tasks share no number
 
     def learn(self, task: Task) -> None:
         if self.config.growth == "none":
             super().learn(task)
-        elif not task.index:
+            return
+        with self.hypernetwork.frozen() if task.index else nullcontext():
             super().learn(task)
-            self._grow(task.index)
-        else:
-            with self.hypernetwork.still():
-                super().learn(task)
-            self._grow(task.index)
-
-    def _grow(self, t: int) -> None:
-        self.grown.append((self.embeddings[t : t + 1].clone(), self.hypernetwork.copied()))
+        embedding = self.embeddings[task.index : task.index + 1].clone()
+        self.grown.append((embedding, self.hypernetwork.copied()))
+        self.freeze(task.index)
 
     def weights(self, task: int) -> Tensor:
         """Flat target weights (N,) of the network that answers a task."""
@@ -183,3 +184,26 @@ class HNETLSTM(HNET):
         rows = range(self.spec.n_tasks)[tasks]
         logits = (self.target(self.weights(j), x, self._statistics_of(j)) for j in rows)
         return torch.stack([self._head(values, j) for j, values in zip(rows, logits, strict=True)])
+
+    # -- the promise of growth ---------------------------------------------------------------------
+
+    def numbers(self, task: int) -> Numbers:
+        """The network that the task's copies and the hidden map generate now, all of it the task's own."""
+        weights = self.weights(task)
+        own = torch.cat([weights, *(s.flatten().to(weights) for s in self._statistics_of(task).values())])
+        return Numbers(own[:0], own[:0].bool(), own)
+
+    def logit_bounds(self, x: Tensor, task: int) -> Interval:
+        """Bounds (b, C) on the task's own head, without rounding, float64."""
+        weights = {name: Interval.point(part) for name, part in self.target.named(self.weights(task)).items()}
+        found = propagate(
+            self.target.network, weights, x, nonnegative_inputs=self.spec.nonnegative_inputs,
+            buffers=self._statistics_of(task), rounded=True,
+        )  # fmt: skip
+        return Interval(self._head(found.lower, task), self._head(found.upper, task))
+
+    def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
+        """Bounds of the answers with growth; see `PointPromise`. Raises NotImplementedError without."""
+        if self.config.growth == "none":
+            raise NotImplementedError("without growth the networks of old tasks move, and none is promised")
+        return super().bounds(x, task_id)

@@ -37,18 +37,25 @@ class LSTMHypernetwork(nn.Module):
         """Embeddings (k, E) -> target weights (k, N)."""
         tasks, chunks = len(embeddings), len(self.chunks)
         inputs = [embeddings.expand(chunks, -1, -1), self.chunks[:, None].expand(-1, tasks, -1)]
-        state: tuple[Tensor, Tensor] | None = None
-        hidden = []
+        state, hidden = None, []
         for step in torch.cat(inputs, 2):
             state = self.cell(step, state)
             hidden.append(state[0])
         return self.output(torch.stack(hidden, 1)).flatten(1)[:, : self.n_outputs]
 
-    @contextmanager
-    def still(self) -> Iterator[None]:
-        """Context in which the hidden map gets zero gradients, with which a fresh Adam leaves it as it is, bit for bit.
+    def held(self, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings (k + t, E) -> target weights (k, N), and the summed squared difference of the last t to `targets`.
 
-        It stays among the parameters that require a gradient, because HNET's look-ahead differentiates by them all.
+        Same contract as `Hypernetwork.held`.
+        """
+        own, others = self(embeddings).split([len(embeddings) - len(targets), len(targets)])
+        return own, nn.functional.mse_loss(others, targets, reduction="sum")
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Context in which the hidden map gets gradients of zero; a fresh Adam does not move it then, not by one bit.
+
+        It still requires a gradient, because HNET's look-ahead differentiates by all parameters of its generator.
         """
         handles = [self.get_parameter(name).register_hook(torch.zeros_like) for name in HIDDEN_MAP]
         try:
