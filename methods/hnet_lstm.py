@@ -32,6 +32,7 @@ embedding becomes a second row of the batch; here the input is both, one after t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -54,8 +55,9 @@ from methods.search import LEARNING_RATE, Log, ranges
 from methods.shared import inference, strengths
 from methods.shared.inference import Inference
 
-SAVED_PER_UNIT = 20
-"""Floats that one unit of one cell keeps for the backward pass: gates before and after their nonlinearity, states."""
+SAVED_PER_UNIT = 8
+"""Floats that a unit of a cell keeps for the backward pass: four gates, the cell state before, after and under tanh,
+and the hidden state."""
 
 
 @register("hnet-lstm")
@@ -119,16 +121,17 @@ class HNETLSTM(PointPromise, HNET):
 
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
-        """HNET's, the cells' states in the pass of every task, and with growth a generator and an audited network."""
+        """HNET's, the cells' states of all tasks in a step, and with growth a generator and an audited network each."""
         target = FunctionalNetwork(targets.on_meta(spec.network, spec.input_shape, spec.n_outputs))
         with torch.device("meta"):
             generator = cls._generator(target.n_weights, config)
-        states = SAVED_PER_UNIT * config.hidden + config.embedding + config.chunk_embedding
-        floats, grows = len(generator.chunks) * states, config.growth == "freeze-hidden"
-        if grows:
-            floats += config.embedding + sum(p.numel() for p in generator.copied().values())
+        states = len(generator.chunks) * (SAVED_PER_UNIT * config.hidden + config.embedding + config.chunk_embedding)
         needs = super().needs(spec, config)
-        return replace(needs, per_task=needs.per_task + grows, floats_per_task=needs.floats_per_task + floats)
+        needs = replace(needs, generated=needs.generated + math.ceil(spec.n_tasks * states / target.n_weights))
+        if config.growth == "none":
+            return needs
+        copied = config.embedding + sum(p.numel() for p in generator.copied().values())
+        return replace(needs, per_task=needs.per_task + 1, floats_per_task=needs.floats_per_task + copied)
 
     @classmethod
     def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:

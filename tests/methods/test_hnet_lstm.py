@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.catalogue import find
 from benchmarks.stream import open_stream
 from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError
+from methods import hnet_lstm
 from methods.hnet_lstm import HNETLSTM
 from methods.hypernetworks.lstm import HIDDEN_MAP, LSTMHypernetwork
 from methods.search import LEARNING_RATE, Log
@@ -240,6 +241,22 @@ def test_a_task_is_stored_as_a_copy_of_all_but_the_hidden_map():
     c, chunks = method.config, -(-method.target.n_weights // 500)
     generator = 4 * 96 * (c.embedding + c.chunk_embedding + 1) + chunks * c.chunk_embedding + 500 * 97
     assert method.parameters_stored() - first == generator + c.embedding
+
+
+def test_the_declared_memory_has_what_the_cells_keep_for_the_backward_pass():
+    net, saved = LSTMHypernetwork(5, 6, 400, 10, 3), {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes() // 4
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        made = net(torch.randn(3, 5))
+    own = {p.untyped_storage().data_ptr() for p in net.parameters()}
+    kept = sum(size for place, size in saved.items() if place not in own)
+    declared = 3 * 40 * (hnet_lstm.SAVED_PER_UNIT * 6 + 5 + 3)
+    assert made.requires_grad and 0.9 * declared < kept < 1.1 * declared
 
 
 # -- settings --------------------------------------------------------------------------------------
