@@ -145,7 +145,7 @@ class PackNet(Subnetworks):
         parts = zip(self.weights.split(sizes), own.split(sizes), owned, strict=True)
         gone = torch.cat([pruned(w, mine, round(share * n), self.config.ties) for w, mine, n in parts])
         self.owners = torch.where(gone, FREE, self.owners)
-        self.weights.masked_fill_(gone, 0)
+        self.weights.masked_fill_(self.owners == FREE, 0)
 
     def parameters_stored(self) -> int:
         """Scalars of networks and owner map, of which an entry is half a scalar."""

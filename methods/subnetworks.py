@@ -160,8 +160,7 @@ class Subnetworks(PointPerTask):
         validation judges, by default `live`. lr, steps: replace the configured learning rate and the budget.
         """
         rate = self.config.lr if lr is None else lr
-        fixed = [] if self.kept else [self.fixed]
-        trained = [p for p in (*weights, *fixed, self.own) if p.numel()]
+        trained = self.trained(weights)
         optimizer = (
             optimizers.adam(trained, rate)
             if self.config.optimizer == "adam"
@@ -182,6 +181,11 @@ class Subnetworks(PointPerTask):
             on_check=best.look, check_every=-(-len(task.train) // task.budget.batch_size),
         )  # fmt: skip
         best.restore()
+
+    def trained(self, weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+        """Parameters of the present task's optimiser: fixed ones in the first task only."""
+        fixed = [] if self.kept else [self.fixed]
+        return [p for p in (*weights, *fixed, self.own) if p.numel()]
 
     def _selection(self, task: Task, trained: Sequence[Tensor], judged: Callable[[], Point]) -> Selection:
         if len(task.validation) == 0:
