@@ -199,6 +199,7 @@ class HNETLSTM(PointPromise, HNET):
     def logit_bounds(self, x: Tensor, task: int) -> Interval:
         """Bounds (b, C) on the task's own head, without rounding, float64."""
         weights = {name: Interval.point(part) for name, part in self.target.named(self.weights(task)).items()}
+        self.target.network.eval()
         found = propagate(
             self.target.network, weights, x, nonnegative_inputs=self.spec.nonnegative_inputs,
             buffers=self._statistics_of(task), rounded=True,

@@ -39,6 +39,7 @@ GROWN = ("hnet-lstm", "growth", "freeze-hidden")
         *((name, ()) for name in ("finetune", "ewc", "hnet", "hypermask", "hyperinterval", "intercontinet", "lwf")),
         ("hnet-lstm", ()),
         ("hnet-lstm", (GROWN,)),
+        ("separate", ()),
     ],
 )
 def test_it_covers_what_a_method_holds_after_all_tasks(name, settings) -> None:
