@@ -29,6 +29,7 @@ from methods.search import LEARNING_RATE, ranges
 from methods.shared import inference, state
 from methods.shared.grouped import Group, GroupedNetwork, Point
 from methods.shared.inference import Inference
+from methods.shared.maskable import Statistics
 
 
 @register("separate")
@@ -63,8 +64,10 @@ class Separate(PointPerTask):
         super().build()
         self.net = self.network(self.spec.classes_per_task)
         self.target = GroupedNetwork(copy.deepcopy(self.net), lambda *_: Group.OWN)
-        self.kept: list[Point] = []
-        """Network of each learnt task."""
+        self.kept: list[Tensor] = []
+        """Parameters (p,) of each learnt task's network."""
+        self.statistics: list[Statistics] = []
+        """Batch norm's buffers of each learnt task's network."""
         self.promise(self.target.first.masked)  # nothing is shared
 
     def learn(self, task: Task) -> None:
@@ -75,17 +78,21 @@ class Separate(PointPerTask):
             return cross_entropy(self.net(batch.x), self.within_task(batch.y, task.index))
 
         self.fit(task, loss, self.net.parameters(), lr=self.config.lr)
-        self.kept.append(self.target.values(self.net))
+        learnt = self.target.values(self.net)
+        self.kept.append(learnt.own)
+        self.statistics.append(learnt.statistics)
         self.describe_classes(task)
         self.freeze(task.index)
 
     def point(self, task: int) -> Point:
         """Network of a task; that of the latest one for a task not yet learnt."""
-        return self.kept[task] if task < len(self.kept) else self.target.values(self.net)
+        if task >= len(self.kept):
+            return self.target.values(self.net)
+        return self.target.first._replace(own=self.kept[task], statistics=self.statistics[task])
 
     def numbers(self, task: int) -> Numbers:
         """The task's parameters and statistics, all its own."""
-        shared, _, own, statistics = self.kept[task]
+        shared, _, own, statistics = self.point(task)
         floats = [b.flatten() for b in statistics.values() if b.is_floating_point()]
         return Numbers(shared, shared.bool(), torch.cat([own, *floats]))
 

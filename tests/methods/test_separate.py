@@ -60,7 +60,7 @@ def test_the_first_network_is_the_one_of_finetuning_and_others_start_anew():
             p.fill_(3.0)
     for method in (alone, other):
         learn(method, stream, [1])
-    assert torch.equal(other.kept[1].own, alone.kept[1].own), "a task's network knows nothing of the tasks before it"
+    assert torch.equal(other.kept[1], alone.kept[1]), "a task's network knows nothing of the tasks before it"
 
 
 @pytest.mark.parametrize("part", ["own", "statistics"])
@@ -68,9 +68,8 @@ def test_the_audit_notices_every_number_of_a_network(part):
     stream = three_tasks(network="resnet-8")
     method = made(stream)
     learn(method, stream, [0, 1])
-    point = method.kept[0]
-    statistics = next(s for name, s in point.statistics.items() if name.endswith("running_mean"))
-    changed = point.own if part == "own" else statistics
+    mean = next(s for name, s in method.statistics[0].items() if name.endswith("running_mean"))
+    changed = method.kept[0] if part == "own" else mean
     changed[3] += 0.5
     first, second = method.audit()
     assert (first.outside, first.contained) == (1, False) and first.drift == pytest.approx(0.5)
