@@ -1,4 +1,4 @@
-"""Published values of searched hyperparameters, which are tried beside the suite's own."""
+"""Published values of searched hyperparameters, which are tried in addition to the suite's own."""
 
 from __future__ import annotations
 
