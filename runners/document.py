@@ -30,11 +30,11 @@ current. A suite file (`[[settings]]`) or `--set METHOD.KEY=VALUE` sets a hyperp
 
 STRENGTHS = """## Strengths on other networks
 
-The output regularisers of HNET, HyperInterval and HyperMask, and HyperMask's movement of weights, are sums over the
-target network's weights, as published; the loss of the task is a mean over samples. On a network of n weights the
-strength that a paper found on one of N weighs a drift of each weight N/n times less against the task's loss. With
-`strength_per = "weight"` the strength multiplies the mean over the held weights instead, and a value carries over from
-network to network. A published strength becomes, per weight,
+The output regularisers of HNET (with either generator), HyperInterval and HyperMask, and HyperMask's movement of
+weights, are sums over the target network's weights, as published; the loss of the task is a mean over samples. On a
+network of n weights the strength that a paper found on one of N weighs a drift of each weight N/n times less against
+the task's loss. With `strength_per = "weight"` the strength multiplies the mean over the held weights instead, and a
+value carries over from network to network. A published strength becomes, per weight,
 
     strength x number of held weights of the network that it was published for
 

@@ -37,6 +37,8 @@ USED_BY_DEFAULT = [
     ("hnet", DIL, {"held_tasks": 1, "look_ahead": False}),
     ("hnet", TIL, {"online_targets": True, "train_old_embeddings": True}),
     ("hnet", CIL, {"look_ahead": False, "held_heads": "own", "held_weights": "fisher"}),
+    ("hnet-lstm", TIL, {"growth": "freeze-hidden"}),
+    ("hnet-lstm", CIL, {"growth": "freeze-hidden", "look_ahead": False, "inference": "fecam"}),
     ("hyperinterval", TIL, {"select": "official"}),
     ("hyperinterval", TIL, {"plateau": True}),
     ("hyperinterval", CIL, {"chunk": 0, "bounds": "endpoints"}),

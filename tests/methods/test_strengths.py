@@ -23,6 +23,7 @@ from tests.methods.regularised import tiny_tasks
 BETA, MOVED = 0.3, 0.02
 SMALL: dict[str, dict[str, Any]] = {
     "hnet": {"embedding": 3, "hidden": (4,), "chunk": 0, "look_ahead": False},
+    "hnet-lstm": {"embedding": 3, "hidden": 4, "chunk": 40, "look_ahead": False},
     "hyperinterval": {"embedding": 3, "hidden": (4,)},
     "hypermask": {"embedding": 3, "hidden": (4,), "lam": 0.0, "masked_norm": False},
 }
@@ -32,6 +33,8 @@ CASES = [
     ("hnet", DIL, {}),
     ("hnet", CIL, {"held_heads": "own"}),
     ("hnet", TIL, {"held_tasks": 1}),
+    ("hnet-lstm", TIL, {}),
+    ("hnet-lstm", CIL, {"held_heads": "own"}),
     ("hyperinterval", TIL, {}),
     ("hyperinterval", DIL, {}),
     ("hypermask", TIL, {}),
@@ -59,7 +62,7 @@ def loss_after(method: Any, change: Any) -> tuple[Any, list[Tensor]]:
     batch = tasks[1].train.batch(slice(0, 8))
     batch = batch._replace(x=batch.x.to(dtype))
     embedding = nn.Parameter(method.embeddings[1:2].detach().clone())
-    if method.name == "hnet":
+    if method.name in ("hnet", "hnet-lstm"):
         loss = method.loss(embedding, method.held(1))
     elif method.name == "hyperinterval":
         method.statistics = [{}, {}]

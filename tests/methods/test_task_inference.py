@@ -16,7 +16,9 @@ from methods.shared.fecam import statistics
 from runners.grid import hyperparameters
 from tests.methods.helpers import assert_equal, learn, made, opened
 
-CASES = [("hnet", CIL), ("hnet", DIL), ("hyperinterval", CIL), ("hypermask", CIL), ("hypermask", DIL)]
+CASES = [
+    ("hnet", CIL), ("hnet", DIL), ("hnet-lstm", CIL), ("hyperinterval", CIL), ("hypermask", CIL), ("hypermask", DIL),
+]  # fmt: skip
 FECAM = {"inference": "fecam"}
 
 

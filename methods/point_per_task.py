@@ -1,0 +1,80 @@
+"""The base of methods with one fixed network for each task, made of shared numbers and the task's own."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.types import CIL, TIL, StreamSpec, UserError
+from methods.intervals.bounding import Interval, propagate
+from methods.network_per_task import NetworkPerTask
+from methods.point_promise import PointPromise
+from methods.search import Range
+from methods.shared import inference
+from methods.shared.grouped import GroupedNetwork, Point
+
+
+class PointPerTask(PointPromise, NetworkPerTask):
+    """WSN, PackNet and their relatives: answers of one network for each task, over one head of within-task classes.
+
+    TIL: the network of the given task. DIL and CIL: that of the task inferred, an addition to the papers. A subclass's
+    `build` sets `target`; its `Config` has the fields `inference`, `fecam_answer` and `fecam_tukey`.
+    """
+
+    target: GroupedNetwork
+
+    @abstractmethod
+    def point(self, task: int) -> Point:
+        """Network of a task; that of the latest one for a task not yet learnt."""
+
+    @classmethod
+    def held_weights(cls, spec: StreamSpec, config: Any) -> dict[str, float]:
+        """No regulariser, so no strength."""
+        return {}
+
+    @classmethod
+    def searched(cls, spec: StreamSpec, config: Any, ranges: Mapping[str, Range]) -> Mapping[str, Range]:
+        """The ranges as declared."""
+        return ranges
+
+    @classmethod
+    def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
+        """No remark."""
+        return []
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        if self.spec.scenario is TIL:
+            if task_id is None:
+                raise UserError(f"{self.name}: a task id is needed in TIL")
+            return self.logits(x, task_id)
+        answers, task = self.answers_and_task(x)
+        if self.spec.scenario is CIL:
+            return inference.over_all_classes(answers, task)
+        return inference.chosen(answers, task)
+
+    def logits(self, x: Tensor, task: int) -> Tensor:
+        """Within-task logits (b, C) of a task's network."""
+        return self.target(self.point(task), x)
+
+    def features(self, x: Tensor, task: int) -> Tensor:
+        """Inputs of the output layer (b, d) in a task's network."""
+        return self.target.features(self.point(task), x)
+
+    def every_task(self, x: Tensor) -> tuple[Tensor, None]:
+        """Within-task logits (k, b, C) of all tasks seen."""
+        return torch.stack([self.logits(x, task) for task in range(max(1, self.tasks_seen))]), None
+
+    def logit_bounds(self, x: Tensor, task: int) -> Interval:
+        """Bounds (b, C) of the within-task logits of a task's network, without rounding, float64."""
+        point = self.point(task)
+        weights = {name: Interval.point(value.detach()) for name, value in self.target.named(point).items()}
+        known = self.spec.nonnegative_inputs
+        self.target.enter(training=False)
+        return propagate(
+            self.target.network, weights, x, nonnegative_inputs=known, buffers=point.statistics, rounded=True
+        )

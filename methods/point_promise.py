@@ -1,0 +1,128 @@
+"""The promise of methods whose old answers come from numbers that never move again, and its audit."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks.types import CIL, Scenario, StreamSpec
+from methods.abilities import Claim
+from methods.intervals.boundable import unbounded
+from methods.intervals.interval import Interval, outward
+from methods.shared import inference
+from methods.shared.ownership import moved, pack, unpack
+
+
+class Numbers(NamedTuple):
+    """Numbers from which a task's answers come, as they are now."""
+
+    shared: Tensor
+    """Floats (n,) of which several tasks' networks are made; none if the tasks share nothing."""
+    used: Tensor
+    """Mask (n,) bool of the shared ones in this task's network."""
+    own: Tensor
+    """Floats (p,) of this task alone: its head, its biases, its norm layers' parameters and statistics."""
+
+
+class PointPromise(ABC):
+    """Mixin of methods whose task t is answered by one network that never changes once learnt: a box of width 0.
+
+    Write it before `NetworkPerTask`, or a subclass of it, in a class's bases. The class's `build` calls `promise`, and
+    its `learn` ends with `freeze`. The audit compares every number with what
+    it was when it was frozen, bit by bit, and repairs nothing. A shared number is frozen once for all tasks, so that
+    one vector of copies serves them all; masks are copied as bits, and a task's own numbers as they are.
+    """
+
+    name: ClassVar[str]
+    inferred_in: ClassVar[frozenset[Scenario]]
+    spec: StreamSpec
+    config: Any
+    tasks_seen: int
+    audit_frozen: Tensor
+    """Shared numbers (n,) at the time when they were frozen."""
+    audit_taken: Tensor
+    """Those frozen so far, as packed bits."""
+    audit_own: list[Tensor]
+    audit_used: list[Tensor]
+    """Masks of the tasks, as packed bits."""
+
+    @abstractmethod
+    def numbers(self, task: int) -> Numbers:
+        """Numbers behind the answers to a task; the same shapes at every call."""
+
+    @abstractmethod
+    def logit_bounds(self, x: Tensor, task: int) -> Interval:
+        """Bounds (b, C) of the within-task logits of a task's network, by `propagate` with rounded=True."""
+
+    def promise(self, shared: Tensor) -> None:
+        """Make room for the audit's copies of shared numbers (n,)."""
+        self.audit_frozen = torch.zeros_like(shared, requires_grad=False)
+        self.audit_taken = pack(torch.zeros_like(shared, dtype=torch.bool))
+        self.audit_own, self.audit_used = [], []
+
+    @torch.no_grad()
+    def freeze(self, task: int) -> None:
+        """Copy the numbers of a task that has been learnt; numbers of earlier tasks keep their copies."""
+        shared, used, own = self.numbers(task)
+        taken = unpack(self.audit_taken, len(shared))
+        self.audit_frozen = torch.where(used & ~taken, shared, self.audit_frozen)
+        self.audit_taken = pack(used | taken)
+        self.audit_used.append(pack(used))
+        self.audit_own.append(own.clone())
+
+    @torch.no_grad()
+    def audit(self) -> list[Claim]:
+        """Compare the numbers of every task with their copies.
+
+        `outside` counts numbers that moved and mask entries that changed; `drift` is the largest movement. Where the
+        task is inferred, the promise of a task's network does not cover its answers once other tasks have joined.
+        """
+        return [self._claim(task) for task in range(len(self.audit_own))]
+
+    def _claim(self, task: int) -> Claim:
+        shared, used, own = self.numbers(task)
+        n = len(shared)
+        frozen = unpack(self.audit_used[task], n)
+        differs = torch.cat([moved(shared, self.audit_frozen) & frozen, moved(own, self.audit_own[task])])
+        change = torch.cat([shared - self.audit_frozen, own - self.audit_own[task]]).abs()
+        drift = torch.where(differs, change, 0).amax() if len(differs) else torch.zeros(())
+        counts = torch.stack([differs.sum(), (used != frozen).sum(), frozen.sum() + len(own)]).tolist()
+        outside = counts[0] + counts[1]
+        reasons = [f"{counts[0]} of {counts[2]} frozen numbers moved"] if counts[0] else []
+        reasons += [f"{counts[1]} entries of the mask changed"] if counts[1] else []
+        if not outside and self.spec.scenario in self.inferred_in and task + 1 < self.tasks_seen:
+            reasons = ["tasks learnt later take part in the task inference"]
+        return Claim(task, not outside, outside, float(drift), 0.0, "; ".join(reasons))
+
+    @torch.no_grad()
+    def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
+        """Bounds of the answers in exact arithmetic, float64: equal but for the rounding that they account for.
+
+        Where the task is inferred they are over all choices that the entropy may make within the rounding. Raises
+        NotImplementedError there with FeCAM, and for a network with a layer of unknown bounds.
+        """
+        reason = unbounded(self.name, self.spec)
+        if reason:
+            raise NotImplementedError(reason)
+        if self.spec.scenario not in self.inferred_in:
+            return self.logit_bounds(x, task_id or 0)
+        if self.config.inference == "fecam":
+            raise NotImplementedError("bounds of the distances to classes are not computed")
+        every = [self.logit_bounds(x, task) for task in range(max(1, self.tasks_seen))]
+        lower, upper = torch.stack([b.lower for b in every]), torch.stack([b.upper for b in every])
+        if self.spec.scenario is CIL:
+            return outward(Interval(*inference.over_all_classes_bounds(lower, upper)))
+        return chosen_bounds(lower, upper)
+
+
+def chosen_bounds(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds (b, C) of the logits of the task of least entropy, from bounds (k, b, C) of all tasks' logits.
+
+    A task is left out if its least entropy exceeds another's largest.
+    """
+    least, most = inference.entropy_bounds(*inference.log_softmax_bounds(lower, upper))
+    out = (least > most.amin(0))[..., None]
+    return lower.masked_fill(out, torch.inf).amin(0), upper.masked_fill(out, -torch.inf).amax(0)

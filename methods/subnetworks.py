@@ -1,0 +1,263 @@
+"""The base of methods that train weights once and let later tasks use them unchanged: WSN and PackNet."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from benchmarks.types import StreamSpec, UserError
+from methods.base import Batch, Exhibit, Needs, Task
+from methods.networks import targets
+from methods.point_per_task import PointPerTask
+from methods.point_promise import Numbers
+from methods.shared import inference, optimizers, tables
+from methods.shared.grouped import Group, GroupedNetwork, Point
+from methods.shared.inference import Inference
+from methods.shared.maskable import Statistics
+from methods.shared.optimizers import OptimizerName
+from methods.shared.ownership import WORD
+from methods.shared.selection import Selection
+
+HUFFMAN = 1 - 0.78
+"""Length of a mask in 7-bit Huffman code, in units of its entries (Kang et al. 2022)."""
+
+
+class Subnetworks(PointPerTask):
+    """Shared weights under 0-1 masks, one per task; the head, and by default biases and batch norm, are a task's own.
+
+    A task starts with a new head, and with the biases and batch norm of the task before it.
+    """
+
+    capturable = True
+
+    @dataclass(frozen=True)
+    class Config:
+        lr: float = 1e-3
+        """Learning rate."""
+        optimizer: OptimizerName = "adam"
+        """Adam, or SGD; a fresh one for each phase of training."""
+        momentum: float = 0.0
+        """Momentum of SGD."""
+        batch_norm: Literal["per-task", "frozen"] = "per-task"
+        """Batch norm's parameters and statistics: a copy for each task, or constant after the first task."""
+        selection: Literal["last", "val"] = "last"
+        """Keep the last weights, or of every epoch's those with the least validation loss."""
+        inference: Inference = "entropy"
+        """DIL, CIL: task inference by least entropy, or nearest class (FeCAM); "interval" is refused."""
+        fecam_answer: Literal["class", "task"] = "class"
+        """With FeCAM, answer with the nearest class itself, or use only its task."""
+        fecam_tukey: bool = False
+        """With FeCAM, take the square root of the features."""
+
+    @staticmethod
+    def check(method: str, config: Any) -> None:
+        """Raise UserError for settings that no stream suits."""
+        if not 0 <= config.momentum < 1:
+            raise UserError(f"{method}: momentum = {config.momentum} must be at least 0 and less than 1")
+        inference.check(method, config.inference)
+
+    @classmethod
+    @abstractmethod
+    def biases_in(cls, config: Any) -> Group:
+        """Group of the parameters with one dimension: biases, and the scales of norm layers other than batch norm."""
+
+    @abstractmethod
+    def mask(self, task: int) -> Tensor:
+        """Mask (n,) bool of the shared weights in a learnt task's network."""
+
+    @abstractmethod
+    def live(self) -> Point:
+        """Network in training, without copies."""
+
+    @classmethod
+    def grouped(cls, network: nn.Module, config: Any) -> GroupedNetwork:
+        """The network with its parameters in groups."""
+        norms = {id(p) for module in network.modules() if isinstance(module, _BatchNorm) for p in module.parameters()}
+        of_norms = Group.OWN if config.batch_norm == "per-task" else Group.FIXED
+
+        def group_of(_: str, p: Tensor) -> Group:
+            if id(p) in norms:
+                return of_norms
+            return Group.MASKED if p.dim() > 1 else cls.biases_in(config)
+
+        return GroupedNetwork(network, group_of)
+
+    @classmethod
+    def on_meta(cls, spec: StreamSpec, config: Any) -> GroupedNetwork:
+        """Shapes of the grouped network on a stream."""
+        return cls.grouped(targets.on_meta(spec.network, spec.input_shape, spec.classes_per_task), config)
+
+    @classmethod
+    def skip(cls, spec: StreamSpec, config: Any) -> str | None:
+        """Skip also networks without a weight below the output layer."""
+        if not super().skip(spec, config) and not cls.on_meta(spec, config).shapes[Group.MASKED]:
+            return f"{cls.name}: {spec.network} has no weight below the output layer, of which tasks could use a part"
+        return super().skip(spec, config)
+
+    @classmethod
+    def needs(cls, spec: StreamSpec, config: Any) -> Needs:
+        """Own numbers and mask of each task, and the audit's copies; the copy that holds frozen weights."""
+        target = cls.on_meta(spec, config)
+        own = target.first.own.numel() + sum(b.numel() for b in target.first.statistics.values())
+        kept = 2 * (own + -(-target.first.masked.numel() // WORD)) + cls.floats_per_task(spec, config)
+        return Needs(4 + (config.selection == "val"), floats_per_task=kept, generated=4)
+
+    def build(self) -> None:
+        super().build()
+        self.target = self.grouped(self.network(self.spec.classes_per_task), self.config)
+        masked, fixed, own, _ = self.target.first
+        self.weights, self.fixed, self.own = (nn.Parameter(flat.clone()) for flat in (masked, fixed, own))
+        self.statistics: list[Statistics] = []
+        """Batch norm's buffers of each task, or of the first one alone if they are constant after it."""
+        self.kept: list[Tensor] = []
+        """Own parameters (r,) of each learnt task."""
+        self.promise(torch.cat([masked, fixed]))
+
+    # -- training ----------------------------------------------------------------------------------
+
+    @property
+    def norms_train(self) -> bool:
+        """True while batch norm's parameters and statistics may change."""
+        return self.config.batch_norm == "per-task" or len(self.kept) == 0
+
+    def fresh(self) -> Point:
+        """Initial values of a new network."""
+        return self.target.values(self.network(self.spec.classes_per_task))
+
+    @torch.no_grad()
+    def start(self, task: Task) -> Point:
+        """Give a task its head and statistics. Returns the values of the new network from which the head comes."""
+        fresh = self.fresh() if task.index else self.target.first
+        self.own[-self.target.n_head :] = fresh.own[-self.target.n_head :]
+        if self.norms_train:
+            before = self.statistics[-1] if self.statistics else self.target.first.statistics
+            self.statistics.append({name: b.clone() for name, b in before.items()})
+        return fresh
+
+    def train(
+        self,
+        task: Task,
+        network: Callable[[], Point],
+        weights: Sequence[nn.Parameter],
+        hold: Callable[[], None],
+        *,
+        judged: Callable[[], Point] | None = None,
+        lr: float | None = None,
+        first_step: int = 0,
+        steps: int | None = None,
+    ) -> None:
+        """One phase of training: fit the network to a task, with a fresh optimiser for weights and own parameters.
+
+        network: gives the point to train at each step. hold: called after each step. judged: gives the point that
+        validation judges, by default `live`. lr, steps: replace the configured learning rate and the budget.
+        """
+        rate = self.config.lr if lr is None else lr
+        trained = self.trained(weights)
+        optimizer = (
+            optimizers.adam(trained, rate)
+            if self.config.optimizer == "adam"
+            else torch.optim.SGD(trained, rate, momentum=self.config.momentum, fused=True)
+        )
+        norms_train = self.norms_train
+
+        def loss(batch: Batch) -> Tensor:
+            logits = self.target(network(), batch.x, training=True, norms_training=norms_train)
+            return cross_entropy(logits, self.within_task(batch.y, task.index))
+
+        if self.config.selection == "last":
+            self.fit(task, loss, optimizer, first_step=first_step, steps=steps, after_step=hold)
+            return
+        best = self._selection(task, trained, judged or self.live)
+        self.fit(
+            task, loss, optimizer, first_step=first_step, steps=steps, after_step=hold,
+            on_check=best.look, check_every=-(-len(task.train) // task.budget.batch_size),
+        )  # fmt: skip
+        best.restore()
+
+    def trained(self, weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+        """Parameters of the present task's optimiser: fixed ones in the first task only."""
+        fixed = [] if self.kept else [self.fixed]
+        return [p for p in (*weights, *fixed, self.own) if p.numel()]
+
+    def _selection(self, task: Task, trained: Sequence[Tensor], judged: Callable[[], Point]) -> Selection:
+        if len(task.validation) == 0:
+            raise UserError(f'{self.name}: selection = "val" needs validation samples; this stream has none')
+        best = Selection(lambda: -self.validation_loss(task, judged()), [*trained, *self.statistics[-1].values()])
+        best.best = -math.inf  # it keeps the largest, which is at least 0 for the accuracies that it is made for
+        return best
+
+    @torch.no_grad()
+    def validation_loss(self, task: Task, point: Point) -> Tensor:
+        """Mean cross-entropy of a network over a task's validation samples, 0-d."""
+        total = torch.zeros((), device=self.device)
+        for batch in task.validation.batches(2000):
+            labels = self.within_task(batch.y, task.index)
+            total += cross_entropy(self.target(point, batch.x), labels, reduction="sum")
+        return total / len(task.validation)
+
+    def finish(self, task: Task) -> None:
+        """Keep a task's own parameters, and freeze its network."""
+        self.kept.append(self.own.detach().clone())
+        self.describe_classes(task)
+        self.freeze(task.index)
+
+    # -- answers -----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def point(self, task: int) -> Point:
+        """Network of a task; that of the latest one for a task not yet learnt."""
+        if task >= len(self.kept):
+            return self.live()
+        return Point(self.weights * self.mask(task), self.fixed, self.kept[task], self.statistics_of(task))
+
+    def statistics_of(self, task: int) -> Statistics:
+        """Batch norm's buffers of a task."""
+        return self.statistics[min(task, len(self.statistics) - 1)] if self.statistics else self.target.first.statistics
+
+    def numbers(self, task: int) -> Numbers:
+        """Shared weights, those that the task uses, and its own parameters and statistics."""
+        used = torch.cat([self.mask(task), torch.ones_like(self.fixed, dtype=torch.bool)])
+        statistics = [b.flatten() for b in self.statistics_of(task).values() if b.is_floating_point()]
+        return Numbers(torch.cat([self.weights, self.fixed]), used, torch.cat([self.kept[task], *statistics]))
+
+    # -- tables ------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def exhibits(self) -> dict[str, Exhibit]:
+        """Capacity taken after each task, and the overlap of the masks."""
+        masks = [self.mask(task) for task in range(len(self.kept))]
+        return {"capacity": capacity(masks), "mask-overlap": tables.mask_overlap(mask.float() for mask in masks)}
+
+
+def capacity(masks: Sequence[Tensor]) -> dict[str, list[float]]:
+    """Capacity taken after each task, in units of the shared weights at 32 bits, from masks (n,) bool.
+
+    Columns: task; `open`, the share of weights in the task's mask; `union`, the share in any mask so far; `bits`, the
+    masks so far at one bit an entry; `cap` = union + bits; `entropy`, the masks so far in an ideal code of their
+    entries; `published`, the CAP of Kang et al. (2022): union + 0.22 bits, by their estimate of a 7-bit Huffman code.
+    """
+    columns = ("task", "open", "union", "bits", "cap", "entropy", "published")
+    table: dict[str, list[float]] = {column: [] for column in columns}
+    union, coded = torch.zeros_like(masks[0]), 0.0
+    for task, mask in enumerate(masks):
+        union = union | mask
+        share, taken = torch.stack([mask.float().mean(), union.float().mean()]).tolist()
+        bits = (task + 1) / WORD
+        coded += _entropy(share) / WORD
+        row = (task, share, taken, bits, taken + bits, coded, taken + HUFFMAN * bits)
+        for column, value in zip(table.values(), row, strict=True):
+            column.append(value)
+    return table
+
+
+def _entropy(share: float) -> float:
+    """Entropy of a bit that is 1 with probability `share`, in bits."""
+    return -sum(p * math.log2(p) for p in (share, 1 - share) if p > 0)
