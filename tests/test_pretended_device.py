@@ -42,6 +42,10 @@ USED_BY_DEFAULT = [
     ("hnet", DIL, {"inference": "fecam", "strength_per": "weight", "beta": 50.0}),
     ("hyperinterval", CIL, {"inference": "fecam", "fecam_answer": "task", "strength_per": "weight", "beta": 50.0}),
     ("hypermask", CIL, {"inference": "fecam"}),
+    ("wsn", TIL, {"mask_of": "last-batch", "selection": "val", "biases": "masked"}),
+    ("wsn", CIL, {"inference": "fecam", "optimizer": "sgd", "capacity": 0.05}),
+    ("packnet", TIL, {"biases": "first", "batch_norm": "frozen", "restart": "zero", "ties": "official"}),
+    ("packnet", DIL, {"keep": 0.3, "selection": "val"}),
     ("intercontinet", DIL, {"worst_case_on": "all", "expansion": 0.0}),
     ("intercontinet-released", TIL, {"scale_optimizer": "adam", "official_gate": False}),
 ]
