@@ -22,8 +22,8 @@ DIL and CIL by the shared task inference are an addition to the paper, which has
 Deviations from the official code, and the option that restores its behaviour:
 - Biases and batch norm are copied for each task. There they are those of the first task (biases="first",
   batch_norm="frozen"); training them further would change old answers.
-- Free weights start a task with new values. There they start at 0, where a unit without any other weight and without
-  a positive bias never wakes (restart="zero").
+- Free weights start a task with the values that they were built with. There they start at 0, where a unit without any
+  other weight and without a positive bias never wakes (restart="zero").
 - Of equal weights at the cut only as many are pruned as the rank asks for. There all of them are (ties="official").
 - Tensors of which nothing is to be pruned are left as they are; the official code fails for them.
 - Owners are 16-bit integers, so that there may be more than 255 tasks.
@@ -67,7 +67,7 @@ class PackNet(Subnetworks):
         biases: Literal["per-task", "first", "none"] = "per-task"
         """Biases: a copy for each task, those of the first task (official code), or zero."""
         restart: Literal["fresh", "zero"] = "fresh"
-        """Values of free weights when a task takes them: of a new network, or zero (official code)."""
+        """Values of free weights when a task takes them: those that they were built with, or zero (official code)."""
         ties: Ties = "index"
         """Equal weights at the cut: those that come first are pruned, or all (official code)."""
         search = ranges(lr=LEARNING_RATE, retrain_share=Even(0.1, 0.6))
@@ -115,7 +115,8 @@ class PackNet(Subnetworks):
         """Train the weights that the task owns at present."""
         if steps:
             hold = holding(self.weights, self.owners == task.index + 1)
-            self.train(task, self.live, [self.weights], hold, lr=lr, first_step=first, steps=steps)
+            weights = self.leaves(self.weights, Group.MASKED)
+            self.train(task, lambda: weights, list(weights.values()), hold, lr=lr, first_step=first, steps=steps)
 
     def free_weights(self, task: int) -> list[int]:
         """Number of free weights in each tensor. Raises UserError if there is none for the task."""
@@ -131,8 +132,10 @@ class PackNet(Subnetworks):
     @torch.no_grad()
     def take(self, task: Task) -> None:
         """Give all free weights to a task, with the values from which it starts."""
-        fresh, free = self.start(task), self.owners == FREE
-        start = fresh.masked if task.index == 0 or self.config.restart == "fresh" else torch.zeros_like(fresh.masked)
+        self.start(task)
+        free, start = self.owners == FREE, self.target.first.masked
+        if task.index and self.config.restart == "zero":
+            start = torch.zeros_like(start)
         self.weights.copy_(torch.where(free, start, self.weights))
         self.owners = torch.where(free, task.index + 1, self.owners)
 

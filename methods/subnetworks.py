@@ -19,7 +19,7 @@ from methods.networks import targets
 from methods.point_per_task import PointPerTask
 from methods.point_promise import Numbers
 from methods.shared import inference, optimizers, tables
-from methods.shared.grouped import Group, GroupedNetwork, Point
+from methods.shared.grouped import Group, GroupedNetwork, Named, Point
 from methods.shared.inference import Inference
 from methods.shared.maskable import Statistics
 from methods.shared.optimizers import OptimizerName
@@ -33,7 +33,7 @@ HUFFMAN = 1 - 0.78
 class Subnetworks(PointPerTask):
     """Shared weights under 0-1 masks, one per task; the head, and by default biases and batch norm, are a task's own.
 
-    A task starts with a new head, and with the biases and batch norm of the task before it.
+    A task starts with the head of the network as it was built, and with the biases and batch norm of the task before.
     """
 
     capturable = True
@@ -128,25 +128,23 @@ class Subnetworks(PointPerTask):
         """True while batch norm's parameters and statistics may change."""
         return self.config.batch_norm == "per-task" or len(self.kept) == 0
 
-    def fresh(self) -> Point:
-        """Initial values of a new network."""
-        return self.target.values(self.network(self.spec.classes_per_task))
+    def first_head(self, task: int) -> Tensor:
+        """Values (h,) with which the head of a task starts: those of the network as it was built."""
+        return self.target.first.own[-self.target.n_head :]
 
     @torch.no_grad()
-    def start(self, task: Task) -> Point:
-        """Give a task its head and statistics. Returns the values of the new network from which the head comes."""
-        fresh = self.fresh() if task.index else self.target.first
-        self.own[-self.target.n_head :] = fresh.own[-self.target.n_head :]
+    def start(self, task: Task) -> None:
+        """Give a task its head and statistics."""
+        self.own[-self.target.n_head :] = self.first_head(task.index)
         if self.norms_train:
             before = self.statistics[-1] if self.statistics else self.target.first.statistics
             self.statistics.append({name: b.clone() for name, b in before.items()})
-        return fresh
 
     def train(
         self,
         task: Task,
-        network: Callable[[], Point],
-        weights: Sequence[nn.Parameter],
+        masked: Callable[[], Named],
+        weights: Sequence[Tensor],
         hold: Callable[[], None],
         *,
         judged: Callable[[], Point] | None = None,
@@ -156,20 +154,22 @@ class Subnetworks(PointPerTask):
     ) -> None:
         """One phase of training: fit the network to a task, with a fresh optimiser for weights and own parameters.
 
-        network: gives the point to train at each step. hold: called after each step. judged: gives the point that
-        validation judges, by default `live`. lr, steps: replace the configured learning rate and the budget.
+        masked: gives the masked group of each step's network, computed from `weights`, which are trained. hold: called
+        after each step. judged: gives the point that validation judges, by default `live`. lr, steps: replace the
+        configured learning rate and the budget.
         """
         rate = self.config.lr if lr is None else lr
-        trained = self.trained(weights)
+        fixed, own = self.leaves(self.fixed, Group.FIXED), self.leaves(self.own, Group.OWN)
+        trained = self.trained(weights, fixed, own)
         optimizer = (
             optimizers.adam(trained, rate)
             if self.config.optimizer == "adam"
             else torch.optim.SGD(trained, rate, momentum=self.config.momentum, fused=True)
         )
-        norms_train = self.norms_train
+        norms_train, statistics = self.norms_train, self.statistics_of(task.index)
 
         def loss(batch: Batch) -> Tensor:
-            logits = self.target(network(), batch.x, training=True, norms_training=norms_train)
+            logits = self.target.trained({**masked(), **fixed, **own}, statistics, batch.x, norms_train)
             return cross_entropy(logits, self.within_task(batch.y, task.index))
 
         if self.config.selection == "last":
@@ -182,10 +182,16 @@ class Subnetworks(PointPerTask):
         )  # fmt: skip
         best.restore()
 
-    def trained(self, weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    def trained(self, weights: Sequence[Tensor], fixed: Named, own: Named) -> list[Tensor]:
         """Parameters of the present task's optimiser: fixed ones in the first task only."""
-        fixed = [] if self.kept else [self.fixed]
-        return [p for p in (*weights, *fixed, self.own) if p.numel()]
+        return [*weights, *([] if self.kept else fixed.values()), *own.values()]
+
+    def leaves(self, flat: Tensor, group: Group) -> Named:
+        """Trainable tensors of a group by name, in the memory of the flat vector.
+
+        Apart, because the gradient of a flat vector would be put together from theirs in every step.
+        """
+        return {name: view.detach().requires_grad_() for name, view in self.target.views(flat, group).items()}
 
     def _selection(self, task: Task, trained: Sequence[Tensor], judged: Callable[[], Point]) -> Selection:
         if len(task.validation) == 0:

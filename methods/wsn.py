@@ -45,7 +45,7 @@ from torch import Tensor, nn
 
 from methods.base import Task, UserError, register
 from methods.search import LEARNING_RATE, OneOf, ranges
-from methods.shared.grouped import Group, Point
+from methods.shared.grouped import Group, Named, Point
 from methods.shared.ownership import holding, pack, unpack
 from methods.shared.topk import from_rank, straight_through
 from methods.subnetworks import Subnetworks
@@ -85,7 +85,7 @@ class WSN(Subnetworks):
         """Masks of the learnt tasks, as packed bits."""
 
     def present_mask(self) -> Tensor:
-        """Mask (n,) bool of the present scores."""
+        """0-1 mask (n,) of the present scores, as floats."""
         sizes = self.target.sizes(Group.MASKED)
         return from_rank(self.scores.detach().abs(), sizes, [rank(n, self.config.capacity) for n in sizes])
 
@@ -95,8 +95,7 @@ class WSN(Subnetworks):
 
     def under(self, mask: Tensor) -> Point:
         """Network in training under a mask (n,)."""
-        masked = straight_through(self.weights, self.scores, mask)
-        return Point(masked, self.fixed, self.own, self.statistics_of(len(self.kept)))
+        return Point(self.weights * mask, self.fixed, self.own, self.statistics_of(len(self.kept)))
 
     def live(self) -> Point:
         """Network in training under the mask of the present scores."""
@@ -107,20 +106,19 @@ class WSN(Subnetworks):
         free = torch.ones_like(self.weights, dtype=torch.bool)
         for earlier in range(len(self.masks)):
             free &= ~self.mask(earlier)
-        last = self.present_mask()
+        official, last = self.config.mask_of == "last-batch", self.present_mask()
+        shapes, sizes = self.target.shapes[Group.MASKED].items(), self.target.sizes(Group.MASKED)
 
-        def network() -> Point:
-            return self.under(last.copy_(self.present_mask()))
+        def masked() -> Named:
+            mask = self.present_mask()
+            if official:
+                last.copy_(mask)
+            parts = straight_through(self.weights, self.scores, mask, sizes)
+            return {name: part.view(shape) for part, (name, shape) in zip(parts, shapes, strict=True)}
 
-        official = self.config.mask_of == "last-batch"
-        self.train(
-            task,
-            network if official else self.live,
-            [self.weights, self.scores],
-            holding(self.weights, free),
-            judged=(lambda: self.under(last)) if official else self.live,
-        )
-        self.masks.append(pack(last if official else self.present_mask()))
+        judged = (lambda: self.under(last)) if official else self.live
+        self.train(task, masked, [self.weights, self.scores], holding(self.weights, free), judged=judged)
+        self.masks.append(pack((last if official else self.present_mask()).bool()))
         self.finish(task)
 
 

@@ -48,6 +48,10 @@ USED_BY_DEFAULT = [
     ("hypermask", CIL, {"inference": "fecam"}),
     ("gpm", TIL, {"optimizer": "adam", "basis": "smallest", "biases": "freeze"}),
     ("gpm", CIL, {"optimizer": "adam", "first_rule": "official"}),
+    ("wsn", TIL, {"mask_of": "last-batch", "selection": "val", "biases": "masked"}),
+    ("wsn", CIL, {"inference": "fecam", "optimizer": "sgd", "capacity": 0.05}),
+    ("packnet", TIL, {"biases": "first", "batch_norm": "frozen", "restart": "zero", "ties": "official"}),
+    ("packnet", DIL, {"keep": 0.3, "selection": "val"}),
     ("intercontinet", DIL, {"worst_case_on": "all", "expansion": 0.0}),
     ("intercontinet-released", TIL, {"scale_optimizer": "adam", "official_gate": False}),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -38,6 +38,8 @@ class Point(NamedTuple):
     statistics: Statistics
 
 
+Named = dict[str, Tensor]
+"""Parameters by name."""
 GroupOf = Callable[[str, Tensor], Group]
 """(parameter's name, parameter) -> group, for all parameters but those of the output layer."""
 
@@ -84,13 +86,16 @@ class GroupedNetwork:
         buffers = {name: b.detach().clone() for name, b in network.named_buffers()}
         return Point(flat(Group.MASKED), flat(Group.FIXED), flat(Group.OWN), buffers)
 
+    def views(self, flat: Tensor, group: Group) -> dict[str, Tensor]:
+        """Views into a flat vector of a group by name."""
+        parts = zip(flat.split(self.sizes(group)), self.shapes[group].items(), strict=True)
+        return {name: part.view(shape) for part, (name, shape) in parts}
+
     def named(self, point: Point) -> dict[str, Tensor]:
-        """Views of a point's parameters by name."""
+        """Views of all parameters of a point by name."""
         found = dict(self.zeros)
         for group, flat in zip(Group, point[:3], strict=False):
-            parts = flat.split(self.sizes(group))
-            shapes: Mapping[str, torch.Size] = self.shapes[group]
-            found |= {name: part.view(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
+            found |= self.views(flat, group)
         return found
 
     def enter(self, training: bool = False, norms_training: bool = True) -> None:
@@ -102,10 +107,18 @@ class GroupedNetwork:
                 module.train(mode[1])
             self.mode = mode
 
-    def __call__(self, point: Point, x: Tensor, training: bool = False, norms_training: bool = True) -> Tensor:
-        """Logits (b, C). In training, batch norm updates the point's statistics in place, unless it is left out."""
-        self.enter(training, norms_training)
+    def __call__(self, point: Point, x: Tensor) -> Tensor:
+        """Logits (b, C), in evaluation mode."""
+        self.enter(training=False)
         return functional_call(self.network, {**self.named(point), **point.statistics}, (x,))
+
+    def trained(self, named: Named, statistics: Statistics, x: Tensor, norms_training: bool = True) -> Tensor:
+        """Logits (b, C) in training mode, with parameters by name, except absent ones.
+
+        Batch norm updates the statistics in place, or is in evaluation mode.
+        """
+        self.enter(True, norms_training)
+        return functional_call(self.network, {**self.zeros, **named, **statistics}, (x,))
 
     def features(self, point: Point, x: Tensor) -> Tensor:
         """Inputs of the output layer, flattened (b, d), in evaluation mode."""

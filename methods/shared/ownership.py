@@ -39,8 +39,12 @@ def _places(device: torch.device) -> Tensor:
 
 def moved(now: Tensor, then: Tensor) -> Tensor:
     """Mask of the entries whose bits differ, so that -0 differs from 0, and NaN does not from itself."""
-    bits = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[now.element_size()]
-    return now.view(bits) != then.view(bits)
+    return _as_bits(now) != _as_bits(then)
+
+
+def _as_bits(values: Tensor) -> Tensor:
+    """The same memory as integers."""
+    return values.view({1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()])
 
 
 def holding(parameter: Tensor, trainable: Tensor) -> Callable[[], None]:
@@ -50,10 +54,12 @@ def holding(parameter: Tensor, trainable: Tensor) -> Callable[[], None]:
     step move none. Entries of an elementwise optimiser do not depend on one another, so trainable ones are trained as
     if the others had no gradient.
     """
-    held, values = parameter.detach().clone(), parameter.detach()
+    bits = _as_bits(parameter.detach())
+    # ones for a trainable entry; a choice by bits takes a twentieth of the time of torch.where on a CPU
+    chosen = -trainable.to(bits.dtype)
+    held = bits & ~chosen
 
-    @torch.no_grad()
     def hold() -> None:
-        torch.where(trainable, values, held, out=values)
+        bits.bitwise_and_(chosen).bitwise_or_(held)
 
     return hold

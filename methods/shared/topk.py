@@ -26,12 +26,15 @@ def order_statistic(values: Tensor, rank: int) -> Tensor:
 
 
 def from_rank(values: Tensor, sizes: Sequence[int], ranks: Sequence[int]) -> Tensor:
-    """Mask (n,) of values (n,), tensor by tensor: all entries from the order statistic `rank` upwards, ties included.
+    """0-1 mask (n,) of values (n,), tensor by tensor: all entries from the order statistic `rank` upwards, with ties.
 
-    sizes: entries of each tensor, in order. ranks: the number of smaller entries, n - rank are kept without ties.
+    sizes: entries of each tensor, in order. ranks: the number of zeros in each if there are no ties. Returns the type
+    of the values, which on a CPU takes a fifth of the time of bool.
     """
-    parts = zip(values.split(list(sizes)), ranks, strict=True)
-    return torch.cat([values.new_empty(0, dtype=torch.bool), *(p >= order_statistic(p, rank) for p, rank in parts)])
+    mask = torch.empty_like(values)
+    for part, out, rank in zip(values.split(list(sizes)), mask.split(list(sizes)), ranks, strict=True):
+        torch.ge(part, order_statistic(part, rank), out=out)
+    return mask
 
 
 def smallest(values: Tensor, count: int) -> Tensor:
@@ -43,28 +46,41 @@ def smallest(values: Tensor, count: int) -> Tensor:
     return below | (ties & (ties.cumsum(0) <= count - below.sum()))
 
 
-def straight_through(weights: Tensor, scores: Tensor, mask: Tensor, magnitude: bool = True) -> Tensor:
-    """Masked weights, weights * mask (n,), for a mask (n,) made from scores (n,), of which it is a step function.
+def straight_through(
+    weights: Tensor, scores: Tensor, mask: Tensor, sizes: Sequence[int], magnitude: bool = True
+) -> tuple[Tensor, ...]:
+    """Masked weights, weights * mask, tensor by tensor, for a 0-1 mask (n,) that is a step function of scores (n,).
 
-    Gradients: g * mask to the weights, and to the mask g * weights, which is passed on to |score| as if the step were
-    the identity, so times sign(score) to the scores, also where the mask is 0. magnitude: False for a mask made from
-    the scores themselves, without the sign then. mask: 0 and 1, in any type.
+    Gradients: g * mask to the weights (n,), and to the mask g * weights, which is passed on to |score| as if the step
+    were the identity, so times sign(score) to the scores, also where the mask is 0. sizes: entries of each tensor.
+    magnitude: False for a mask made from the scores themselves, without the sign then.
     """
-    return _StraightThrough.apply(weights, scores, mask, magnitude)
+    return _StraightThrough.apply(weights, scores, mask, list(sizes), magnitude)
 
 
 class _StraightThrough(torch.autograd.Function):
+    """One function for all tensors, whose gradients are written into flat vectors without putting any together."""
+
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, scores: Tensor, mask: Tensor, magnitude: bool) -> Tensor:
-        mask = mask.to(weights.dtype)
+    def forward(
+        ctx: Any, weights: Tensor, scores: Tensor, mask: Tensor, sizes: list[int], magnitude: bool
+    ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(weights, scores, mask)
-        ctx.magnitude = magnitude
-        return weights * mask
+        ctx.sizes, ctx.magnitude = sizes, magnitude
+        return tuple(w * m for w, m in zip(weights.split(sizes), mask.split(sizes), strict=True))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         weights, scores, mask = ctx.saved_tensors
-        to_weights = grads[0] * mask if ctx.needs_input_grad[0] else None
-        to_scores = grads[0] * weights
-        return to_weights, to_scores.mul_(scores.sign()) if ctx.magnitude else to_scores, None, None
+        factor = scores.sign().mul_(weights) if ctx.magnitude else weights
+        to_weights = _products(grads, mask, ctx.sizes) if ctx.needs_input_grad[0] else None
+        return to_weights, _products(grads, factor, ctx.sizes), None, None, None
+
+
+def _products(grads: Sequence[Tensor], factors: Tensor, sizes: list[int]) -> Tensor:
+    """Flat products (n,) of the gradients of each tensor with flat factors (n,)."""
+    products = torch.empty_like(factors)
+    for grad, factor, out in zip(grads, factors.split(sizes), products.split(sizes), strict=True):
+        torch.mul(grad, factor, out=out)
+    return products

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from benchmarks.samples import Samples
 from benchmarks.types import TIL, Budget, StreamSpec, Task
 from methods import base, subnetworks
-from methods.shared.grouped import Point
 from methods.subnetworks import Subnetworks
 from tests.methods.golden import load, tensors
 from tests.methods.hyper_golden import float64
@@ -89,6 +88,5 @@ def recorded_losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def heads(monkeypatch: pytest.MonkeyPatch, method: Subnetworks, own: list[Tensor]) -> None:
-    """Let each new task start with the recorded head."""
-    first = method.target.first
-    monkeypatch.setattr(type(method), "fresh", lambda self: Point(first.masked, first.fixed, own[len(self.kept)], {}))
+    """Let each task start with the recorded head."""
+    monkeypatch.setattr(type(method), "first_head", lambda _, task: own[task])

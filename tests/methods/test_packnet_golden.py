@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from methods.packnet import PackNet, pruned
+from methods.shared.grouped import Group
 from methods.shared.ownership import holding
 from tests.methods.forget_free import (
     GOLDEN,
@@ -62,16 +63,23 @@ def test_what_a_step_of_a_later_task_moves(flags):
     with torch.no_grad():
         for part, names in used.items():
             getattr(method, part)[: len(flat(parameters, names))] = flat(parameters, names)
+    before = {part: getattr(method, part).detach().clone() for part in used}
+    owners = torch.cat([torch.from_numpy(recorded[f"owner/{layer}"]).flatten() for layer in (0, 4)])
+    hold = holding(method.weights, owners == int(recorded["task"]))
+    leaves = [
+        method.leaves(getattr(method, part), of) for part, of in zip(["weights", "fixed", "own"], Group, strict=False)
+    ]
     x = torch.from_numpy(recorded["x"].copy())
-    method.target(method.live(), x, training=True).square().sum().backward()
-    for part, names in used.items():
-        assert_close(getattr(method, part).grad[: len(flat(raw, names))], flat(raw, names), 1e-9, part)
+    method.target.trained(
+        {**leaves[0], **leaves[1], **leaves[2]}, method.target.first.statistics, x
+    ).square().sum().backward()
+    named = {name.removeprefix("body."): p for part in leaves for name, p in part.items()}
+    for name in raw:
+        assert_close(named[name].grad, raw[name], 1e-9, name)
 
     method.kept.append(method.own.detach().clone())  # a first task has ended
-    owners = torch.cat([torch.from_numpy(recorded[f"owner/{layer}"]).flatten() for layer in (0, 4)])
-    before = {part: getattr(method, part).detach().clone() for part in used}
-    hold = holding(method.weights, owners == int(recorded["task"]))
-    torch.optim.SGD(method.trained([method.weights]), 1.0).step()
+    trained = method.trained(list(leaves[0].values()), leaves[1], leaves[2])
+    torch.optim.SGD(trained, 1.0).step()
     hold()
     expected = group(recorded, f"bias{flags[0]}_bn{flags[1]}")
     for part, names in used.items():
@@ -98,7 +106,7 @@ def test_a_trajectory(monkeypatch):
     with torch.no_grad():
         method.weights.copy_(flat(init, [f"shared.{name}" for name in WEIGHTS]))
         method.fixed.copy_(flat(init, [f"shared.{name}" for name in BIASES]))
-    method.target.first = method.target.first._replace(masked=method.weights.detach().clone(), own=own[0])
+    method.target.first = method.target.first._replace(masked=method.weights.detach().clone())
     heads(monkeypatch, method, own)
     pruned_weights: list[torch.Tensor] = []
     prune = PackNet.prune

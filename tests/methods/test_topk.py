@@ -15,31 +15,30 @@ def test_order_statistics_are_those_of_sorting(n):
 
 def test_counts_with_ties():
     values = torch.tensor([3.0, 1.0, 2.0, 2.0, 2.0, 1.0, 3.0])
-    assert from_rank(values, [7], [3]).tolist() == [True, False, True, True, True, False, True], (
-        "all equal to the third"
-    )
+    assert from_rank(values, [7], [3]).tolist() == [1, 0, 1, 1, 1, 0, 1], "all ties"
     assert smallest(values, 3).tolist() == [False, True, True, False, False, True, False], "the first tie"
     assert [int(smallest(values, c).sum()) for c in range(8)] == list(range(8))
 
 
 def test_each_tensor_has_its_own_threshold():
     values = torch.tensor([1.0, 2.0, 10.0, 20.0, 30.0])
-    assert from_rank(values, [2, 3], [1, 2]).tolist() == [False, True, False, False, True]
+    assert from_rank(values, [2, 3], [1, 2]).tolist() == [0, 1, 0, 0, 1]
     assert from_rank(values[:0], [], []).shape == (0,)
 
 
 def test_the_gradient_of_a_mask_is_that_of_the_identity():
     weights = torch.tensor([2.0, -3.0, 5.0], requires_grad=True)
     scores = torch.tensor([-0.5, 0.2, 0.1], requires_grad=True)
-    mask = torch.tensor([True, False, True])
+    mask = torch.tensor([1.0, 0.0, 1.0])
     for magnitude, expected in ((True, [-2.0, -30.0, 500.0]), (False, [2.0, -30.0, 500.0])):
         weights.grad = scores.grad = None
-        out = straight_through(weights, scores, mask, magnitude)
-        out.backward(torch.tensor([1.0, 10.0, 100.0]))
-        assert out.tolist() == [2, 0, 5] and weights.grad.tolist() == [1, 0, 100]  # type: ignore[union-attr]
-        assert scores.grad.tolist() == expected  # type: ignore[union-attr]
+        first, rest = straight_through(weights, scores, mask, [1, 2], magnitude)
+        torch.autograd.backward([first, rest], [torch.tensor([1.0]), torch.tensor([10.0, 100.0])])
+        assert first.tolist() == [2] and rest.tolist() == [0, 5]
+        assert weights.grad is not None and weights.grad.tolist() == [1, 0, 100]
+        assert scores.grad is not None and scores.grad.tolist() == expected
     fixed = weights.detach()
-    straight_through(fixed, scores, mask).sum().backward()
+    straight_through(fixed, scores, mask, [3])[0].sum().backward()
     assert fixed.grad is None
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from methods.shared.topk import from_rank, order_statistic
+from methods.shared.grouped import Group
+from methods.shared.topk import from_rank, order_statistic, straight_through
 from methods.wsn import WSN, rank
 from tests.methods.forget_free import (
     GOLDEN,
@@ -36,14 +37,14 @@ def test_masks_and_thresholds(case, capacity):
     values = recorded["score"].abs().flatten()
     below = rank(len(values), float(capacity))
     assert torch.equal(order_statistic(values, below), recorded[f"threshold.{capacity}"])
-    assert torch.equal(from_rank(values, [len(values)], [below]), recorded[f"mask.{capacity}"].flatten().bool())
+    assert torch.equal(from_rank(values, [len(values)], [below]), recorded[f"mask.{capacity}"].flatten())
 
 
 def test_the_mask_of_equal_scores():
     recorded = tensors(group(GOLDEN, "wsn/mask/ties"))
     values = recorded["score"].abs().flatten()
     found = from_rank(values, [len(values)], [rank(len(values), 0.3)])
-    assert torch.equal(found, recorded["mask.0.3"].flatten().bool())
+    assert torch.equal(found, recorded["mask.0.3"].flatten())
     assert found.sum() > len(values) - rank(len(values), 0.3), "a tie at the threshold, which the case is about"
 
 
@@ -57,10 +58,13 @@ def test_a_layer_forward_and_backward(case):
     with torch.no_grad():
         method.weights.copy_(flat(parameters, [name for name, _ in pairs]))
         method.scores.copy_(flat(parameters, [name for _, name in pairs]))
-    y = method.target(method.live(), recorded["x"], training=True)
+    shapes, mask = method.target.shapes[Group.MASKED], method.present_mask()
+    parts = straight_through(method.weights, method.scores, mask, method.target.sizes(Group.MASKED))
+    named = {name: part.view(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
+    y = method.target.trained({**named, "head.weight": torch.ones(1, 1)}, {}, recorded["x"])
     y.backward(recorded["grad_out"])
     gradients = group(GOLDEN, f"wsn/layer/{case}/grad")
-    assert torch.equal(method.present_mask(), torch.cat([recorded[f"{n}_mask"].flatten() for n, _ in pairs]).bool())
+    assert torch.equal(mask, torch.cat([recorded[f"{n}_mask"].flatten() for n, _ in pairs]))
     assert_close(y, recorded["y"], 1e-9)
     assert_close(method.weights.grad, flat(gradients, [name for name, _ in pairs]), 1e-9)
     assert_close(method.scores.grad, flat(gradients, [name for _, name in pairs]), 1e-9)
@@ -83,7 +87,6 @@ def recorded_method(monkeypatch, mask_of: str) -> WSN:
     with torch.no_grad():
         method.weights.copy_(flat(init, LAYERS))
         method.scores.copy_(flat(init, ["fc1.w_m", "fc2.w_m"]))
-    method.target.first = method.target.first._replace(own=own[0])
     heads(monkeypatch, method, own)
     return method
 
@@ -117,7 +120,7 @@ def test_a_trajectory_with_the_official_mask(monkeypatch):
         assert_close(method.scores, flat(restored, ["fc1.w_m", "fc2.w_m"]), 1e-6, f"scores after task {t}")
         assert_close(method.kept[t], flat(restored, [f"last.{t}.weight"]), 1e-6, f"head {t}")
         assert torch.equal(method.mask(t), flat(group(TRAJECTORY, f"mask.{t}"), LAYERS))
-        assert torch.equal(method.present_mask(), flat(group(TRAJECTORY, f"mask_of_restored.{t}"), LAYERS))
+        assert torch.equal(method.present_mask().bool(), flat(group(TRAJECTORY, f"mask_of_restored.{t}"), LAYERS))
         union = torch.stack([method.mask(j) for j in range(t + 1)]).any(0)
         assert torch.equal(union, flat(group(TRAJECTORY, f"consolidated.{t}"), LAYERS))
         for j in range(t + 1):
@@ -129,12 +132,12 @@ def test_a_trajectory_with_the_official_mask(monkeypatch):
 def test_by_default_the_kept_mask_is_that_of_the_kept_scores(monkeypatch):
     method = recorded_method(monkeypatch, "restored")
     learn(method, 0, monkeypatch)
-    assert torch.equal(method.mask(0), method.present_mask())
+    assert torch.equal(method.mask(0), method.present_mask().bool())
     official = recorded_method(monkeypatch, "last-batch")
     official.load_state_dict(method.state_dict())
     official.config = dataclasses.replace(method.config, mask_of="last-batch")
     # The validation labels of task 1 are wrong on purpose, so that its first epoch is kept.
     learn(official, 1, monkeypatch)
     learn(method, 1, monkeypatch)
-    assert torch.equal(method.mask(1), method.present_mask())
-    assert not torch.equal(official.mask(1), official.present_mask())
+    assert torch.equal(method.mask(1), method.present_mask().bool())
+    assert not torch.equal(official.mask(1), official.present_mask().bool())
