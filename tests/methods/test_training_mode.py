@@ -45,12 +45,8 @@ def with_batch_norm(name: str, stream) -> Method:
     return Changed(stream.spec, cls.Config(**{k: v for k, v in chosen.items() if k in fields}))
 
 
-<<<<<<< HEAD
 NAMES = ["finetune", "ewc", "lwf", "hnet", "hyperinterval", "hypermask", "intercontinet", "si", "mas", "joint", "gpm"]
-=======
-NAMES = ["finetune", "ewc", "lwf", "hnet", "hyperinterval", "hypermask", "intercontinet", "si", "mas", "joint"]
 NAMES += ["packnet", "wsn"]
->>>>>>> wsn
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -30,7 +30,6 @@ def cell(method: str, benchmark: str, network: str, values: dict | None = None):
     return build.build([suite], build.Choices(assignments=assignments))[0]
 
 
-<<<<<<< HEAD
 COVERED = [
     "finetune",
     "ewc",
@@ -41,7 +40,9 @@ COVERED = [
     "hyperinterval",
     "intercontinet",
     "lwf",
+    "packnet",
     "separate",
+    "wsn",
 ]
 GROWN = ("hnet-lstm", (("hnet-lstm", "growth", "freeze-hidden"),))
 
@@ -49,14 +50,6 @@ GROWN = ("hnet-lstm", (("hnet-lstm", "growth", "freeze-hidden"),))
 @pytest.mark.parametrize(("name", "settings"), [*((name, ()) for name in COVERED), GROWN])
 def test_it_covers_what_a_method_holds_after_all_tasks(name, settings) -> None:
     made = cells(name, steps=3, assignments=settings)[0]
-=======
-COVERED = ["finetune", "ewc", "hnet", "hypermask", "hyperinterval", "intercontinet", "lwf", "packnet", "wsn"]
-
-
-@pytest.mark.parametrize("name", COVERED)
-def test_it_covers_what_a_method_holds_after_all_tasks(name) -> None:
-    made = cells(name, steps=3)[0]
->>>>>>> wsn
     needed = footprint.of_cell(made)
     assert needed is not None
     stream = open_stream(catalogue.find(made.benchmark), "til", 0, budget=made.budget)
