@@ -45,7 +45,7 @@ def with_batch_norm(name: str, stream) -> Method:
     return Changed(stream.spec, cls.Config(**{k: v for k, v in chosen.items() if k in fields}))
 
 
-NAMES = ["finetune", "ewc", "lwf", "hnet", "hyperinterval", "hypermask", "intercontinet", "si", "mas", "joint"]
+NAMES = ["finetune", "ewc", "lwf", "hnet", "hyperinterval", "hypermask", "intercontinet", "si", "mas", "joint", "gpm"]
 
 
 @pytest.mark.parametrize("name", NAMES)

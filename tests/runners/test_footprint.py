@@ -30,7 +30,10 @@ def cell(method: str, benchmark: str, network: str, values: dict | None = None):
     return build.build([suite], build.Choices(assignments=assignments))[0]
 
 
-@pytest.mark.parametrize("name", ["finetune", "ewc", "hnet", "hypermask", "hyperinterval", "intercontinet", "lwf"])
+COVERED = ["finetune", "ewc", "gpm", "hnet", "hypermask", "hyperinterval", "intercontinet", "lwf"]
+
+
+@pytest.mark.parametrize("name", COVERED)
 def test_it_covers_what_a_method_holds_after_all_tasks(name) -> None:
     made = cells(name, steps=3)[0]
     needed = footprint.of_cell(made)
