@@ -159,6 +159,7 @@ HNETS = ({"look_ahead": False}, {"look_ahead": True}, {"look_ahead": True, "chun
 KEEPERS = [
     *((name, {}) for name in ("finetune", "ewc", "lwf", "si", "mas", "l2", "joint")),
     *(("hnet", {"embedding": 8, "chunk_embedding": 8, **settings}) for settings in HNETS),
+    ("gpm", {}),
     ("hypermask", {"embedding": 8, "adaptive_sparsity": False, "chunk": 0}),
 ]
 
