@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from benchmarks import paths, plugins
-from benchmarks.types import CIL, Budget, Scenario, StreamSpec, UserError, suggestion
+from benchmarks.types import CIL, Budget, Scenario, StreamSpec, UserError, ValidatedBudget, suggestion
 
 SHUFFLED_SUFFIX = "-shuffled"
 
@@ -37,6 +37,10 @@ class ClassOrder(StrEnum):
     """The classes in random order, drawn from the seed."""
     FECAM = "fecam"
     """CIFAR-100 in a fixed random order, that of iCaRL, FeCAM, HyperMask and HINT; see benchmarks/orders.py."""
+    SUPERCLASSES = "superclasses"
+    """CIFAR-100 superclass by superclass, in the order of its coarse labels; see benchmarks/orders.py."""
+    SHUFFLED_SUPERCLASSES = "shuffled-superclasses"
+    """CIFAR-100 superclass by superclass, in an order of superclasses drawn from the seed."""
 
 
 class HeldOut(StrEnum):
@@ -67,6 +71,10 @@ IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """torchvision's constants for ImageNet; hypnettorch, HyperMask and HINT use them for CIFAR-100 as well."""
 CIFAR_100 = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 """Of CIFAR-100's training images; FeCAM and, in its set-up, HyperMask and HINT use them."""
+MNIST = Normalisation((0.1307,), (0.3081,))
+"""Of MNIST's training images; HAT, GPM and WSN use them."""
+CIFAR_HAT = Normalisation((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255))
+"""HAT's, GPM's and WSN's constants for CIFAR-100."""
 IMAGE_FOLDER_VALIDATION = 10
 """Images of an image folder that are set aside for validation, for each class of a task."""
 
@@ -125,13 +133,18 @@ class Benchmark:
         )
 
     def shuffled(self) -> Benchmark:
-        """The same benchmark with its classes in a random order for each seed (split benchmarks only)."""
+        """The same benchmark with its classes in a random order for each seed (split benchmarks only).
+
+        Superclasses stay whole: their order is drawn.
+        """
+        whole = self.class_order is ClassOrder.SUPERCLASSES
+        drawn = "superclasses" if whole else "classes"
         return replace(
             self,
             name=self.name + SHUFFLED_SUFFIX,
-            title=f"{self.title} (shuffled classes)",
-            description=f"{self.description} The order of the classes is drawn from the seed.",
-            class_order=ClassOrder.SHUFFLED,
+            title=f"{self.title} (shuffled {drawn})",
+            description=f"{self.description} The order of the {drawn} is drawn from the seed.",
+            class_order=ClassOrder.SHUFFLED_SUPERCLASSES if whole else ClassOrder.SHUFFLED,
         )
 
 
@@ -200,6 +213,55 @@ def _split_cifar_100(n_tasks: int, fecam: bool = False) -> Benchmark:
         augmentation=Augmentation.FLIP_CROP,
         normalisation=CIFAR_100 if fecam else IMAGENET,
     )
+
+
+def _wsn() -> tuple[Benchmark, ...]:
+    """The set-ups of WSN's tables (Kang et al. 2022), which GPM's code shares."""
+    permuted = Benchmark(
+        "permuted-mnist-10-wsn",
+        "Permuted MNIST-10 (WSN)",
+        "mnist",
+        Kind.PERMUTED,
+        10,
+        10,
+        _MNIST,
+        validation=6000,
+        network="mlp-100-100-nobias",
+        budget=Budget(10, epochs=5),
+        description="MNIST, 28 x 28 and standardised, in ten random orders of its pixels (the first task has one too), "
+        "in small batches, as in the tables of GPM and WSN.",
+        normalisation=MNIST,
+    )
+    cifar = Benchmark(
+        "split-cifar-100-wsn",
+        "Split CIFAR-100 10 x 10 (WSN)",
+        "cifar-100",
+        Kind.SPLIT,
+        10,
+        10,
+        _CIFAR,
+        validation=250,
+        network="alexnet-hat",
+        budget=ValidatedBudget(64, epochs=200, lowest_rate=1e-6),
+        description="CIFAR-100, ten classes a task, standardised and not augmented, trained as long as the validation "
+        "loss falls, as in GPM's and WSN's code; with `-shuffled` the random split of WSN's paper.",
+        normalisation=CIFAR_HAT,
+    )
+    superclass = replace(
+        cifar,
+        name="split-cifar-100-superclass",
+        title="CIFAR-100 Superclass 20 x 5",
+        n_tasks=20,
+        classes_per_task=5,
+        validation=125,
+        network="lenet-20-50",
+        budget=ValidatedBudget(64, epochs=50, lowest_rate=1e-5),
+        description="CIFAR-100, the five classes of a superclass a task, trained as long as the validation loss falls, "
+        "as in WSN's tables.",
+        class_order=ClassOrder.SUPERCLASSES,
+        normalisation=None,
+    )
+    return permuted, cifar, superclass
 
 
 def _split_tiny_imagenet(n_tasks: int) -> Benchmark:
@@ -315,6 +377,7 @@ _ALL = (
     _split("split-fashion-mnist", "Split FashionMNIST", "fashion-mnist", _MNIST),
     _permuted_mnist(10),
     _permuted_mnist(100),
+    *_wsn(),
     Benchmark(
         "rotated-mnist",
         "Rotated MNIST",

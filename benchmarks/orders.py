@@ -9,3 +9,13 @@ FECAM = (
     98, 13, 99, 7, 34, 55, 54, 26, 35, 39,
 )  # fmt: skip
 """CIFAR-100 as iCaRL's code (Rebuffi et al. 2017) orders it; FeCAM (2023), HyperMask and HINT took it over."""
+
+SUPERCLASSES = (
+    4, 30, 55, 72, 95, 1, 32, 67, 73, 91, 54, 62, 70, 82, 92, 9, 10, 16, 28, 61, 0, 51, 53, 57, 83, 22, 39, 40, 86, 87,
+    5, 20, 25, 84, 94, 6, 7, 14, 18, 24, 3, 42, 43, 88, 97, 12, 17, 37, 68, 76, 23, 33, 49, 60, 71, 15, 19, 21, 31, 38,
+    34, 63, 64, 66, 75, 26, 45, 77, 79, 99, 2, 11, 35, 46, 98, 27, 29, 44, 78, 93, 36, 50, 65, 74, 80, 47, 52, 56, 59,
+    96, 8, 13, 48, 58, 90, 41, 69, 81, 85, 89,
+)  # fmt: skip
+"""CIFAR-100 sorted by superclass, the data set's coarse label (aquatic mammals, fish, ...), then by class."""
+SUPERCLASS_SIZE = 5
+"""Classes of each superclass."""

@@ -73,10 +73,16 @@ class Stream:
         if self.benchmark.kind is not Kind.SPLIT:
             return [list(range(per_task)) for _ in range(len(self))]
         order = np.arange(int(self.data.train_labels.max()) + 1)
-        if self.benchmark.class_order is ClassOrder.SHUFFLED:
-            order = random_order(len(order), self.seed, self.benchmark.name, "classes")
-        elif self.benchmark.class_order is ClassOrder.FECAM:
-            order = np.array(orders.FECAM)
+        match self.benchmark.class_order:
+            case ClassOrder.SHUFFLED:
+                order = random_order(len(order), self.seed, self.benchmark.name, "classes")
+            case ClassOrder.FECAM:
+                order = np.array(orders.FECAM)
+            case ClassOrder.SUPERCLASSES:
+                order = np.array(orders.SUPERCLASSES)
+            case ClassOrder.SHUFFLED_SUPERCLASSES:
+                groups = np.array(orders.SUPERCLASSES).reshape(-1, orders.SUPERCLASS_SIZE)
+                order = groups[random_order(len(groups), self.seed, self.benchmark.name, "classes")].reshape(-1)
         return [order[per_task * j : per_task * (j + 1)].tolist() for j in range(len(self))]
 
     @cached_property
@@ -195,6 +201,11 @@ class Stream:
     @cached_property
     def _normalise(self) -> Normalise | None:
         constants = self.benchmark.normalisation
+        if constants is not None and self.benchmark.kind is Kind.PERMUTED and len(constants.mean) > 1:
+            raise UserError(
+                f"{self.benchmark.name}: normalisation has {len(constants.mean)} channels, but permuted pixels have "
+                "lost theirs; give one mean and one standard deviation"
+            )
         return None if constants is None else Normalise(constants.mean, constants.std, self.data.train_images.device)
 
     def _with_sign(self, spec: StreamSpec) -> StreamSpec:

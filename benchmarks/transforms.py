@@ -62,11 +62,12 @@ class Rotate:
 
 
 class Normalise:
-    """(x - mean) / std for each channel: (b, channels, height, width), inputs of any sign."""
+    """(x - mean) / std for each channel: (b, channels, height, width), of one channel any shape; inputs of any sign."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
-        self.mean = torch.tensor(mean, device=device).view(-1, 1, 1)
-        self.scale = 1 / torch.tensor(std, device=device).view(-1, 1, 1)
+        shape = (-1, 1, 1) if len(mean) > 1 else ()
+        self.mean = torch.tensor(mean, device=device).view(shape)
+        self.scale = 1 / torch.tensor(std, device=device).view(shape)
 
     def __call__(self, x: Tensor) -> Tensor:
         return (x - self.mean) * self.scale

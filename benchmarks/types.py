@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,12 +69,43 @@ class Budget:
         assert self.epochs is not None
         return -(-n_samples // self.batch_size) * self.epochs
 
-    def scaled(self, factor: float) -> Budget:
+    def scaled(self, factor: float) -> Self:
         """The budget times `factor`, at least one step or epoch."""
         if self.steps is not None:
-            return Budget(self.batch_size, steps=max(1, round(self.steps * factor)))
+            return replace(self, steps=max(1, round(self.steps * factor)))
         assert self.epochs is not None
-        return Budget(self.batch_size, epochs=max(1, round(self.epochs * factor)))
+        return replace(self, epochs=max(1, round(self.epochs * factor)))
+
+    @staticmethod
+    def of(fields: Mapping[str, Any]) -> Budget:
+        """The budget with these fields, as `vars` gives them and a record holds them."""
+        return (ValidatedBudget if "patience" in fields else Budget)(**fields)
+
+
+@dataclass(frozen=True)
+class ValidatedBudget(Budget):
+    """Budget whose steps or epochs are the most that a task may take: its validation loss decides the rest.
+
+    The loss is measured after each epoch. After `patience` epochs without a lower one the learning rate is divided;
+    training ends instead where the rate would fall below `lowest_rate`. The weights with the lowest loss are kept.
+    The rule of the codes of HAT, GPM and WSN, for all methods alike: `Method.fit` obeys it.
+    """
+
+    patience: int = 6
+    """Epochs without a lower validation loss before the learning rate is divided."""
+    divisor: float = 2.0
+    """Divisor of the learning rate."""
+    lowest_rate: float = 1e-6
+    """Learning rate below which training ends."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.patience < 1:
+            raise UserError(f"budget: patience = {self.patience} must be at least 1")
+        if not self.divisor > 1:
+            raise UserError(f"budget: divisor = {self.divisor} must be above 1")
+        if not self.lowest_rate > 0:
+            raise UserError(f"budget: lowest_rate = {self.lowest_rate} must be positive")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.samples import Samples
-from benchmarks.types import StreamSpec, UserError, suggestion
+from benchmarks.types import StreamSpec, UserError, ValidatedBudget, suggestion
 from methods.base import CIL, DIL, TIL, Method, Scenario, Task
 from methods.search import LEARNING_RATE, Log, ranges
 from methods.shared import optimizers
@@ -200,6 +200,11 @@ class AvalancheMethod(Method):
         self.strategy: Any = None
 
     def learn(self, task: Task) -> None:
+        if isinstance(task.budget, ValidatedBudget):
+            raise UserError(
+                f"{self.name}: the budget of {self.spec.benchmark} is a schedule by validation loss, which Avalanche's "
+                "training loop does not follow; leave the method out there"
+            )
         steps = task.budget.steps_for(len(task.train))
         with _own_randomness():
             if self.strategy is None:

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from benchmarks import tally
 from benchmarks.samples import Batch, Samples
-from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Budget, Scenario, StreamSpec, Task, UserError, derived_seed
+from benchmarks.types import (
+    ALL_SCENARIOS,
+    CIL,
+    DIL,
+    TIL,
+    Budget,
+    Scenario,
+    StreamSpec,
+    Task,
+    UserError,
+    ValidatedBudget,
+    derived_seed,
+)
 from methods.abilities import Certifying, Claim, Inferring
 from methods.networks import targets
 from methods.registry import register
@@ -21,6 +35,7 @@ from methods.search import Range
 from methods.shared import parts, state, stepping
 from methods.shared.needs import Needs
 from methods.shared.optimizers import adam
+from methods.shared.schedule import Schedule
 
 __all__ = [
     "CIL",
@@ -41,6 +56,8 @@ __all__ = [
 ]
 
 STEPS_BETWEEN_CHECKS = 50
+VALIDATION_BATCH = 2000
+"""Validation samples that are judged at once."""
 
 Exhibit = Mapping[str, Sequence[float]]
 """A small table for the report: column name -> numbers, all columns of one length."""
@@ -230,6 +247,9 @@ class Method(ABC):
         on_check: Callable[[int], None] | None = None,
         check_every: int = STEPS_BETWEEN_CHECKS,
         capture: bool = True,
+        scheduled: bool = True,
+        judge: Callable[[Batch], Tensor] | None = None,
+        keep: Iterable[Tensor] = (),
     ) -> None:
         """Shared inner loop: draw a batch, `loss`, backward, optimiser step, `steps` times.
 
@@ -238,6 +258,13 @@ class Method(ABC):
         continues the data order and `self.step`. after_step: called after each step.
         on_check(steps done): called every `check_every` steps and at the end. capture: False for a
         loss that reads changing Python numbers in a method that is otherwise `capturable`.
+
+        Under a `ValidatedBudget` the steps are the most that are taken: the validation loss decides the learning rate,
+        the end and the weights kept (methods/shared/schedule.py); `on_check` is called at each epoch's end too.
+        scheduled: False for a phase with a length, a rate or a selection of its own. judge: mean loss 0-d of a
+        validation batch, of the network as it is trained now; None: cross-entropy of `predict`, over the validation
+        samples of earlier tasks too where the method rehearses. keep: what training changes in addition to the
+        optimiser's parameters and the buffers of the method's networks, as batch norm's statistics in other attributes.
 
         The host waits for the device once per check, never in between. Raises Diverged at the first
         loss that is not finite.
@@ -266,14 +293,13 @@ class Method(ABC):
                 after_step()
             return value.detach()
 
-        capture = capture and self.capturable
-        record = stepping.recorder_for(self.device) if capture and not self.step_by_step else None
-        runner = stepping.Plain(step, self.step_by_step if capture else "")
-        if record is not None:
-            settings = partial(stepping.host_settings, optimizer)
-            runner = stepping.Replayed(step, record, settings, self.device, min(check_every, steps), size)
-        for start in range(first_step, last, check_every):
+        runner = self._runner(step, optimizer, capture and self.capturable, min(check_every, steps), size)
+        schedule = self._schedule(task, steps, optimizer, judge, keep) if scheduled else None
+        start = first_step
+        while start < last:
             stop = min(start + check_every, last)
+            if schedule is not None:
+                stop = min(stop, first_step + schedule.next_look(start - first_step))
             _set_training(networks, True)
             with tally.loop(stop - start, size):
                 losses = runner.run([next(order) for _ in range(start, stop)])
@@ -281,14 +307,56 @@ class Method(ABC):
             self._check(task, start, last, losses)
             if on_check is not None:
                 on_check(stop)
+            start = stop
+            if schedule is not None and schedule.ends(stop - first_step):
+                break
+        if schedule is not None:
+            schedule.restore()
         self.stepped = runner.how
-        if record is not None:
+        if isinstance(runner, stepping.Replayed):
             optimizer.zero_grad(set_to_none=True)  # gradients lie in the recording's memory
+
+    def _runner(
+        self, step: stepping.Step, optimizer: Optimizer, capture: bool, longest: int, batch_size: int
+    ) -> stepping.Plain | stepping.Replayed:
+        """Runner of the steps, at most `longest` of them at once; captured where device and caller permit it."""
+        record = stepping.recorder_for(self.device) if capture and not self.step_by_step else None
+        if record is None:
+            return stepping.Plain(step, self.step_by_step if capture else "")
+        settings = partial(stepping.host_settings, optimizer)
+        return stepping.Replayed(step, record, settings, self.device, longest, batch_size)
 
     def check_budget(self) -> None:
         """Raise UserError if the budget given to `begin` has been changed in place."""
         if self._given is not None and self._given[0] != self._given[1]:
             raise UserError(f"{self.name} has changed its budget, from {self._given[1]} to {self._given[0]}")
+
+    def _schedule(
+        self, task: Task, steps: int, optimizer: Optimizer, judge: Callable[[Batch], Tensor] | None,
+        keep: Iterable[Tensor],
+    ) -> Schedule | None:  # fmt: skip
+        """Schedule of a `ValidatedBudget`, else None."""
+        if not isinstance(task.budget, ValidatedBudget):
+            return None
+        tasks = (*task.previous, task) if judge is None else (task,)
+
+        buffers = [buffer for network in parts.networks(self).values() for buffer in network.buffers()]
+
+        @torch.no_grad()
+        def loss() -> Tensor:
+            total = torch.zeros((), device=self.device)
+            with _evaluating(self):
+                for one in tasks:
+                    of_batch = partial(self._answer_loss, one.index) if judge is None else judge
+                    for batch in one.validation.batches(VALIDATION_BATCH):
+                        total += of_batch(batch) * len(batch.y)
+            return total / sum(len(one.validation) for one in tasks)
+
+        return Schedule(task, task.budget, steps, loss, optimizer, [*keep, *buffers])
+
+    def _answer_loss(self, task: int, batch: Batch) -> Tensor:
+        """Mean cross-entropy of `predict` on a batch of one task, 0-d."""
+        return cross_entropy(self.predict(batch.x, task if self.spec.scenario is TIL else None), batch.y)
 
     def _trained_networks(self, optimizer: Optimizer) -> list[nn.Module]:
         """Modules in evaluation mode that the optimiser trains; `fit` puts them in training mode.
@@ -350,6 +418,17 @@ class Method(ABC):
     def parameters_stored(self) -> int:
         """Number of scalars needed to predict and to learn further tasks (not those kept only for the audit)."""
         return state.count({key: value for key, value in self.state_dict().items() if not key.startswith("audit")})
+
+
+@contextmanager
+def _evaluating(method: Method) -> Iterator[None]:
+    """Context in which all networks of the method are in evaluation mode."""
+    flags = parts.flags(method)
+    _set_training(parts.networks(method).values(), False)
+    try:
+        yield
+    finally:
+        parts.set_flags(method, flags)
 
 
 def _set_training(networks: Iterable[nn.Module], training: bool) -> None:

@@ -170,7 +170,7 @@ class GPM(Method):
                 project = project_gradients if self.config.optimizer == "sgd" else project_updates
                 project(optimizer, self.held(task.index))
             self._training(task.index)
-            self.fit(task, self.loss, optimizer)
+            self.fit(task, self.loss, optimizer, judge=self.loss)  # `predict` has no statistics of the task yet
             self.net.eval()
         if self.spec.scenario is TIL:
             self.statistics.append({name: b.clone() for name, b in _running(self.net)})

@@ -181,15 +181,16 @@ class HNET(NetworkPerTask):
         held = self.held(t)
         moving = [embedding, held.embeddings] if c.train_old_embeddings and t else [embedding]
         trained = [*self.hypernetwork.parameters(), *moving]
+        judged: Any = {"judge": self.validation_loss(embedding), "keep": [*trained, *self.statistics[t].values()]}
         if c.look_ahead and t:
             optimizer = adam(trained, c.lr)
-            self.fit(task, self.look_ahead_loss(embedding, held, optimizer), optimizer)
+            self.fit(task, self.look_ahead_loss(embedding, held, optimizer), optimizer, **judged)
         elif isinstance(self.hypernetwork, Hypernetwork) and (not t or held.plain):
             small = [*self.hypernetwork.small_parameters(), *moving]
             with FusedAdam(self.hypernetwork.output, small, c.lr) as optimizer:
-                self.fit(task, self.loss(embedding, held), optimizer)
+                self.fit(task, self.loss(embedding, held), optimizer, **judged)
         else:
-            self.fit(task, self.loss(embedding, held), trained, lr=c.lr)
+            self.fit(task, self.loss(embedding, held), trained, lr=c.lr, **judged)
         self.embeddings[:t], self.embeddings[t] = held.embeddings.detach(), embedding.detach()[0]
         if c.held_weights == "fisher":
             self.importances.append(self._fisher(task))
@@ -249,6 +250,17 @@ class HNET(NetworkPerTask):
             return value + beta * held.drift(others, rows)
 
         return total
+
+    def validation_loss(self, embedding: Tensor) -> Callable[[Batch], Tensor]:
+        """Cross-entropy of the network of an embedding in training, which `predict` does not use yet."""
+
+        def loss(batch: Batch) -> Tensor:
+            assert isinstance(batch.task, int)
+            weights = self.hypernetwork(embedding)[0]
+            logits = self._head(self.target(weights, batch.x, self._statistics_of(batch.task)), batch.task)
+            return cross_entropy(logits, self.within_task(batch.y, batch.task))
+
+        return loss
 
     def beta(self) -> float:
         """The factor of the sum over weights."""

@@ -234,7 +234,7 @@ class HyperInterval(NetworkPerTask):
             self.fit(
                 task, candidates.watch(loss), optimizer,
                 check_every=c.select_every, on_check=candidates.consider, after_step=candidates.after_step,
-                capture=candidates.capturable,
+                capture=candidates.capturable, scheduled=False,  # kappa and eps are annealed over the whole budget
             )  # fmt: skip
         candidates.restore()
         self.embeddings[t], self.shapes[t] = embedding.detach()[0], shape.detach()[0]

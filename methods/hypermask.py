@@ -249,10 +249,20 @@ class HyperMask(NetworkPerTask):
             selection = self._selection(task, optimizer)
             epoch = -(-len(task.train) // task.budget.batch_size)
             every = epoch if config.plateau else config.check_every
-            self.fit(task, loss, optimizer, on_check=selection.look, check_every=every)
+            self.fit(
+                task, loss, optimizer, on_check=selection.look, check_every=every,
+                scheduled=config.selection == "last" and not config.plateau, judge=self.validation_loss,
+                keep=self._trained(task.index),
+            )  # fmt: skip
         selection.restore()
         self.cache.clear()
         self.describe_classes(task)
+
+    def validation_loss(self, batch: Batch) -> Tensor:
+        """Cross-entropy of the batch's task under its mask, at the final sparsity."""
+        assert isinstance(batch.task, int)
+        self.cache.clear()
+        return cross_entropy(self.logits(batch.x, batch.task), self.within_task(batch.y, batch.task))
 
     def _selection(self, task: Task, optimizer: FusedAdam) -> Selection:
         task_id = task.index if self.spec.scenario is TIL else None
@@ -261,10 +271,13 @@ class HyperMask(NetworkPerTask):
             self.cache.clear()
             return self.accuracy(task.validation, task_id)
 
-        statistics = self.statistics[task.index].values()
-        trained = [*self.hypernetwork.parameters(), self.embeddings, self.weights, self.affine, *statistics]
-        keep = trained if self.config.selection == "val" else []
+        keep = self._trained(task.index) if self.config.selection == "val" else []
         return Selection(judge, keep, optimizer if self.config.plateau else None)
+
+    def _trained(self, task: int) -> list[Tensor]:
+        """Tensors that the training of a task changes."""
+        statistics = self.statistics[task].values()
+        return [*self.hypernetwork.parameters(), self.embeddings, self.weights, self.affine, *statistics]
 
     @torch.no_grad()
     def remember(self, task: int) -> Before | None:

@@ -173,7 +173,7 @@ class InterContiNet(Method):
                 model.layout.views(share)[name].fill_(sigmoid(self.config.scale_init))
             return Interval.around(model.centres(), self.config.max_radius * share)
 
-        self._train_middle(task, steps, optimizer, lambda batch: model(batch.x), box, gate)
+        self._train_middle(task, steps, optimizer, model, box, gate)
         model.draw_first_box()
         return torch.zeros_like(model.lower)
 
@@ -184,9 +184,9 @@ class InterContiNet(Method):
         centres, radius, points = model.centres(), model.radius(), model.points()
         raw = torch.zeros_like(centres, requires_grad=True)
 
-        def forward(batch: Batch) -> Tensor:
+        def forward(x: Tensor) -> Tensor:
             weights = model.layout.views(centres + shift(raw, radius, config.normalize_shift) * radius)
-            return functional_call(model.net, weights | points, (batch.x,))
+            return functional_call(model.net, weights | points, (x,))
 
         def box() -> Interval:
             s = shift(raw, radius, config.normalize_shift)
@@ -201,18 +201,24 @@ class InterContiNet(Method):
         task: Task,
         steps: int,
         optimizer: torch.optim.Optimizer,
-        forward: Callable[[Batch], Tensor],
+        forward: Callable[[Tensor], Tensor],
         box: Callable[[], Interval],
         gate: Gate,
     ) -> None:
-        """Train the middle network by cross-entropy; bounds are computed only for the official gate."""
+        """Train the middle network by cross-entropy; bounds are computed only for the official gate.
+
+        A schedule by validation loss applies, unless `milestones` are one already.
+        """
 
         def loss(batch: Batch) -> Tensor:
-            logits = self._compared(forward(batch), batch.task)
+            logits = self._compared(forward(batch.x), batch.task)
             if self.config.official_gate:
                 with torch.no_grad():
                     self._observe(gate, logits, self._worst(box(), batch), batch.y)
             return cross_entropy(logits, batch.y)
+
+        def judge(batch: Batch) -> Tensor:
+            return cross_entropy(self._compared(forward(batch.x), batch.task), batch.y)
 
         total = task.budget.steps_for(len(task.train))
         marks = {round(share * total) for share in self.config.milestones}
@@ -220,7 +226,10 @@ class InterContiNet(Method):
             if start:
                 for group in optimizer.param_groups:
                     group["lr"] *= self.config.milestone_factor
-            self.fit(task, loss, optimizer, first_step=start, steps=stop - start)
+            self.fit(
+                task, loss, optimizer, first_step=start, steps=stop - start, scheduled=not self.config.milestones,
+                judge=judge,
+            )  # fmt: skip
 
     def _contract(self, task: Task, shifts: Tensor, first: int, steps: int, gate: Gate) -> Tensor:
         """All tasks: shrink the box around the middle until it certifies enough. Returns raw scales (N,)."""
@@ -256,7 +265,7 @@ class InterContiNet(Method):
             return robust + (room_given - room_given.detach())
 
         if steps:
-            self.fit(task, loss, optimizer, first_step=first, steps=steps)
+            self.fit(task, loss, optimizer, first_step=first, steps=steps, scheduled=False)
         return raw.detach()
 
     def _first_raw_scale(self, task: Task, middle: Tensor, room: Tensor) -> float:

@@ -49,7 +49,11 @@ def _held_out(record: Record) -> str:
 
 def _budget(budget: Mapping[str, Any]) -> str:
     length = next((f"{budget[key]} {key}" for key in ("steps", "epochs") if budget.get(key)), "length not recorded")
-    return f"{length}, batch {budget.get('batch_size', '?')}"
+    found = f"{length}, batch {budget.get('batch_size', '?')}"
+    if "patience" not in budget:
+        return found
+    rule = f"rate / {budget.get('divisor', '?')} after {budget['patience']} epochs without a lower validation loss"
+    return f"at most {found}, {rule}, down to {budget.get('lowest_rate', '?')}"
 
 
 def _numbers(values: list[int]) -> str:

@@ -22,7 +22,14 @@ from reports.record import Record, Records, Status
 SCENARIOS = {"til": "task-incremental", "dil": "domain-incremental", "cil": "class-incremental"}
 LOWER_BOUND, UPPER_BOUND = "finetune", "joint"
 """Reference points: plain sequential training, and training on all tasks so far."""
-WORDS = {"mnist": "MNIST", "emnist": "EMNIST", "cifar": "CIFAR", "imagenet": "ImageNet", "fecam": "(FeCAM order)"}
+WORDS = {
+    "mnist": "MNIST",
+    "emnist": "EMNIST",
+    "cifar": "CIFAR",
+    "imagenet": "ImageNet",
+    "fecam": "(FeCAM order)",
+    "wsn": "(WSN)",
+}
 """Words of benchmarks' names that are not written with one capital."""
 IN_WORDS = {
     "network": "{}",

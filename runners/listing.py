@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from benchmarks import plugins
 from benchmarks.catalogue import BENCHMARKS
-from benchmarks.types import Budget, Scenario
+from benchmarks.types import Budget, Scenario, ValidatedBudget
 from methods import registry
 from runners.columns import Columns
 from runners.grid import suite
@@ -49,7 +49,8 @@ def _suites() -> Columns:
 
 def budget_in_words(budget: Budget) -> str:
     length = f"{budget.steps} steps" if budget.steps is not None else f"{budget.epochs} epochs"
-    return f"{length} of {budget.batch_size}"
+    most = "at most " if isinstance(budget, ValidatedBudget) else ""
+    return f"{most}{length} of {budget.batch_size}"
 
 
 def _scenarios(scenarios: tuple[Scenario, ...]) -> str:

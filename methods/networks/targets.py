@@ -28,6 +28,7 @@ class Family(NamedTuple):
 
 FAMILIES = (
     Family(r"mlp(-[1-9]\d*)*", "mlp", "mlp-WIDTH-WIDTH (for example mlp-400-400)"),
+    Family(r"mlp(-[1-9]\d*)*-nobias", "unbiased", "mlp-WIDTH-WIDTH-nobias (without biases)"),
     Family(r"alexnet|resnet-18", "convolutional", "alexnet, resnet-18"),
     Family(
         r"resnet-(8|14|20|32|44|56|110)(x[1-9])?",
@@ -35,6 +36,7 @@ FAMILIES = (
         "resnet-8, -14, -20, -32, ..., resnet-20x2 (twice the maps)",
     ),
     Family("zenkenet", "zenke", "zenkenet"),
+    Family(r"alexnet-hat(-bias)?|lenet-20-50|tinynet", "wsn", "alexnet-hat, alexnet-hat-bias, lenet-20-50, tinynet"),
     Family(r"timm:[\w.]+(\+pretrained|\+frozen)*", "timm", "timm:NAME, timm:NAME+pretrained, timm:NAME+frozen"),
 )
 

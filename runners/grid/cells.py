@@ -50,7 +50,7 @@ class Cell:
     def key(self) -> str:
         """SHA-256 of everything that decides the numbers."""
         decides = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _NAMES}
-        decides["budget"] = {name: getattr(self.budget, name) for name in Budget.__dataclass_fields__}
+        decides["budget"] = vars(self.budget)
         if self.judged_on == "test":  # the default; left out, so that the keys of earlier records stay valid
             del decides["judged_on"]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
@@ -74,7 +74,7 @@ class Cell:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Cell:
-        budget, scenario = Budget(**data["budget"]), Scenario(data["scenario"])
+        budget, scenario = Budget.of(data["budget"]), Scenario(data["scenario"])
         return Cell(**{**data, "budget": budget, "scenario": scenario})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 import typing
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,10 +55,11 @@ class BenchmarkEntry(_Part):
 
     def budget(self, default: Budget) -> Budget:
         """The benchmark's budget with what this entry replaces."""
-        batch_size = self.batch_size or default.batch_size
-        if self.steps is not None or self.epochs is not None:
-            return Budget(batch_size, steps=self.steps, epochs=self.epochs)
-        return Budget(batch_size, steps=default.steps, epochs=default.epochs)
+        own = self.steps is not None or self.epochs is not None
+        length = self if own else default
+        return replace(
+            default, batch_size=self.batch_size or default.batch_size, steps=length.steps, epochs=length.epochs
+        )
 
 
 class Settings(_Part):

@@ -81,7 +81,7 @@ def history(results: Path) -> Rates:
             body = untrusted.read_record(file)
             if body["status"] == "done":
                 seconds = sum(body["seconds"]["train"]) + sum(body["seconds"]["evaluate"])
-                budget = Budget(**body["budget"])
+                budget = Budget.of(body["budget"])
                 rates.note(body["method"], body["benchmark"], body["scenario"], budget, body["n_tasks"], seconds)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
             continue

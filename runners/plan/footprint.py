@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import catalogue
-from benchmarks.types import UserError
+from benchmarks.types import UserError, ValidatedBudget
 from methods.base import Needs
 from methods.networks import targets
 from runners.grid import hyperparameters
@@ -44,7 +44,7 @@ class Footprint:
     state: float
     """Weights and whatever else the method holds from the start."""
     training: float
-    """Gradients, Adam's moments, and the copy that model selection keeps."""
+    """Gradients, Adam's moments, and the copy that model selection or the budget's schedule keeps."""
     tasks: float
     """Kept for all tasks of the stream, at its end."""
     activations: float
@@ -64,7 +64,7 @@ def of_cell(cell: Cell) -> Footprint | None:
     """The estimate, or None for a method that cannot be built without memory. Reads no data."""
     return _estimate(
         cell.reference, cell.method, json.dumps(cell.config), cell.benchmark, cell.scenario, cell.network,
-        cell.budget.batch_size,
+        cell.budget.batch_size, isinstance(cell.budget, ValidatedBudget),
     )  # fmt: skip
 
 
@@ -103,8 +103,9 @@ _loaded = lru_cache(maxsize=256)(load_method)
 
 @lru_cache(maxsize=4096)
 def _estimate(
-    reference: str, name: str, config_text: str, benchmark_name: str, scenario: str, network: str, batch_size: int
-) -> Footprint | None:
+    reference: str, name: str, config_text: str, benchmark_name: str, scenario: str, network: str, batch_size: int,
+    keeps_best: bool,
+) -> Footprint | None:  # fmt: skip
     benchmark = catalogue.find(benchmark_name)
     if scenario in benchmark.undefined:
         return None
@@ -128,7 +129,7 @@ def _estimate(
     needs = cls.needs(spec, config)
     return Footprint(
         state=state,
-        training=FLOAT * (needs.per_trained * n_trained + needs.generated * n_weights),
+        training=FLOAT * ((needs.per_trained + keeps_best) * n_trained + needs.generated * n_weights),
         tasks=FLOAT * (needs.per_task * n_weights + needs.floats_per_task) * spec.n_tasks,
         activations=FLOAT * _at_once(needs, sizes, batch_size),
     )

@@ -168,7 +168,7 @@ class Record:
         try:
             untrusted.check_record(body)
             body["status"], body["scenario"] = Status(body["status"]), Scenario(body["scenario"])
-            body["budget"] = Budget(**body["budget"])
+            body["budget"] = Budget.of(body["budget"])
             body["task_names"], body["stored_per_task"] = tuple(body["task_names"]), tuple(body["stored_per_task"])
         except (ValueError, TypeError, KeyError, UserError) as error:
             raise BrokenRecord(str(error)) from error

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.catalogue import BENCHMARKS, Augmentation, ClassOrder, Kind, find
 from benchmarks.files import ARCHIVES, FILES
-from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError
+from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError, ValidatedBudget
 
 NAMES = {
     "split-digits",
@@ -26,6 +26,9 @@ NAMES = {
     "split-tiny-imagenet",
     "split-tiny-imagenet-20x10",
     "split-tiny-imagenet-10x20",
+    "permuted-mnist-10-wsn",
+    "split-cifar-100-wsn",
+    "split-cifar-100-superclass",
     "cifar-mini",
 }
 
@@ -94,6 +97,36 @@ def test_image_benchmarks_are_those_of_the_papers(name, tasks, budget, validatio
     assert benchmark.validation == validation
     assert (benchmark.augmentation is Augmentation.FLIP_CROP) == augmented
     assert (benchmark.normalisation and benchmark.normalisation.mean[0]) == constants
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks", "shape", "budget", "validation", "network", "mean"),
+    [
+        ("permuted-mnist-10-wsn", (10, 10), (784,), Budget(10, epochs=5), 6000, "mlp-100-100-nobias", 0.1307),
+        ("split-cifar-100-wsn", (10, 10), (3, 32, 32), ValidatedBudget(64, epochs=200, lowest_rate=1e-6), 250,
+         "alexnet-hat", 125.3 / 255),
+        ("split-cifar-100-superclass", (20, 5), (3, 32, 32), ValidatedBudget(64, epochs=50, lowest_rate=1e-5), 125,
+         "lenet-20-50", None),
+    ],
+)  # fmt: skip
+def test_settings_are_those_of_wsn(name, tasks, shape, budget, validation, network, mean) -> None:
+    benchmark = find(name)
+    assert ((benchmark.n_tasks, benchmark.classes_per_task), benchmark.budget) == (tasks, budget)
+    assert (benchmark.input_shape, benchmark.validation, benchmark.network) == (shape, validation, network)
+    assert (benchmark.normalisation and benchmark.normalisation.mean[0]) == mean
+    assert (benchmark.augmentation, benchmark.padding) == (Augmentation.NONE, 0)
+
+
+def test_a_budget_by_validation_scales_and_comes_back_from_a_record_and_a_plain_one_is_as_ever() -> None:
+    budget = ValidatedBudget(64, epochs=50, patience=3, divisor=4.0, lowest_rate=1e-5)
+    assert budget.scaled(0.1) == ValidatedBudget(64, epochs=5, patience=3, divisor=4.0, lowest_rate=1e-5)
+    assert Budget.of(vars(budget)) == budget
+    plain = Budget(64, epochs=50)
+    assert vars(plain) == {"batch_size": 64, "steps": None, "epochs": 50}
+    assert type(Budget.of(vars(plain))) is Budget and plain != ValidatedBudget(64, epochs=50)
+    for wrong in ({"patience": 0}, {"divisor": 1.0}, {"lowest_rate": 0.0}, {"batch_size": 0}):
+        with pytest.raises(UserError, match=f"budget: {next(iter(wrong))} = "):
+            ValidatedBudget(**{"batch_size": 64, "epochs": 5, **wrong})
 
 
 def test_any_folder_of_images_is_a_benchmark_by_its_name() -> None:

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.catalogue import BENCHMARKS, Benchmark, Kind, find
+from benchmarks import orders
+from benchmarks.catalogue import BENCHMARKS, Benchmark, Kind, Normalisation, find
 from benchmarks.samples import Samples
 from benchmarks.stream import Stream, open_stream
 from benchmarks.transforms import Permute, random_order
@@ -252,3 +253,40 @@ def test_a_permutation_moves_all_pixels_and_pads_with_black(padding: int) -> Non
         assert torch.equal(permute(images, torch.tensor([task, task])), wanted)
     mixed = permute(images, torch.tensor([1, 0]))
     assert torch.equal(mixed[0], permute(images, 1)[0]) and torch.equal(mixed[1], permute(images, 0)[1])
+
+
+def test_tasks_of_superclasses_are_whole_superclasses_in_any_order() -> None:
+    groups = np.array(orders.SUPERCLASSES).reshape(20, 5)
+    assert sorted(orders.SUPERCLASSES) == list(range(100)) and all(sorted(group) == list(group) for group in groups)
+    plain = [stream("split-cifar-100-superclass", TIL, seed).classes for seed in (0, 1)]
+    assert plain[0] == plain[1] == groups.tolist()
+    drawn = [stream("split-cifar-100-superclass-shuffled", TIL, seed).classes for seed in (0, 1)]
+    assert drawn[0] != drawn[1] and all(sorted(one) == sorted(groups.tolist()) for one in drawn)
+
+
+def test_superclasses_are_the_coarse_labels_of_the_data_set() -> None:
+    """By the names of classes and superclasses that the authors publish."""
+    fish, people = ("aquarium_fish", "flatfish", "ray", "shark", "trout"), ("baby", "boy", "girl", "man", "woman")
+    numbers_of = {"aquarium_fish": 1, "flatfish": 32, "ray": 67, "shark": 73, "trout": 91}
+    numbers_of |= {"baby": 2, "boy": 11, "girl": 35, "man": 46, "woman": 98}
+    for coarse, names in ((1, fish), (14, people)):
+        assert list(orders.SUPERCLASSES[5 * coarse : 5 * coarse + 5]) == [numbers_of[name] for name in names]
+
+
+def test_permuted_and_standardised_is_standardised_and_permuted() -> None:
+    a_stream = stream("permuted-mnist-10-wsn", DIL, 0)
+    task = a_stream.task(3)
+    batch = task.train.batch(torch.arange(4))
+    assert batch.x.shape == (4, 784) and not a_stream.spec.nonnegative_inputs
+    pixels = task.train.pixels[task.train.rows[:4]].float().div(255).flatten(1)
+    expected = ((pixels - 0.1307) / 0.3081)[:, a_stream.orders[3]]
+    torch.testing.assert_close(batch.x, expected)
+    mixed = Samples.concatenate([a_stream.task(j).train for j in (1, 3)])
+    torch.testing.assert_close(mixed.batch(torch.arange(4) + len(task.train)).x, expected)
+    assert task.train.images(slice(0, 4)).min() >= 0
+
+
+def test_permuted_pixels_of_several_channels_are_not_standardised_by_channel() -> None:
+    constants = Normalisation((0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+    with pytest.raises(UserError, match="normalisation has 3 channels, but permuted pixels have lost theirs"):
+        stream("permuted-mnist-10-wsn", TIL, 0, stored_shape=(3, 8, 8), normalisation=constants)

@@ -97,6 +97,17 @@ def test_the_setting_says_what_is_held_out_for_selection(tmp_path: Path) -> None
     assert dict(zip(table.columns, (cell.text for cell in table.rows[0]), strict=True))["validation"] == "100"
 
 
+def test_the_setting_says_by_which_rule_a_budget_ends(tmp_path: Path) -> None:
+    budget = {"batch_size": 64, "steps": None, "epochs": 50, "patience": 6, "divisor": 2.0, "lowest_rate": 1e-5}
+    Synthetic("ewc", "split-cifar-100-superclass", network="lenet-20-50", budget=budget).write(tmp_path)
+    found = study(load(tmp_path))
+    table = setting_table(found)
+    assert dict(zip(table.columns, (cell.text for cell in table.rows[0]), strict=True))["budget"] == (
+        "at most 50 epochs, batch 64, rate / 2.0 after 6 epochs without a lower validation loss, down to 1e-05"
+    )
+    assert [group.title for group in found.groups] == ["Split CIFAR-100 Superclass, TIL"]
+
+
 def test_a_command_says_what_it_gave(tmp_path: Path) -> None:
     for scenario in ("til", "cil"):
         Synthetic("ewc", scenario=scenario).write(tmp_path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import catalogue
-from benchmarks.types import Budget, Scenario, UserError
+from benchmarks.types import Budget, Scenario, UserError, ValidatedBudget
 from runners.grid import build
 from runners.grid.cells import Cell, Conditions, Job, unique
 from runners.grid.loading import load_method
@@ -31,6 +32,7 @@ def a_cell() -> Cell:
         {"budget": Budget(32, steps=7)},
         {"budget": Budget(16, steps=6)},
         {"budget": Budget(32, epochs=6)},
+        {"budget": ValidatedBudget(32, steps=6)},
         {"network": "mlp-10"},
         {"source": "0"},
         {"parts": {"network": "0"}},
@@ -55,11 +57,21 @@ def test_the_folder_says_what_the_cell_is():
     assert cell.folder(Path("r")) == Path(f"r/split-digits/til/finetune/seed3-{cell.key[:12]}")
 
 
-def test_a_job_travels_as_json():
-    job = Job(a_cell(), Path("folder"), Conditions(device="cpu", environment={"a": 1}))
+@pytest.mark.parametrize("budget", [Budget(32, steps=6), ValidatedBudget(32, epochs=6, patience=2)])
+def test_a_job_travels_as_json(budget):
+    job = Job(replace(a_cell(), budget=budget), Path("folder"), Conditions(device="cpu", environment={"a": 1}))
     arrived = Job.from_json(json.loads(json.dumps(job.to_json())))
     assert arrived.cell.to_json() == job.cell.to_json() and arrived.cell.key == job.cell.key
-    assert (arrived.folder, arrived.conditions) == (job.folder, job.conditions)
+    assert (arrived.folder, arrived.conditions, arrived.cell.budget) == (job.folder, job.conditions, budget)
+
+
+def test_a_plain_budget_enters_the_key_as_ever():
+    """Keys of records depend on it: no field is added for budgets that validation drives."""
+    cell = a_cell()
+    names = ("reference", "label", "suite", "chosen", "judged_on")
+    decides = {name: getattr(cell, name) for name in Cell.__dataclass_fields__ if name not in names}
+    decides["budget"] = {"batch_size": 32, "steps": 6, "epochs": None}
+    assert cell.key == hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
 def test_a_cell_that_two_suites_ask_for_is_run_once_and_names_both():

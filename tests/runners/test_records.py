@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.types import Budget, Scenario
+from benchmarks.types import Budget, Scenario, ValidatedBudget
 from runners.records.folder import CHECKPOINT, CellFolder, StorageError, probe, write_atomically
 from runners.records.record import BrokenRecord, ClaimRow, Measurements, Record, Status, matrix_csv
 from tests.runners.helpers import ROOT
@@ -63,6 +63,12 @@ def test_a_record_survives_the_disk(tmp_path):
         tmp_path / "accuracy.csv"
     ).read_text() == "after,task0,task1\n0,0.5,0.25\n1,1.0,0.3333333333333333\n2,0.9,1.0\n"
     assert (tmp_path / "claims.csv").read_text().splitlines()[1] == "1,0,true,0,0.0,0.1,,false,,"
+
+
+def test_a_budget_by_validation_survives_and_a_plain_one_has_no_new_field():
+    record = replace(a_record(), budget=ValidatedBudget(64, epochs=50, patience=3, lowest_rate=1e-5))
+    assert Record.from_json(record.to_json()) == record
+    assert json.loads(a_record().to_json())["budget"] == {"batch_size": 32, "steps": 10, "epochs": None}
 
 
 def test_tables_without_content_are_not_written(tmp_path):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import catalogue
-from benchmarks.types import Budget, UserError
+from benchmarks.types import Budget, UserError, ValidatedBudget
 from methods import registry
 from runners.grid import suite
 
@@ -87,3 +87,5 @@ def test_budget_replacements_keep_what_they_do_not_name():
     entry = suite.BenchmarkEntry(name="split-digits", epochs=2)
     assert entry.budget(Budget(32, steps=300)) == Budget(32, epochs=2)
     assert suite.BenchmarkEntry(name="x", batch_size=8).budget(Budget(32, steps=300)) == Budget(8, steps=300)
+    driven = ValidatedBudget(64, epochs=50, patience=3)
+    assert entry.budget(driven) == ValidatedBudget(64, epochs=2, patience=3)
