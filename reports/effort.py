@@ -97,7 +97,7 @@ def _effort(settings: Any, provenance: Any) -> Effort:
         trials=int(provenance["trials"]),
         streams=len(provenance["seeds"]),
         length=share("length") if "length" in provenance else None,
-        best=share("accuracy"),
+        best=share("accuracy_best" if "accuracy_best" in provenance else "accuracy"),
         own=share("accuracy_before"),
         sensitivity=share("sensitivity") if "sensitivity" in provenance else None,
     )

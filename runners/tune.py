@@ -144,8 +144,10 @@ def _supported(cell: Any) -> Sequence[str]:
 def _in_words(study: Any, trials: Sequence[Any]) -> str:
     from runners.tuning import chosen, search
 
-    best = search.best(trials)
+    best, choice = search.best(trials), search.choice(study, trials)
     values = chosen.listed(best.values)
+    if choice is not best:
+        values += f"; better by no more than a standard error, so the choice is {chosen.listed(choice.values)}"
     names = ("the suite's own values", "the published ones")[: 1 if study.grid else len(study.first)]
     first = ", ".join(f"{name}: {_percent(trial.accuracy)}" for name, trial in zip(names, trials, strict=False))
     ended = sum(trial.state == "pruned" for trial in trials)

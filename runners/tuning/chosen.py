@@ -18,7 +18,7 @@ COLUMNS = ("suite", "benchmark", "scenario", "method", "trial", "state", "accura
 
 def entry(study: Study, trials: Sequence[Trial], length: float, command: str, commit: str) -> dict[str, Any]:
     """The chosen values, as `settings` of a suite, with the effort that they took. length: share of the budget."""
-    best, cell = search.best(trials), study.cell
+    choice, cell = search.choice(study, trials), study.cell
     streams = f" on {study.seeds} streams" if study.seeds > 1 else ""
     short = f" at {length:g} of the training length" if length != 1 else ""
     grid = f" of a grid ({'; '.join(listed(trial.values) for trial in trials)})" if study.grid else ""
@@ -27,7 +27,7 @@ def entry(study: Study, trials: Sequence[Trial], length: float, command: str, co
         "benchmark": cell.benchmark,
         "scenario": str(cell.scenario),
         "source": f"tuned on validation data: {len(trials)} trials{grid}{streams}{short}, runners/tune.py",
-        "values": best.values,
+        "values": choice.values,
         "provenance": {
             **_effort(study, trials),
             "length": length,
@@ -45,7 +45,8 @@ def _effort(study: Study, trials: Sequence[Trial]) -> dict[str, Any]:
     """Numbers of trials and streams, and accuracies on validation data, fractions."""
     published = trials[1].accuracy if len(study.first) > 1 and len(trials) > 1 and not study.grid else None
     return {
-        "accuracy": search.best(trials).accuracy,
+        "accuracy": search.choice(study, trials).accuracy,
+        "accuracy_best": search.best(trials).accuracy,
         "accuracy_before": trials[0].accuracy or 0.0,
         **({} if published is None else {"accuracy_published": published}),
         "sensitivity": search.sensitivity(trials),

@@ -26,12 +26,12 @@ from runners.records.record import Status
 from runners.tuning import trials as store
 from runners.tuning.rungs import Rung, goes_on, rungs
 from runners.tuning.study import FIRST_SEED, Study, grid_of, study_of
-from runners.tuning.trials import Trial, best, sensitivity
+from runners.tuning.trials import Trial, best, choice, sensitivity
 
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["FIRST_SEED", "ROUND", "Study", "Trial", "best", "grid_of", "run", "sensitivity", "study_of"]
+__all__ = ["FIRST_SEED", "ROUND", "Study", "Trial", "best", "choice", "grid_of", "run", "sensitivity", "study_of"]
 
 ROUND = 4
 """Trials that run up to a look before any goes on."""
@@ -42,8 +42,7 @@ def run(
 ) -> list[Trial]:
     """Run the study up to `trials` trials, resuming an earlier call; return all trials.
 
-    The first trial has the values that the suite has now and is never pruned, so that what is chosen is never worse on
-    validation. A grid has as many trials as points. Raises UserError where another process runs the study.
+    The first trial has the values that the suite has now and is never pruned. A grid has as many trials as points. Raises UserError where another process runs the study.
     """
     with _alone(study, folder):
         return _run(study, trials, folder, conditions, engine, watcher)

@@ -42,6 +42,16 @@ class Study:
         grid = [f"grid {derived_seed(str(self.first)):x}"] if self.grid else []
         return "/".join([*parts, *grid, f"protocol {PROTOCOL}"])
 
+    @property
+    def known(self) -> tuple[dict[str, Any], ...]:
+        """Values that were there before the search: the suite's own, then the published ones if they differ."""
+        return self.first[:1] if self.grid else self.first
+
+    @property
+    def answers(self) -> int:
+        """Validation answers that the accuracy of a trial counts, of all tasks and streams."""
+        return catalogue.find(self.cell.benchmark).validation * self.cell.n_tasks * self.seeds
+
     def cells(self, values: dict[str, Any]) -> list[Cell]:
         """The cells of a trial, one for each stream. Raises UserError for values that the method refuses."""
         from methods import registry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,19 @@ def best(trials: Sequence[Trial]) -> Trial:
     if not complete:
         raise UserError("no trial of this study ran to its end; see the records of its cells")
     return max(complete, key=lambda trial: (trial.accuracy, -trial.number))
+
+
+def choice(study: Study, trials: Sequence[Trial]) -> Trial:
+    """The trial whose values are chosen: the best, unless the suite's own or published values are as good.
+
+    As good is an accuracy within one standard error of the best one's (Breiman et al. 1984, section 3.4.3), a binomial
+    one of all validation answers of a trial. Of many trials that validation cannot tell apart the best is the luckiest.
+    """
+    winner = best(trials)
+    accuracy = winner.accuracy or 0.0
+    error = math.sqrt(accuracy * (1 - accuracy) / study.answers)
+    known = [trial for trial in trials[: len(study.known)] if trial.state == "complete" and trial.accuracy is not None]
+    return next((trial for trial in known if (trial.accuracy or 0.0) >= accuracy - error), winner)
 
 
 def sensitivity(trials: Sequence[Trial]) -> float:
