@@ -75,7 +75,9 @@ def write(file: Path, entry: Mapping[str, Any]) -> None:
     for each in sorted([*entries, entry], key=lambda e: tuple(str(e[key]) for key in identity)):
         plain = {key: value for key, value in each.items() if key not in ("values", "provenance")}
         parts += ["\n[[settings]]", *(f"{key} = {_toml(value)}" for key, value in plain.items())]
-        inner = ", ".join(f"{key} = {_toml(value)}" for key, value in each["values"].items())
+        # TOML has no None; the suite's own or the default value is None there, and stays if it is not named.
+        named = {key: value for key, value in each["values"].items() if value is not None}
+        inner = ", ".join(f"{key} = {_toml(value)}" for key, value in named.items())
         parts.append(f"values = {{ {inner} }}")
         parts += ["[[provenance]]", *(f"{key} = {_toml(value)}" for key, value in each["provenance"].items())]
     file.parent.mkdir(parents=True, exist_ok=True)

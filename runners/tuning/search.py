@@ -42,7 +42,8 @@ def run(
 ) -> list[Trial]:
     """Run the study up to `trials` trials, resuming an earlier call; return all trials.
 
-    The first trial has the values that the suite has now and is never pruned. A grid has as many trials as points. Raises UserError where another process runs the study.
+    The first trial has the values that the suite has now and is never pruned. A grid has as many trials as points.
+    Raises UserError where another process runs the study.
     """
     with _alone(study, folder):
         return _run(study, trials, folder, conditions, engine, watcher)

@@ -18,7 +18,7 @@ from runners import tune
 from runners.engines.engine import InlineEngine
 from runners.grid import suite
 from runners.grid.cells import Conditions
-from runners.tuning import search, trials
+from runners.tuning import chosen, search, trials
 from tests.runners.helpers import cells
 
 RUN = CliRunner()
@@ -183,7 +183,7 @@ def test_values_that_a_method_refuses_and_hopeless_trials_end_early() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "chosen"),
+    ("accuracies", "kept"),
     [
         ([0.97, 0.90, 0.98], 0),  # 0.98 +- 0.014 of 100 answers: the suite's own values are as good
         ([0.95, 0.97, 0.98], 1),  # its own are worse, the published ones as good
@@ -194,7 +194,7 @@ def test_values_that_a_method_refuses_and_hopeless_trials_end_early() -> None:
         ([0.99, 0.90, 1.0], 2),  # no error at an accuracy of 1
     ],
 )
-def test_known_values_give_way_to_those_better_by_more_than_a_standard_error(accuracies, chosen) -> None:
+def test_known_values_give_way_to_those_better_by_more_than_a_standard_error(accuracies, kept) -> None:
     class Known:
         known = ({"lr": 1.0}, {"lr": 2.0})
         answers = 100
@@ -203,7 +203,17 @@ def test_known_values_give_way_to_those_better_by_more_than_a_standard_error(acc
         search.Trial(number, "failed" if value is None else "complete", value, {}, 1.0)
         for number, value in enumerate(accuracies)
     ]
-    assert search.choice(Known(), found) is found[chosen]  # type: ignore[arg-type]
+    assert search.choice(Known(), found) is found[kept]  # type: ignore[arg-type]
+
+
+def test_a_value_that_toml_lacks_is_left_to_the_suite(tmp_path: Path) -> None:
+    """InterContiNet's threshold is None by default: one for each scenario."""
+    entry = {
+        "method": "intercontinet", "benchmark": "split-digits", "scenario": "til", "source": "tuned",
+        "values": {"lr": 1.0, "threshold": None}, "provenance": {"trials": 1},
+    }  # fmt: skip
+    chosen.write(tmp_path / "quick.toml", entry)
+    assert tomllib.loads((tmp_path / "quick.toml").read_text())["settings"][0]["values"] == {"lr": 1.0}
 
 
 def test_an_accuracy_counts_the_validation_answers_of_all_tasks_and_streams() -> None:
