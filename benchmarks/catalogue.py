@@ -216,7 +216,13 @@ def _split_cifar_100(n_tasks: int, fecam: bool = False) -> Benchmark:
 
 
 def _wsn() -> tuple[Benchmark, ...]:
-    """The set-ups of WSN's tables (Kang et al. 2022), which GPM's code shares."""
+    """The set-ups of WSN's tables (Kang et al. 2022).
+
+    Deviations from its code: validation images of CIFAR-100 are the first, not drawn; the five classes of a task are
+    those of the data set's superclass. There the reader of superclasses misses `keyboard` (the list says `computer
+    keyboard`), so that later tasks mix superclasses, and takes channels for the last axis, which scrambles images.
+    Superclasses are not standardised there, nor here.
+    """
     permuted = Benchmark(
         "permuted-mnist-10-wsn",
         "Permuted MNIST-10 (WSN)",
