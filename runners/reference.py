@@ -92,6 +92,8 @@ def _carry(results: list[Path], before: Path, out: Path, console: Console) -> No
     reference_records.write(carried, out)
     for one in shown:
         console.print(f"{one.method}: the same numbers in {one.in_words()}", soft_wrap=True, highlight=False)
+    for place, n in same_numbers.left_out(cells, shown).items():
+        console.print(f"{place}: not compared, so {n} records stay stale", soft_wrap=True, highlight=False)
     changed = sum(a.record.key != b.record.key for a, b in zip(cells, carried, strict=True))
     console.print(f"{changed} reference records carried over to the later code", highlight=False)
 

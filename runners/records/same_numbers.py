@@ -99,18 +99,22 @@ def _check_alike(earlier: Record, later: Record) -> None:
 def carry(cells: Sequence[ReferenceCell], shown: Iterable[Shown]) -> Iterator[ReferenceCell]:
     """Reference records in which those of earlier code have the keys of the later code.
 
-    Raises UserError where a method has records in a scenario that was not compared.
+    Records in scenarios that were not compared keep their keys: nothing is known of them.
     """
     by_source = {(one.method, one.earlier): one for one in shown}
-    for (method, source), one in by_source.items():
-        needed = {str(c.record.scenario) for c in cells if (c.record.method, c.record.source) == (method, source)}
-        if missing := needed - one.scenarios:
-            raise UserError(
-                f"{method}: the reference records have {', '.join(sorted(missing))} too; compare cells of it as well"
-            )
     for cell in cells:
         one = by_source.get((cell.record.method, cell.record.source))
-        yield replace(cell, record=_carried(cell.record, one)) if one else cell
+        compared = one is not None and str(cell.record.scenario) in one.scenarios
+        yield replace(cell, record=_carried(cell.record, one)) if one and compared else cell
+
+
+def left_out(cells: Sequence[ReferenceCell], shown: Iterable[Shown]) -> dict[str, int]:
+    """Number of reference records of the earlier code by "method scenario", where the scenario was not compared."""
+    by_source = {(one.method, one.earlier): one for one in shown}
+    records = [cell.record for cell in cells if (cell.record.method, cell.record.source) in by_source]
+    return Counter(
+        f"{r.method} {r.scenario}" for r in records if str(r.scenario) not in by_source[r.method, r.source].scenarios
+    )
 
 
 def _carried(record: Record, shown: Shown) -> Record:
