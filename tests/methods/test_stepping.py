@@ -15,7 +15,7 @@ from benchmarks.types import TIL
 from methods import registry
 from methods.base import Method
 from methods.hypernetworks import output_layer, torch_passes
-from methods.shared import masks, stepping
+from methods.shared import masks, stepping, topk
 from methods.shared.waits import sync_debug
 from tests.methods.helpers import CASES, answers, learn, made, opened
 
@@ -107,6 +107,7 @@ def as_on_a_gpu(monkeypatch):
     monkeypatch.setattr(output_layer, "passes_for", lambda weight, boxes: torch_passes)
     monkeypatch.setattr(masks, "_cut", cut)
     monkeypatch.setattr(masks, "neighbours", masks.neighbours_on_device)
+    monkeypatch.setattr(topk, "order_statistic", lambda values, rank: topk.kth_values(values, float(rank))[0])
 
 
 @pytest.mark.parametrize(("name", "scenario"), [case for case in CASES if registry.load(case[0]).capturable])
