@@ -40,9 +40,10 @@ class Artist:
 
     def __init__(self, study: Study, folder: Path) -> None:
         from reports.style import looks
+        from reports.variants import compared
 
-        self.study, self.folder = study, folder
-        self.looks: dict[str, Look] = looks(study)
+        self.study, self.folder = compared(study), folder
+        self.looks: dict[str, Look] = looks(self.study)
 
     def draw(self, job: Job) -> dict[str, Any]:
         """Draw and save one figure; returns its data for the template: stem, path, caption, width, appendix."""

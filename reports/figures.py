@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports import metrics
+from reports.curve_figures import curve_figures
 from reports.exhibits import exhibits
 from reports.guarantee_figures import guarantee_figures
 from reports.matrices import heat_maps
@@ -18,6 +19,7 @@ from reports.study import Group, Study
 from reports.style import Look, cut
 from reports.trade_offs import loss_curves, trade_offs
 from reports.tuning import tuning
+from reports.variants import compared
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +31,9 @@ MARKERS_AT_MOST = 12
 
 
 def plan(study: Study) -> Iterator[Job]:
-    """Yield every figure that the data support, in the order of the report."""
+    """Yield every figure that the data support, in the order of the report; each draws from the `compared` study."""
+    yield from curve_figures(study)
+    study = compared(study)
     several = pages(study, lambda group: any_done(study, group) and task_count(study, group) > 1)
     done = pages(study, lambda group: any_done(study, group))
     for figure, where in (

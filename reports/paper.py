@@ -15,6 +15,7 @@ from reports.conduct import conduct_table
 from reports.conformance import conformance_table
 from reports.costs import cost_table
 from reports.deviations import excesses, oddities, of_tasks
+from reports.effort import effort_table
 from reports.findings import findings, methods
 from reports.guarantees import guarantee_table
 from reports.hyperparameters import hyperparameters
@@ -22,11 +23,14 @@ from reports.metrics import AIA, FORGETTING, FWT, LA
 from reports.missing import left_out, unfinished_table
 from reports.provenance import commands, environment
 from reports.published import published_table
+from reports.published_curves import TITLE as CURVES
+from reports.published_curves import curve_table
 from reports.ranks import ranked
 from reports.seeds import seed_tables
 from reports.setting import setting_table
 from reports.study import SCENARIOS, Study, pretty
 from reports.tables import Table, main_tables
+from reports.variants import compared, variant_tables
 from reports.words import count, join
 
 CELLS_PRINTED_AT_MOST = 3_000
@@ -51,9 +55,13 @@ class Contents:
     """Tables and sentences of the report; its figures take longer and are drawn in parallel."""
 
     study: Study
+    comparison: Study
+    """Study without the rows that are shown apart."""
     setting: Table
     before: Table | None
     main: list[Table]
+    variants: list[Table]
+    curves: Table | None
     untested: list[str]
     guarantee: Table | None
     cost: Table | None
@@ -62,6 +70,7 @@ class Contents:
     published: Table | None
     compared: Table | None
     hyperparameters: Table
+    effort: Table | None
     environment: Table
     seeds: list[Table]
     unfinished: Table | None
@@ -71,25 +80,30 @@ class Contents:
 
 def contents(study: Study, before: Study | None = None) -> Contents:
     """Make every table and sentence of the report. before: another study to compare with this one."""
+    main = compared(study)
     printed = len(study.entries) <= CELLS_PRINTED_AT_MOST
     return Contents(
         study=study,
+        comparison=main,
         setting=setting_table(study),
         before=change_table(before, study, before.source.root.name) if before else None,
-        main=main_tables(study),
-        untested=_untested_ranks(study),
-        guarantee=guarantee_table(study),
-        cost=cost_table(study),
+        main=main_tables(main),
+        variants=variant_tables(study),
+        curves=curve_table(study),
+        untested=_untested_ranks(main),
+        guarantee=guarantee_table(main),
+        cost=cost_table(main),
         conduct=conduct_table(study) if any(of_tasks(e.record) for e in study.entries) else None,
         conformance=conformance_table(study),
         published=published_table(study),
-        compared=comparison_table(study),
+        compared=comparison_table(main),
         hyperparameters=hyperparameters(study),
+        effort=effort_table(main),
         environment=environment(study),
         seeds=[table for name in study.benchmarks for table in seed_tables(study, name)] if printed else [],
         unfinished=unfinished_table(study),
         left_out=left_out(study),
-        findings=findings(study),
+        findings=findings(main),
     )
 
 
@@ -102,7 +116,7 @@ def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
         return _range("fig", [stem for stem in drawn if stem.startswith(prefix)])
 
     body.heading("Setting")
-    for sentence in _setting(study):
+    for sentence in _setting(content):
         body.paragraph(sentence)
     body.table(content.setting)
     if content.conformance:
@@ -114,7 +128,7 @@ def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
         body.table(content.before)
     body.heading("Results")
     stems = [table.stem for table in content.main]
-    body.paragraph(f"{_how_to_read(study)} The numbers are in {_range('tab', stems)}.")
+    body.paragraph(f"{_how_to_read(content.comparison)} The numbers are in {_range('tab', stems)}.")
     for table in content.main:
         body.table(table)
     body.figures(f for f in figures if _section(f) == "results")
@@ -124,6 +138,7 @@ def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
     )
     for sentence in content.untested:
         body.paragraph(sentence)
+    _apart(content, body, [f for f in figures if _section(f) == "authors"])
     guarantee = content.guarantee
     if guarantee:
         body.heading("Guarantees")
@@ -158,6 +173,22 @@ def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
     return Paper(data, (*body.tables, *appendix.tables))
 
 
+def _apart(content: Contents, body: Blocks, figures: Sequence[dict[str, Any]]) -> None:
+    """Add what stands apart from the comparison of methods: variants of one method, and published curves."""
+    if content.variants:
+        body.heading("Variants of one method")
+        where = _range("tab", [table.stem for table in content.variants])
+        body.paragraph(f"{VARIANT_WORDS} The numbers are in {where}.")
+        for table in content.variants:
+            body.table(table)
+    if content.curves:
+        body.heading(CURVES)
+        drawn = [_range("fig", [figure["stem"] for figure in figures])] if figures else []
+        body.paragraph(f"{CURVE_WORDS} See {join([_range('tab', [content.curves.stem]), *drawn])}.")
+        body.table(content.curves)
+        body.figures(figures)
+
+
 def _settle(items: Sequence[dict[str, Any]]) -> None:
     """Escape text that looks like a reference but names no table or figure here, such as a label `@[x]`."""
     known = {item["label"] for item in items if "label" in item}
@@ -173,6 +204,16 @@ PUBLISHED_WORDS = (
     "Values from the literature for the same method, benchmark and scenario. They come from other code, networks, "
     "budgets and tuning procedures, so a difference is no verdict on either side; only values read in the source are "
     "unmarked."
+)
+
+VARIANT_WORDS = (
+    "Here one method was run with several hyperparameters, and no other method. These rows have no part in the other "
+    "tables of results, in ranks, tests and figures; cells.csv, summary.csv and the tables of the appendix on "
+    "settings and single seeds include them."
+)
+CURVE_WORDS = (
+    "The repository of HINT (HyperInterval) has figures of its accuracy on every task after the last one. They stand "
+    "next to the rows of this report with the same network, benchmark, scenario and value."
 )
 
 FIGURE_WORDS = {
@@ -196,7 +237,7 @@ GUARANTEE_WORDS = (
 
 def _section(figure: dict[str, Any]) -> str:
     """Section of a figure, by the first word of its stem."""
-    sections = {"samples": "setting", "certified": "guarantees", "widths": "guarantees"}
+    sections = {"samples": "setting", "certified": "guarantees", "widths": "guarantees", "authors": "authors"}
     sections |= {"embeddings": "learnt", "masks": "learnt"}
     return "appendix" if figure["appendix"] else sections.get(figure["stem"].split("-")[0], "results")
 
@@ -241,6 +282,8 @@ def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> Blocks:
         blocks.table(content.compared)
     blocks.heading("Hyperparameters")
     blocks.table(content.hyperparameters)
+    if content.effort:
+        blocks.table(content.effort)
     if content.conduct:
         blocks.heading("What was measured")
         blocks.table(content.conduct)
@@ -291,7 +334,8 @@ def _subtitle(study: Study) -> str:
     return " · ".join(parts)
 
 
-def _setting(study: Study) -> list[str]:
+def _setting(content: Contents) -> list[str]:
+    study = content.comparison
     words = {
         "til": "in TIL (task-incremental) the task is given in training and at test and a method answers over the "
         "task's own classes",
@@ -307,7 +351,7 @@ def _setting(study: Study) -> list[str]:
     )
     second = (
         "The same seed gives every method the same stream of tasks and the same order of data, so comparisons are "
-        f"paired. {_measured(study)} Test data are used "
+        f"paired. {_measured(content.study)} Test data are used "
         "for measurement only: a method selects models on validation samples held out of the training data. "
         "@[tab:hyperparameters] gives the source of each hyperparameter."
     )

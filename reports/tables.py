@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reports import statistics
 from reports.deviations import deviations
-from reports.metrics import ACC, BWT, TABLE_METRICS, Metric
+from reports.metrics import ACC, BWT, INFERENCE, TABLE_METRICS, Metric
 from reports.study import UPPER_BOUND, Group, Study, pretty
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def detail(study: Study, group: Group) -> Table:
     notes = Notes()
     labels = study.rows(group)
     metrics = [m for m in TABLE_METRICS if m.key != "intransigence" or study.references]
+    if any(study.values(group, label, INFERENCE) for label in labels):
+        metrics.insert(metrics.index(ACC) + 1, INFERENCE)
     kept = [m for m in metrics if any(study.values(group, label, m) for label in labels)] or metrics[:1]
     columns = [column(study, group, metric, labels, notes) for metric in kept]
     rows = [(Cell(label), *cells) for label, cells in zip(labels, zip(*columns, strict=True), strict=True)]

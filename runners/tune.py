@@ -6,14 +6,10 @@ python runners/tune.py --suite quick --method ewc --grid strength=100,1000,1e4
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 import shlex
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +25,6 @@ from runners import command_line
 from runners.session import Options, build_cells, check, devices_of, make_engine
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-COLUMNS = ("suite", "benchmark", "scenario", "method", "trial", "state", "accuracy", "seconds", "parameter", "value")
 
 
 @app.command()
@@ -103,7 +98,7 @@ def _tune(
 ) -> None:
     from runners.grid.cells import Conditions
     from runners.records import environment, folder
-    from runners.tuning import search
+    from runners.tuning import chosen, search
     from runners.watch.live import Display
 
     cells = [cell for cell in build_cells(options) if cell.scenario in _supported(cell)]
@@ -121,15 +116,18 @@ def _tune(
         command=options.command,
         environment=driver_environment,
     )
-    chosen: list[dict[str, Any]] = []
+    files = {place / f"{studies[0].cell.suite}.toml"} | ({out} if out else set())
     try:
         for study in studies:
             with Display(console) as display:
                 found = search.run(study, trials, place, conditions, engine, display)
-            chosen.append(_chosen(study, found, driver_environment.get("commit"), options))
+            entry = chosen.entry(
+                study, found, options.budget_scale, options.command, driver_environment.get("commit") or ""
+            )
             with FileLock(place / ".files.lock"):  # another command may tune another method into the same files
-                _write_trials(place / "trials.csv", study, found)
-                _write_chosen(out or place / f"{study.cell.suite}.toml", chosen[-1])
+                chosen.write_trials(place / "trials.csv", study, found)
+                for file in files:  # the report reads the one in the results folder
+                    chosen.write(file, entry)
             console.print(_in_words(study, found), highlight=False, soft_wrap=True)
     finally:
         engine.close()
@@ -144,112 +142,25 @@ def _supported(cell: Any) -> Sequence[str]:
 
 
 def _in_words(study: Any, trials: Sequence[Any]) -> str:
-    from runners.tuning import search
+    from runners.tuning import chosen, search
 
     best = search.best(trials)
-    values = _listed(best)
-    first = "" if trials[0].accuracy is None else f" (the suite's own values: {100 * trials[0].accuracy:.2f} %)"
+    values = chosen.listed(best.values)
+    names = ("the suite's own values", "the published ones")[: 1 if study.grid else len(study.first)]
+    first = ", ".join(f"{name}: {_percent(trial.accuracy)}" for name, trial in zip(names, trials, strict=False))
     ended = sum(trial.state == "pruned" for trial in trials)
     cell = study.cell
     text = (
         f"{cell.label}, {cell.benchmark} {cell.scenario}: {len(trials)} trials, {ended} ended early; best on "
-        f"validation {100 * (best.accuracy or 0):.2f} %{first}: {values}"
+        f"validation {100 * (best.accuracy or 0):.2f} % ({first}): {values}"
     )
-    if not study.points:
+    if not study.grid:
         return text
-    return "\n".join([text, *(f"  {_listed(trial)}: {_percent(trial.accuracy)}" for trial in trials)])
-
-
-def _listed(trial: Any) -> str:
-    return ", ".join(f"{key} = {_short(value)}" for key, value in trial.values.items())
+    return "\n".join([text, *(f"  {chosen.listed(trial.values)}: {_percent(trial.accuracy)}" for trial in trials)])
 
 
 def _percent(accuracy: float | None) -> str:
     return "failed" if accuracy is None else f"{100 * accuracy:.2f} %"
-
-
-def _chosen(study: Any, trials: Sequence[Any], commit: str | None, options: Options) -> dict[str, Any]:
-    from runners.tuning import search
-
-    best, cell = search.best(trials), study.cell
-    length = f" at {options.budget_scale:g} of the training length" if options.budget_scale != 1 else ""
-    grid = f" of a grid ({'; '.join(map(_listed, trials))})" if study.points else ""
-    return {
-        "method": cell.label,
-        "benchmark": cell.benchmark,
-        "scenario": str(cell.scenario),
-        "source": f"tuned on validation data: {len(trials)} trials{grid}{length}, runners/tune.py",
-        "values": best.values,
-        "provenance": {
-            "accuracy": best.accuracy,
-            "accuracy_before": trials[0].accuracy or 0.0,
-            "trials": len(trials),
-            "complete": sum(trial.state == "complete" for trial in trials),
-            "pruned": sum(trial.state == "pruned" for trial in trials),
-            "failed": sum(trial.state == "failed" for trial in trials),
-            "seeds": [search.FIRST_SEED + k for k in range(study.seeds)],
-            "train_seconds": round(sum(trial.seconds for trial in trials), 1),
-            "study": study.name,
-            "command": options.command,
-            "commit": commit or "",
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-    }
-
-
-def _write_chosen(file: Path, entry: dict[str, Any]) -> None:
-    """Write the values to the file; they replace earlier ones of the same method, benchmark and scenario."""
-    from runners.grid.suite import read_toml
-    from runners.records.folder import share
-
-    identity = ("method", "benchmark", "scenario")
-    old = read_toml(file, "file of tuned values") if file.is_file() else {}
-    entries = [
-        {**part, "provenance": why}
-        for part, why in zip(old.get("settings", []), old.get("provenance", []), strict=True)
-        if any(part.get(key) != entry[key] for key in identity)
-    ]
-    parts = ['# Values chosen by runners/tune.py on validation data; a suite takes them by: tuned = "this file"']
-    # Sorted, so that the file does not depend on the order in which methods were tuned.
-    for each in sorted([*entries, entry], key=lambda e: tuple(str(e[key]) for key in identity)):
-        plain = {key: value for key, value in each.items() if key not in ("values", "provenance")}
-        parts += ["\n[[settings]]", *(f"{key} = {_toml(value)}" for key, value in plain.items())]
-        inner = ", ".join(f"{key} = {_toml(value)}" for key, value in each["values"].items())
-        parts.append(f"values = {{ {inner} }}")
-        parts += ["[[provenance]]", *(f"{key} = {_toml(value)}" for key, value in each["provenance"].items())]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    share(file, ("\n".join(parts) + "\n").encode())
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
-
-
-def _write_trials(file: Path, study: Any, trials: Sequence[Any]) -> None:
-    """Write all trials as a table, one line for each hyperparameter; lines of the same study are replaced."""
-    from runners.records.folder import share
-
-    cell = study.cell
-    identity = [cell.suite, cell.benchmark, str(cell.scenario), cell.label]
-    rows = list(csv.reader(file.read_text(encoding="utf-8").splitlines()))[1:] if file.is_file() else []
-    rows = [row for row in rows if row[:4] != identity]
-    for trial in trials:
-        accuracy = "" if trial.accuracy is None else repr(trial.accuracy)
-        for key, value in trial.values.items():
-            rows.append([*identity, str(trial.number), trial.state, accuracy, f"{trial.seconds:.2f}", key, str(value)])
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(rows)
-    share(file, buffer.getvalue().encode())
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

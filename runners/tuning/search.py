@@ -2,122 +2,39 @@
 
 A trial is one cell for each tuning seed, judged on validation samples; the stream it runs on holds no test data
 (`benchmarks.stream.TuningStream`). The seeds begin at FIRST_SEED, far from those of comparisons. Trials are asked for
-in rounds of ROUND, independent of the number of workers, so that a call reproduces its trials on any machine.
+in rounds of ROUND, independent of the number of workers, so that a call reproduces its trials on any machine. All
+trials of a round run up to a look (runners/tuning/rungs.py) before any goes on from it.
 """
 
 from __future__ import annotations
 
 import csv
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from benchmarks import catalogue
 from benchmarks.types import UserError, derived_seed
-from methods.search import Even, Log, OneOf, Range, space
 from runners.engines import scheduler
 from runners.engines.engine import Engine
-from runners.grid import hyperparameters
 from runners.grid.cells import Cell, Conditions
 from runners.records.record import Status
+from runners.tuning import trials as store
+from runners.tuning.rungs import Rung, goes_on, rungs
+from runners.tuning.study import FIRST_SEED, Study, grid_of, study_of
+from runners.tuning.trials import Trial, best, sensitivity
 
 if TYPE_CHECKING:
     import optuna
 
-FIRST_SEED = 1_000_000
-"""Seeds of tuning; comparisons count from 0."""
+__all__ = ["FIRST_SEED", "ROUND", "Study", "Trial", "best", "grid_of", "run", "sensitivity", "study_of"]
+
 ROUND = 4
-FIRST_PART = 0.4
-"""Share of the tasks after which hopeless trials end."""
-KEPT = 75.0
-"""Percent of the trials so far that a trial must be among to go on."""
-SPARED = 4
-"""Trials that all run to their end, before any is ended early."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """Hyperparameters of one method on one benchmark in one scenario."""
-
-    cell: Cell
-    """The comparison's cell of seed 0, with the values that the suite has now."""
-    ranges: dict[str, Range]
-    seeds: int
-    points: tuple[dict[str, Any], ...] = ()
-    """A grid: exactly these values are tried, all to the end. Empty: the ranges are searched."""
-
-    @property
-    def name(self) -> str:
-        """Name of the study; it changes with the method's code, the budget, the suite's other values and the grid."""
-        cell = self.cell
-        parts = [cell.suite, cell.benchmark, cell.scenario, cell.label, f"{self.seeds} seeds", cell.key[:12]]
-        grid = [f"grid {derived_seed(str(self.points)):x}"] if self.points else []
-        return "/".join([*parts, *grid])
-
-    def cells(self, values: dict[str, Any]) -> list[Cell]:
-        """The cells of a trial. Raises UserError for values that the method refuses."""
-        from methods import registry
-
-        cls: Any = registry.load(self.cell.reference)
-        config = hyperparameters.configure(self.cell.method, cls.Config, {**self.cell.config, **values}, "trial")
-        changed = replace(self.cell, config=hyperparameters.as_json(config), judged_on="validation", chosen={})
-        return [replace(changed, seed=FIRST_SEED + k) for k in range(self.seeds)]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Finished trial: `accuracy` on validation data, a fraction; None where it could not be run."""
-
-    number: int
-    state: str
-    accuracy: float | None
-    values: dict[str, Any]
-    seconds: float
-
-
-def study_of(cell: Cell, seeds: int) -> Study:
-    """Study for a cell of a comparison. Raises UserError where its method has nothing to search."""
-    from methods import registry
-
-    cls: Any = registry.load(cell.reference)
-    ranges, benchmark = space(cell.label, cls.Config), catalogue.find(cell.benchmark)
-    if cell.scenario not in benchmark.undefined:
-        config = hyperparameters.configure(cell.method, cls.Config, cell.config)
-        ranges = dict(cls.searched(benchmark.spec(cell.scenario, cell.network), config, ranges))
-    return Study(cell, ranges, seeds)
-
-
-def grid_of(cell: Cell, given: Mapping[str, Sequence[str]], seeds: int) -> Study:
-    """Grid study of all combinations of the values `given` for each hyperparameter, preceded by the suite's own.
-
-    Raises UserError for a hyperparameter or value that the method does not have.
-    """
-    from methods import registry
-
-    cls: Any = registry.load(cell.reference)
-
-    def value_of(name: str, value: object) -> Any:
-        return getattr(hyperparameters.configure(cell.method, cls.Config, {**cell.config, name: value}, "--grid"), name)
-
-    # `configure` refuses an unknown name, whatever its value.
-    own = {name: value_of(name, cell.config.get(name, "")) for name in given}
-    values = {name: list(dict.fromkeys(value_of(name, text) for text in texts)) for name, texts in given.items()}
-    combined = [dict(zip(values, each, strict=True)) for each in product(*values.values())]
-    points = [own, *(point for point in combined if point != own)]
-    ranges: dict[str, Range] = {}
-    for name in given:
-        among = tuple(dict.fromkeys(point[name] for point in points))
-        if len(among) < 2:
-            raise UserError(f"--grid {name}: {cell.label} has {own[name]} anyway; name another value")
-        ranges[name] = OneOf(among)
-    return Study(cell, ranges, seeds, tuple(points))
+"""Trials that run up to a look before any goes on."""
 
 
 def run(
@@ -125,8 +42,8 @@ def run(
 ) -> list[Trial]:
     """Run the study up to `trials` trials, resuming an earlier call; return all trials.
 
-    The first trial has the values that the suite has now, so that what is chosen is never worse on validation. A grid
-    has as many trials as points. Raises UserError where another process runs the study.
+    The first trial has the values that the suite has now and is never pruned, so that what is chosen is never worse on
+    validation. A grid has as many trials as points. Raises UserError where another process runs the study.
     """
     with _alone(study, folder):
         return _run(study, trials, folder, conditions, engine, watcher)
@@ -152,90 +69,106 @@ def _alone(study: Study, folder: Path) -> Iterator[None]:
 def _run(
     study: Study, trials: int, folder: Path, conditions: Conditions, engine: Engine, watcher: scheduler.Watcher
 ) -> list[Trial]:
-    trials = len(study.points) or trials
-    kept = _open(study, folder)
-    _take_up_again(kept)
-    while (done := len(_ended(kept))) < trials:
-        kept = _open(study, folder, derived_seed(study.name, done))
-        for point in study.points or [_present(study)]:
-            kept.enqueue_trial(_drawn(study, point), skip_if_exists=True)
-        asked = [kept.ask(_distributions(study.ranges)) for _ in range(min(ROUND, trials - done))]
-        _run_round(study, kept, asked, folder / "cells", conditions, engine, watcher)
-    return [_trial(study, trial) for trial in _ended(kept)[:trials]]
+    trials = len(study.first) if study.grid else trials
+    kept = store.open_study(study, folder)
+    store.queue(kept, study)
 
+    def ran(cells: Sequence[Cell], tasks: int) -> list[scheduler.Outcome]:
+        stop = replace(conditions, stop_after=tasks)
+        return scheduler.run_grid(cells, folder / "cells", stop, engine, watcher)
 
-def best(trials: Sequence[Trial]) -> Trial:
-    """The trial with the highest accuracy, the earliest of equals. Raises UserError where none ended well."""
-    complete = [trial for trial in trials if trial.state == "complete" and trial.accuracy is not None]
-    if not complete:
-        raise UserError("no trial of this study ran to its end; see the records of its cells")
-    return max(complete, key=lambda trial: (trial.accuracy, -trial.number))
+    while (done := len(store.ended(kept))) < trials:
+        count = min(ROUND - done % ROUND, trials - done)  # an interrupted call may have ended a part of a round
+        _run_round(study, kept, [store.ask(kept, study, done + i) for i in range(count)], ran)
+    return [store.as_trial(study, trial) for trial in store.ended(kept)[:trials]]
 
 
 def _run_round(
     study: Study,
     kept: optuna.Study,
     asked: Sequence[optuna.trial.Trial],
-    results: Path,
-    conditions: Conditions,
-    engine: Engine,
-    watcher: scheduler.Watcher,
+    ran: Callable[[Sequence[Cell], int], Sequence[scheduler.Outcome]],
 ) -> None:
-    """Run all trials up to the first look, then the promising ones to their end; run those of a grid at once."""
+    """Run trials from look to look, those that go on to their end. ran: runs cells up to a number of tasks."""
     from optuna.trial import TrialState
 
     cells = {trial: _cells(study, trial) for trial in asked}
-    tasks = study.cell.n_tasks
-    first = max(1, round(FIRST_PART * tasks))
     alive = [trial for trial in asked if cells[trial]]
-    for stop in ([first] if first < tasks and not study.points else []) + [None]:
-        jobs = [cell for trial in alive for cell in cells[trial]]
-        outcomes = scheduler.run_grid(jobs, results, replace(conditions, stop_after=stop), engine, watcher)
-        by_key = {outcome.cell.key: outcome for outcome in outcomes}
-        for trial in list(alive):
-            own = [by_key[cell.key] for cell in cells[trial]]
-            values = [_accuracy(outcome) for outcome in own]
-            trial.set_user_attr("seconds", sum(_seconds(outcome.folder) for outcome in own))
-            skipped = next((outcome for outcome in own if outcome.status is Status.SKIPPED), None)
-            if skipped is not None:
-                raise UserError(f"{study.name}: nothing to tune here: {skipped.reason}")
-            if any(value is None for value in values):
-                reason = next(outcome.reason for outcome, value in zip(own, values, strict=True) if value is None)
-                trial.set_user_attr("reason", reason)
-                kept.tell(trial, state=TrialState.FAIL)
-                alive.remove(trial)
-                continue
-            accuracy = mean(value for value in values if value is not None)
-            if stop is None:
-                kept.tell(trial, accuracy)
-                continue
-            trial.report(accuracy, stop)
-            if trial.should_prune():
-                kept.tell(trial, state=TrialState.PRUNED)
-                alive.remove(trial)
     for trial in asked:
-        if not cells[trial]:
+        if trial not in alive:
             kept.tell(trial, state=TrialState.FAIL)
+    looks = rungs(study.cell.n_tasks, study.seeds, pruned=not study.grid)
+    for step, rung in enumerate(looks, start=1):
+        jobs = {trial: cells[trial][: rung.streams] for trial in alive}
+        outcomes = {o.cell.key: o for o in ran([cell for some in jobs.values() for cell in some], rung.tasks)}
+        judged = {trial: _judged(study, trial, [outcomes[c.key] for c in jobs[trial]], rung) for trial in alive}
+        accuracies = {trial: accuracy for trial, accuracy in judged.items() if accuracy is not None}
+        for trial in alive:
+            if trial not in accuracies:
+                kept.tell(trial, state=TrialState.FAIL)
+            elif step == len(looks):
+                kept.tell(trial, accuracies[trial])
+            else:
+                trial.report(accuracies[trial], step)
+        alive = list(accuracies)
+        if step < len(looks):
+            alive = _going_on(kept, accuracies, step, rung)
+
+
+def _going_on(
+    kept: optuna.Study, accuracies: dict[optuna.trial.Trial, float], step: int, rung: Rung
+) -> list[optuna.trial.Trial]:
+    """Those of the trials at a look that go on, judged against all that ever reached it; the others are pruned."""
+    from optuna.trial import TrialState
+
+    reached = [trial.intermediate_values[step] for trial in store.ended(kept) if step in trial.intermediate_values]
+    reached += accuracies.values()
+    alive = [t for t, accuracy in accuracies.items() if goes_on(store.number(t), accuracy, reached, rung.kept)]
+    for trial in accuracies:
+        if trial not in alive:
+            kept.tell(trial, state=TrialState.PRUNED)
+    return alive
 
 
 def _cells(study: Study, trial: optuna.trial.Trial) -> list[Cell]:
     """The cells of a trial; none where the method refuses the values."""
     try:
-        return study.cells(_values(study.ranges, trial.params))
+        return study.cells(store.values_of(study.ranges, trial))
     except UserError as error:
         trial.set_user_attr("reason", str(error))
         return []
 
 
-def _accuracy(outcome: scheduler.Outcome) -> float | None:
-    """Mean validation accuracy over the tasks learnt, 0 where training diverged, None where the cell failed."""
-    if outcome.status is Status.DIVERGED:
-        return 0.0
-    if outcome.status not in (Status.DONE, Status.RUNNING):
+def _judged(study: Study, trial: optuna.trial.Trial, outcomes: Sequence[scheduler.Outcome], rung: Rung) -> float | None:
+    """Mean accuracy of a trial over its streams at a look; None, with the reason kept, if one of its cells failed.
+
+    Raises UserError where the method is skipped here.
+    """
+    trial.set_user_attr("seconds", sum(_seconds(outcome.folder) for outcome in outcomes))
+    accuracies = []
+    for outcome in outcomes:
+        if outcome.status is Status.SKIPPED:
+            raise UserError(f"{study.name}: nothing to tune here: {outcome.reason}")
+        accuracy = _accuracy(outcome, rung.tasks)
+        if accuracy is None:
+            trial.set_user_attr("reason", outcome.reason)
+            return None
+        accuracies.append(accuracy)
+    return mean(accuracies)
+
+
+def _accuracy(outcome: scheduler.Outcome, tasks: int) -> float | None:
+    """Mean validation accuracy after the first `tasks` tasks over these; 0 where training diverged, None if it failed.
+
+    A cell may have gone further in an earlier call.
+    """
+    if outcome.status not in (Status.DONE, Status.RUNNING, Status.DIVERGED):
         return None
-    rows = list(csv.reader((outcome.folder / "accuracy.csv").read_text(encoding="utf-8").splitlines()))[1:]
-    learnt = [[float(text) for text in row[1 : int(row[0]) + 1]] for row in rows if int(row[0]) and row[1]]
-    return mean(learnt[-1])
+    rows = csv.reader((outcome.folder / "accuracy.csv").read_text(encoding="utf-8").splitlines()[1:])
+    found = [row[1 : tasks + 1] for row in rows if int(row[0]) == tasks and row[1]]
+    if not found and outcome.status is Status.DIVERGED:
+        return 0.0
+    return mean(map(float, found[0]))
 
 
 def _seconds(folder: Path) -> float:
@@ -243,90 +176,3 @@ def _seconds(folder: Path) -> float:
 
     record = CellFolder(folder).read()
     return sum(record.seconds["train"]) if record is not None else 0.0
-
-
-# -- Optuna --------------------------------------------------------------------------------------------
-
-
-def _open(study: Study, folder: Path, seed: int = 0) -> optuna.Study:
-    """The study in folder/studies.db, made where it is not there yet."""
-    import optuna
-
-    folder.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # constant_liar is called experimental
-        return optuna.create_study(
-            storage=f"sqlite:///{folder / 'studies.db'}",
-            study_name=study.name,
-            load_if_exists=True,
-            direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=seed % 2**32, constant_liar=True, n_startup_trials=8),
-            pruner=optuna.pruners.PercentilePruner(KEPT, n_startup_trials=SPARED),
-        )
-
-
-def _take_up_again(kept: optuna.Study) -> None:
-    """Enqueue the trials that an interrupted call left unfinished; their cells resume from checkpoints."""
-    from optuna.trial import TrialState
-
-    for trial in kept.get_trials(states=[TrialState.RUNNING]):
-        kept.tell(trial.number, state=TrialState.FAIL)
-        kept.enqueue_trial(trial.params, user_attrs={"again": trial.number})
-
-
-def _ended(kept: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Trials that count: ended, and not resumed under another number."""
-    from optuna.trial import TrialState
-
-    again = {trial.user_attrs.get("again") for trial in kept.trials}
-    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    return [trial for trial in kept.trials if trial.state in ended and trial.number not in again]
-
-
-def _distributions(ranges: dict[str, Range]) -> dict[str, Any]:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
-
-    found: dict[str, Any] = {}
-    for name, wanted in ranges.items():
-        if isinstance(wanted, OneOf):
-            found[name] = CategoricalDistribution([str(value) for value in wanted.values])
-        else:
-            found[name] = FloatDistribution(wanted.low, wanted.high, log=isinstance(wanted, Log))
-    return found
-
-
-def _values(ranges: dict[str, Range], drawn: dict[str, Any]) -> dict[str, Any]:
-    """Values of the Config that Optuna drew."""
-    found: dict[str, Any] = {}
-    for name, value in drawn.items():
-        wanted = ranges[name]
-        found[name] = {str(v): v for v in wanted.values}[value] if isinstance(wanted, OneOf) else float(value)
-    return found
-
-
-def _present(study: Study) -> dict[str, Any]:
-    """The suite's own values."""
-    return {name: study.cell.config[name] for name in study.ranges}
-
-
-def _drawn(study: Study, values: dict[str, Any]) -> dict[str, Any]:
-    """Values as Optuna has them, as far as the ranges hold them."""
-    found: dict[str, Any] = {}
-    for name, wanted in study.ranges.items():
-        value = values[name]
-        if isinstance(wanted, OneOf):
-            found |= {name: str(value)} if value in wanted.values else {}
-        elif isinstance(wanted, Log | Even) and isinstance(value, int | float) and wanted.low <= value <= wanted.high:
-            found[name] = float(value)
-    return found
-
-
-def _trial(study: Study, trial: optuna.trial.FrozenTrial) -> Trial:
-    return Trial(
-        trial.number,
-        trial.state.name.lower().replace("fail", "failed"),
-        trial.value if trial.value is not None else next(iter(trial.intermediate_values.values()), None),
-        _values(study.ranges, trial.params),
-        float(trial.user_attrs.get("seconds", 0.0)),
-    )

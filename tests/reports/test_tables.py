@@ -50,6 +50,18 @@ def test_mean_and_sample_standard_deviation_over_seeds(tmp_path: Path) -> None:
     assert "sample standard deviation over 3 seeds" in found.caption
 
 
+def test_task_inference_stands_next_to_acc_where_a_method_infers(tmp_path: Path) -> None:
+    for method in ("ewc", "hnet"):
+        for scenario in ("til", "cil"):
+            Synthetic(method, scenario=scenario, n_tasks=2, accuracy=flat(0.8)).write(tmp_path)
+    found = table(tmp_path, Group("split-digits", "cil"))
+    assert found.columns[:3] == ("method", "ACC ↑", "task inf. ↑")
+    assert (cells(found, "hnet")["ACC"].text, cells(found, "hnet")["task inf."].text) == ("80.00", "81.00")
+    assert cells(found, "ewc")["task inf."].text == "–" and any("infers no task" in note for note in found.notes)
+    without = table(tmp_path)
+    assert "task inf. ↑" not in without.columns and not any("infers no task" in note for note in without.notes)
+
+
 def test_the_best_is_bold_the_upper_bound_is_not_ranked(tmp_path: Path) -> None:
     for method, value in (("finetune", 0.6), ("ewc", 0.8), ("hnet", 0.9), ("joint", 0.99)):
         Synthetic(method, n_tasks=2, accuracy=flat(value)).write(tmp_path)

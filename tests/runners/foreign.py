@@ -226,6 +226,25 @@ class KilledOnce(_Small):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@register("meets")
+class Meets(_Small):
+    """Does not begin to learn before two cells have begun, in processes of their own."""
+
+    @dataclass(frozen=True)
+    class Config(_Small.Config):
+        place: str = ""
+        """Folder in which cells announce their process."""
+
+    def spoil(self) -> None:
+        place = Path(self.config.place)
+        (place / str(os.getpid())).touch()
+        last = time.monotonic() + 100
+        while len(list(place.iterdir())) < 2:
+            if time.monotonic() > last:
+                raise RuntimeError("no other cell is in flight")
+            time.sleep(0.01)
+
+
 @register("greedy")
 class Greedy(_Small):
     """Asks for more memory than there is when it answers more than 70 samples at once, after task 0."""

@@ -3,19 +3,22 @@
 import csv
 import sqlite3
 import tomllib
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import pytest
 from typer.testing import CliRunner
 
 from benchmarks import data
 from benchmarks.types import UserError
+from reports.effort import read as effort_read
 from reports.tuning import read
 from runners import tune
 from runners.engines.engine import InlineEngine
 from runners.grid import suite
 from runners.grid.cells import Conditions
-from runners.tuning import search
+from runners.tuning import search, trials
 from tests.runners.helpers import cells
 
 RUN = CliRunner()
@@ -27,7 +30,7 @@ class Silent:
     def heard(self, job, event) -> None: ...
 
 
-def tuned(results: Path, *arguments: str, trials: int = 5):
+def tuned(results: Path, *arguments: str, number: int = 5):
     common = [
         "--suite",
         "quick",
@@ -40,8 +43,8 @@ def tuned(results: Path, *arguments: str, trials: int = 5):
         "--device",
         "cpu",
     ]
-    number = () if "--grid" in arguments else ("--trials", str(trials))
-    options = [*common, *number, "--results", str(results)]
+    length = () if "--grid" in arguments else ("--trials", str(number))
+    options = [*common, *length, "--results", str(results)]
     done = RUN.invoke(tune.app, [*options, *arguments], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
@@ -73,13 +76,38 @@ def test_a_study_ends_in_values_that_a_suite_takes(tmp_path: Path) -> None:
     assert [found.method for found in read(tmp_path)] == ["ewc", "finetune"]
 
 
+def test_the_effort_is_recorded_where_the_report_reads_it_and_in_a_file_of_the_users(tmp_path: Path) -> None:
+    output = tuned(tmp_path, "--method", "ewc", "--seeds", "2", "--out", str(tmp_path / "mine.toml"))
+    assert (tmp_path / "mine.toml").read_text() == (tmp_path / "tuning" / "quick.toml").read_text()
+    (effort,) = (found for found in effort_read(tmp_path) if found.benchmark == "split-digits")
+    assert (effort.trials, effort.streams, effort.length, effort.network) == (5, 2, 0.02, "mlp-100-100")
+    accuracies = {row["trial"]: float(row["accuracy"]) for row in trials_of(tmp_path) if row["state"] == "complete"}
+    assert effort.best == max(accuracies.values()) and effort.own == accuracies["0"]
+    assert effort.sensitivity == pytest.approx(effort.best - median(accuracies.values()))
+    (why,) = tomllib.loads((tmp_path / "mine.toml").read_text())["provenance"]
+    assert why["complete"] == len(accuracies) and why["complete"] + why["pruned"] == 5
+    assert "accuracy_published" not in why and "the suite's own values: " in output  # they are the published ones
+
+
+def test_the_accuracy_with_published_values_is_recorded(tmp_path: Path) -> None:
+    output = tuned(tmp_path, "--method", "hypermask", number=2)
+    (why,) = tomllib.loads((tmp_path / "tuning" / "quick.toml").read_text())["provenance"]
+    lam = {
+        row["trial"]: (float(row["value"]), float(row["accuracy"]))
+        for row in trials_of(tmp_path)
+        if row["parameter"] == "lam"
+    }
+    assert lam == {"0": (1e-2, why["accuracy_before"]), "1": (1e-3, why["accuracy_published"])}
+    assert f"the published ones: {100 * why['accuracy_published']:.2f} %" in output
+
+
 def test_the_same_call_gives_the_same_trials_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """A call that was killed in a trial, repeated, ends in the trials of one that was not."""
-    tuned(tmp_path / "whole", "--method", "finetune", trials=6)
-    tuned(tmp_path / "parts", "--method", "finetune", trials=4)
+    tuned(tmp_path / "whole", "--method", "finetune", number=6)
+    tuned(tmp_path / "parts", "--method", "finetune", number=4)
     with sqlite3.connect(tmp_path / "parts" / "tuning" / "studies.db") as database:
         before = database.execute("select count(*) from trials").fetchone()[0]
-    output = tuned(tmp_path / "parts", "--method", "finetune", trials=6)
+    output = tuned(tmp_path / "parts", "--method", "finetune", number=6)
     assert before == 4 and "6 trials" in output
 
     def values(results: Path) -> list[tuple[str, str]]:
@@ -91,8 +119,8 @@ def test_the_same_call_gives_the_same_trials_and_goes_on_where_it_stopped(tmp_pa
 def test_a_trial_that_was_killed_is_taken_up_again(tmp_path: Path) -> None:
     (cell,) = cells("finetune", steps=6)
     study = search.study_of(cell, 1)
-    kept = search._open(study, tmp_path)
-    kept.ask(search._distributions(study.ranges))  # and nobody ever tells what became of it
+    kept = trials.open_study(study, tmp_path)
+    trials.ask(kept, study, 0)  # and nobody ever tells what became of it
     found = search.run(study, 2, tmp_path, Conditions(), InlineEngine(1), Silent())
     assert len(found) == 2 and all(trial.state != "failed" for trial in found)
 
@@ -108,21 +136,19 @@ def test_two_calls_cannot_tune_one_study_at_once(tmp_path: Path) -> None:
 def test_a_call_killed_before_all_of_a_grid_was_queued_still_tries_all_of_it(tmp_path: Path) -> None:
     (cell,) = cells("finetune", steps=6)
     study = search.grid_of(cell, {"lr": ["0.1", "0.01"]}, 1)
-    kept = search._open(study, tmp_path)
-    kept.enqueue_trial(search._drawn(study, study.points[0]))
+    kept = trials.open_study(study, tmp_path)
+    trials.queue(kept, replace(study, first=study.first[:1]))
     found = search.run(study, 1, tmp_path, Conditions(), InlineEngine(1), Silent())
     assert [trial.values["lr"] for trial in found] == [1e-3, 0.1, 0.01]
 
 
 def test_tuning_cannot_reach_test_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With every test label wrong and every test picture black, the trials and the chosen values are the same."""
-    tuned(tmp_path / "plain", "--method", "finetune", trials=3)
+    tuned(tmp_path / "plain", "--method", "finetune", number=3)
     whole = data.load("digits")
-    from dataclasses import replace
-
     ruined = replace(whole, test_images=whole.test_images * 0, test_labels=(whole.test_labels + 1) % 10)
     monkeypatch.setattr("benchmarks.stream.load", lambda *_args, **_options: ruined)
-    tuned(tmp_path / "ruined", "--method", "finetune", trials=3)
+    tuned(tmp_path / "ruined", "--method", "finetune", number=3)
     columns = ("trial", "state", "accuracy", "parameter", "value")
     plain, again = (
         [[row[name] for name in columns] for row in trials_of(tmp_path / kind)] for kind in ("plain", "ruined")
@@ -164,7 +190,7 @@ def test_lists_in_a_grid_and_what_is_no_grid() -> None:
         with pytest.raises(UserError, match="write it as key=value"):
             tune._grid(wrong)
     (cell,) = cells("ewc", steps=6)
-    assert [point["lr"] for point in search.grid_of(cell, {"lr": ["0.5", "0.001", "0.5"]}, 1).points] == [1e-3, 0.5]
+    assert [point["lr"] for point in search.grid_of(cell, {"lr": ["0.5", "0.001", "0.5"]}, 1).first] == [1e-3, 0.5]
     for name, value, said in (
         ("strength", "a", "permitted is a number"),
         ("foo", "1", "has no hyperparameter"),

@@ -1,0 +1,168 @@
+"""Tuning effort: trials, streams and length that every method of a benchmark got, and what they gave.
+
+The source is the provenance that `runners/tune.py` writes with the chosen values: RESULTS/tuning/SUITE.toml, and the
+files of this repository's suites, benchmarks/suites/tuned/SUITE.toml. It belongs to a record that has the values.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from benchmarks import paths
+from reports.record import Record
+from reports.study import Study
+from reports.tables import MISSING, Cell, Table
+from reports.words import count, join
+
+TUNED = "tuning"
+"""Folder below a results folder with the files of chosen values."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Search for the values of a method on a benchmark in a scenario; accuracies on validation data, fractions."""
+
+    method: str
+    """Label of the row."""
+    benchmark: str
+    scenario: str
+    network: str
+    """Empty if not recorded."""
+    values: Mapping[str, Any]
+    """The chosen values."""
+    trials: int
+    streams: int
+    length: float | None
+    """Training length of a trial, as a share of the budget; None if not recorded."""
+    best: float
+    own: float
+    """Accuracy with the values that the suite had before."""
+    sensitivity: float | None
+    """Best accuracy less the median of the trials that ran to their end; None if not recorded."""
+
+    @property
+    def amount(self) -> str:
+        length = "" if self.length in (None, 1) else f", each at {self.length:g} of the training length"
+        return f"{count(self.trials, 'trial')} on {count(self.streams, 'stream')}{length}"
+
+    def gave(self, record: Record) -> bool:
+        """Check whether the record has the values that this search chose, in its place."""
+        here = (record.label, record.benchmark, record.scenario) == (self.method, self.benchmark, self.scenario)
+        network = self.network in ("", record.network)
+        return here and network and all(record.config.get(key) == value for key, value in self.values.items())
+
+
+def read(root: Path) -> list[Effort]:
+    """The searches of a results folder, then those of this repository's suites; files that cannot be read are left out.
+
+    A results folder may come from anybody.
+    """
+    shipped = Path(str(resources.files("benchmarks").joinpath("suites", "tuned")))
+    files = [file for folder in (root / TUNED, shipped) for file in sorted(folder.glob("*.toml"))]
+    return [effort for file in files for effort in _efforts(file)]
+
+
+def _efforts(file: Path) -> Iterator[Effort]:
+    try:
+        found = tomllib.loads(paths.read_text(file, paths.SUITE_BYTES))
+        pairs = list(zip(found["settings"], found["provenance"], strict=True))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return
+    for settings, provenance in pairs:
+        try:
+            yield _effort(settings, provenance)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+
+
+def _effort(settings: Any, provenance: Any) -> Effort:
+    """Raises ValueError, KeyError, TypeError or AttributeError for an entry of another form."""
+
+    def share(name: str) -> float:
+        value = float(provenance[name])
+        if not math.isfinite(value):
+            raise ValueError(value)
+        return value
+
+    return Effort(
+        *(paths.name(settings[key]) for key in ("method", "benchmark", "scenario")),
+        network=str(provenance.get("network", "")),
+        values=dict(settings["values"].items()),
+        trials=int(provenance["trials"]),
+        streams=len(provenance["seeds"]),
+        length=share("length") if "length" in provenance else None,
+        best=share("accuracy"),
+        own=share("accuracy_before"),
+        sensitivity=share("sensitivity") if "sensitivity" in provenance else None,
+    )
+
+
+def effort_table(study: Study) -> Table | None:
+    """Table of the tuning of every method in every group; None if all have their defaults."""
+    efforts = read(study.source.root)
+    rows: list[tuple[str, ...]] = []
+    said: dict[str, list[str]] = {}
+    for group in study.groups:
+        amounts = {}
+        for label in study.rows(group):
+            record = study.at(group, label)[0].record
+            effort = next((effort for effort in efforts if effort.gave(record)), None)
+            how = "runners/tune.py" if effort else "; ".join(dict.fromkeys(record.chosen.values())) or DEFAULTS
+            amounts[label] = effort.amount if effort else DEFAULTS if how == DEFAULTS else NO_TRIALS
+            rows.append((group.title, label, *_shown(effort), how))
+        said.setdefault(_equality(amounts), []).append(group.title)
+    if all(row[-1] == DEFAULTS for row in rows):
+        return None
+    return Table(
+        "tuning-effort",
+        "Tuning effort: trials of runners/tune.py for the values of each method, streams of a trial, its training "
+        "length as a share of the budget, and accuracy on validation data in percent with the values that the suite "
+        "had before and with the best. Sensitivity: the best less the median of the trials that ran to their end, in "
+        "points; hopeless trials end earlier, so that it is a lower bound.",
+        ("benchmark", "method", "trials", "streams", "length", "before", "best", "sensitivity", "how chosen"),
+        tuple(tuple(map(Cell, row)) for row in rows),
+        tuple(f"{'; '.join(groups)}: {sentence}." for sentence, groups in said.items()),
+        small=True,
+        text_columns=frozenset({0, 1, 8}),
+        named_once=1,
+    )
+
+
+DEFAULTS = "defaults"
+NO_TRIALS = "values from elsewhere"
+
+
+def _shown(effort: Effort | None) -> tuple[str, ...]:
+    if effort is None:
+        return (MISSING,) * 6
+    length = MISSING if effort.length is None else f"{effort.length:g}"
+    spread = MISSING if effort.sensitivity is None else f"{100 * effort.sensitivity:.1f}"
+    return (
+        str(effort.trials),
+        str(effort.streams),
+        length,
+        f"{100 * effort.own:.1f}",
+        f"{100 * effort.best:.1f}",
+        spread,
+    )
+
+
+def _equality(amounts: Mapping[str, str]) -> str:
+    """Sentence on the equality of effort in one group. amounts: label -> effort in words."""
+    others: dict[str, list[str]] = {}
+    for label, amount in amounts.items():
+        others.setdefault(amount, []).append(label)
+    if len(others) == 1 and NO_TRIALS not in others:
+        return f"equal, {next(iter(others))} for every method"
+    tuned = [amount for amount in others if amount not in (DEFAULTS, NO_TRIALS)]
+    if not tuned:
+        return "not equal, no method has trials"
+    usual = max(tuned, key=lambda amount: len(others[amount]))
+    rest = "; ".join(f"{amount} for {join(labels)}" for amount, labels in others.items() if amount != usual)
+    return f"not equal, {usual} for {count(len(others[usual]), 'method')}, but {rest}"

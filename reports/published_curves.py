@@ -1,0 +1,151 @@
+"""Published accuracies on every task after the last one, next to ours at the same network and hyperparameter."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from itertools import groupby
+from statistics import fmean
+from types import MappingProxyType
+from typing import Any
+
+from reports import statistics
+from reports.metrics import ACC
+from reports.record import Record
+from reports.study import Group, Study
+from reports.tables import Cell, Notes, Table, percent
+
+TITLE = "HINT by its authors and here"
+RELEASED = MappingProxyType({"til": {"beta": 0.01, "eps": 0.5}, "dil": {"beta": 0.005, "eps": 5.0}})
+"""Released settings of HINT on Permuted MNIST-10; its figures vary one of the two and do not name the other."""
+RELEASED_STEPS = 5000
+"""Steps a task in the same settings; the figures name none."""
+FORM = MappingProxyType({"strength_per": "network", "regulariser_norm": "official"})
+"""Form of the published beta. A record without the key is of code that knew this form only."""
+NAMES = ("method", "parameter", "value", "benchmark", "scenario", "network")
+"""Columns that name a curve."""
+MEAN = "mean"
+"""Task of the row with the mean over tasks."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Published accuracies of one value of a hyperparameter, in percent, digitised from a figure."""
+
+    method: str
+    parameter: str
+    value: str
+    benchmark: str
+    scenario: str
+    network: str
+    mean: float
+    tasks: Mapping[int, float]
+    """Accuracy by task, from 1; some tasks only if `note` says so."""
+    error: float
+    """Error of digitising, in points."""
+    note: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Published curve, and the row of ours with the same value."""
+
+    curve: Curve
+    group: Group
+    label: str
+
+
+@cache
+def curves() -> tuple[Curve, ...]:
+    """All curves of reports/published_curves.csv, in its order."""
+    text = resources.files("reports").joinpath("published_curves.csv").read_text(encoding="utf-8")
+    rows = csv.DictReader(text.splitlines())
+    return tuple(_curve(list(some)) for _, some in groupby(rows, lambda row: [row[name] for name in NAMES]))
+
+
+def _curve(rows: list[dict[str, str]]) -> Curve:
+    (mean,) = [row for row in rows if row["task"] == MEAN]
+    return Curve(
+        **{name: mean[name] for name in NAMES},
+        mean=float(mean["accuracy"]),
+        tasks={int(row["task"]): float(row["accuracy"]) for row in rows if row is not mean},
+        error=float(mean["error"]),
+        note=mean["note"],
+        source=mean["source"],
+    )
+
+
+def pairs(study: Study) -> list[Pair]:
+    """Published curves with a counterpart of ours: by benchmark of the study, then in the order of the file."""
+    found = []
+    for benchmark in study.benchmarks:
+        groups = [group for group in study.groups if group.benchmark == benchmark]
+        for curve in curves():
+            for group in groups:
+                rows = [row for row in study.rows(group) if study.done(group, row)]
+                found += [Pair(curve, group, row) for row in rows if _matches(curve, study.done(group, row)[0].record)]
+    return found
+
+
+def _matches(curve: Curve, record: Record) -> bool:
+    """Check for the same network and value; the other hyperparameter of RELEASED must be the released one."""
+    here = (record.method, record.benchmark, record.scenario, record.network)
+    released = RELEASED.get(curve.scenario, {})
+    if here != (curve.method, curve.benchmark, curve.scenario, curve.network) or curve.parameter not in released:
+        return False
+    wanted: dict[str, Any] = {**released, curve.parameter: float(curve.value)}
+    return all(record.config.get(key) == value for key, value in wanted.items()) and all(
+        record.config.get(key, value) == value for key, value in FORM.items()
+    )
+
+
+def curve_table(study: Study) -> Table | None:
+    """Table of the means over tasks, theirs and ours; None without any counterpart."""
+    notes = Notes()
+    rows = [_line(study, pair, notes) for pair in pairs(study)]
+    if not rows:
+        return None
+    return Table(
+        "published-curves",
+        f"{TITLE}: accuracy after the last task, mean over tasks in percent (ours: mean ± sample standard deviation "
+        "over n seeds), and the difference in points. The authors' values are digitised from figures, each of one run; "
+        "after ±: error of digitising. Their figures name no other setting; ours have the released ones (in TIL beta "
+        f"0.01 and eps 0.5, in DIL 0.005 and 5). {steps_words(study)}",
+        ("benchmark", "hyperparameter", "row", "authors", "ours", "n", "difference"),
+        tuple(rows),
+        notes.lines(),
+        named_once=1,
+        text_columns=frozenset({0, 1, 2}),
+    )
+
+
+def _line(study: Study, pair: Pair, notes: Notes) -> tuple[Cell, ...]:
+    curve = pair.curve
+    values = list(study.values(pair.group, pair.label, ACC).values())
+    mean, deviation = fmean(values), statistics.spread(values)
+    return (
+        Cell(pair.group.title),
+        Cell(f"{curve.parameter} {curve.value}"),
+        Cell(pair.label),
+        Cell(f"{percent(curve.mean / 100)} ± {curve.error:g}", mark=notes.mark(curve.note) if curve.note else ""),
+        Cell(percent(mean) + ("" if deviation is None else f" ± {percent(deviation)}"), mean, deviation, len(values)),
+        Cell(str(len(values))),
+        Cell(percent(mean - curve.mean / 100, signed=True)),
+    )
+
+
+def steps_words(study: Study, benchmark: str | None = None) -> str:
+    """Sentence on the training length, theirs and ours (of one benchmark of the study, or of all counterparts)."""
+    lengths = dict.fromkeys(_lengths(study, benchmark))
+    return f"Ours: {' or '.join(lengths)} a task; the authors' released settings: {RELEASED_STEPS} steps."
+
+
+def _lengths(study: Study, benchmark: str | None) -> Iterator[str]:
+    for pair in pairs(study):
+        if benchmark in (None, pair.group.benchmark):
+            budget = study.done(pair.group, pair.label)[0].record.budget
+            yield next((f"{budget[key]} {key}" for key in ("steps", "epochs") if budget.get(key)), "unknown length")

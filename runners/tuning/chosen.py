@@ -1,0 +1,114 @@
+"""Files of a search: the chosen values with their provenance, which a suite includes, and a table of all trials."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from runners.tuning import search
+from runners.tuning.search import Study, Trial
+
+COLUMNS = ("suite", "benchmark", "scenario", "method", "trial", "state", "accuracy", "seconds", "parameter", "value")
+
+
+def entry(study: Study, trials: Sequence[Trial], length: float, command: str, commit: str) -> dict[str, Any]:
+    """The chosen values, as `settings` of a suite, with the effort that they took. length: share of the budget."""
+    best, cell = search.best(trials), study.cell
+    streams = f" on {study.seeds} streams" if study.seeds > 1 else ""
+    short = f" at {length:g} of the training length" if length != 1 else ""
+    grid = f" of a grid ({'; '.join(listed(trial.values) for trial in trials)})" if study.grid else ""
+    return {
+        "method": cell.label,
+        "benchmark": cell.benchmark,
+        "scenario": str(cell.scenario),
+        "source": f"tuned on validation data: {len(trials)} trials{grid}{streams}{short}, runners/tune.py",
+        "values": best.values,
+        "provenance": {
+            **_effort(study, trials),
+            "length": length,
+            "network": cell.network,
+            "train_seconds": round(sum(trial.seconds for trial in trials), 1),
+            "study": study.name,
+            "command": command,
+            "commit": commit,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    }
+
+
+def _effort(study: Study, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Numbers of trials and streams, and accuracies on validation data, fractions."""
+    published = trials[1].accuracy if len(study.first) > 1 and len(trials) > 1 and not study.grid else None
+    return {
+        "accuracy": search.best(trials).accuracy,
+        "accuracy_before": trials[0].accuracy or 0.0,
+        **({} if published is None else {"accuracy_published": published}),
+        "sensitivity": search.sensitivity(trials),
+        "trials": len(trials),
+        "complete": sum(trial.state == "complete" for trial in trials),
+        "pruned": sum(trial.state == "pruned" for trial in trials),
+        "failed": sum(trial.state == "failed" for trial in trials),
+        "seeds": [search.FIRST_SEED + k for k in range(study.seeds)],
+    }
+
+
+def write(file: Path, entry: Mapping[str, Any]) -> None:
+    """Write the values to the file; they replace earlier ones of the same method, benchmark and scenario."""
+    from runners.grid.suite import read_toml
+    from runners.records.folder import share
+
+    identity = ("method", "benchmark", "scenario")
+    old = read_toml(file, "file of tuned values") if file.is_file() else {}
+    entries = [
+        {**part, "provenance": why}
+        for part, why in zip(old.get("settings", []), old.get("provenance", []), strict=True)
+        if any(part.get(key) != entry[key] for key in identity)
+    ]
+    parts = ['# Values chosen by runners/tune.py on validation data; a suite takes them by: tuned = "this file"']
+    # Sorted, so that the file does not depend on the order in which methods were tuned.
+    for each in sorted([*entries, entry], key=lambda e: tuple(str(e[key]) for key in identity)):
+        plain = {key: value for key, value in each.items() if key not in ("values", "provenance")}
+        parts += ["\n[[settings]]", *(f"{key} = {_toml(value)}" for key, value in plain.items())]
+        inner = ", ".join(f"{key} = {_toml(value)}" for key, value in each["values"].items())
+        parts.append(f"values = {{ {inner} }}")
+        parts += ["[[provenance]]", *(f"{key} = {_toml(value)}" for key, value in each["provenance"].items())]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    share(file, ("\n".join(parts) + "\n").encode())
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def write_trials(file: Path, study: Study, trials: Sequence[Trial]) -> None:
+    """Write all trials as a table, one line for each hyperparameter; lines of the same study are replaced."""
+    from runners.records.folder import share
+
+    cell = study.cell
+    identity = [cell.suite, cell.benchmark, str(cell.scenario), cell.label]
+    rows = list(csv.reader(file.read_text(encoding="utf-8").splitlines()))[1:] if file.is_file() else []
+    rows = [row for row in rows if row[:4] != identity]
+    for trial in trials:
+        accuracy = "" if trial.accuracy is None else repr(trial.accuracy)
+        for key, value in trial.values.items():
+            rows.append([*identity, str(trial.number), trial.state, accuracy, f"{trial.seconds:.2f}", key, str(value)])
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(rows)
+    share(file, buffer.getvalue().encode())
+
+
+def listed(values: Mapping[str, Any]) -> str:
+    """Values in words: `lr = 0.001, strength = 100`."""
+    short = {key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in values.items()}
+    return ", ".join(f"{key} = {text}" for key, text in short.items())

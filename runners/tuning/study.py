@@ -1,0 +1,94 @@
+"""A study: hyperparameters of one method, their ranges, and the values that are tried before any is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from benchmarks import catalogue
+from benchmarks.types import UserError, derived_seed
+from methods.search import OneOf, Range, space
+from runners.grid import hyperparameters
+from runners.grid.cells import Cell
+from runners.tuning.published import published
+
+FIRST_SEED = 1_000_000
+"""Seeds of tuning; comparisons count from 0."""
+PROTOCOL = 2
+"""Version of the rules by which trials are drawn and pruned. Studies of another are begun anew, under another name."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Hyperparameters of one method on one benchmark in one scenario."""
+
+    cell: Cell
+    """The comparison's cell of seed 0, with the values that the suite has now."""
+    ranges: dict[str, Range]
+    seeds: int
+    """Streams of every trial."""
+    first: tuple[dict[str, Any], ...]
+    """Values of the first trials: the suite's own, then the published ones if they differ, or those of a grid."""
+    grid: bool = False
+    """True if only the values of `first` are tried, all to the end."""
+
+    @property
+    def name(self) -> str:
+        """Name of the study; it changes with the method's code, the budget, the suite's other values and the grid."""
+        cell = self.cell
+        parts = [cell.suite, cell.benchmark, cell.scenario, cell.label, f"{self.seeds} seeds", cell.key[:12]]
+        grid = [f"grid {derived_seed(str(self.first)):x}"] if self.grid else []
+        return "/".join([*parts, *grid, f"protocol {PROTOCOL}"])
+
+    def cells(self, values: dict[str, Any]) -> list[Cell]:
+        """The cells of a trial, one for each stream. Raises UserError for values that the method refuses."""
+        from methods import registry
+
+        cls: Any = registry.load(self.cell.reference)
+        config = hyperparameters.configure(self.cell.method, cls.Config, {**self.cell.config, **values}, "trial")
+        changed = replace(self.cell, config=hyperparameters.as_json(config), judged_on="validation", chosen={})
+        return [replace(changed, seed=FIRST_SEED + k) for k in range(self.seeds)]
+
+
+def study_of(cell: Cell, seeds: int) -> Study:
+    """Study for a cell of a comparison. Raises UserError where its method has nothing to search."""
+    from methods import registry
+
+    cls: Any = registry.load(cell.reference)
+    ranges, benchmark = space(cell.label, cls.Config), catalogue.find(cell.benchmark)
+    own = {name: cell.config[name] for name in ranges}
+    if cell.scenario in benchmark.undefined:
+        return Study(cell, ranges, seeds, (own,))
+    config = hyperparameters.configure(cell.method, cls.Config, cell.config)
+    ranges = dict(cls.searched(benchmark.spec(cell.scenario, cell.network), config, ranges))
+    own = {name: cell.config[name] for name in ranges}
+    others = published(cell, own)
+    return Study(cell, ranges, seeds, (own,) if others == own else (own, others))
+
+
+def grid_of(cell: Cell, given: Mapping[str, Sequence[str]], seeds: int) -> Study:
+    """Grid study of all combinations of the values `given` for each hyperparameter, preceded by the suite's own.
+
+    Raises UserError for a hyperparameter or value that the method does not have.
+    """
+    from methods import registry
+
+    cls: Any = registry.load(cell.reference)
+
+    def value_of(name: str, value: object) -> Any:
+        return getattr(hyperparameters.configure(cell.method, cls.Config, {**cell.config, name: value}, "--grid"), name)
+
+    # `configure` refuses an unknown name, whatever its value.
+    own = {name: value_of(name, cell.config.get(name, "")) for name in given}
+    values = {name: list(dict.fromkeys(value_of(name, text) for text in texts)) for name, texts in given.items()}
+    combined = [dict(zip(values, each, strict=True)) for each in product(*values.values())]
+    points = [own, *(point for point in combined if point != own)]
+    ranges: dict[str, Range] = {}
+    for name in given:
+        among = tuple(dict.fromkeys(point[name] for point in points))
+        if len(among) < 2:
+            raise UserError(f"--grid {name}: {cell.label} has {own[name]} anyway; name another value")
+        ranges[name] = OneOf(among)
+    return Study(cell, ranges, seeds, tuple(points), grid=True)

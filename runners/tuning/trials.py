@@ -1,0 +1,154 @@
+"""Trials of a study as Optuna keeps them, in one SQLite file per results folder."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.types import UserError, derived_seed
+from methods.search import Log, OneOf, Range
+from runners.tuning.study import Study
+
+if TYPE_CHECKING:
+    import optuna
+
+RANDOM_FIRST = 8
+"""Trials before Optuna's model of the accuracy (TPE) draws the values."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Finished trial: `accuracy` on validation data, a fraction; None where it could not be run."""
+
+    number: int
+    state: str
+    accuracy: float | None
+    """Of a pruned trial: at its last look."""
+    values: dict[str, Any]
+    seconds: float
+
+
+def best(trials: Sequence[Trial]) -> Trial:
+    """The trial with the highest accuracy, the earliest of equals. Raises UserError where none ended well."""
+    complete = [trial for trial in trials if trial.state == "complete" and trial.accuracy is not None]
+    if not complete:
+        raise UserError("no trial of this study ran to its end; see the records of its cells")
+    return max(complete, key=lambda trial: (trial.accuracy, -trial.number))
+
+
+def sensitivity(trials: Sequence[Trial]) -> float:
+    """Accuracy of the best trial less the median of those that ran to their end, a fraction.
+
+    A lower bound of the cost of careless values, because pruned trials are left out.
+    """
+    return (best(trials).accuracy or 0.0) - median(
+        trial.accuracy for trial in trials if trial.state == "complete" and trial.accuracy is not None
+    )
+
+
+def open_study(study: Study, folder: Path) -> optuna.Study:
+    """The study in folder/studies.db, made where it is not there yet."""
+    import optuna
+
+    folder.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(
+        storage=f"sqlite:///{folder / 'studies.db'}", study_name=study.name, load_if_exists=True, direction="maximize"
+    )
+
+
+def queue(kept: optuna.Study, study: Study) -> None:
+    """Queue the first trials, and those that an interrupted call left; their cells resume from checkpoints."""
+    from optuna.trial import TrialState
+
+    queued = [trial.user_attrs.get("values") for trial in kept.trials]
+    for place, values in enumerate(study.first):
+        if (plain := json.loads(json.dumps(values))) not in queued:
+            kept.enqueue_trial(_drawn(study.ranges, values), user_attrs={"values": plain, "number": place})
+    again = {trial.user_attrs.get("again") for trial in kept.trials}
+    for trial in kept.get_trials(states=[TrialState.RUNNING]):
+        if trial.number not in again:
+            handed = {key: trial.user_attrs[key] for key in ("values", "number") if key in trial.user_attrs}
+            kept.enqueue_trial(trial.params, user_attrs={**handed, "again": trial.number})
+        kept.tell(trial.number, state=TrialState.FAIL)
+
+
+def ask(kept: optuna.Study, study: Study, place: int) -> optuna.trial.Trial:
+    """The next trial, queued or drawn. It depends on the study's name, its `place` and the trials before it only."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # constant_liar is called experimental
+        kept.sampler = optuna.samplers.TPESampler(
+            seed=derived_seed(study.name, place) % 2**32, constant_liar=True, n_startup_trials=RANDOM_FIRST
+        )
+    asked = kept.ask(_distributions(study.ranges))
+    if "number" not in asked.user_attrs:
+        asked.set_user_attr("number", place)
+    return asked
+
+
+def number(trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> int:
+    """Place of a trial in its study, which it keeps if it is taken up again. Optuna's number may be another."""
+    return int(trial.user_attrs.get("number", trial.number))
+
+
+def ended(kept: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Trials that count, in order: ended, and not taken up again."""
+    from optuna.trial import TrialState
+
+    again = {trial.user_attrs.get("again") for trial in kept.trials}
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    return sorted((t for t in kept.trials if t.state in states and t.number not in again), key=number)
+
+
+def as_trial(study: Study, trial: optuna.trial.FrozenTrial) -> Trial:
+    """Ended trial without Optuna's part in it."""
+    looks = trial.intermediate_values
+    return Trial(
+        number(trial),
+        trial.state.name.lower().replace("fail", "failed"),
+        trial.value if trial.value is not None else looks[max(looks)] if looks else None,
+        values_of(study.ranges, trial),
+        float(trial.user_attrs.get("seconds", 0.0)),
+    )
+
+
+def values_of(ranges: Mapping[str, Range], trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> dict[str, Any]:
+    """Values of a trial for the Config: those that were queued, in range or not, or those that Optuna drew."""
+    if "values" in trial.user_attrs:
+        return dict(trial.user_attrs["values"])
+    found: dict[str, Any] = {}
+    for name, value in trial.params.items():
+        wanted = ranges[name]
+        found[name] = {str(v): v for v in wanted.values}[value] if isinstance(wanted, OneOf) else float(value)
+    return found
+
+
+def _distributions(ranges: Mapping[str, Range]) -> dict[str, Any]:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    found: dict[str, Any] = {}
+    for name, wanted in ranges.items():
+        if isinstance(wanted, OneOf):
+            found[name] = CategoricalDistribution([str(value) for value in wanted.values])
+        else:
+            found[name] = FloatDistribution(wanted.low, wanted.high, log=isinstance(wanted, Log))
+    return found
+
+
+def _drawn(ranges: Mapping[str, Range], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as Optuna has them, as far as the ranges hold them; it takes others to be anywhere in the range."""
+    found: dict[str, Any] = {}
+    for name, wanted in ranges.items():
+        value = values[name]
+        if isinstance(wanted, OneOf):
+            found |= {name: str(value)} if value in wanted.values else {}
+        elif isinstance(value, int | float) and wanted.low <= value <= wanted.high:
+            found[name] = float(value)
+    return found

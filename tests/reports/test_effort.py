@@ -1,0 +1,129 @@
+"""What each method got of tuning, from the provenance of its values, and the inequality that a report must show."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from reports.effort import effort_table, read
+from reports.load import load
+from reports.paper import contents, paper
+from reports.study import study
+from runners.grid import suite
+from tests.reports.synthetic import Synthetic
+
+VALUES = {"lr": 0.25, "hidden": [50, 50]}
+PROVENANCE = {
+    "accuracy": 0.75, "accuracy_before": 0.5, "trials": 16, "seeds": [1, 2, 3], "length": 0.5, "sensitivity": 0.125,
+    "network": "mlp-100-100",
+}  # fmt: skip
+
+
+def tuned(results: Path, *methods: str, scenario: str = "til", name: str = "mine", **changed: object) -> None:
+    """Chosen values as runners/tune.py writes them; a value None leaves the key out."""
+    lines = []
+    for method in methods:
+        lines += ["[[settings]]", f'method = "{method}"', 'benchmark = "split-digits"', f'scenario = "{scenario}"']
+        lines += ["values = { lr = 0.25, hidden = [50, 50] }", "[[provenance]]"]
+        kept = {key: value for key, value in {**PROVENANCE, **changed}.items() if value is not None}
+        lines += [f"{key} = {json.dumps(value)}" for key, value in kept.items()]
+    (results / "tuning").mkdir(exist_ok=True)
+    (results / "tuning" / f"{name}.toml").write_text("\n".join(lines))
+
+
+def record(results: Path, *methods: str, source: str = "tuned", config: dict | None = None, **options) -> None:
+    for method in methods:
+        chosen = dict.fromkeys(["lr", "hidden"], source) if source else {}
+        Synthetic(method, config={**VALUES, "other": 1, **(config or {})}, chosen=chosen, **options).write(results)
+
+
+def table(results: Path) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """Rows by method, without benchmark, and the notes."""
+    found = effort_table(study(load(results)))
+    assert found is not None
+    return {row[1].text: [cell.text for cell in row[2:]] for row in found.rows}, found.notes
+
+
+def test_equal_tuning_is_shown_with_its_gain_and_said_to_be_equal(tmp_path: Path) -> None:
+    record(tmp_path, "ewc", "hnet")
+    tuned(tmp_path, "ewc", "hnet")
+    row = ["16", "3", "0.5", "50.0", "75.0", "12.5", "runners/tune.py"]
+    assert table(tmp_path) == (
+        {"ewc": row, "hnet": row},
+        ("Split Digits, TIL: equal, 16 trials on 3 streams, each at 0.5 of the training length for every method.",),
+    )
+    built = paper(contents(study(load(tmp_path))), [])
+    assert [t.stem for t in built.tables].count("tuning-effort") == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"trials": 15}, "15 trials on 3 streams, each at 0.5 of the training length"),
+        ({"seeds": [1]}, "16 trials on 1 stream, each at 0.5 of the training length"),
+        ({"length": 1.0}, "16 trials on 3 streams"),
+    ],
+)
+def test_another_number_of_trials_streams_or_length_is_named(tmp_path: Path, changed: dict, words: str) -> None:
+    record(tmp_path, "ewc", "hnet", "si", "joint")
+    tuned(tmp_path, "ewc", "hnet", "joint")
+    tuned(tmp_path, "si", name="other", **changed)
+    usual = "16 trials on 3 streams, each at 0.5 of the training length"
+    assert table(tmp_path)[1] == (f"Split Digits, TIL: not equal, {usual} for 3 methods, but {words} for si.",)
+
+
+def test_values_from_elsewhere_have_their_source_and_no_numbers(tmp_path: Path) -> None:
+    record(tmp_path, "ewc", "hnet")
+    record(tmp_path, "si", source="chosen on validation data (three streams)", config={"lr": 0.5})
+    record(tmp_path, "finetune", source="", config={"lr": 0.5})
+    tuned(tmp_path, "ewc", "hnet", "si")
+    rows, notes = table(tmp_path)
+    assert rows["si"] == ["–"] * 6 + ["chosen on validation data (three streams)"]
+    assert rows["finetune"] == ["–"] * 6 + ["defaults"]
+    assert notes[0].endswith("for 2 methods, but defaults for finetune; values from elsewhere for si.")
+
+
+@pytest.mark.parametrize("options", [{"scenario": "dil"}, {"benchmark": "split-mnist"}, {"network": "mlp-400-400"}])
+def test_a_search_belongs_to_its_own_place_only(tmp_path: Path, options: dict) -> None:
+    record(tmp_path, "ewc", **options)
+    tuned(tmp_path, "ewc")
+    rows, notes = table(tmp_path)
+    assert rows["ewc"] == ["–"] * 6 + ["tuned"] and notes[0].endswith(": not equal, no method has trials.")
+
+
+def test_groups_of_defaults_are_equal_and_alone_make_no_table(tmp_path: Path) -> None:
+    record(tmp_path, "ewc", "si", source="")
+    assert effort_table(study(load(tmp_path))) is None
+    record(tmp_path, "ewc", scenario="cil")
+    assert table(tmp_path)[1][0] == "Split Digits, TIL: equal, defaults for every method."
+
+
+def test_what_older_files_do_not_say_is_left_open(tmp_path: Path) -> None:
+    record(tmp_path, "ewc")
+    tuned(tmp_path, "ewc", length=None, sensitivity=None, network=None)
+    assert table(tmp_path)[0]["ewc"] == ["16", "3", "–", "50.0", "75.0", "–", "runners/tune.py"]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"trials": "many"}, {"seeds": 3}, {"accuracy": [1]}, {"accuracy_before": "nan"}, {"trials": None}]
+)
+def test_a_damaged_entry_costs_itself_only(tmp_path: Path, changed: dict) -> None:
+    record(tmp_path, "ewc", "si")
+    tuned(tmp_path, "ewc")
+    tuned(tmp_path, "si", name="damaged", **changed)
+    (tmp_path / "tuning" / "broken.toml").write_text("[[settings]")
+    (tmp_path / "tuning" / "odd.toml").write_text("settings = 1\nprovenance = [2]")
+    (tmp_path / "tuning" / "folder.toml").mkdir()
+    rows, _ = table(tmp_path)
+    assert rows["ewc"][0] == "16" and rows["si"][-1] == "tuned"
+
+
+def test_the_searches_of_every_shipped_suite_are_known(tmp_path: Path) -> None:
+    """A suite whose `tuned` lay elsewhere, or in another form, would look untuned in every report."""
+    entries = 0
+    for file in suite.shipped().values():
+        if name := tomllib.loads(file.read_text()).get("tuned"):
+            entries += len(tomllib.loads((file.parent / name).read_text())["settings"])
+    efforts = read(tmp_path)
+    assert len(efforts) == entries >= 36 and all(effort.length is not None for effort in efforts)
