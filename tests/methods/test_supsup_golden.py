@@ -114,10 +114,10 @@ def learnt(kind, monkeypatch, **options):
 
 def share_right(method, task, inferred):
     """Share of right answers to the recorded samples of a task, with one inferred task for each batch."""
-    test, right = samples(DATA, "test", task), 0
+    x, y, right = *(torch.from_numpy(DATA[f"test_{part}.{task}"].copy()) for part in "xy"), 0
     for b, i in enumerate(inferred):
         rows = slice(BATCH * b, BATCH * (b + 1))
-        right += (method.target(method.point(i), test.x[rows]).argmax(1) == test.y[rows]).sum().item()
+        right += (method.target(method.point(i), x[rows]).argmax(1) == y[rows]).sum().item()
     return right / SIZE
 
 

@@ -46,7 +46,7 @@ def with_batch_norm(name: str, stream) -> Method:
 
 
 NAMES = ["finetune", "ewc", "lwf", "hnet", "hyperinterval", "hypermask", "intercontinet", "si", "mas", "joint"]
-NAMES += ["gpm", "packnet", "wsn"]
+NAMES += ["gpm", "packnet", "supsup", "wsn"]
 
 
 @pytest.mark.parametrize("name", NAMES)

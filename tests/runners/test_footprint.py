@@ -30,7 +30,8 @@ def cell(method: str, benchmark: str, network: str, values: dict | None = None):
     return build.build([suite], build.Choices(assignments=assignments))[0]
 
 
-COVERED = ["finetune", "ewc", "gpm", "hnet", "hypermask", "hyperinterval", "intercontinet", "lwf", "packnet", "wsn"]
+COVERED = ["finetune", "ewc", "gpm", "hnet", "hypermask", "hyperinterval", "intercontinet", "lwf", "packnet"]
+COVERED += ["supsup", "wsn"]
 
 
 @pytest.mark.parametrize("name", COVERED)
