@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from benchmarks.types import CIL, TIL, StreamSpec, UserError
+from methods.base import Batch, Optimizer, Task
 from methods.intervals.bounding import Interval, propagate
 from methods.network_per_task import NetworkPerTask
 from methods.point_promise import PointPromise
 from methods.search import Range
 from methods.shared import inference
 from methods.shared.grouped import GroupedNetwork, Point
+from methods.shared.selection import Selection
 
 
 class PointPerTask(PointPromise, NetworkPerTask):
@@ -78,3 +82,48 @@ class PointPerTask(PointPromise, NetworkPerTask):
         return propagate(
             self.target.network, weights, x, nonnegative_inputs=known, buffers=point.statistics, rounded=True
         )
+
+    # -- training ----------------------------------------------------------------------------------
+
+    def fit_best(
+        self,
+        task: Task,
+        loss: Callable[[Batch], Tensor],
+        optimizer: Optimizer,
+        kept: Sequence[Tensor],
+        judged: Callable[[], Point],
+        after_epoch: Callable[[int], None] | None = None,
+        **options: Any,
+    ) -> None:
+        """`fit`; with selection = "val", end with the tensors `kept` of the epoch with the least validation loss.
+
+        judged: gives the network that validation judges. after_epoch: called with the steps done.
+        """
+        best = self._selection(task, kept, judged) if self.config.selection == "val" else None
+        looks = [*([best.look] if best else []), *([after_epoch] if after_epoch else [])]
+        if looks:
+            options |= {"check_every": steps_per_epoch(task), "on_check": lambda done: [look(done) for look in looks]}
+        self.fit(task, loss, optimizer, **options)
+        if best:
+            best.restore()
+
+    def _selection(self, task: Task, kept: Sequence[Tensor], judged: Callable[[], Point]) -> Selection:
+        if len(task.validation) == 0:
+            raise UserError(f'{self.name}: selection = "val" needs validation samples; this stream has none')
+        best = Selection(lambda: -self.validation_loss(task, judged()), kept)
+        best.best = -math.inf  # it keeps the largest, which is at least 0 for the accuracies that it is made for
+        return best
+
+    @torch.no_grad()
+    def validation_loss(self, task: Task, point: Point) -> Tensor:
+        """Mean cross-entropy of a network over a task's validation samples, 0-d."""
+        total = torch.zeros((), device=self.device)
+        for batch in task.validation.batches(2000):
+            labels = self.within_task(batch.y, task.index)
+            total += cross_entropy(self.target(point, batch.x), labels, reduction="sum")
+        return total / len(task.validation)
+
+
+def steps_per_epoch(task: Task) -> int:
+    """Steps in which a task's training samples are seen once."""
+    return -(-len(task.train) // task.budget.batch_size)

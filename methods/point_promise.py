@@ -67,11 +67,19 @@ class PointPromise(ABC):
     def freeze(self, task: int) -> None:
         """Copy the numbers of a task that has been learnt; numbers of earlier tasks keep their copies."""
         shared, used, own = self.numbers(task)
+        self.freeze_shared(shared, used)
+        self.audit_used.append(pack(used))
+        self.audit_own.append(own.clone())
+
+    def freeze_shared(self, shared: Tensor, used: Tensor) -> None:
+        """Copy those of the shared numbers (n,) that a task is the first to use (n,)."""
         taken = unpack(self.audit_taken, len(shared))
         self.audit_frozen = torch.where(used & ~taken, shared, self.audit_frozen)
         self.audit_taken = pack(used | taken)
-        self.audit_used.append(pack(used))
-        self.audit_own.append(own.clone())
+
+    def frozen_shared(self) -> Tensor:
+        """Shared numbers (n,) as they were when they were frozen; others have any value."""
+        return self.audit_frozen
 
     @torch.no_grad()
     def audit(self) -> list[Claim]:
@@ -80,14 +88,15 @@ class PointPromise(ABC):
         `outside` counts numbers that moved and mask entries that changed; `drift` is the largest movement. Where the
         task is inferred, the promise of a task's network does not cover its answers once other tasks have joined.
         """
-        return [self._claim(task) for task in range(len(self.audit_own))]
+        then = self.frozen_shared()
+        return [self._claim(task, then) for task in range(len(self.audit_own))]
 
-    def _claim(self, task: int) -> Claim:
+    def _claim(self, task: int, then: Tensor) -> Claim:
         shared, used, own = self.numbers(task)
         n = len(shared)
         frozen = unpack(self.audit_used[task], n)
-        differs = torch.cat([moved(shared, self.audit_frozen) & frozen, moved(own, self.audit_own[task])])
-        change = torch.cat([shared - self.audit_frozen, own - self.audit_own[task]]).abs()
+        differs = torch.cat([moved(shared, then) & frozen, moved(own, self.audit_own[task])])
+        change = torch.cat([shared - then, own - self.audit_own[task]]).abs()
         drift = torch.where(differs, change, 0).amax() if len(differs) else torch.zeros(())
         counts = torch.stack([differs.sum(), (used != frozen).sum(), frozen.sum() + len(own)]).tolist()
         outside = counts[0] + counts[1]

@@ -25,7 +25,6 @@ from methods.shared.inference import Inference
 from methods.shared.maskable import Statistics
 from methods.shared.optimizers import OptimizerName
 from methods.shared.ownership import WORD
-from methods.shared.selection import Selection
 
 
 class Subnetworks(PointPerTask):
@@ -170,15 +169,10 @@ class Subnetworks(PointPerTask):
             logits = self.target.trained({**masked(), **fixed, **own}, statistics, batch.x, norms_train)
             return cross_entropy(logits, self.within_task(batch.y, task.index))
 
-        if self.config.selection == "last":
-            self.fit(task, loss, optimizer, first_step=first_step, steps=steps, after_step=hold)
-            return
-        best = self._selection(task, trained, judged or self.live)
-        self.fit(
-            task, loss, optimizer, first_step=first_step, steps=steps, after_step=hold,
-            on_check=best.look, check_every=-(-len(task.train) // task.budget.batch_size),
-        )  # fmt: skip
-        best.restore()
+        kept = [*trained, *self.statistics[-1].values()]
+        self.fit_best(
+            task, loss, optimizer, kept, judged or self.live, first_step=first_step, steps=steps, after_step=hold
+        )
 
     def trained(self, weights: Sequence[Tensor], fixed: Named, own: Named) -> list[Tensor]:
         """Parameters of the present task's optimiser: fixed ones in the first task only."""
@@ -190,22 +184,6 @@ class Subnetworks(PointPerTask):
         Apart, because the gradient of a flat vector would be put together from theirs in every step.
         """
         return {name: view.detach().requires_grad_() for name, view in self.target.views(flat, group).items()}
-
-    def _selection(self, task: Task, trained: Sequence[Tensor], judged: Callable[[], Point]) -> Selection:
-        if len(task.validation) == 0:
-            raise UserError(f'{self.name}: selection = "val" needs validation samples; this stream has none')
-        best = Selection(lambda: -self.validation_loss(task, judged()), [*trained, *self.statistics[-1].values()])
-        best.best = -math.inf  # it keeps the largest, which is at least 0 for the accuracies that it is made for
-        return best
-
-    @torch.no_grad()
-    def validation_loss(self, task: Task, point: Point) -> Tensor:
-        """Mean cross-entropy of a network over a task's validation samples, 0-d."""
-        total = torch.zeros((), device=self.device)
-        for batch in task.validation.batches(2000):
-            labels = self.within_task(batch.y, task.index)
-            total += cross_entropy(self.target(point, batch.x), labels, reduction="sum")
-        return total / len(task.validation)
 
     def finish(self, task: Task) -> None:
         """Keep a task's own parameters, and freeze its network."""

@@ -52,6 +52,8 @@ USED_BY_DEFAULT = [
     ("wsn", CIL, {"inference": "fecam", "optimizer": "sgd", "capacity": 0.05}),
     ("packnet", TIL, {"biases": "first", "batch_norm": "frozen", "restart": "zero", "ties": "official"}),
     ("packnet", DIL, {"keep": 0.3, "selection": "val"}),
+    ("supsup", TIL, {"optimizer": "rmsprop", "mask": "threshold", "selection": "val", "superfluous": 3}),
+    ("supsup", DIL, {"inference": "binary", "schedule": "cosine", "keep": 0.2, "scale_fan": True}),
     ("intercontinet", DIL, {"worst_case_on": "all", "expansion": 0.0}),
     ("intercontinet-released", TIL, {"scale_optimizer": "adam", "official_gate": False}),
 ]

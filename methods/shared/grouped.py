@@ -41,21 +41,22 @@ class Point(NamedTuple):
 Named = dict[str, Tensor]
 """Parameters by name."""
 GroupOf = Callable[[str, Tensor], Group]
-"""(parameter's name, parameter) -> group, for all parameters but those of the output layer."""
+"""(parameter's name, parameter) -> group, for all parameters but those of an output layer of each task."""
 
 
 class GroupedNetwork:
     """Stateless network. A flat vector holds its group's parameters in the network's order, each row-major.
 
-    The output layer, that of the last parameter, is a task's own; its parameters are the last ones of the group.
+    The output layer, that of the last parameter, is a task's own; its parameters are the last ones of the group. With
+    `own_head` = False it is grouped like all others.
     """
 
     stateless = True
 
-    def __init__(self, network: nn.Module, group_of: GroupOf) -> None:
+    def __init__(self, network: nn.Module, group_of: GroupOf, own_head: bool = True) -> None:
         parameters = dict(network.named_parameters())
         self.last_layer = list(parameters)[-1].rpartition(".")[0]
-        heads = [name for name in parameters if self.in_head(name)]
+        heads = [name for name in parameters if own_head and self.in_head(name)]
         named = {name: group_of(name, p) for name, p in parameters.items() if name not in heads}
         named |= dict.fromkeys(heads, Group.OWN)
         self.shapes = {g: {n: parameters[n].shape for n, of in named.items() if of is g} for g in Group}

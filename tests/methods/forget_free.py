@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,8 @@ def recorded_order(monkeypatch: pytest.MonkeyPatch, batches: np.ndarray) -> None
     monkeypatch.setattr(base, "batch_order", lambda *_: iter(torch.from_numpy(batches.copy())))
 
 
-def recorded_losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Losses of the steps that follow, in order."""
+def recorded_losses(monkeypatch: pytest.MonkeyPatch, module: ModuleType = subnetworks) -> list[float]:
+    """Losses of the steps that follow, in order, which a module computes."""
     losses: list[float] = []
 
     def cross_entropy(*args: Any, **kwargs: Any) -> Tensor:
@@ -83,7 +84,7 @@ def recorded_losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             losses.append(value.item())
         return value
 
-    monkeypatch.setattr(subnetworks, "cross_entropy", cross_entropy)
+    monkeypatch.setattr(module, "cross_entropy", cross_entropy)
     return losses
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from methods.shared.ownership import holding, moved, owned_up_to, pack, unpack
-from methods.shared.topk import from_rank, order_statistic, smallest, straight_through
+from methods.shared.topk import above_rank, from_rank, order_statistic, smallest, straight_through
 
 
 @pytest.mark.parametrize("n", [1, 2, 31, 200])
@@ -16,6 +16,9 @@ def test_order_statistics_are_those_of_sorting(n):
 def test_counts_with_ties():
     values = torch.tensor([3.0, 1.0, 2.0, 2.0, 2.0, 1.0, 3.0])
     assert from_rank(values, [7], [3]).tolist() == [1, 0, 1, 1, 1, 0, 1], "all ties"
+    assert above_rank(values, [7], [3]).tolist() == [1, 0, 0, 1, 1, 0, 1], "all but the first tie"
+    assert [int(above_rank(values, [7], [r]).sum()) for r in range(7)] == list(range(7, 0, -1))
+    assert above_rank(torch.ones(5), [2, 3], [1, 2]).tolist() == [0, 1, 0, 0, 1]
     assert smallest(values, 3).tolist() == [False, True, True, False, False, True, False], "the first tie"
     assert [int(smallest(values, c).sum()) for c in range(8)] == list(range(8))
 

@@ -45,8 +45,8 @@ def with_batch_norm(name: str, stream) -> Method:
     return Changed(stream.spec, cls.Config(**{k: v for k, v in chosen.items() if k in fields}))
 
 
-NAMES = ["finetune", "ewc", "lwf", "hnet", "hyperinterval", "hypermask", "intercontinet", "si", "mas", "joint", "gpm"]
-NAMES += ["packnet", "wsn"]
+NAMES = ["finetune", "ewc", "lwf", "hnet", "hyperinterval", "hypermask", "intercontinet", "si", "mas", "joint"]
+NAMES += ["gpm", "packnet", "supsup", "wsn"]
 
 
 @pytest.mark.parametrize("name", NAMES)

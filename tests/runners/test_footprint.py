@@ -42,6 +42,7 @@ COVERED = [
     "lwf",
     "packnet",
     "separate",
+    "supsup",
     "wsn",
 ]
 GROWN = ("hnet-lstm", (("hnet-lstm", "growth", "freeze-hidden"),))
