@@ -40,15 +40,19 @@ def from_rank(values: Tensor, sizes: Sequence[int], ranks: Sequence[int]) -> Ten
 def above_rank(values: Tensor, sizes: Sequence[int], ranks: Sequence[int]) -> Tensor:
     """0-1 mask (n,) as `from_rank`, with exactly `rank` zeros in each tensor: of equal values the first are 0."""
     mask = from_rank(values, sizes, ranks)
-    # On a CPU, where nothing waits, equal values at the cut are rare. A sum in float64 counts all that memory holds;
-    # count_nonzero takes ten times as long.
-    if not values.is_cuda and mask.sum(dtype=torch.float64) == len(mask) - sum(ranks):
+    if _without_ties(mask, sum(ranks)):
         return mask
     for part, out, rank in zip(values.split(list(sizes)), mask.split(list(sizes)), ranks, strict=True):
         surplus = out.sum(dtype=torch.float64) - (len(part) - rank)
         ties = part == torch.where(out > 0, part, torch.inf).amin()
         out.masked_fill_(ties & (ties.cumsum(0) <= surplus), 0)
     return mask
+
+
+def _without_ties(mask: Tensor, zeros: int) -> bool:
+    """Check on a CPU, where nothing waits, that the mask has just `zeros` zeros: equal values at the cut are rare."""
+    # A sum in float64 counts all that memory holds; count_nonzero takes ten times as long.
+    return not mask.is_cuda and bool(mask.sum(dtype=torch.float64) == len(mask) - zeros)
 
 
 def smallest(values: Tensor, count: int) -> Tensor:

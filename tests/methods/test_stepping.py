@@ -107,6 +107,7 @@ def as_on_a_gpu(monkeypatch):
     monkeypatch.setattr(output_layer, "passes_for", lambda weight, boxes: torch_passes)
     monkeypatch.setattr(masks, "_cut", cut)
     monkeypatch.setattr(masks, "neighbours", masks.neighbours_on_device)
+    monkeypatch.setattr(topk, "_without_ties", lambda mask, zeros: False)
     monkeypatch.setattr(topk, "order_statistic", lambda values, rank: topk.kth_values(values, float(rank))[0])
 
 
