@@ -19,14 +19,12 @@ from methods.networks import targets
 from methods.point_per_task import PointPerTask
 from methods.point_promise import Numbers
 from methods.shared import inference, optimizers, tables
+from methods.shared.capacity import capacity
 from methods.shared.grouped import Group, GroupedNetwork, Named, Point
 from methods.shared.inference import Inference
 from methods.shared.maskable import Statistics
 from methods.shared.optimizers import OptimizerName
 from methods.shared.ownership import WORD
-
-HUFFMAN = 1 - 0.78
-"""Length of a mask in 7-bit Huffman code, in units of its entries (Kang et al. 2022)."""
 
 
 class Subnetworks(PointPerTask):
@@ -219,29 +217,3 @@ class Subnetworks(PointPerTask):
         """Capacity taken after each task, and the overlap of the masks."""
         masks = [self.mask(task) for task in range(len(self.kept))]
         return {"capacity": capacity(masks), "mask-overlap": tables.mask_overlap(mask.float() for mask in masks)}
-
-
-def capacity(masks: Sequence[Tensor]) -> dict[str, list[float]]:
-    """Capacity taken after each task, in units of the shared weights at 32 bits, from masks (n,) bool.
-
-    Columns: task; `open`, the share of weights in the task's mask; `union`, the share in any mask so far; `bits`, the
-    masks so far at one bit an entry; `cap` = union + bits; `entropy`, the masks so far in an ideal code of their
-    entries; `published`, the CAP of Kang et al. (2022): union + 0.22 bits, by their estimate of a 7-bit Huffman code.
-    """
-    columns = ("task", "open", "union", "bits", "cap", "entropy", "published")
-    table: dict[str, list[float]] = {column: [] for column in columns}
-    union, coded = torch.zeros_like(masks[0]), 0.0
-    for task, mask in enumerate(masks):
-        union = union | mask
-        share, taken = torch.stack([mask.float().mean(), union.float().mean()]).tolist()
-        bits = (task + 1) / WORD
-        coded += _entropy(share) / WORD
-        row = (task, share, taken, bits, taken + bits, coded, taken + HUFFMAN * bits)
-        for column, value in zip(table.values(), row, strict=True):
-            column.append(value)
-    return table
-
-
-def _entropy(share: float) -> float:
-    """Entropy of a bit that is 1 with probability `share`, in bits."""
-    return -sum(p * math.log2(p) for p in (share, 1 - share) if p > 0)

@@ -34,14 +34,14 @@ def unused(trials: Sequence[Trial], seconds: float = SECONDS) -> Iterator[str]:
 
     A field that a run did not read cannot have changed it, so it is tried only where it is read; combinations
     that make a run read it come before those that read it anyhow. Fields that seem idle in short runs (of schedules,
-    of model selection) get longer ones, in which every step is an epoch. seconds: of processor time; no further
-    combinations are tried after it, and what is then still open is not reported; nor are fields for which no other
-    value is known (text that is no Literal).
+    of model selection) get longer ones, in which every step is an epoch, and then a network with batch norm. seconds:
+    of processor time; no further combinations are tried after it, and what is then still open is not reported; nor are
+    fields for which no other value is known (text that is no Literal).
     """
     deadline = time.process_time() + seconds
     idle = {item.name for item in dataclasses.fields(trials[0].config) if _others(trials[0], item.name)}
-    for streams in ([trial.three for trial in trials], [trial.three_longer for trial in trials]):
-        idle = _idle(list(zip(trials, streams, strict=True)), idle, deadline) if idle else idle
+    for stream in ("three", "three_longer", "three_normed"):
+        idle = _idle([(trial, getattr(trial, stream)) for trial in trials], idle, deadline) if idle else idle
     if time.process_time() <= deadline:
         yield from (f"changing {name} changes no number in any scenario" for name in sorted(idle))
 

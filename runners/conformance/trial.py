@@ -101,6 +101,11 @@ class Trial:
         """The same for schedules: each step is an epoch."""
         return self.opened(Budget(400, steps=48), replace(BENCHMARK, n_tasks=3))
 
+    @cached_property
+    def three_normed(self) -> Stream:
+        """The same on a network with batch norm, each step an epoch."""
+        return self.opened(Budget(400, steps=6), replace(BENCHMARK, n_tasks=3, network="resnet-8"))
+
     def opened(self, budget: Budget, benchmark: Benchmark = BENCHMARK) -> Stream:
         return open_stream(benchmark, self.scenario, 0, device=self.device, budget=budget)
 

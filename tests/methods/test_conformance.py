@@ -15,6 +15,8 @@ from runners.conformance.fields import unused
 
 SMALL = {"chunk": 500, "select_every": 4}
 """Settings that suit a network of 1,500 weights, where a method has them."""
+EQUAL_WEIGHTS_ONLY = {"packnet": ["ties"]}
+"""Fields that act on exactly equal weights, which no short run has; test_packnet_golden.py has the case."""
 AVALANCHE = ("avalanche:EWC", "avalanche:GEM", "avalanche:Replay", "avalanche:AGEM")
 
 
@@ -39,7 +41,8 @@ def test_every_field_does_something(name: str, request: pytest.FixtureRequest) -
     """Needs many short runs for methods with many fields, so that it waits to be asked for (`-m slow`)."""
     cls = registry.load(name)
     trials = [Trial(cls, scenario, settings=_settings(request)) for scenario in scenarios_of(cls)]
-    idle = list(unused(trials, seconds=math.inf))
+    rare = tuple(f"changing {field} " for field in EQUAL_WEIGHTS_ONLY.get(name, ()))
+    idle = [finding for finding in unused(trials, seconds=math.inf) if not finding.startswith(rare)]
     assert not idle, f"{'; '.join(idle)}. {FIELDS.why}"
 
 

@@ -12,8 +12,9 @@ from methods import registry, subnetworks
 from methods.packnet import PackNet
 from methods.point_promise import chosen_bounds
 from methods.shared import inference, optimizers
+from methods.shared.capacity import capacity
 from methods.shared.grouped import Group
-from methods.subnetworks import Subnetworks, capacity
+from methods.subnetworks import Subnetworks
 from methods.wsn import WSN
 
 BOTH = ["wsn", "packnet"]
