@@ -68,13 +68,13 @@ from methods.point_per_task import PointPerTask, steps_per_epoch
 from methods.point_promise import Numbers
 from methods.search import LEARNING_RATE, OneOf, ranges
 from methods.shared import inference, optimizers, supermasks, tables
+from methods.shared.capacity import capacity
 from methods.shared.grouped import Group, GroupedNetwork, Named, Point
 from methods.shared.inference import Classes, TaskInference
 from methods.shared.maskable import Statistics
 from methods.shared.ownership import WORD, pack, unpack
 from methods.shared.superposed import LINEAR_LAYERS, Superposed, lowest
 from methods.shared.topk import above_rank, straight_through
-from methods.subnetworks import capacity
 
 INFERRED_AT_ONCE = 250
 """Samples whose task is inferred together, since a backward pass keeps the outputs of all layers."""
