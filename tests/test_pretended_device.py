@@ -54,6 +54,8 @@ USED_BY_DEFAULT = [
     ("packnet", DIL, {"keep": 0.3, "selection": "val"}),
     ("supsup", TIL, {"optimizer": "rmsprop", "mask": "threshold", "selection": "val", "superfluous": 3}),
     ("supsup", DIL, {"inference": "binary", "schedule": "cosine", "keep": 0.2, "scale_fan": True}),
+    ("hat", TIL, {"gates": "soft", "schedule": "official", "momentum": 0.9, "selection": "val"}),
+    ("hat", CIL, {"inference": "fecam", "optimizer": "adam", "clip": 0.5, "clip_embedding": 0.5}),
     ("intercontinet", DIL, {"worst_case_on": "all", "expansion": 0.0}),
     ("intercontinet-released", TIL, {"scale_optimizer": "adam", "official_gate": False}),
 ]
