@@ -1,4 +1,4 @@
-"""HAT: hard attention to the task; each task learns gates of all units, and trains the weights that no task has gated in.
+"""HAT: hard attention to the task; each task learns gates of all units, and trains weights that no task has gated in.
 
 Serra et al. (2018), "Overcoming Catastrophic Forgetting with Hard Attention to the Task", ICML, arXiv 1801.01423. The
 network is a chain of layers. A task draws an embedding e ~ N(0, 1), one number for each unit below its own head (for
@@ -13,16 +13,17 @@ s rises in every epoch from 1/S to S (`steepest`); answers use s = S. With A the
 
 then the norm of all gradients is limited to `clip`, and after the step e to [-6, 6]. Finally A <- max(A, sigmoid(S e)).
 
-With `gates = "soft"`, the published form, the promise is approximate: where 0 < A < 1, weights of old tasks move on, the
-more the smaller S is. `audit` compares the numbers of each task's network with copies, counts those that moved, and
-reports by how much; an entry there is the weight, scaled by the gates at its two ends (each gate shared by the rows
-that it scales and the columns that read it). With `gates = "hard"`, the default, answers use the gates a = [e > 0], and
-A is 0 or 1. An open unit's weights from open units and its bias are then frozen, a closed unit's are times 0, and the
-promise is exact: old answers are the same bit by bit. After each step the frozen weights are set back to their values
-of before, so no optimiser can move them.
+With `gates = "hard"`, the default, answers use the gates a = [e > 0], and A is 0 or 1. An open unit's weights from open
+units and its bias are then frozen, a closed unit's are times 0, and the promise is exact: old answers are the same bit
+by bit. After each step the frozen weights are set back to their values of before, so no optimiser can move them.
+
+With `gates = "soft"`, the published form, the promise is approximate: where 0 < A < 1, weights of old tasks move on,
+the more the smaller S is. `audit` compares the network that answers a task with a copy, counts the entries that moved,
+and reports by how much. The row of a unit and the columns that read it have a square root of the gate each there, so
+that the drift of a weight with a nearly closed end is small.
 
 Adam makes a whole step of any gradient, however small soft gates have made it, and is refused with them. Momentum
-begins anew with each task, so that it adds up what soft gates leave of a gradient and nothing else.
+begins anew with each task, so that it holds what soft gates have left of gradients and nothing of earlier tasks.
 
 DIL and CIL by the shared task inference are an addition to the paper, which has TIL only. Networks with norm layers or
 residual streams are skipped, since several layers would have to share gates. The table `gates` has the share of open
@@ -61,8 +62,7 @@ from methods.point_per_task import PointPerTask
 from methods.point_promise import Numbers
 from methods.search import Log, OneOf, ranges
 from methods.shared import inference, optimizers, tables
-from methods.shared.attention import Annealing, Schedule, compensation, occupancy
-from methods.shared.capacity import HUFFMAN, capacity
+from methods.shared.attention import Annealing, Schedule, capacity_of_units, compensation, gate_table, occupancy
 from methods.shared.chain import Gating, NotAChain, chain_of
 from methods.shared.grouped import Group, GroupedNetwork, Named, Point
 from methods.shared.inference import Inference
@@ -119,13 +119,11 @@ class HAT(PointPerTask):
             if self.steepest < 1 or self.lam < 0:
                 raise UserError(f"hat: steepest = {self.steepest} must be at least 1, and lam = {self.lam} at least 0")
             if self.clip <= 0 or (self.clip_embedding or 1) <= 0:
-                raise UserError(
-                    f"hat: clip = {self.clip} and clip_embedding = {self.clip_embedding} must be above 0"
-                )
+                raise UserError(f"hat: clip = {self.clip} and clip_embedding = {self.clip_embedding} must be above 0")
             if self.optimizer == "adam" and self.gates == "soft":
                 raise UserError(
-                    'hat: optimizer = "adam" makes whole steps of what soft gates leave of the gradients of old weights; '
-                    'write "sgd", or gates = "hard"'
+                    'hat: optimizer = "adam" makes whole steps of what soft gates leave of the gradients of old '
+                    'weights; write "sgd", or gates = "hard"'
                 )
             inference.check("hat", self.inference)
 
@@ -220,7 +218,9 @@ class HAT(PointPerTask):
 
         self.change_gradients(optimizer, weights, trained, self.gating.least(taken), annealing)
         hold = self.holding(taken)
-        self.fit_best(task, loss, optimizer, [*trained, self.embedding], lambda: self.point(task.index), after_step=hold)
+        self.fit_best(
+            task, loss, optimizer, [*trained, self.embedding], lambda: self.point(task.index), after_step=hold
+        )
         gates = self.gates_of(task.index)
         self.gates.append(pack(gates > 0) if self.hard else gates)
         self.kept.append(self.own.detach().clone())
@@ -234,7 +234,12 @@ class HAT(PointPerTask):
         return torch.optim.SGD(trained, self.config.lr, momentum=self.config.momentum, fused=True)
 
     def change_gradients(
-        self, optimizer: torch.optim.Optimizer, weights: Named, trained: list[Tensor], used: Tensor, annealing: Annealing
+        self,
+        optimizer: torch.optim.Optimizer,
+        weights: Named,
+        trained: list[Tensor],
+        used: Tensor,
+        annealing: Annealing,
     ) -> None:
         """Let the optimiser, before each step, mask, compensate and clip the gradients; used: min(A_o, A_i) (n,)."""
         free = self.target.views(1 - used, Group.MASKED) if self.gates else {}
@@ -296,30 +301,6 @@ class HAT(PointPerTask):
             masks = [self.mask(task) for task in range(len(self.gates))]
             found["capacity"] = capacity_of_units([gates > 0 for gates in every], masks)
         return found
-
-
-def gate_table(gates: list[Tensor]) -> dict[str, list[float]]:
-    """Gates (u,) of the tasks -> columns task; `open`, the share of its units more than half open; those of A after it.
-
-    `taken` is the mean of A, `between` the share of units whose A is neither 0 nor 1.
-    """
-    table: dict[str, list[float]] = {"task": [], "open": [], "taken": [], "between": []}
-    taken = torch.zeros_like(gates[0])
-    for task, own in enumerate(gates):
-        taken = torch.maximum(taken, own)
-        shares = [(own > 0.5).float().mean(), taken.mean(), ((taken > 0) & (taken < 1)).float().mean()]
-        for column, value in zip(table.values(), [task, *torch.stack(shares).tolist()], strict=True):
-            column.append(value)
-    return table
-
-
-def capacity_of_units(units: list[Tensor], weights: list[Tensor]) -> dict[str, list[float]]:
-    """Table of capacity from masks of weights (n,), which are stored as masks of units (u,)."""
-    table, stored, part = capacity(weights), capacity(units), len(units[0]) / len(weights[0])
-    table |= {column: [value * part for value in stored[column]] for column in ("bits", "entropy")}
-    for column, length in (("cap", 1.0), ("published", HUFFMAN)):
-        table[column] = [union + length * bits for union, bits in zip(table["union"], table["bits"], strict=True)]
-    return table
 
 
 def _leaves(views: Named) -> Named:

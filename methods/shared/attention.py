@@ -1,4 +1,4 @@
-"""Parts of hard attention to the task (Serra et al. 2018, arXiv 1801.01423): annealing, capacity, compensation."""
+"""Parts of hard attention to the task (Serra et al. 2018): annealing, regulariser, compensation, tables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from methods.shared.capacity import HUFFMAN, capacity
 
 Schedule = Literal["paper", "official"]
 LARGEST_EXPONENT = 50.0
@@ -58,3 +60,27 @@ def compensation(embedding: Tensor, slope: Tensor, steepest: float) -> Tensor:
     """
     steep = (slope * embedding).clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT)
     return steepest / slope * (steep.cosh() + 1) / (embedding.cosh() + 1)
+
+
+def gate_table(gates: list[Tensor]) -> dict[str, list[float]]:
+    """Gates (u,) of the tasks -> columns task; `open`, the share of its units more than half open; those of A after it.
+
+    `taken` is the mean of A, `between` the share of units whose A is neither 0 nor 1.
+    """
+    table: dict[str, list[float]] = {"task": [], "open": [], "taken": [], "between": []}
+    taken = torch.zeros_like(gates[0])
+    for task, own in enumerate(gates):
+        taken = torch.maximum(taken, own)
+        shares = [(own > 0.5).float().mean(), taken.mean(), ((taken > 0) & (taken < 1)).float().mean()]
+        for column, value in zip(table.values(), [task, *torch.stack(shares).tolist()], strict=True):
+            column.append(value)
+    return table
+
+
+def capacity_of_units(units: list[Tensor], weights: list[Tensor]) -> dict[str, list[float]]:
+    """Table of capacity from masks of weights (n,), which are stored as masks of units (u,)."""
+    table, stored, part = capacity(weights), capacity(units), len(units[0]) / len(weights[0])
+    table |= {column: [value * part for value in stored[column]] for column in ("bits", "entropy")}
+    for column, length in (("cap", 1.0), ("published", HUFFMAN)):
+        table[column] = [union + length * bits for union, bits in zip(table["union"], table["bits"], strict=True)]
+    return table

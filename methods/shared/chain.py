@@ -1,8 +1,8 @@
 """Chains of layers, and gates of their units as factors of the flat weights.
 
 A gate a >= 0 of a unit (a feature map in a convolution) multiplies the unit's output. Between two layers of a chain lie
-only functions that scale with their input, f(a x) = a f(x) unit by unit: ReLU, pooling, dropout, flattening. So the gate
-may as well scale the row of weights and the bias that make the unit, or the columns that read it, or a part of it each.
+only functions that scale with their input, f(a x) = a f(x) unit by unit: ReLU, pooling, dropout, flattening. So the
+gate may as well scale the row of weights and the bias that make the unit, or the columns that read it, or both in part.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch.nn import functional
 
 from benchmarks.types import UserError
 
+Linear = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-MODULES = (
-    nn.ReLU, nn.LeakyReLU, nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.MaxPool1d, nn.MaxPool2d,
-    nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d,
+POOLS = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, functional.max_pool2d, functional.avg_pool2d,
+    functional.adaptive_avg_pool2d,
 )  # fmt: skip
-"""Modules that scale with their input, unit by unit."""
-FUNCTIONS = (
-    torch.relu, torch.flatten, functional.relu, functional.leaky_relu, functional.dropout, functional.max_pool2d,
-    functional.avg_pool2d, functional.adaptive_avg_pool2d,
-)  # fmt: skip
+"""Functions of a map, which would mix the units of a linear layer."""
+MODULES = (nn.ReLU, nn.LeakyReLU, nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+FUNCTIONS = (torch.relu, torch.flatten, functional.relu, functional.leaky_relu, functional.dropout)
 METHODS = ("relu", "flatten")
 
 
@@ -56,43 +56,49 @@ def chain_of(network: nn.Module) -> list[Layer]:
         raise NotAChain(f"it cannot be traced ({' '.join(str(error).split())})") from error
     layers: list[Layer] = []
     modules = dict(network.named_modules())
-    flat, (last, *nodes) = False, graph.nodes
+    after_map, flat = True, False
+    last, *nodes = graph.nodes
     for node in nodes:
         if node.all_input_nodes != [last]:
             raise NotAChain(f"{node.name} has another input than the output of {last.name}")
         module = modules[str(node.target)] if node.op == "call_module" else None
-        if type(module) in LAYERS:
-            layers.append(_layer(str(node.target), module, layers, modules, flat))
-            flat = False
+        if isinstance(module, LAYERS) and type(module) in LAYERS:
+            layers.append(_layer(str(node.target), module, layers, after_map, flat))
+            after_map, flat = not isinstance(module, nn.Linear), False
         elif node.op != "output":
-            if not _scales(node, module):
-                raise NotAChain(f"{type(module).__name__ if module else node.name} does not scale with its input")
+            if not _scales(node, module, in_map=after_map and not flat):
+                name = type(module).__name__ if module else node.name
+                raise NotAChain(f"{name} does not scale with its input, unit by unit")
             flat |= _flattens(node, module)
         last = node
     _check(network, layers)
     return layers
 
 
-def _layer(name: str, module: nn.Module, before: Sequence[Layer], modules: Mapping[str, nn.Module], flat: bool) -> Layer:
-    linear = isinstance(module, nn.Linear)
-    inputs, units = (module.in_features, module.out_features) if linear else (module.in_channels, module.out_channels)  # type: ignore[attr-defined]
+def _layer(name: str, module: Linear, before: Sequence[Layer], after_map: bool, flat: bool) -> Layer:
+    """Layer whose inputs come from those before; after_map: the last one is a convolution; flat: flattened since."""
     if any(layer.name == name for layer in before):
         raise NotAChain(f"{name} is used twice")
-    if not linear and module.groups != 1:  # type: ignore[attr-defined]
-        raise NotAChain(f"the convolution {name} has groups")
+    if isinstance(module, nn.Linear):
+        inputs, units, fits = module.in_features, module.out_features, flat or not after_map
+    else:
+        inputs, units, fits = module.in_channels, module.out_channels, after_map and not flat
+        if module.groups != 1:
+            raise NotAChain(f"the convolution {name} has groups")
     if not before:
         return Layer(name, units, 1)
-    after_map = not isinstance(modules[before[-1].name], nn.Linear)
     repeat, rest = divmod(inputs, before[-1].units)
-    if rest or linear != flat and after_map or not after_map and (repeat != 1 or not linear):
+    if not fits or rest or (repeat != 1 and not after_map):
         raise NotAChain(f"the inputs of {name} are not the units of {before[-1].name}")
     return Layer(name, units, repeat)
 
 
-def _scales(node: fx.Node, module: nn.Module | None) -> bool:
-    if module is not None:
-        return type(module) in MODULES
-    return node.target in (METHODS if node.op == "call_method" else FUNCTIONS)
+def _scales(node: fx.Node, module: nn.Module | None, in_map: bool) -> bool:
+    """Check that a function scales with its input unit by unit; in_map: units are maps of pixels."""
+    kind = type(module) if module is not None else node.target
+    if node.op == "call_method":
+        return kind in METHODS
+    return kind in MODULES or kind in FUNCTIONS or (in_map and kind in POOLS)
 
 
 def _flattens(node: fx.Node, module: nn.Module | None) -> bool:
@@ -146,7 +152,9 @@ class Gating:
 
     def least(self, gates: Tensor) -> Tensor:
         """The least of the gates (u,) at the ends of each weight (n,); those of inputs are open."""
-        least = ((n, row if column is None else torch.minimum(row, column)) for n, row, column in self._ends(gates, gates))
+        least = (
+            (n, row if column is None else torch.minimum(row, column)) for n, row, column in self._ends(gates, gates)
+        )
         return torch.cat([part.expand(self.shapes[name]).flatten() for name, part in least])
 
     def _ends(self, own: Tensor, read: Tensor) -> Iterator[tuple[str, Tensor, Tensor | None]]:

@@ -13,12 +13,10 @@ class Mixed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.head = nn.Linear(5, 2)
         self.first, self.second = nn.Conv2d(2, 3, 3, padding=1), nn.Conv2d(3, 4, 2, stride=2, bias=False)
         self.third, self.fourth = nn.Linear(16, 6), nn.Linear(6, 5)
         self.average, self.drop = nn.AvgPool2d(2, padding=1), nn.Dropout(0.5)
-        # the output layer is the one with the last parameter
-        self.head = self._modules.pop("head")
+        self.head = nn.Linear(5, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = nn.functional.max_pool2d(torch.relu(self.first(x)), 2)
@@ -83,9 +81,9 @@ def test_the_least_gate_at_the_ends_of_each_weight():
     network = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 2))
     gates = torch.tensor([0.2, 0.6, 0.1, 0.4, 1.0])
     first = [0.2] * 4 + [0.6] * 4 + [0.2, 0.6]
-    weight = [[min(a, b) for b in (0.2, 0.6) for _ in range(4)] for a in (0.1, 0.4, 1.0)]
+    weight = [min(a, b) for a in (0.1, 0.4, 1.0) for b in (0.2, 0.6) for _ in range(4)]
     gating = gating_of(network)
-    expected = torch.tensor([*first, *sum(weight, []), 0.1, 0.4, 1.0])
+    expected = torch.tensor([*first, *weight, 0.1, 0.4, 1.0])
     assert torch.equal(gating.least(gates), expected)
     hard = (gates > 0.3).float()
     weights = {name: torch.ones(shape) for name, shape in gating.shapes.items()}
@@ -139,7 +137,8 @@ REFUSED = [
     (nn.Sequential(nn.Conv2d(2, 2, 1, groups=2), nn.Flatten(), nn.Linear(2, 2)), "groups"),
     (nn.Sequential(nn.Conv2d(2, 4, 1), nn.ReLU(), nn.Linear(4, 2)), "not the units of 0"),
     (nn.Sequential(nn.Conv2d(2, 4, 1), nn.Flatten(2), nn.Linear(4, 2)), "not the units of 0"),
-    (nn.Sequential(nn.Linear(4, 4), nn.MaxPool1d(2), nn.Linear(2, 2)), "not the units of 0"),
+    (nn.Sequential(nn.Linear(4, 4), nn.AvgPool1d(3, 1, 1), nn.Linear(4, 2)), "AvgPool1d does not scale"),
+    (nn.Sequential(nn.Conv1d(1, 4, 1), nn.Flatten(), nn.AvgPool1d(3, 1, 1), nn.Linear(16, 2)), "AvgPool1d does not"),
     (nn.Sequential(nn.Linear(4, 4), nn.Flatten(), nn.Linear(8, 2)), "not the units of 0"),
     (Loose(), "scale is no weight"),
     (tied(), "share a weight"),

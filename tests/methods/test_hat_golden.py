@@ -59,7 +59,7 @@ def start(monkeypatch: pytest.MonkeyPatch, method: HAT, recorded: dict[str, Any]
 
 
 def slices(monkeypatch: pytest.MonkeyPatch, orders: np.ndarray) -> int:
-    """Make `fit` take the batches of the given orders (epochs, n), each the last of which may be smaller; their number."""
+    """Make `fit` take the batches of the given orders (epochs, n), the last of each maybe smaller; their number."""
     batches = [batch for order in torch.from_numpy(orders.copy()) for batch in order.split(META["b"])]
     monkeypatch.setattr(base, "batch_order", lambda *_: iter(batches))
     return len(batches)
@@ -133,7 +133,11 @@ def test_steps_of_the_second_task(monkeypatch, case):
     start(monkeypatch, method, before, [1])
     method.gates.append(gates(TRAJECTORY, "mask_pre.0", META["layers"]))
     method.kept.append(head(group(TRAJECTORY, "after.0"), 0))
-    errors, regularisers, seen = recorded_losses(monkeypatch, hat), recorded_regularisers(monkeypatch), Seen(monkeypatch)
+    errors, regularisers, seen = (
+        recorded_losses(monkeypatch, hat),
+        recorded_regularisers(monkeypatch),
+        Seen(monkeypatch),
+    )
     steps = slices(monkeypatch, np.arange(len(recorded["order"]))[None])
     task = task_of(DATA, 1, META["b"], steps)
     # one epoch is all samples of the order, a part of the task's
@@ -211,5 +215,7 @@ def test_a_convolutional_network():
     assert_close(method.predict(x, 0), recorded["logits"], 1e-9, "answers")
     views, masked = method.target.views(method.weights, Group.MASKED), method.target.first
     scaled = torch.cat([part.flatten() for part in method.gating.scaled(views, found).values()])
-    assert_close(method.target(masked._replace(masked=scaled, own=method.own), x), recorded["logits"], 1e-9, "in training")
+    assert_close(
+        method.target(masked._replace(masked=scaled, own=method.own), x), recorded["logits"], 1e-9, "in training"
+    )
     assert_close(method.gating.least(found), flat(group(recorded, "view"), names), 1e-9, "least gates")
