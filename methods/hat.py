@@ -118,7 +118,7 @@ class HAT(PointPerTask):
                 raise UserError(f"hat: momentum = {self.momentum} must be at least 0 and less than 1")
             if self.steepest < 1 or self.lam < 0:
                 raise UserError(f"hat: steepest = {self.steepest} must be at least 1, and lam = {self.lam} at least 0")
-            if self.clip <= 0 or (self.clip_embedding or 1) <= 0:
+            if self.clip <= 0 or (self.clip_embedding is not None and self.clip_embedding <= 0):
                 raise UserError(f"hat: clip = {self.clip} and clip_embedding = {self.clip_embedding} must be above 0")
             if self.optimizer == "adam" and self.gates == "soft":
                 raise UserError(

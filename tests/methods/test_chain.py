@@ -120,6 +120,11 @@ class Backwards(nn.Sequential):
         return self[0](self[1](x))
 
 
+class Doubled(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(2 * x)
+
+
 def tied() -> nn.Module:
     network = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2), nn.Linear(2, 2))
     network[2].weight = network[0].weight
@@ -140,6 +145,9 @@ REFUSED = [
     (nn.Sequential(nn.Linear(4, 4), nn.AvgPool1d(3, 1, 1), nn.Linear(4, 2)), "AvgPool1d does not scale"),
     (nn.Sequential(nn.Conv1d(1, 4, 1), nn.Flatten(), nn.AvgPool1d(3, 1, 1), nn.Linear(16, 2)), "AvgPool1d does not"),
     (nn.Sequential(nn.Linear(4, 4), nn.Flatten(), nn.Linear(8, 2)), "not the units of 0"),
+    (nn.Sequential(nn.Linear(2, 4), nn.Conv1d(4, 2, 1), nn.Linear(2, 2)), "not the units of 0"),
+    (nn.Sequential(nn.Conv2d(2, 4, 1), nn.Flatten(), nn.Conv1d(4, 4, 1), nn.Linear(4, 2)), "not the units of 0"),
+    (nn.Sequential(Doubled(2, 2), nn.ReLU(), nn.Linear(2, 2)), "mul does not scale"),
     (Loose(), "scale is no weight"),
     (tied(), "share a weight"),
     (Backwards(nn.Linear(2, 2), nn.Linear(2, 2)), "last parameter"),

@@ -212,11 +212,15 @@ def test_a_task_that_finds_all_units_taken_trains_its_gates_and_head():
 
 @pytest.mark.parametrize("config", [
     {"optimizer": "adam", "gates": "soft"}, {"momentum": 1.0}, {"steepest": 0.5}, {"lam": -1.0}, {"clip": 0.0},
-    {"clip_embedding": -1.0}, {"inference": "interval"},
+    {"clip_embedding": 0.0}, {"momentum": -0.1}, {"inference": "interval"},
 ])  # fmt: skip
 def test_settings_that_cannot_be_meant(config):
     with pytest.raises(UserError, match="hat: "):
         HAT.Config(**config)
+
+
+def test_settings_at_the_edge_of_what_is_permitted():
+    assert HAT.Config(steepest=1.0, lam=0.0, clip=1e-3, clip_embedding=1e-3, momentum=0.99)
 
 
 def test_networks_that_are_no_chain_are_skipped_with_the_reason():
