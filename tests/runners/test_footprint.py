@@ -37,6 +37,7 @@ COVERED = [
     "hnet",
     "hnet-lstm",
     "hypermask",
+    "hat",
     "hyperinterval",
     "intercontinet",
     "lwf",
