@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from benchmarks import tally
 from benchmarks.samples import Batch, Samples
@@ -25,7 +23,6 @@ from benchmarks.types import (
     StreamSpec,
     Task,
     UserError,
-    ValidatedBudget,
     derived_seed,
 )
 from methods.abilities import Certifying, Claim, Inferring
@@ -33,9 +30,9 @@ from methods.networks import targets
 from methods.registry import register
 from methods.search import Range
 from methods.shared import parts, state, stepping
+from methods.shared import schedule as schedules
 from methods.shared.needs import Needs
 from methods.shared.optimizers import adam
-from methods.shared.schedule import Schedule
 
 __all__ = [
     "CIL",
@@ -56,8 +53,6 @@ __all__ = [
 ]
 
 STEPS_BETWEEN_CHECKS = 50
-VALIDATION_BATCH = 2000
-"""Validation samples that are judged at once."""
 
 Exhibit = Mapping[str, Sequence[float]]
 """A small table for the report: column name -> numbers, all columns of one length."""
@@ -294,7 +289,7 @@ class Method(ABC):
             return value.detach()
 
         runner = self._runner(step, optimizer, capture and self.capturable, min(check_every, steps), size)
-        schedule = self._schedule(task, steps, optimizer, judge, keep) if scheduled else None
+        schedule = schedules.of_fit(self, task, steps, optimizer, judge, keep) if scheduled else None
         start = first_step
         while start < last:
             stop = min(start + check_every, last)
@@ -330,33 +325,6 @@ class Method(ABC):
         """Raise UserError if the budget given to `begin` has been changed in place."""
         if self._given is not None and self._given[0] != self._given[1]:
             raise UserError(f"{self.name} has changed its budget, from {self._given[1]} to {self._given[0]}")
-
-    def _schedule(
-        self, task: Task, steps: int, optimizer: Optimizer, judge: Callable[[Batch], Tensor] | None,
-        keep: Iterable[Tensor],
-    ) -> Schedule | None:  # fmt: skip
-        """Schedule of a `ValidatedBudget`, else None."""
-        if not isinstance(task.budget, ValidatedBudget):
-            return None
-        tasks = (*task.previous, task) if judge is None else (task,)
-
-        buffers = [buffer for network in parts.networks(self).values() for buffer in network.buffers()]
-
-        @torch.no_grad()
-        def loss() -> Tensor:
-            total = torch.zeros((), device=self.device)
-            with _evaluating(self):
-                for one in tasks:
-                    of_batch = partial(self._answer_loss, one.index) if judge is None else judge
-                    for batch in one.validation.batches(VALIDATION_BATCH):
-                        total += of_batch(batch) * len(batch.y)
-            return total / sum(len(one.validation) for one in tasks)
-
-        return Schedule(task, task.budget, steps, loss, optimizer, [*keep, *buffers])
-
-    def _answer_loss(self, task: int, batch: Batch) -> Tensor:
-        """Mean cross-entropy of `predict` on a batch of one task, 0-d."""
-        return cross_entropy(self.predict(batch.x, task if self.spec.scenario is TIL else None), batch.y)
 
     def _trained_networks(self, optimizer: Optimizer) -> list[nn.Module]:
         """Modules in evaluation mode that the optimiser trains; `fit` puts them in training mode.
@@ -418,17 +386,6 @@ class Method(ABC):
     def parameters_stored(self) -> int:
         """Number of scalars needed to predict and to learn further tasks (not those kept only for the audit)."""
         return state.count({key: value for key, value in self.state_dict().items() if not key.startswith("audit")})
-
-
-@contextmanager
-def _evaluating(method: Method) -> Iterator[None]:
-    """Context in which all networks of the method are in evaluation mode."""
-    flags = parts.flags(method)
-    _set_training(parts.networks(method).values(), False)
-    try:
-        yield
-    finally:
-        parts.set_flags(method, flags)
 
 
 def _set_training(networks: Iterable[nn.Module], training: bool) -> None:

@@ -15,7 +15,7 @@ then the norm of all gradients is limited to `clip`, and after the step e to [-6
 
 With `gates = "hard"`, the default, answers use the gates a = [e > 0], and A is 0 or 1. An open unit's weights from open
 units and its bias are then frozen, a closed unit's are times 0, and the promise is exact: old answers are the same bit
-by bit. After each step the frozen weights are set back to their values of before, so no optimiser can move them.
+by bit. After each step the frozen weights get their frozen values back, so no optimiser can move them.
 
 With `gates = "soft"`, the published form, the promise is approximate: where 0 < A < 1, weights of old tasks move on,
 the more the smaller S is. `audit` compares the network that answers a task with a copy, counts the entries that moved,

@@ -43,7 +43,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import StreamSpec
-from methods.base import CIL, DIL, TIL, Batch, Exhibit, Needs, Task, UserError, adam, register
+from methods.base import DIL, TIL, Batch, Exhibit, Needs, Task, UserError, adam, register
 from methods.hypernetworks.held import HeldOutputs, own_head
 from methods.hypernetworks.network import Hypernetwork, hypernetwork, xavier_
 from methods.hypernetworks.output_layer import FusedAdam
@@ -274,12 +274,9 @@ class HNET(NetworkPerTask):
         logits = self._head(self.target(weights, batch.x, self._statistics_of(batch.task), training=True), batch.task)
         return cross_entropy(logits, self.within_task(batch.y, batch.task))
 
-    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
-        if self.spec.scenario is TIL:
-            return self._logits(x, slice(task_id, (task_id or 0) + 1))[0]
-        answers, task = self.answers_and_task(x)
-        combined = inference.over_all_classes if self.spec.scenario is CIL else inference.chosen
-        return combined(answers, task)
+    def logits(self, x: Tensor, task: int) -> Tensor:
+        """Logits (b, C) of a task's network on its own head."""
+        return self._logits(x, slice(task, task + 1))[0]
 
     def every_task(self, x: Tensor) -> tuple[Tensor, None]:
         """Logits of every task seen on its own head."""

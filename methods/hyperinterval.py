@@ -284,11 +284,13 @@ class HyperInterval(NetworkPerTask):
     def classification(self, theta: Tensor, rho: Tensor, batch: Batch, kappa: Tensor) -> Tensor:
         """kappa CE(middle logits) + (1 - kappa) CE(worst-case logits) for weights theta -/+ rho (N,)."""
         assert isinstance(batch.task, int)
-        middle, bounds = self.logits(theta, rho, batch.x, batch.task, training=not self.nested or batch.task == 0)
+        middle, bounds = self.interval_logits(
+            theta, rho, batch.x, batch.task, training=not self.nested or batch.task == 0
+        )
         y = self.within_task(batch.y, batch.task)
         return kappa * cross_entropy(middle, y) + (1 - kappa) * cross_entropy(worst_case(bounds, y), y)
 
-    def logits(
+    def interval_logits(
         self, theta: Tensor, rho: Tensor, x: Tensor, task: int = 0, training: bool = False
     ) -> tuple[Tensor, Interval]:
         """Middle logits (b, C) and their bounds, by the configured arithmetic, with the task's statistics."""
@@ -315,12 +317,14 @@ class HyperInterval(NetworkPerTask):
     # -- answers -----------------------------------------------------------------------------------
 
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
-        if self.spec.scenario is CIL:
-            return inference.over_all_classes(*self.answers_and_task(x))
+        """Logits of the universal network in DIL; else see `NetworkPerTask`."""
         if self.nested:
-            return self.middle(self.universal_weights()[0], x, 0)
-        theta, _ = self.weights(task_id or 0, radii=False)
-        return self.middle(theta[0], x, task_id or 0)
+            return self.middle(self.universal_weights(radii=False)[0], x, 0)
+        return super().predict(x, task_id)
+
+    def logits(self, x: Tensor, task: int) -> Tensor:
+        """Logits (b, C) of the network at the centre of a task's box."""
+        return self.middle(self.weights(task, radii=False)[0][0], x, task)
 
     def features(self, x: Tensor, task: int) -> Tensor:
         """Inputs of the output layer (b, d) in the network at the centre of the task's box."""
@@ -334,7 +338,7 @@ class HyperInterval(NetworkPerTask):
         if not weighted:
             return torch.stack([self.middle(row, x, j) for j, row in enumerate(theta)]), None
         boxes = zip(theta, rho, strict=True)
-        results = [self.logits(middle, radius, x, j) for j, (middle, radius) in enumerate(boxes)]
+        results = [self.interval_logits(middle, radius, x, j) for j, (middle, radius) in enumerate(boxes)]
         weights = torch.stack([inference.width_weights(bounds.lower, bounds.upper) for _, bounds in results])
         return torch.stack([middle for middle, _ in results]), weights
 
@@ -349,8 +353,11 @@ class HyperInterval(NetworkPerTask):
         centres, radii = self.boxes(embeddings, self.shapes[rows], self.config.eps)
         return (centres - radii).amax(0), (centres + radii).amin(0)
 
-    def universal_weights(self, newest: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """DIL: centre and radius (N,) of the weights generated from the universal embedding; see `universal_box`."""
+    def universal_weights(self, newest: Tensor | None = None, radii: bool = True) -> tuple[Tensor, Tensor]:
+        """DIL: centre and radius (N,) of the weights generated from the universal embedding.
+
+        newest: see `universal_box`. radii: False leaves the radius out, (0,).
+        """
         lower, upper = self.universal_box(newest)
         half = (upper - lower) / 2
         radius = {
@@ -358,8 +365,8 @@ class HyperInterval(NetworkPerTask):
             "intersection": half,
             "official": torch.full_like(half, self.config.eps / self.config.embedding),
         }[self.config.universal]
-        theta, rho, _ = self.hypernetwork.intervals(((lower + upper) / 2)[None], radius[None])
-        return theta[0], rho[0]
+        theta, rho, _ = self.hypernetwork.intervals(((lower + upper) / 2)[None], radius[None], None if radii else 0)
+        return theta[0], rho[0] if radii else rho.flatten()
 
     # -- the guarantee -----------------------------------------------------------------------------
 
@@ -409,7 +416,7 @@ class HyperInterval(NetworkPerTask):
 
         newest: embedding (1, E) of the task being learnt, if any; its own box is not there yet.
         """
-        deployed = self.universal_weights(newest)[0] if self.nested else None
+        deployed = self.universal_weights(newest, radii=False)[0] if self.nested else None
         found = [self.step.new_zeros(0)]
         for j, (lower, upper) in enumerate(self.audit_boxes):
             used = self.weights(j, radii=False)[0][0] if deployed is None else deployed

@@ -48,7 +48,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import StreamSpec
-from methods.base import CIL, TIL, Batch, Exhibit, Needs, Task, UserError, register
+from methods.base import TIL, Batch, Exhibit, Needs, Task, UserError, register
 from methods.hypernetworks.network import hypernetwork
 from methods.hypernetworks.output_layer import FusedAdam
 from methods.network_per_task import NetworkPerTask
@@ -320,17 +320,6 @@ class HyperMask(NetworkPerTask):
         return torch.stack([torch.linalg.vector_norm(part) for part in moved.split(self.target.sizes)]).sum()
 
     # -- answers ----------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
-        if self.spec.scenario is TIL:
-            if task_id is None:
-                raise UserError("hypermask: a task id is needed in TIL")
-            return self.logits(x, task_id)
-        answers, task = self.answers_and_task(x)
-        if self.spec.scenario is CIL:
-            return inference.over_all_classes(answers, task)
-        return inference.chosen(answers, task)
 
     def logits(self, x: Tensor, task: int) -> Tensor:
         """Within-task logits (b, C) under the mask of a task."""

@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from benchmarks.types import Scenario, StreamSpec
-from methods.base import CIL, DIL, Method, Task
+from benchmarks.types import Scenario, StreamSpec, UserError
+from methods.base import CIL, DIL, TIL, Method, Task
 from methods.search import Range
 from methods.shared import strengths
-from methods.shared.inference import Classes, TaskInference
+from methods.shared.inference import Classes, TaskInference, chosen, over_all_classes
 
 
 class NetworkPerTask(Method):
-    """HNET, HyperInterval and HyperMask: strengths of one meaning, and one task inference.
+    """HNET, HyperInterval, HyperMask and the methods of subnetworks: one task inference, and strengths of one meaning.
 
     A subclass's `Config` has the fields `strength_per`, `inference`, `fecam_answer` and `fecam_tukey`. Its `build`
     calls this one, and its `learn` ends with `describe_classes`.
@@ -52,6 +52,20 @@ class NetworkPerTask(Method):
         self.inference = TaskInference.of(self.config)
         self.classes: list[Classes] = []
         """With FeCAM, statistics of the classes of each task learnt."""
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        """Logits of the given task's network in TIL, else of that of the inferred task."""
+        if self.spec.scenario is TIL:
+            if task_id is None:
+                raise UserError(f"{self.name}: a task id is needed in TIL")
+            return self.logits(x, task_id)
+        answers, task = self.answers_and_task(x)
+        return over_all_classes(answers, task) if self.spec.scenario is CIL else chosen(answers, task)
+
+    @abstractmethod
+    def logits(self, x: Tensor, task: int) -> Tensor:
+        """Within-task logits (b, C) of the network of a task."""
 
     @abstractmethod
     def every_task(self, x: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -13,7 +13,7 @@ Task j is answered by the weights with 1 <= owner <= j and its head, so that it 
 (Kang et al. 2022); a number is the share 1 - p of the weights that are free.
 
 The promise is exact: owned weights, heads and the own parameters of a task never change. After each step all others are
-set back to their values of before, so no optimiser can move them, momentum and weight decay included (the official
+set back to their frozen values, so no optimiser can move them, momentum and weight decay included (the official
 code adds weight decay after it has zeroed gradients: 1e-4 moved all frozen weights). `audit` compares all numbers with
 copies. The table `capacity` of a record has the share of weights taken.
 

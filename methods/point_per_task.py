@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from benchmarks.types import CIL, TIL, StreamSpec, UserError
+from benchmarks.types import StreamSpec, UserError
 from methods.base import Batch, Optimizer, Task
 from methods.intervals.bounding import Interval, propagate
 from methods.network_per_task import NetworkPerTask
 from methods.point_promise import PointPromise
 from methods.search import Range
-from methods.shared import inference
 from methods.shared.grouped import GroupedNetwork, Point
 from methods.shared.selection import Selection
 
@@ -49,17 +48,6 @@ class PointPerTask(PointPromise, NetworkPerTask):
     def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
         """No remark."""
         return []
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
-        if self.spec.scenario is TIL:
-            if task_id is None:
-                raise UserError(f"{self.name}: a task id is needed in TIL")
-            return self.logits(x, task_id)
-        answers, task = self.answers_and_task(x)
-        if self.spec.scenario is CIL:
-            return inference.over_all_classes(answers, task)
-        return inference.chosen(answers, task)
 
     def logits(self, x: Tensor, task: int) -> Tensor:
         """Within-task logits (b, C) of a task's network."""

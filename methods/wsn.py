@@ -13,7 +13,7 @@ by a fresh Adam for each task. At its end the task's mask m_t is kept and M <- M
 Task t is answered by W * m_t and its head. Scores are not drawn anew, so that later masks build on earlier ones.
 
 The promise is exact: masks, heads and the weights in masks never change, so old answers are the same bit by bit. After
-each step the frozen weights are set back to their values of before the task; so no optimiser can move them, Adam's
+each step the frozen weights are set back to their frozen values, so no optimiser can move them, Adam's
 memory and weight decay included. `audit` compares all numbers with copies. The table `capacity` of a record has CAP.
 
 DIL and CIL by the shared task inference are an addition to the paper, which has TIL only. So are biases and batch norm

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,19 +116,29 @@ def _section(file: Path) -> str:
     for info in registry.describe(file):
         scenarios = ", ".join(info.scenarios)
         parts.append(f"**`{info.name}`** ({scenarios}): {info.summary}\n")
-        options = _options(tree, info.class_name)
+        searched = {part: text for config in _configs(tree, info.class_name) for part, text in _ranges(config)}
+        options = [*_inherited(info.name, searched), *_options(tree, info.class_name, searched)]
         if options:
             parts += ["| hyperparameter | default | searched by tune.py | meaning |", "|---|---|---|---|", *options, ""]
     return "\n".join(parts)
 
 
-def _options(tree: ast.Module, class_name: str) -> list[str]:
-    """Table rows of a method's own hyperparameters; the docstring under each field is its meaning."""
-    (method,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
-    config = [node for node in method.body if isinstance(node, ast.ClassDef) and node.name == "Config"]
-    searched = dict(_ranges(config[0])) if config else {}
+def _inherited(name: str, searched: Mapping[str, str]) -> list[str]:
+    """Table rows of the hyperparameters that a method's Config has from a base that is no method itself."""
     rows: list[str] = []
-    for node in config[0].body if config else []:
+    methods = {registry.load(each).__name__ for each in registry.available()}
+    for config in reversed(registry.load(name).Config.__mro__[1:-1]):
+        owner = config.__qualname__.split(".")[0]
+        if owner not in methods:
+            file = Path(str(sys.modules[config.__module__].__file__))
+            rows += _options(ast.parse(file.read_text(encoding="utf-8")), owner, searched)
+    return rows
+
+
+def _options(tree: ast.Module, class_name: str, searched: Mapping[str, str]) -> list[str]:
+    """Table rows of the hyperparameters in a class's own Config; the docstring under each field is its meaning."""
+    rows: list[str] = []
+    for node in (node for config in _configs(tree, class_name) for node in config.body):
         match node:
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
                 rows.append(f"| `{name}` | `{ast.unparse(value)}` | {searched.get(name, '')} |  |")
@@ -136,6 +146,12 @@ def _options(tree: ast.Module, class_name: str) -> list[str]:
                 meaning = " ".join(text.split()).replace("|", "\\|")
                 rows[-1] = rows[-1].removesuffix("  |") + f" {meaning} |"
     return rows
+
+
+def _configs(tree: ast.Module, class_name: str) -> list[ast.ClassDef]:
+    """The Config that a class defines itself, if any."""
+    (owner,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+    return [node for node in owner.body if isinstance(node, ast.ClassDef) and node.name == "Config"]
 
 
 def _ranges(config: ast.ClassDef) -> Iterator[tuple[str, str]]:

@@ -7,13 +7,20 @@ HyperInterval's own: loss instead of accuracy, any improvement counts, and train
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from benchmarks.types import Task, UserError, ValidatedBudget
+from benchmarks.samples import Batch
+from benchmarks.types import TIL, Task, UserError, ValidatedBudget
+from methods.shared import parts
+
+VALIDATION_BATCH = 2000
+"""Validation samples that are judged at once."""
 
 
 class Schedule:
@@ -83,3 +90,44 @@ class Schedule:
         for group in groups or ():
             group["lr"] /= self.budget.divisor
         return True
+
+
+def of_fit(
+    method: Any,
+    task: Task,
+    steps: int,
+    optimizer: Any,
+    judge: Callable[[Batch], Tensor] | None,
+    keep: Iterable[Tensor],
+) -> Schedule | None:
+    """Schedule of a call of `Method.fit` under a `ValidatedBudget`, else None. See `fit` for judge and keep."""
+    if not isinstance(task.budget, ValidatedBudget):
+        return None
+    tasks = (*task.previous, task) if judge is None else (task,)
+    buffers = [buffer for network in parts.networks(method).values() for buffer in network.buffers()]
+
+    def of_answers(batch: Batch) -> Tensor:
+        return cross_entropy(method.predict(batch.x, batch.task if method.spec.scenario is TIL else None), batch.y)
+
+    @torch.no_grad()
+    def loss() -> Tensor:
+        total = torch.zeros((), device=method.device)
+        with _evaluating(method):
+            for one in tasks:
+                for batch in one.validation.batches(VALIDATION_BATCH):
+                    total += (judge or of_answers)(batch) * len(batch.y)
+        return total / sum(len(one.validation) for one in tasks)
+
+    return Schedule(task, task.budget, steps, loss, optimizer, [*keep, *buffers])
+
+
+@contextmanager
+def _evaluating(method: Any) -> Iterator[None]:
+    """Context in which all networks of the method are in evaluation mode."""
+    flags = parts.flags(method)
+    for network in parts.networks(method).values():
+        network.train(False)
+    try:
+        yield
+    finally:
+        parts.set_flags(method, flags)

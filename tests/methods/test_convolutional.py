@@ -90,7 +90,7 @@ def test_tiny_residual_network_with_gradients():
     theta, rho, _ = method.hypernetwork.intervals(*method.boxes(embedding, shape, method.config.eps))
     assert_close((theta - rho)[0].detach(), g["lower_w"], 1e-9)
     x, y = from_hwc(torch.from_numpy(g["x"])), torch.from_numpy(g["y"]).long()
-    middle, bounds = method.logits(theta[0], rho[0], x)
+    middle, bounds = method.interval_logits(theta[0], rho[0], x)
     assert_close(bounds.lower.detach(), g["lower_logits"], 1e-9)
     assert_close(middle.detach(), g["middle_logits"], 1e-9)
     assert_close(bounds.upper.detach(), g["upper_logits"], 1e-9)

@@ -1,4 +1,4 @@
-"""GPM: what cannot move and what drifts beside it, heads, biases, batch norm, full bases, Adam."""
+"""GPM: what cannot move and what drifts, heads, biases, batch norm, full bases, Adam."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def table(method: GPM) -> list[dict[str, float]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-# -- the promise and the drift beside it ------------------------------------------------------------
+# -- the promise and the drift ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scenario", [TIL, DIL, CIL])

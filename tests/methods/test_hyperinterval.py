@@ -293,7 +293,7 @@ def test_bounds_use_the_statistics_of_the_answers(scenario):
                 assert contains(slack, answers).all()
             if scenario is not CIL:
                 theta, rho = method.weights(j)
-                training = method.logits(theta[0], rho[0], x, j)[1]
+                training = method.interval_logits(theta[0], rho[0], x, j)[1]
                 assert contains(slack, training).all(), "the loss sees the same box"
                 assert (bounds.upper - bounds.lower).max() < 1.0, "the bounds say nothing"
 

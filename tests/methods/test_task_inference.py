@@ -108,7 +108,7 @@ def test_sure_classes_count_more_in_the_entropy_weighted_by_intervals():
     for task in range(2):
         theta, rho = method.weights(task)
         with torch.no_grad():
-            middle, bounds = method.logits(theta[0], rho[0], x, task)
+            middle, bounds = method.interval_logits(theta[0], rho[0], x, task)
         p = middle.softmax(1)
         scores[task] = -(p * p.log() / (0.001 + bounds.upper - bounds.lower)).sum(1)
         plain[task] = -(p * p.log()).sum(1)
