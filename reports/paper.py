@@ -25,7 +25,7 @@ from reports.provenance import commands, environment
 from reports.published import published_table
 from reports.published_curves import TITLE as CURVES
 from reports.published_curves import curve_table
-from reports.ranks import ranked
+from reports.ranks import not_drawn
 from reports.seeds import seed_tables
 from reports.setting import setting_table
 from reports.study import SCENARIOS, Study, pretty
@@ -249,7 +249,7 @@ def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> Blocks:
     blocks.paragraph(
         "Each table is also written as CSV, Markdown and LaTeX next to this file; cells.csv has one line per cell with "
         "the folder of its record, the command and the commit; summary.csv has every mean with its standard deviation, "
-        "n and 95 % bootstrap interval. These command lines produced the records:"
+        "n and 95 % t interval (from 3 seeds). These command lines produced the records:"
     )
     for command, note in commands(study)[:40]:
         blocks.items.append({"kind": "code", "text": command, "note": note})
@@ -312,10 +312,9 @@ def _untested_ranks(study: Study) -> list[str]:
         return []
     reasons: dict[str, list[str]] = {}
     for scenario in study.scenarios:
-        reason = statistics.untestable(ranked(study, scenario))
-        if reason:
+        if reason := not_drawn(study, scenario):
             reasons.setdefault(reason, []).append(scenario.upper())
-    return [f"Average ranks in {join(where)} are not tested: {reason}." for reason, where in reasons.items()]
+    return [f"Average ranks in {join(where)} {reason}." for reason, where in reasons.items()]
 
 
 def _range(kind: str, stems: Sequence[str]) -> str:
@@ -379,17 +378,19 @@ def _how_to_read(study: Study) -> str:
     text = (
         "ACC is the mean accuracy over all tasks after the last one, BWT the effect of later tasks on earlier ones; "
         + ", ".join(f"{m.short} {m.title}" for m in shown)
-        + " (formulas in the appendix). "
+        + " (formulas in the appendix). Only ACC and AIA have a best value in bold, and only of several seeds: a method "
+        "that learns nothing forgets nothing. "
     )
     if statistics.smallest_p(most) > statistics.ALPHA:
         text += (
             f"{'One seed gives' if most == 1 else f'{most} seeds give'} no significant difference in an exact "
-            f"two-sided test (p is {statistics.smallest_p(most):.3g} at best), so none is marked."
+            f"two-sided test (p is {statistics.smallest_p(most):.3g} at best), so nothing is underlined."
         )
     else:
         text += (
-            "Underlined values are not significantly worse than the best (exact sign-flip test paired over seeds, Holm "
-            "over the methods, 5 %). With too few seeds for a significant difference nothing is underlined."
+            "Underlined values are not shown to be worse than the best: all pairs of methods are compared by sign flips "
+            "over the seeds, with at most 5 % chance of any false difference among them, so that the choice of the best "
+            "on the same seeds is paid for. With too few seeds for a difference to show, nothing is underlined."
         )
     if fewest != most:
         text += f" Seeds differ between benchmarks ({fewest} to {most})."
