@@ -11,6 +11,8 @@ from reports.study import Entry, Study
 from reports.tables import Cell, Table
 
 COSTS = ("train", "evaluate", "memory MB", "device MB", "trained", "stored", "per task")
+
+
 def cost_table(study: Study) -> Table | None:
     """Table of training and evaluation time, memory and parameters; None if no cell finished."""
     rows, empty = [], empty_processes(study)

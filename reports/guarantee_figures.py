@@ -65,8 +65,8 @@ def _accuracies(study: Study, found: dict[str, Look], page: Page) -> Drawn:
 
     caption = (
         f"{page.words}: measured accuracy on each task after the last one (full line), accuracy certified when the "
-        "task was learnt, counted as 0 where the claim no longer holds (dashed, old tasks only), and accuracy certified "
-        "anew after the last task (dotted). Mean over seeds."
+        "task was learnt, 0 where the claim no longer holds (dashed, old tasks only), and accuracy certified anew "
+        "after the last task (dotted). Mean over seeds."
     )
     figure = panels(
         study, page, found, draw, "accuracy (%)", "task", likely=lambda g, name: bool(_certified(study, g, name))
@@ -75,8 +75,10 @@ def _accuracies(study: Study, found: dict[str, Look], page: Page) -> Drawn:
 
 
 def _standing(entry: Entry) -> np.ndarray:
-    """Standing certified accuracy (T-1,) of each old task."""
+    """Standing certified accuracy (T-1,) of each old task; NaN where nothing is claimed."""
     assert entry.record.certified is not None
+    if not entry.record.claims:
+        return np.full(entry.record.n_tasks - 1, np.nan)
     holding = {claim.task for claim in old_claims(entry.record) if claim.holds}
     learnt = np.diagonal(entry.record.certified[1:])[:-1]
     return np.where([task in holding for task in range(len(learnt))], learnt, 0.0)

@@ -135,10 +135,10 @@ def intransigence(r: Matrix, reference: Matrix | None) -> Measure:
 
 
 def standing(c: Matrix, holding: Collection[int]) -> Measure:
-    """Accuracy certified when an old task was learnt, where the claim about it still holds, else 0; mean over old tasks.
+    """Mean over old tasks of the accuracy certified when each was learnt, 0 where the claim about it no longer holds.
 
-    c: certified accuracies, shaped like R. holding: indices of the tasks whose claims hold after the last task. The last
-    task is left out: nothing was learnt after it, so its claim holds trivially.
+    c: certified accuracies, shaped like R. holding: indices of the tasks whose claims hold after the last task. The
+    last task is left out: nothing was learnt after it, so its claim holds trivially.
     """
 
     def value() -> Measure:

@@ -378,8 +378,8 @@ def _how_to_read(study: Study) -> str:
     text = (
         "ACC is the mean accuracy over all tasks after the last one, BWT the effect of later tasks on earlier ones; "
         + ", ".join(f"{m.short} {m.title}" for m in shown)
-        + " (formulas in the appendix). Only ACC and AIA have a best value in bold, and only of several seeds: a method "
-        "that learns nothing forgets nothing. "
+        + " (formulas in the appendix). Only ACC and AIA have a best value in bold, and only of several seeds: a "
+        "method that learns nothing forgets nothing. "
     )
     if statistics.smallest_p(most) > statistics.ALPHA:
         text += (
@@ -388,9 +388,9 @@ def _how_to_read(study: Study) -> str:
         )
     else:
         text += (
-            "Underlined values are not shown to be worse than the best: all pairs of methods are compared by sign flips "
-            "over the seeds, with at most 5 % chance of any false difference among them, so that the choice of the best "
-            "on the same seeds is paid for. With too few seeds for a difference to show, nothing is underlined."
+            "Underlined values are not shown to be worse than the best: all pairs of methods are compared by sign "
+            "flips over the seeds, with at most 5 % chance of any false difference among them, so that the best may be "
+            "chosen on the same seeds. With too few seeds for a difference to show, nothing is underlined."
         )
     if fewest != most:
         text += f" Seeds differ between benchmarks ({fewest} to {most})."

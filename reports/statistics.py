@@ -1,12 +1,12 @@
 """Spread and significance, paired over seeds and benchmarks; scikit-posthocs and scipy where they have the test.
 
-Intervals are Student's. An exact two-sided test on n paired seeds cannot give a p below 2 / 2^n, so fewer than 6 seeds are
-never significant at 5 %; with `smallest_p` the report says so.
+Intervals are Student's. An exact two-sided test on n paired seeds cannot give a p below 2 / 2^n, so fewer than 6 seeds
+are never significant at 5 %; with `smallest_p` the report says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -117,8 +117,8 @@ def _share(as_far: Any, n: int) -> Any:
     return as_far / total if n <= EXACT_UP_TO else (as_far + 1) / (total + 1)
 
 
-def all_pairs(values: pd.DataFrame) -> pd.DataFrame:
-    """Adjusted two-sided p of every pair of methods (columns), paired over seeds (rows; NaN: no value).
+def all_pairs(values: Mapping[str, Mapping[int, float]]) -> pd.DataFrame:
+    """Adjusted two-sided p of every pair of methods, paired over seeds. values: of each method, by seed.
 
     The signs of a seed's differences are flipped for all pairs together. The largest standardised sum over the pairs
     not yet rejected is the reference (step-down maximum, Romano & Wolf 2005), so that the chance of any false
@@ -126,9 +126,9 @@ def all_pairs(values: pd.DataFrame) -> pd.DataFrame:
     against the second. Assumes that the differences of equal methods are symmetric about 0. A pair with n common seeds
     cannot have a p below `smallest_p(n)`.
     """
-    names = list(values.columns)
+    names, frame = list(values), pd.DataFrame(values, dtype=float)
     left, right = np.triu_indices(len(names), 1)
-    table = values.to_numpy(dtype=float)
+    table = frame[names].to_numpy()
     differences = np.nan_to_num(table[:, left] - table[:, right], nan=0.0)
     adjusted = np.ones((len(names), len(names)))
     if len(left) and len(table) > 1:

@@ -93,8 +93,7 @@ def detail(study: Study, group: Group) -> Table:
     why = (_why_undefined(study, group, metric) for metric in metrics if metric not in kept)
     return Table(
         f"table-{group.stem}",
-        f"{group.title}: all metrics in percent, {spread_words(study, [group])}."
-        f"{marks_words(study, columns)}",
+        f"{group.title}: all metrics in percent, {spread_words(study, [group])}.{marks_words(study, columns)}",
         ("method", *(f"{m.short} {'↑' if m.higher_is_better else '↓'}" for m in kept)),
         tuple(rows),
         (*notes.lines(), *dict.fromkeys(reason for reason in why if reason)),
@@ -132,11 +131,12 @@ def _overview(
     if last and ranks:
         header.append("rank")
         rows = [(*row, Cell(ranks.get(row[0].text, MISSING))) for row in rows]
-    ranked = _rank_words(study, scenario) if ranks else ""
+    ranked = _rank_words(study, scenario) if ranks and last else ""
+    number = f" Part {part[0] + 1} of {part[1]}." if part[1] > 1 else ""
     return Table(
         f"overview-{metric.key}-{scenario}" + (f"-{part[0] + 1}" if part[1] > 1 else ""),
         f"{scenario.upper()}: {metric.title} ({metric.short}) in percent, {spread_words(study, groups)}."
-        f"{marks_words(study, columns)}{ranked if last else ''}" + (f" Part {part[0] + 1} of {part[1]}." if part[1] > 1 else ""),
+        f"{marks_words(study, columns)}{ranked}{number}",
         tuple(header),
         tuple(rows),
         notes.lines(),
@@ -217,15 +217,8 @@ def _level(study: Study, group: Group, metric: Metric, labels: Sequence[str], be
     paired = [len(top.keys() & study.values(group, label, metric).keys()) for label in rivals]
     if statistics.smallest_p(min(paired)) > statistics.ALPHA:
         return set()
-    p = statistics.all_pairs(paired_values(study, group, metric, labels))
+    p = statistics.all_pairs({label: study.values(group, label, metric) for label in labels})
     return {rival for rival in rivals if p.at[best, rival] > statistics.ALPHA}
-
-
-def paired_values(study: Study, group: Group, metric: Metric, labels: Sequence[str]) -> pd.DataFrame:
-    """Values by seed (rows) of each label (columns), NaN without a value."""
-    import pandas as pd
-
-    return pd.DataFrame({label: study.values(group, label, metric) for label in labels}, dtype=float)
 
 
 def measured(study: Study, group: Group, label: str, metric: Metric, notes: Notes) -> Cell:
