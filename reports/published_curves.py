@@ -113,9 +113,9 @@ def curve_table(study: Study) -> Table | None:
     return Table(
         "published-curves",
         f"{TITLE}: accuracy after the last task, mean over tasks in percent (ours: mean ± sample standard deviation "
-        "over n seeds), and published less ours in points. The authors' values are digitised from figures, each of one run; "
-        "after ±: error of digitising. Their figures name no other setting; ours have the released ones (in TIL beta "
-        f"0.01 and eps 0.5, in DIL 0.005 and 5). {steps_words(study)}",
+        "over n seeds), and published less ours in points. The authors' values are digitised from figures, each of one "
+        "run; after ±: error of digitising. Their figures name no other setting; ours have the released ones (in TIL "
+        f"beta 0.01 and eps 0.5, in DIL 0.005 and 5). {steps_words(study)}",
         ("benchmark", "hyperparameter", "row", "authors", "ours", "n", "published − ours"),
         tuple(rows),
         notes.lines(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -169,16 +169,16 @@ class Study:
         method that was run and failed is not missing.
         """
         run = {group: self.run_in_full(group) for group in self.groups if group.scenario == scenario}
-        numbers = Counter(len(self.seeds(group)) for group in run)
         tables: list[tuple[list[Group], frozenset[str]]] = []
-        for n in numbers:
+        for n in {len(self.seeds(group)) for group in run}:
             alike = {group: labels for group, labels in run.items() if len(self.seeds(group)) == n}
             common: set[frozenset[str]] = set()
             for labels in alike.values():
                 common |= {labels, *(labels & others for others in common)}
             tables += [([group for group in alike if labels <= alike[group]], labels) for labels in common]
-        fewest = min(statistics.MIN_BLOCKS, max(numbers.values()))
-        enough = [table for table in tables if len(table[0]) >= fewest]
+        sizes = (statistics.MIN_BLOCKS, 2, 1)
+        several = [[t for t in tables if len(t[0]) >= size and len(t[1]) > 1] for size in sizes]
+        enough = next(filter(None, several), tables)
         groups, labels = max(enough, key=lambda t: (len(t[0]) * len(t[1]), len(t[0]), sorted(t[1])))
         return groups, [label for label in self.labels if label in labels]
 

@@ -127,7 +127,7 @@ def _overview(
     notes = Notes()
     columns = [column(study, group, metric, labels, notes) for group in groups]
     rows = [(Cell(label), *cells) for label, cells in zip(labels, zip(*columns, strict=True), strict=True)]
-    header, last = ["method", *(pretty(group.benchmark) for group in groups)], part[0] == part[1] - 1
+    header, last = ["method", *_headings(study, groups)], part[0] == part[1] - 1
     if last and ranks:
         header.append("rank")
         rows = [(*row, Cell(ranks.get(row[0].text, MISSING))) for row in rows]
@@ -141,6 +141,13 @@ def _overview(
         tuple(rows),
         notes.lines(),
     )
+
+
+def _headings(study: Study, groups: Sequence[Group]) -> list[str]:
+    """Names of the benchmarks, with their numbers of seeds where these differ."""
+    counts = [len(study.seeds(group)) for group in groups]
+    alike = len(set(counts)) == 1
+    return [pretty(g.benchmark) + ("" if alike else f" (n={n})") for g, n in zip(groups, counts, strict=True)]
 
 
 def _ranks(study: Study, scenario: str, metric: Metric) -> dict[str, str]:
