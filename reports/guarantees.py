@@ -9,7 +9,7 @@ import numpy as np
 
 from reports.metrics import ACC, CERTIFIED, STANDING, Metric
 from reports.record import ClaimRow, Record
-from reports.study import Entry, Group, Study, pretty
+from reports.study import Entry, Group, Study
 from reports.tables import Cell, Notes, Table, measured, percent, shorten, spread_words
 
 
@@ -112,18 +112,17 @@ def _finite(how, values: list[float]) -> float | None:
 
 
 COLUMNS = (
-    "scenario",
     "benchmark",
     "method",
     "standing",
     "certified",
-    "when learnt",
-    "on training",
+    "learnt",
+    "training",
     "ACC",
-    "old claims hold",
+    "old claims",
     "drift",
     "width",
-    "logit width",
+    "logits",
     "violations",
 )
 
@@ -138,18 +137,18 @@ def guarantee_table(study: Study) -> Table | None:
         "guarantees",
         f"Guarantees, measured: percent, {spread_words(study, {p.group for p in found})}. Standing is the accuracy "
         "certified when an old task was learnt, 0 where the claim about it no longer holds after the last task; "
-        "certified: certified anew after the last task, over all tasks; when learnt: certified when an old task was "
-        "learnt, on test and on training data, whether or not its claim still holds; ACC: measured accuracy. Old "
-        "claims hold: claims about old tasks (all but the last) that hold after the last task, of all, summed over "
-        "seeds. Largest drift of a task's region; median width of the intervals of the weights, and of the logits "
-        "where the task is not inferred. Violations: measured accuracy below the certificate from when the task was "
-        "learnt, or a certified sample misclassified (in brackets: while the claim held).",
+        "certified: certified anew after the last task, over all tasks; learnt and training: certified when an old "
+        "task was learnt, on test and on training data, whether or not its claim still holds; ACC: measured accuracy. Old "
+        "claims: those about old tasks (all but the last) that hold after the last task, of all, summed over seeds. "
+        "Largest drift of a task's region; median width of the intervals of the weights, and of the logits where the "
+        "task is not inferred. Violations: measured accuracy below the certificate from when the task was learnt, or a "
+        "certified sample misclassified (in brackets: while the claim held).",
         COLUMNS,
         tuple(_row(study, promise, notes) for promise in found),
         notes.lines(),
         small=True,
-        text_columns=frozenset({0, 1, 2}),
-        named_once=2,
+        text_columns=frozenset({0, 1}),
+        named_once=1,
     )
 
 
@@ -159,8 +158,7 @@ def _row(study: Study, promise: Promise, notes: Notes) -> tuple[Cell, ...]:
 
     void = "" if promise.holding == promise.claims or not promise.reasons else "; ".join(promise.reasons)
     return (
-        Cell(promise.group.scenario.upper()),
-        Cell(pretty(promise.group.benchmark)),
+        Cell(promise.group.title),
         Cell(promise.label),
         measured(study, promise.group, promise.label, STANDING, notes),
         measured(study, promise.group, promise.label, CERTIFIED, notes),
