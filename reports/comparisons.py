@@ -10,6 +10,9 @@ from reports.metrics import ACC
 from reports.study import Group, Study
 from reports.tables import MISSING, Cell, Table, percent
 
+P = 6
+"""Column of p."""
+
 
 def comparison_table(study: Study) -> Table | None:
     """Table of the pairs (best, other) per benchmark and scenario; None if nothing can be compared."""
@@ -23,10 +26,11 @@ def comparison_table(study: Study) -> Table | None:
     return Table(
         "comparisons",
         "The best method (by mean ACC) against every other: difference of mean ACC in points over the seeds that both "
-        "have, with the 95 % bootstrap interval of the paired differences; p of the exact sign-flip test paired over "
-        "seeds, alone and after Holm over the lines of one benchmark and scenario; Cohen's d of the paired "
-        "differences (mean over standard deviation). With fewer than 6 seeds p cannot be below 0.05.",
-        ("benchmark", "best", "other", "seeds", "difference", "95 % interval", "p", "p (Holm)", "d"),
+        f"have; 95 % t interval of the paired differences of that line alone (from {statistics.MIN_FOR_INTERVAL} seeds "
+        "on); p of sign flips over the seeds, adjusted for all pairs of methods of the benchmark and scenario, because "
+        "the best was chosen on the same seeds (bold: 0.05 or less); Cohen's d of the paired differences (mean over "
+        "standard deviation). With fewer than 6 seeds p cannot be below 0.05.",
+        ("benchmark", "best", "other", "seeds", "difference", "95 % interval", "p (all pairs)", "d"),
         tuple(rows),
         text_columns=frozenset({0, 1, 2}),
         named_once=2,
@@ -34,31 +38,27 @@ def comparison_table(study: Study) -> Table | None:
 
 
 def _against(study: Study, group: Group, best: str, others: list[str]) -> list[tuple[Cell, ...]]:
-    top = study.values(group, best, ACC)
-    found = []
-    for other in others:
-        values = study.values(group, other, ACC)
-        seeds = sorted(top.keys() & values.keys())
-        if seeds:
-            differences = [top[seed] - values[seed] for seed in seeds]
-            tested = statistics.sign_flip([top[seed] for seed in seeds], [values[seed] for seed in seeds])
-            found.append((other, differences, tested))
-    adjusted = statistics.holm([tested.p for _, _, tested in found])
+    values = {label: study.values(group, label, ACC) for label in (best, *others)}
+    adjusted = statistics.all_pairs(values)
     rows = []
-    for (other, differences, tested), p in zip(found, adjusted, strict=True):
-        interval = statistics.bootstrap_mean(differences)
+    for other in others:
+        seeds = sorted(values[best].keys() & values[other].keys())
+        if not seeds:
+            continue
+        differences = [values[best][seed] - values[other][seed] for seed in seeds]
+        interval = statistics.mean_interval(differences)
+        p = float(adjusted.at[best, other])
         cells = (
             group.title,
             best,
             other,
-            str(tested.n),
+            str(len(seeds)),
             percent(fmean(differences), signed=True),
             f"{percent(interval[0], signed=True)} to {percent(interval[1], signed=True)}" if interval else MISSING,
-            f"{tested.p:.3g}",
             f"{p:.3g}",
-            _effect(tested),
+            _effect(statistics.sign_flip(differences, [0.0] * len(differences))),
         )
-        rows.append(tuple(Cell(text, best=j == 7 and p <= statistics.ALPHA) for j, text in enumerate(cells)))
+        rows.append(tuple(Cell(text, best=j == P and p <= statistics.ALPHA) for j, text in enumerate(cells)))
     return rows
 
 

@@ -116,7 +116,8 @@ def effort_table(study: Study) -> Table | None:
             how = "runners/tune.py" if effort else "; ".join(dict.fromkeys(record.chosen.values())) or DEFAULTS
             amounts[label] = effort.amount if effort else DEFAULTS if how == DEFAULTS else NO_TRIALS
             rows.append((group.title, label, *_shown(effort), how))
-        said.setdefault(_equality(amounts), []).append(group.title)
+        methods = {label: study.at(group, label)[0].record.method for label in amounts}
+        said.setdefault(_equality(amounts, methods), []).append(group.title)
     if all(row[-1] == DEFAULTS for row in rows):
         return None
     return Table(
@@ -153,8 +154,8 @@ def _shown(effort: Effort | None) -> tuple[str, ...]:
     )
 
 
-def _equality(amounts: Mapping[str, str]) -> str:
-    """Sentence on the equality of effort in one group. amounts: label -> effort in words."""
+def _equality(amounts: Mapping[str, str], methods: Mapping[str, str]) -> str:
+    """Sentence on the equality of effort in one group. amounts: label -> effort in words; methods: label -> method."""
     others: dict[str, list[str]] = {}
     for label, amount in amounts.items():
         others.setdefault(amount, []).append(label)
@@ -165,4 +166,4 @@ def _equality(amounts: Mapping[str, str]) -> str:
         return "not equal, no method has trials"
     usual = max(tuned, key=lambda amount: len(others[amount]))
     rest = "; ".join(f"{amount} for {join(labels)}" for amount, labels in others.items() if amount != usual)
-    return f"not equal, {usual} for {count(len(others[usual]), 'method')}, but {rest}"
+    return f"not equal, {usual} for {count(len({methods[label] for label in others[usual]}), 'method')}, but {rest}"

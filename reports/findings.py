@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from reports import statistics
 from reports.guarantees import Promise, promises
 from reports.metrics import ACC, BWT, FORGETTING, INFERENCE
 from reports.record import Status
-from reports.study import LOWER_BOUND, Group, Study, pretty
-from reports.tables import percent
-from reports.words import count, join
+from reports.resolution import images_of, tie
+from reports.study import FINETUNE, Group, Study, pretty
+from reports.words import count, join, percent
 
 MOST_GUARANTEES = 3
 """Largest number of methods whose guarantee gets its own sentence."""
@@ -24,6 +25,7 @@ def findings(study: Study) -> list[str]:
         *_what(study),
         *_winners(study),
         *_significance(study),
+        *_references(study),
         *_bounds(study),
         *_inference(study),
         *_guarantees(study),
@@ -52,7 +54,7 @@ def methods(study: Study) -> str:
 
 
 def means(study: Study, group: Group) -> list[tuple[str, float]]:
-    """Labels and their mean ACC, best first, without the upper bound and methods that keep training data."""
+    """Labels and their mean ACC, best first, without joint and methods that keep training data."""
     found = []
     for label in study.rows(group):
         values = study.values(group, label, ACC)
@@ -67,8 +69,8 @@ def _winners(study: Study) -> Iterator[str]:
         for group in study.groups:
             ranked = means(study, group)
             if group.scenario == scenario and len(ranked) > 1:
-                top = ranked[0][1]
-                level = tuple(label for label, mean in ranked if percent(mean) == percent(top))
+                top, images = ranked[0][1], images_of(study, group)
+                level = tuple(label for label, mean in ranked if tie(mean, top, images))
                 second, gap = "", 0.0
                 if len(level) < len(ranked):
                     second, gap = ranked[len(level)][0], top - ranked[len(level)][1]
@@ -123,60 +125,96 @@ def _leads(leads: Sequence[_Lead]) -> str:
         if len(leads) <= 4
         else f"{len(leads)} benchmarks" + f" ({few} of them with some methods only)" * bool(few)
     )
-    return f"{names} (by {min(gaps):.2f} to {max(gaps):.2f} points ahead of {' or '.join(seconds)})" if gaps else names
+    return f"{names} (by {min(gaps):.1f} to {max(gaps):.1f} points ahead of {' or '.join(seconds)})" if gaps else names
 
 
 def _before(lead: _Lead) -> str:
-    return f"{100 * lead.gap:.2f} points ahead of {lead.second}" if lead.second else ""
+    return f"{100 * lead.gap:.1f} points ahead of {lead.second}" if lead.second else ""
+
+
+class _Test(NamedTuple):
+    """Lead of the best over the second in one group."""
+
+    group: Group
+    best: str
+    second: str
+    p: float
+    """Adjusted for all pairs of methods of the group."""
+    n: int
+    effect: float
 
 
 def _significance(study: Study) -> Iterator[str]:
-    tested: list[tuple[Group, str, str, statistics.Comparison]] = []
-    for group in study.groups:
-        ranked = means(study, group)
-        if len(ranked) < 2:
-            continue
-        best, second = ranked[0][0], ranked[1][0]
-        a, b = study.values(group, best, ACC), study.values(group, second, ACC)
-        seeds = sorted(a.keys() & b.keys())
-        if seeds:
-            comparison = statistics.sign_flip([a[s] for s in seeds], [b[s] for s in seeds])
-            tested.append((group, best, second, comparison))
+    tested = [test for group in study.groups if (test := _lead(study, group))]
     if not tested:
         return
-    able = [test for test in tested if statistics.smallest_p(test[3].n) <= statistics.ALPHA]
+    able = [test for test in tested if statistics.smallest_p(test.n) <= statistics.ALPHA]
     if not able:
-        most = max(test[3].n for test in tested)
+        most = max(test.n for test in tested)
         yield (
             f"With {count(most, 'paired seed')} no difference can be significant: an exact two-sided sign-flip test "
             f"gives p = {statistics.smallest_p(most):.3g} at best, and 6 seeds are needed for p < 0.05."
         )
         return
-    most, needed = max(test[3].n for test in able), statistics.ALPHA / len(able)
+    most, needed = max(test.n for test in able), statistics.ALPHA / len(able)
     if statistics.smallest_p(most) > needed:
         yield (
             f"No lead of the best over the second can be significant: {count(len(able), 'comparison')} need "
             f"p < {needed:.2g} (Holm), and {count(most, 'paired seed')} give {statistics.smallest_p(most):.2g} at best."
         )
         return
-    adjusted = statistics.holm([test[3].p for test in able])
-    clear = [test for test, p in zip(able, adjusted, strict=True) if p <= statistics.ALPHA]
+    adjusted = statistics.holm([test.p for test in able])
+    clear = [test._replace(p=p) for test, p in zip(able, adjusted, strict=True) if p <= statistics.ALPHA]
     yield (
         f"The lead of the best over the second is significant in {len(clear)} of {count(len(able), 'comparison')} "
-        "(exact sign-flip test paired over seeds, Holm-adjusted, 5 %)"
-        + (f": {join([_clear(*test) for test in clear[:6]])}." if 0 < len(clear) < len(able) else ".")
+        "(sign flips over seeds; p adjusted for all pairs of methods of a benchmark and scenario, as the best is "
+        "chosen on the same seeds, and by Holm over these comparisons; 5 %)"
+        + (f": {join([_clear(test) for test in clear[:6]])}." if clear else ".")
     )
 
 
-def _clear(group: Group, best: str, second: str, comparison: statistics.Comparison) -> str:
-    return f"{best} over {second} on {group.title} (p = {comparison.p:.3g}, d = {comparison.effect:.1f})"
+def _lead(study: Study, group: Group) -> _Test | None:
+    ranked = means(study, group)
+    if len(ranked) < 2:
+        return None
+    values = {label: study.values(group, label, ACC) for label, _ in ranked}
+    best, second = ranked[0][0], ranked[1][0]
+    seeds = sorted(values[best].keys() & values[second].keys())
+    if not seeds:
+        return None
+    pair = statistics.sign_flip([values[best][s] for s in seeds], [values[second][s] for s in seeds])
+    p = float(statistics.all_pairs(values).at[best, second])
+    return _Test(group, best, second, p, len(seeds), pair.effect)
+
+
+def _clear(test: _Test) -> str:
+    where = f"{test.best} over {test.second} on {test.group.title}"
+    return f"{where} (adjusted p = {test.p:.2g}, d = {test.effect:.1f})"
+
+
+def _references(study: Study) -> Iterator[str]:
+    """Sentence on how often joint, which trains on all tasks so far, is beaten."""
+    beaten, groups = [], 0
+    for group in study.groups:
+        joint = [fmean(v.values()) for label in study.references if (v := study.values(group, label, ACC))]
+        ranked = means(study, group)
+        if joint and ranked:
+            groups += 1
+            if ranked[0][1] > max(joint) and not tie(ranked[0][1], max(joint), images_of(study, group)):
+                beaten.append(group.title)
+    if beaten:
+        where = join(beaten) if len(beaten) <= 4 else f"{len(beaten)} of them"
+        yield (
+            f"joint, which trains on all tasks so far, is a reference and no bound: another method has a higher "
+            f"mean ACC in {len(beaten)} of {groups} combinations of benchmark and scenario ({where})."
+        )
 
 
 def _bounds(study: Study) -> Iterator[str]:
     lost = []
     for group in study.groups:
         for label in study.rows(group):
-            if any(entry.record.method == LOWER_BOUND for entry in study.at(group, label)):
+            if any(entry.record.method == FINETUNE for entry in study.at(group, label)):
                 values = study.values(group, label, FORGETTING)
                 if values:
                     lost.append((sum(values.values()) / len(values), group))
@@ -200,9 +238,8 @@ def _bounds(study: Study) -> Iterator[str]:
         group, label, worst = min(kept, key=lambda t: t[2])
         near = sum(value >= -0.01 for _, _, value in kept)
         yield (
-            f"Backward transfer is at least −1 point in {near} of {len(kept)} combinations of "
-            f"method, benchmark and scenario; the lowest is {percent(worst, signed=True)} points ({label}, "
-            f"{group.title})."
+            f"Backward transfer is at least −1 point in {near} of {count(len(kept), 'row')} of the tables; the lowest "
+            f"is {percent(worst, signed=True)} points ({label}, {group.title})."
         )
 
 
@@ -228,21 +265,29 @@ def _guarantees(study: Study) -> Iterator[str]:
     for promise in promises(study):
         by_label.setdefault(promise.label, []).append(promise)
     for label, found in list(by_label.items())[:MOST_GUARANTEES]:
-        claims, holding = sum(p.claims for p in found), sum(p.holding for p in found)
-        violations = sum(p.violations for p in found)
-        parts = []
-        if claims:
-            parts.append(f"{holding} of {count(claims, 'claim')} about a task still hold after the last task")
-        certified = [p.certified for p in found if p.certified is not None]
-        if certified:
-            parts.append(f"certified accuracy is {_range(certified)}")
-        times, broken = count(violations, "time"), sum(p.broken for p in found)
-        fell = f"its certificates were contradicted {times}, {broken or 'never'} while the claim held"
-        parts.append(fell if violations else "no certificate was broken")
-        yield f"How well {label}'s guarantee held: {join(parts)}."
+        yield f"How much of {label}'s guarantee still stands: {'; '.join(_worth(found))}."
     if len(by_label) > MOST_GUARANTEES:
-        more = count(len(by_label) - MOST_GUARANTEES, "more method")
-        yield f"The table of guarantees also covers {more}."
+        rest = list(by_label)[MOST_GUARANTEES:]
+        more = {entry.record.method for entry in study.entries if entry.label in rest}
+        said = {entry.record.method for entry in study.entries if entry.label in by_label and entry.label not in rest}
+        words = count(len(more - said), "more method") if more - said else count(len(rest), "more row")
+        yield f"The table of guarantees also covers {words}."
+
+
+def _worth(found: Sequence[Promise]) -> Iterator[str]:
+    """Clauses on one method's guarantee; the standing certificate comes first."""
+    standing = [p.standing for p in found if p.standing is not None]
+    if standing:
+        yield f"{_range(standing)} of old tasks' test samples were certified when learnt by claims that still hold"
+    claims, holding = sum(p.claims for p in found), sum(p.holding for p in found)
+    if claims:
+        yield f"{holding} of {count(claims, 'claim')} about old tasks hold after the last one"
+    certified = [p.certified for p in found if p.certified is not None]
+    if certified:
+        yield f"certified anew at the end are {_range(certified)}"
+    violations, broken = sum(p.violations for p in found), sum(p.broken for p in found)
+    fell = f"certificates were contradicted {count(violations, 'time')}, {broken or 'never'} while the claim held"
+    yield fell if violations else "no certificate was contradicted"
 
 
 def _failures(study: Study) -> Iterator[str]:

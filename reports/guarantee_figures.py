@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reports.guarantees import logit_widths, old_claims
 from reports.panels import Band, Drawn, Job, Page, bands, logarithmic, pages, panels, whole_numbers
+from reports.record import Record
 from reports.study import Entry, Group, Study
 from reports.style import Look
 
@@ -47,26 +49,39 @@ def _accuracies(study: Study, found: dict[str, Look], page: Page) -> Drawn:
             look, shown = found[label], [*shown, label]
             measured = _mean([entry.record.accuracy[-1] for entry in entries if entry.record.accuracy is not None])
             certified = _mean([e.record.certified[-1] for e in entries if e.record.certified is not None])
-            learnt = _mean([np.diagonal(e.record.certified[1:]) for e in entries if e.record.certified is not None])
+            standing = _mean([_standing(entry) for entry in entries])
             x = np.arange(1, len(measured) + 1)
             every = max(1, len(x) // 12)
             ax.plot(x, measured, color=look.colour, marker=look.marker, linestyle="-", markevery=every)
-            ax.plot(x, certified, color=look.colour, marker=look.marker, linestyle="--", mfc="white", markevery=every)
-            ax.plot(x, learnt, color=look.colour, linestyle=":", linewidth=0.9)
-            gaps.append(Band(x, certified, measured, look.colour))
+            ax.plot(
+                x[:-1], standing, color=look.colour, marker=look.marker, linestyle="--", mfc="white", markevery=every
+            )
+            ax.plot(x, certified, color=look.colour, linestyle=":", linewidth=0.9)
+            gaps.append(Band(x[:-1], standing, measured[:-1], look.colour))
         bands(ax, gaps, 0.1)
         whole_numbers(ax)
         ax.set_ylim(0, 102)
         return shown
 
     caption = (
-        f"{page.words}: measured accuracy (full line) and certified accuracy (dashed) on each task after the last one; "
-        "dotted: certified when the task was learnt. Mean over seeds."
+        f"{page.words}: measured accuracy on each task after the last one (full line), accuracy certified when the "
+        "task was learnt, 0 where the claim no longer holds (dashed, old tasks only), and accuracy certified anew "
+        "after the last task (dotted). Mean over seeds."
     )
     figure = panels(
         study, page, found, draw, "accuracy (%)", "task", likely=lambda g, name: bool(_certified(study, g, name))
     )
     return Drawn(f"certified{page.stem}", caption, figure)
+
+
+def _standing(entry: Entry) -> np.ndarray:
+    """Standing certified accuracy (T-1,) of each old task; NaN where nothing is claimed."""
+    assert entry.record.certified is not None
+    if not entry.record.claims:
+        return np.full(entry.record.n_tasks - 1, np.nan)
+    holding = {claim.task for claim in old_claims(entry.record) if claim.holds}
+    learnt = np.diagonal(entry.record.certified[1:])[:-1]
+    return np.where([task in holding for task in range(len(learnt))], learnt, 0.0)
 
 
 def _widths(study: Study, found: dict[str, Look], page: Page) -> Drawn:
@@ -77,8 +92,7 @@ def _widths(study: Study, found: dict[str, Look], page: Page) -> Drawn:
             if not entries:
                 continue
             look, shown = found[label], [*shown, label]
-            for style, of in (("-", "median_width"), ("--", "median_logit_width")):
-                widths = _by_task(entries, of)
+            for style, widths in (("-", _by_task(entries, _weight_widths)), ("--", _by_task(entries, logit_widths))):
                 if widths:
                     ax.plot(list(widths), list(widths.values()), color=look.colour, marker=look.marker, linestyle=style)
         whole_numbers(ax)
@@ -87,8 +101,8 @@ def _widths(study: Study, found: dict[str, Look], page: Page) -> Drawn:
         return shown
 
     caption = (
-        f"{page.words}: median width of the weight intervals (full line) and of the logit intervals (dashed) of each "
-        "task after the last one; mean over seeds."
+        f"{page.words}: median width of the weight intervals (full line) and of the logit intervals (dashed; not where "
+        "the task is inferred) of each task after the last one; mean over seeds."
     )
     figure = panels(
         study, page, found, draw, "interval width", "task", share_y=False, left=0.54, across=0.44,
@@ -97,14 +111,17 @@ def _widths(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     return Drawn(f"widths{page.stem}", caption, figure)
 
 
-def _by_task(entries: list[Entry], of: str) -> dict[int, float]:
-    """Map a task (1-based) to the mean of a column of claims.csv after the last task."""
+def _weight_widths(record: Record) -> dict[int, float]:
+    return {claim.task: claim.median_width for claim in record.claims if claim.after == record.n_tasks}
+
+
+def _by_task(entries: list[Entry], of: Callable[[Record], dict[int, float]]) -> dict[int, float]:
+    """Map a task (1-based) to the mean over the entries, where finite."""
     values: dict[int, list[float]] = {}
     for entry in entries:
-        for claim in entry.record.claims:
-            value = getattr(claim, of)
-            if claim.after == entry.record.n_tasks and np.isfinite(value):
-                values.setdefault(claim.task + 1, []).append(value)
+        for task, value in of(entry.record).items():
+            if np.isfinite(value):
+                values.setdefault(task + 1, []).append(value)
     return {task: float(np.mean(found)) for task, found in sorted(values.items())}
 
 

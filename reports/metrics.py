@@ -8,7 +8,7 @@ R[j, j] is here `R[j + 1, j]`. All values are fractions; an undefined metric is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +66,18 @@ INTRANSIGENCE = Metric(
     '1/T sum_(k=1)^T (R_(k,k)^"joint" - R_(k,k))',
     "Chaudhry et al. 2018",
 )
-CERTIFIED = Metric("certified", "certified ACC", "certified accuracy", True, "1/T sum_(j=1)^T C_(T,j)", "this suite")
+STANDING = Metric(
+    "standing",
+    "standing cert.",
+    "standing certified accuracy of old tasks",
+    True,
+    "1/(T-1) sum_(j=1)^(T-1) h_j C_(j,j)",
+    "this suite",
+)
+"""h_j is 1 if the claim about task j still holds after the last task, else 0."""
+CERTIFIED = Metric(
+    "certified", "certified ACC", "certified accuracy at the end", True, "1/T sum_(j=1)^T C_(T,j)", "this suite"
+)
 INFERENCE = Metric("inference", "task inf.", "task-inference accuracy", True, "1/T sum_(j=1)^T I_(T,j)", "this suite")
 
 TABLE_METRICS = (ACC, BWT, FORGETTING, FWT, LA, AIA, INTRANSIGENCE)
@@ -121,6 +132,20 @@ def intransigence(r: Matrix, reference: Matrix | None) -> Measure:
     if reference.shape != r.shape:
         return Measure(None, "the joint run of the same seed has another number of tasks")
     return _mean(_diagonal(reference) - _diagonal(r), "the diagonal")
+
+
+def standing(c: Matrix, holding: Collection[int]) -> Measure:
+    """Mean over old tasks of the accuracy certified when each was learnt, 0 where the claim about it no longer holds.
+
+    c: certified accuracies, shaped like R. holding: indices of the tasks whose claims hold after the last task. The
+    last task is left out: nothing was learnt after it, so its claim holds trivially.
+    """
+
+    def value() -> Measure:
+        old = _diagonal(c)[:-1]
+        return _mean(np.where([task in holding for task in range(len(old))], old, 0.0), "the diagonal of C")
+
+    return _two_tasks(c, value)
 
 
 def accuracy_so_far(r: Matrix) -> Matrix:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports import metrics, statistics
+from reports import statistics
 from reports.before_after import change_table
 from reports.blocks import Blocks
 from reports.comparisons import comparison_table
@@ -25,10 +25,10 @@ from reports.provenance import commands, environment
 from reports.published import published_table
 from reports.published_curves import TITLE as CURVES
 from reports.published_curves import curve_table
-from reports.ranks import ranked
+from reports.ranks import not_drawn
 from reports.seeds import seed_tables
 from reports.setting import setting_table
-from reports.study import SCENARIOS, Study, pretty
+from reports.study import METRICS, SCENARIOS, Study, pretty
 from reports.tables import Table, main_tables
 from reports.variants import compared, variant_tables
 from reports.words import count, join
@@ -231,7 +231,8 @@ GUARANTEE_WORDS = (
     "Interval methods guarantee that old tasks are not forgotten. This section tests the guarantee: certified accuracy "
     "is the share of test samples whose true logit's lower bound exceeds every other upper bound over the whole "
     "parameter region kept for the task. A claim whose premise fails (parameters outside the region, a region that has "
-    "drifted) is void and counted as void."
+    "drifted) is void. What a guarantee was worth is therefore the accuracy that was certified when an old task was "
+    "learnt and by a claim that still stands; the last task is left out, since nothing was learnt after it."
 )
 
 
@@ -249,14 +250,14 @@ def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> Blocks:
     blocks.paragraph(
         "Each table is also written as CSV, Markdown and LaTeX next to this file; cells.csv has one line per cell with "
         "the folder of its record, the command and the commit; summary.csv has every mean with its standard deviation, "
-        "n and 95 % bootstrap interval. These command lines produced the records:"
+        "n and 95 % t interval (from 3 seeds). These command lines produced the records:"
     )
     for command, note in commands(study)[:40]:
         blocks.items.append({"kind": "code", "text": command, "note": note})
     blocks.paragraph("This one produced the report from the records:")
     blocks.items.append({"kind": "code", "text": "python runners/report.py RESULTS", "note": ""})
     blocks.heading("Metrics")
-    for metric in (*metrics.TABLE_METRICS, metrics.CERTIFIED, metrics.INFERENCE):
+    for metric in METRICS:
         blocks.items.append(
             {
                 "kind": "formula",
@@ -268,9 +269,9 @@ def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> Blocks:
         )
     blocks.paragraph(
         "R (row i, column j) is the test accuracy on task j after learning task i, row 0 that of the network before "
-        "any training; C is the same for certified accuracy, I for the share of samples given to the right task; joint "
-        "is the run of the method joint with the same seed. Undefined values are left out with a reason, never set to "
-        "0. Libraries differ on forgetting; this report uses the definition of Chaudhry et al. with the maximum over "
+        "any training; C is the same for certified accuracy, I for the share of samples given to the right task; h_j "
+        "is 1 if the claim about task j still holds after the last task, else 0; joint is the run of the method joint "
+        "with the same seed. Undefined values are left out with a reason, never set to 0. Libraries differ on forgetting; this report uses the definition of Chaudhry et al. with the maximum over "
         "the rows before the last."
     )
     if content.published:
@@ -312,10 +313,9 @@ def _untested_ranks(study: Study) -> list[str]:
         return []
     reasons: dict[str, list[str]] = {}
     for scenario in study.scenarios:
-        reason = statistics.untestable(ranked(study, scenario))
-        if reason:
+        if reason := not_drawn(study, scenario):
             reasons.setdefault(reason, []).append(scenario.upper())
-    return [f"Average ranks in {join(where)} are not tested: {reason}." for reason, where in reasons.items()]
+    return [f"Average ranks in {join(where)} {reason}." for reason, where in reasons.items()]
 
 
 def _range(kind: str, stems: Sequence[str]) -> str:
@@ -379,17 +379,19 @@ def _how_to_read(study: Study) -> str:
     text = (
         "ACC is the mean accuracy over all tasks after the last one, BWT the effect of later tasks on earlier ones; "
         + ", ".join(f"{m.short} {m.title}" for m in shown)
-        + " (formulas in the appendix). "
+        + " (formulas in the appendix). Only ACC and AIA have a best value in bold, and only of several seeds: a "
+        "method that learns nothing forgets nothing. "
     )
     if statistics.smallest_p(most) > statistics.ALPHA:
         text += (
             f"{'One seed gives' if most == 1 else f'{most} seeds give'} no significant difference in an exact "
-            f"two-sided test (p is {statistics.smallest_p(most):.3g} at best), so none is marked."
+            f"two-sided test (p is {statistics.smallest_p(most):.3g} at best), so nothing is underlined."
         )
     else:
         text += (
-            "Underlined values are not significantly worse than the best (exact sign-flip test paired over seeds, Holm "
-            "over the methods, 5 %). With too few seeds for a significant difference nothing is underlined."
+            "Underlined values are not shown to be worse than the best: all pairs of methods are compared by sign "
+            "flips over the seeds, with at most 5 % chance of any false difference among them, so that the best may be "
+            "chosen on the same seeds. With too few seeds for a difference to show, nothing is underlined."
         )
     if fewest != most:
         text += f" Seeds differ between benchmarks ({fewest} to {most})."

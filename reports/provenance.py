@@ -9,7 +9,10 @@ from typing import Any
 
 from reports.study import Entry, Study, pretty
 from reports.tables import Cell, Table, shorten
+from reports.words import count
 
+VALUES_AT_MOST = 6
+"""Largest number of values of one property that the environment lists."""
 SEEDS_OPTION = re.compile(r"(?<= --seeds)[ =](\d+)(?= |$)")
 
 
@@ -19,8 +22,7 @@ def environment(study: Study) -> Table:
     rows = []
     for key in dict.fromkeys(key for one in flat for key in one):
         values = Counter(one.get(key, "not recorded") for one in flat)
-        shown = [f"{value} ({n} cells)" if len(values) > 1 else value for value, n in values.most_common(6)]
-        rows.append((Cell(key), Cell(shorten("; ".join(shown), 400))))
+        rows.append((Cell(key), Cell(_shown(values))))
     sources: dict[str, set[str]] = {}
     for entry in study.entries:
         sources.setdefault(entry.record.method, set()).add(entry.record.source[:12])
@@ -36,6 +38,20 @@ def environment(study: Study) -> Table:
         tuple(rows),
         text_columns=frozenset({0, 1}),
     )
+
+
+def _shown(values: Counter[str]) -> str:
+    """List the most frequent values, each with its number of cells, and say how many others there are."""
+    if len(values) == 1:
+        return next(iter(values))
+    most = values.most_common(VALUES_AT_MOST)
+    shown = "; ".join(f"{shorten(value, 60)} ({count(n, 'cell')})" for value, n in most)
+    left = len(values) - len(most)
+    if not left:
+        return shown
+    cells = sum(values.values()) - sum(n for _, n in most)
+    others = f"{count(left, 'other')} ({count(cells, 'cell')})"
+    return f"{len(most)} of {len(values)} values: {shown}; {others}, see the records"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from math import sqrt
 from statistics import fmean
 
 from reports import statistics
-from reports.metrics import ACC, BWT
+from reports.metrics import ACC, BWT, CERTIFIED
 from reports.record import Record
 from reports.study import Group, Study
-from reports.tables import Cell, Table, percent
+from reports.tables import MISSING, Cell, Table
+from reports.words import percent
 
 TRUSTED = {
     "read-in-source": "",
     "read-from-table-image": "",
     "authors-development-log": "from the authors' development log, not a published table",
     "secondary-quote": "quoted by another text, not read in the source",
+    "digitised-figure": "read off a figure of the authors; the last column has the error",
 }
 """Levels of trust that may be shown, and the mark of each."""
-_METRICS = {"acc": ACC, "bwt": BWT}
+two = partial(percent, digits=2)
+"""Percent with two decimals, as most papers print."""
+_METRICS = {"acc": ACC, "bwt": BWT, "certified": CERTIFIED}
 
 
 @dataclass(frozen=True)
@@ -98,9 +102,22 @@ def published_table(study: Study) -> Table | None:
     return Table(
         "published",
         "Published values against ours (percent; BWT in points): mean ± standard deviation (SEM: standard error) and "
-        "number of runs, difference, and whether it lies within the combined standard deviations. The last column "
+        "number of runs; published less ours in points, with the 95 % t interval of the difference of two independent "
+        f"means (Welch), where both have a spread and at least {statistics.MIN_FOR_INTERVAL} runs. The last column "
         "names every known difference in protocol; few values are free of them, so read the differences first.",
-        ("benchmark", "method", "metric", "published", "n", "ours", "n", "diff.", "within", "source", "their protocol"),
+        (
+            "benchmark",
+            "method",
+            "metric",
+            "published",
+            "n",
+            "ours",
+            "n",
+            "published − ours",
+            "95 % interval",
+            "source",
+            "their protocol",
+        ),
         tuple(rows),
         notes,
         small=True,
@@ -109,7 +126,7 @@ def published_table(study: Study) -> Table | None:
     )
 
 
-_MARKS = {"authors-development-log": "l", "secondary-quote": "q"}
+_MARKS = {"authors-development-log": "l", "secondary-quote": "q", "digitised-figure": "d"}
 
 
 def _matches(study: Study) -> Iterator[tuple[Published, Group, str, Record]]:
@@ -129,28 +146,31 @@ def _line(study: Study, one: Published, group: Group, label: str, record: Record
     metric = _METRICS[one.metric]
     values = list(study.values(group, label, metric).values())
     mean, deviation = fmean(values), statistics.spread(values)
-    difference = mean - one.value / 100
     signed = metric is BWT
-    ours = percent(mean, signed) + ("" if deviation is None else f" ± {percent(deviation)}")
+    ours = two(mean, signed) + ("" if deviation is None else f" ± {two(deviation)}")
     return (
         Cell(group.title),
         Cell(label),
         Cell(metric.short),
-        Cell(percent(one.value / 100, signed) + one.spread_text, mark=_MARKS.get(one.trust, "")),
+        Cell(two(one.value / 100, signed) + one.spread_text, mark=_MARKS.get(one.trust, "")),
         Cell("?" if one.n is None else str(one.n)),
         Cell(ours),
         Cell(str(len(values))),
-        Cell(percent(difference, signed=True)),
-        Cell(_within(difference, one.deviation, deviation)),
+        Cell(two(one.value / 100 - mean, signed=True)),
+        Cell(_interval(one, values)),
         Cell(f"{one.source}, {one.where}"),
         Cell("; ".join(differences(one, record)) or "same as far as known"),
     )
 
 
-def _within(difference: float, theirs: float | None, ours: float | None) -> str:
-    if theirs is None or ours is None:
-        return "–"
-    return "yes" if abs(difference) <= sqrt((theirs / 100) ** 2 + ours**2) else "no"
+def _interval(one: Published, values: Sequence[float]) -> str:
+    """95 % interval of published less ours, in points; a dash where one side has too few runs or no spread."""
+    ours = statistics.spread(values)
+    if one.deviation is None or one.n is None or ours is None:
+        return MISSING
+    theirs = statistics.Moments(one.value / 100, one.deviation / 100, one.n)
+    found = statistics.difference_interval(theirs, statistics.Moments(fmean(values), ours, len(values)))
+    return f"{two(found[0], signed=True)} to {two(found[1], signed=True)}" if found else MISSING
 
 
 def differences(one: Published, record: Record) -> list[str]:

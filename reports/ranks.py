@@ -10,7 +10,7 @@ from reports.metrics import ACC
 from reports.panels import Drawn
 from reports.study import Study
 from reports.style import COLUMN_WIDTH, FULL_WIDTH, Look, Margins, canvas, cut
-from reports.tables import scores
+from reports.tables import rank_notes, scores
 from reports.words import join
 
 if TYPE_CHECKING:
@@ -21,17 +21,27 @@ if TYPE_CHECKING:
 def ranked(study: Study, scenario: str) -> pd.DataFrame:
     """ACC on the rankable benchmarks (rows) of one scenario, of the methods (columns) with a value on all of them.
 
-    Excludes the upper bound and methods that keep training data.
+    Excludes joint and methods that keep training data.
     """
     groups, labels = study.comparable(scenario)
     table = scores(study, groups, labels, ACC)
     return table.loc[:, table.notna().all()]
 
 
+def not_drawn(study: Study, scenario: str) -> str | None:
+    """Reason why the ranks of a scenario have no diagram, or None; bars need a significant test of all methods."""
+    table = ranked(study, scenario)
+    reason = statistics.untestable(table)
+    if reason:
+        return f"are not tested: {reason}"
+    p = statistics.friedman(table).p
+    return None if p <= statistics.ALPHA else f"are not drawn: Friedman's test shows no difference (p = {p:.2g})"
+
+
 def critical_difference(study: Study, found: dict[str, Look], scenarios: list[str]) -> Drawn:
     """Draw average ranks, one diagram per scenario; bars join methods that Nemenyi's test cannot distinguish.
 
-    Every scenario must have a test.
+    Every scenario must have a significant test, see `not_drawn`.
     """
     tests = {scenario: statistics.friedman(ranked(study, scenario)) for scenario in scenarios}
     columns = min(2, len(tests))
@@ -75,11 +85,7 @@ def _diagram(ax: Axes, test: statistics.RankTest, found: dict[str, Look]) -> Non
 
 def _words(study: Study, scenario: str, test: statistics.RankTest) -> str:
     _, labels = study.comparable(scenario)
-    ever = frozenset().union(*(study.run(group) for group in study.groups if group.scenario == scenario))
-    absent = {
-        "where not all of them were run": study.left_out(scenario),
-        "not run on all of these": [label for label in study.labels if label in ever and label not in labels],
-        "without a value on one of these": [label for label in labels if label not in test.ranks.index],
-    }
-    without = "".join(f"; left out: {join(names)} ({why})" for why, names in absent.items() if names)
-    return f"{scenario.upper()}: {test.blocks} benchmarks, Friedman p = {test.p:.3g}{without}"
+    lost = [label for label in labels if label not in test.ranks.index]
+    without = f"; left out: {join(lost)} (without a value on one of these)" if lost else ""
+    over = f"{scenario.upper()}: {test.blocks} benchmarks, Friedman p = {test.p:.3g}"
+    return f"{over}{rank_notes(study, scenario)}{without}"

@@ -60,6 +60,11 @@ class ClaimRow:
     One minus it is the worst-case error of the papers; only in the row with after = task + 1.
     """
 
+    @property
+    def holds(self) -> bool:
+        """True if the premise of the claim still holds."""
+        return self.contained and not self.reason
+
 
 def folder_name(seed: int, key: str) -> str:
     """Last part of a cell's folder."""

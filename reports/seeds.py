@@ -46,5 +46,5 @@ def _single(study: Study, group: Group, label: str, metric: Metric, seed: int) -
             value = entry.measures[metric.key].value
             if value is None:
                 return Cell("–" if entry.record.done else str(entry.record.status))
-            return Cell(percent(value, signed=metric is BWT), value, None, 1)
+            return Cell(percent(value, signed=metric is BWT, digits=2), value, None, 1)
     return Cell("–")

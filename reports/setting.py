@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from reports.record import Record
+from reports.resolution import images_of
 from reports.study import Study, pretty
-from reports.tables import Cell, Table
+from reports.tables import MISSING, Cell, Table
 
 
 def setting_table(study: Study) -> Table:
@@ -25,21 +26,27 @@ def setting_table(study: Study) -> Table:
             " / ".join(dict.fromkeys(entry.record.network for entry in entries)),
             " / ".join(dict.fromkeys(_budget(entry.record.budget) for entry in entries)),
             " / ".join(dict.fromkeys(_held_out(entry.record) for entry in entries)),
+            " / ".join(dict.fromkeys(_images(images_of(study, group)) for group in groups)),
             _numbers(seeds),
-            str(len({entry.label for entry in entries})),
+            str(len({entry.record.method for entry in entries})),
         )
         rows.append(tuple(map(Cell, cells)))
-    columns = ("benchmark", "scenarios", "tasks", "network", "budget", "validation", "seeds", "methods")
+    columns = ("benchmark", "scenarios", "tasks", "network", "budget", "validation", "test images", "seeds", "methods")
     held_out = any(entry.record.definition for entry in study.entries)  # older records do not say
     kept = [i for i, name in enumerate(columns) if name != "validation" or held_out]
     return Table(
         "setting",
         "Setting of the comparison: tasks × classes in each, target network, training budget per task (the same for "
-        f"all methods), {'validation samples held out of each task, ' if held_out else ''}seeds, number of methods.",
+        f"all methods), {'validation samples held out of each task, ' if held_out else ''}test images of all tasks, "
+        "seeds, number of methods.",
         tuple(columns[i] for i in kept),
         tuple(tuple(row[i] for i in kept) for row in rows),
         text_columns=frozenset(range(len(kept))),
     )
+
+
+def _images(number: int | None) -> str:
+    return MISSING if number is None else f"{number:,}"
 
 
 def _held_out(record: Record) -> str:

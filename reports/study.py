@@ -19,9 +19,10 @@ from reports.deviations import keeps
 from reports.metrics import Matrix, Measure, Metric
 from reports.record import Record, Records, Status
 
+NOT_CERTIFIED = "the method certifies nothing"
 SCENARIOS = {"til": "task-incremental", "dil": "domain-incremental", "cil": "class-incremental"}
-LOWER_BOUND, UPPER_BOUND = "finetune", "joint"
-"""Reference points: plain sequential training, and training on all tasks so far."""
+FINETUNE, JOINT = "finetune", "joint"
+"""Reference points: plain sequential training, and training on all tasks so far; neither is a bound."""
 WORDS = {
     "mnist": "MNIST",
     "emnist": "EMNIST",
@@ -42,7 +43,7 @@ IN_WORDS = {
     "source": "data of code {}",
 }
 """Wording of a benchmark's name for each property that departs from the catalogue."""
-METRICS: tuple[Metric, ...] = (*metrics.TABLE_METRICS, metrics.CERTIFIED, metrics.INFERENCE)
+METRICS: tuple[Metric, ...] = (*metrics.TABLE_METRICS, metrics.STANDING, metrics.CERTIFIED, metrics.INFERENCE)
 
 
 def file_stem(name: str) -> str:
@@ -108,9 +109,9 @@ class Study:
 
     @cached_property
     def labels(self) -> list[str]:
-        """Labels: the lower bound first, the upper bound last, all others by name."""
+        """Labels: finetune first, joint last, all others by name."""
         methods = {entry.label: entry.record.method for entry in self.entries}
-        place = {LOWER_BOUND: 0, UPPER_BOUND: 2}
+        place = {FINETUNE: 0, JOINT: 2}
         return sorted(methods, key=lambda label: (place.get(methods[label], 1), natural(label)))
 
     @cached_property
@@ -120,12 +121,12 @@ class Study:
 
     @cached_property
     def references(self) -> frozenset[str]:
-        """Labels of the upper bound, which no method is expected to reach."""
-        return frozenset(entry.label for entry in self.entries if entry.record.method == UPPER_BOUND)
+        """Labels of joint, which trains on all tasks so far and is no continual learner."""
+        return frozenset(entry.label for entry in self.entries if entry.record.method == JOINT)
 
     @cached_property
     def unranked(self) -> frozenset[str]:
-        """Labels that are neither ranked nor set in bold: the upper bound, and methods that keep training data."""
+        """Labels that are neither ranked nor set in bold: joint, and methods that keep training data."""
         return self.references | frozenset(entry.label for entry in self.entries if keeps(entry.record))
 
     @cached_property
@@ -151,7 +152,7 @@ class Study:
         return sorted({e.record.seed for label in self.rows(group) for e in self.at(group, label)})
 
     def run(self, group: Group) -> frozenset[str]:
-        """Labels whose runs in the group have ended, with or without results; excludes the upper bound."""
+        """Labels whose runs in the group have ended, with or without results; excludes joint."""
         ended = {
             label
             for label in self.rows(group)
@@ -160,25 +161,46 @@ class Study:
         return frozenset(ended) - self.unranked
 
     def comparable(self, scenario: str) -> tuple[list[Group], list[str]]:
-        """Benchmarks and methods of one scenario that may be ranked together: each method was run on each benchmark.
+        """Benchmarks and methods of one scenario that may be ranked together.
 
-        It is the largest such table that a test over benchmarks could use (of all benchmarks if they are too few for
-        one). A benchmark with few methods would favour them in an average rank and exclude all others from a test. A
+        Each method was run on each benchmark, with the same number of seeds everywhere: a mean of one seed is no match
+        for a mean of ten. It is the largest such table that a test over benchmarks could use (of any size if there is
+        none). A benchmark with few methods would favour them in an average rank and exclude all others from a test. A
         method that was run and failed is not missing.
         """
-        run = {group: self.run(group) for group in self.groups if group.scenario == scenario}
-        common: set[frozenset[str]] = set()
-        for labels in run.values():
-            common |= {labels, *(labels & others for others in common)}
-        tables = [([group for group in run if labels <= run[group]], labels) for labels in common]
-        enough = [table for table in tables if len(table[0]) >= min(statistics.MIN_BLOCKS, len(run))]
+        run = {group: self.run_in_full(group) for group in self.groups if group.scenario == scenario}
+        tables: list[tuple[list[Group], frozenset[str]]] = []
+        for n in {len(self.seeds(group)) for group in run}:
+            alike = {group: labels for group, labels in run.items() if len(self.seeds(group)) == n}
+            common: set[frozenset[str]] = set()
+            for labels in alike.values():
+                common |= {labels, *(labels & others for others in common)}
+            tables += [([group for group in alike if labels <= alike[group]], labels) for labels in common]
+        sizes = (statistics.MIN_BLOCKS, 2, 1)
+        several = [[t for t in tables if len(t[0]) >= size and len(t[1]) > 1] for size in sizes]
+        enough = next(filter(None, several), tables)
         groups, labels = max(enough, key=lambda t: (len(t[0]) * len(t[1]), len(t[0]), sorted(t[1])))
         return groups, [label for label in self.labels if label in labels]
+
+    def run_in_full(self, group: Group) -> frozenset[str]:
+        """Labels of `run` that ended on every seed of the group."""
+        seeds = len(self.seeds(group))
+        ended = {
+            label: {e.seed for e in self.at(group, label) if e.record.status is not Status.RUNNING}
+            for label in self.run(group)
+        }
+        return frozenset(label for label, found in ended.items() if len(found) == seeds)
 
     def left_out(self, scenario: str) -> list[str]:
         """Benchmarks of a scenario, in words, that are not `comparable`."""
         kept, _ = self.comparable(scenario)
         return [pretty(g.benchmark) for g in self.groups if g.scenario == scenario and g not in kept]
+
+    def not_comparable(self, scenario: str) -> list[str]:
+        """Labels with results in a scenario that are not `comparable`."""
+        _, kept = self.comparable(scenario)
+        ever = frozenset().union(*(self.run(group) for group in self.groups if group.scenario == scenario))
+        return [label for label in self.labels if label in ever and label not in kept]
 
     def values(self, group: Group, label: str, metric: Metric) -> dict[int, float]:
         """Values of the metric by seed, where it is defined."""
@@ -216,7 +238,7 @@ def study(records: Records) -> Study:
     named = [
         (record, Group(benchmark[record.folder], record.scenario), label[record.folder]) for record in records.records
     ]
-    joint = {(group, r.seed): r.accuracy for r, group, _ in named if r.method == UPPER_BOUND and r.done}
+    joint = {(group, r.seed): r.accuracy for r, group, _ in named if r.method == JOINT and r.done}
     entries = [Entry(r, group, name, _measures(r, joint.get((group, r.seed)))) for r, group, name in named]
     return Study(records, tuple(entries))
 
@@ -250,9 +272,19 @@ def _measures(record: Record, joint: Matrix | None) -> dict[str, Measure]:
         "la": metrics.learning_accuracy(r),
         "aia": metrics.average_incremental_accuracy(r),
         "intransigence": metrics.intransigence(r, joint),
-        "certified": _last(record.certified, "the method certifies nothing"),
+        "standing": _standing(record),
+        "certified": _last(record.certified, NOT_CERTIFIED),
         "inference": _last(record.inferred, "the method infers no task"),
     }
+
+
+def _standing(record: Record) -> Measure:
+    if record.certified is None:
+        return Measure(None, NOT_CERTIFIED)
+    final = [claim for claim in record.claims if claim.after == record.n_tasks]
+    if not final:
+        return Measure(None, "the method claims nothing about old tasks")
+    return metrics.standing(record.certified, {claim.task for claim in final if claim.holds})
 
 
 def _last(matrix: Matrix | None, reason: str) -> Measure:

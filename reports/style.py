@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports.study import LOWER_BOUND, UPPER_BOUND, Study
+from reports.study import FINETUNE, JOINT, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,12 +39,12 @@ def looks(study: Study) -> dict[str, Look]:
     """Assign a look to each label; the two reference points are grey and black."""
     methods = {entry.label: entry.record.method for entry in study.entries}
     found: dict[str, Look] = {}
-    others = [label for label in study.labels if methods[label] not in (LOWER_BOUND, UPPER_BOUND)]
+    others = [label for label in study.labels if methods[label] not in (FINETUNE, JOINT)]
     for i, label in enumerate(others):
         again = i // len(COLOURS)
         line, hatch = LINES[again % len(LINES)], HATCHES[again % len(HATCHES)]
         found[label] = Look(COLOURS[i % len(COLOURS)], line, MARKERS[i % len(MARKERS)], hatch)
-    for method, colour in ((LOWER_BOUND, "#8C8C8C"), (UPPER_BOUND, "#000000")):
+    for method, colour in ((FINETUNE, "#8C8C8C"), (JOINT, "#000000")):
         for i, label in enumerate(label for label in study.labels if methods[label] == method):
             found[label] = Look(colour, LINES[(3 + i) % len(LINES)], MARKERS[(9 + i) % len(MARKERS)])
     return found

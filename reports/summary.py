@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 def summary(study: Study) -> pd.DataFrame:
-    """Table in percent. std: sample standard deviation; ci95: percentile bootstrap of the mean (narrow for few seeds).
+    """Table in percent. std: sample standard deviation; ci95: t interval of the mean, from 3 seeds on.
 
     Without a value, n is 0 and `reason` says why.
     """
@@ -35,7 +35,7 @@ def summary(study: Study) -> pd.DataFrame:
             entries = study.at(group, label)
             for metric in METRICS:
                 values = list(study.values(group, label, metric).values())
-                low, high = statistics.bootstrap_mean(values) or (None, None)
+                low, high = statistics.mean_interval(values) or (None, None)
                 reasons = dict.fromkeys(e.measures[metric.key].reason for e in entries)
                 lines.append(
                     (

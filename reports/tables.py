@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from reports import statistics
 from reports.deviations import deviations
-from reports.metrics import ACC, BWT, INFERENCE, TABLE_METRICS, Metric
-from reports.study import UPPER_BOUND, Group, Study, pretty
+from reports.metrics import ACC, AIA, BWT, INFERENCE, TABLE_METRICS, Metric
+from reports.resolution import images_of, tie
+from reports.study import Group, Study, pretty
+from reports.words import count, join, percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 MISSING = "–"
 ROWS_AT_MOST = 36
 """Largest number of rows before a table is split: two such parts fill a page, with room for one's notes."""
+MARKED = (ACC, AIA)
+"""Metrics whose best value is set in bold: a method that learns nothing has the best transfer and forgetting."""
 COLUMNS_AT_MOST = 7
 """Largest number of columns before a table is split."""
 
@@ -32,7 +36,7 @@ class Cell:
     n: int | None = None
     best: bool = False
     level: bool = False
-    """True if not significantly worse than the best (only where a difference could be significant)."""
+    """True if not shown to be worse than the best (only where that could be shown of every method)."""
     mark: str = ""
     """Letter of a note under the table."""
 
@@ -76,14 +80,6 @@ def letter(index: int) -> str:
     return (letter(head - 1) if head else "") + chr(ord("a") + tail)
 
 
-def percent(value: float, signed: bool = False) -> str:
-    """Format a fraction in percent with two decimals, a true minus sign and no minus zero."""
-    shown = f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
-    if not shown.strip("+-0."):
-        shown = "0.00"
-    return shown.replace("-", "−")
-
-
 def detail(study: Study, group: Group) -> Table:
     """Table of all metrics of one group; a metric that no method defines is a note, not a column."""
     notes = Notes()
@@ -97,7 +93,7 @@ def detail(study: Study, group: Group) -> Table:
     why = (_why_undefined(study, group, metric) for metric in metrics if metric not in kept)
     return Table(
         f"table-{group.stem}",
-        f"{group.title}: all metrics in percent, {spread_words(study, [group])}. {best_words(study)}",
+        f"{group.title}: all metrics in percent, {spread_words(study, [group])}.{marks_words(study, columns)}",
         ("method", *(f"{m.short} {'↑' if m.higher_is_better else '↓'}" for m in kept)),
         tuple(rows),
         (*notes.lines(), *dict.fromkeys(reason for reason in why if reason)),
@@ -131,29 +127,36 @@ def _overview(
     notes = Notes()
     columns = [column(study, group, metric, labels, notes) for group in groups]
     rows = [(Cell(label), *cells) for label, cells in zip(labels, zip(*columns, strict=True), strict=True)]
-    header, last = ["method", *(pretty(group.benchmark) for group in groups)], part[0] == part[1] - 1
+    header, last = ["method", *_headings(study, groups)], part[0] == part[1] - 1
     if last and ranks:
         header.append("rank")
         rows = [(*row, Cell(ranks.get(row[0].text, MISSING))) for row in rows]
-    ranked = _rank_words(study, scenario) if ranks else ""
+    ranked = _rank_words(study, scenario) if ranks and last else ""
+    number = f" Part {part[0] + 1} of {part[1]}." if part[1] > 1 else ""
     return Table(
         f"overview-{metric.key}-{scenario}" + (f"-{part[0] + 1}" if part[1] > 1 else ""),
-        f"{scenario.upper()}: {metric.title} ({metric.short}) in percent, {spread_words(study, groups)}. "
-        f"{best_words(study)}{ranked if last else ''}" + (f" Part {part[0] + 1} of {part[1]}." if part[1] > 1 else ""),
+        f"{scenario.upper()}: {metric.title} ({metric.short}) in percent, {spread_words(study, groups)}."
+        f"{marks_words(study, columns)}{ranked}{number}",
         tuple(header),
         tuple(rows),
         notes.lines(),
     )
 
 
+def _headings(study: Study, groups: Sequence[Group]) -> list[str]:
+    """Names of the benchmarks, with their numbers of seeds where these differ."""
+    counts = [len(study.seeds(group)) for group in groups]
+    alike = len(set(counts)) == 1
+    return [pretty(g.benchmark) + ("" if alike else f" (n={n})") for g, n in zip(groups, counts, strict=True)]
+
+
 def _ranks(study: Study, scenario: str, metric: Metric) -> dict[str, str]:
-    """Average rank by label over the `Study.comparable` benchmarks; empty for a single benchmark."""
+    """Average rank by label over the `Study.comparable` benchmarks; empty for a single one, and if best is no merit."""
     groups, labels = study.comparable(scenario)
-    if len(groups) < 2:
+    if len(groups) < 2 or metric not in MARKED:
         return {}
     frame = scores(study, groups, labels, metric)
-    ranked = frame if metric.higher_is_better else -frame
-    ranks: dict[str, float] = statistics.mean_ranks(ranked).to_dict()
+    ranks: dict[str, float] = statistics.mean_ranks(frame).to_dict()
     counts: dict[str, int] = frame.notna().sum().to_dict()
     return {
         name: f"{rank:.1f}" + (f" ({counts[name]})" if counts[name] < len(groups) else "")
@@ -163,12 +166,19 @@ def _ranks(study: Study, scenario: str, metric: Metric) -> dict[str, str]:
 
 
 def _rank_words(study: Study, scenario: str) -> str:
-    left_out = study.left_out(scenario)
-    without = f" (without {' and '.join(left_out)}, where only some were run)" if left_out else ""
-    return (
-        f" Rank: average over benchmarks{without} of methods that were run on all of them; 1 is best; the number of "
-        "benchmarks is in brackets if not all count."
-    )
+    groups, _ = study.comparable(scenario)
+    over = f"{len(groups)} benchmarks with {count(len(study.seeds(groups[0])), 'seed')}"
+    words = f" Rank: average over the {over} of the methods run on all of them (1 is best; in brackets: on fewer)"
+    return f"{words}{rank_notes(study, scenario)}."
+
+
+def rank_notes(study: Study, scenario: str) -> str:
+    """Clauses on the benchmarks and methods without a rank, each after a semicolon."""
+    absent = {
+        "where other methods were run or with other numbers of seeds": study.left_out(scenario),
+        "not run on all of these with all seeds": study.not_comparable(scenario),
+    }
+    return "".join(f"; left out: {join(names)} ({why})" for why, names in absent.items() if names)
 
 
 def scores(study: Study, groups: Sequence[Group], labels: Sequence[str], metric: Metric) -> pd.DataFrame:
@@ -184,35 +194,38 @@ def scores(study: Study, groups: Sequence[Group], labels: Sequence[str], metric:
 
 
 def column(study: Study, group: Group, metric: Metric, labels: Sequence[str], notes: Notes) -> list[Cell]:
-    """Column of one metric of one group; the best cell and those level with it are marked."""
+    """Column of one metric of one group; of ACC and AIA the best cells are marked, and those level with them.
+
+    The best and its ties are not marked where they have one seed, or where all methods are tied.
+    """
     cells = [measured(study, group, label, metric, notes) for label in labels]
-    ranked = [i for i, label in enumerate(labels) if cells[i].value is not None and label not in study.unranked]
-    if not ranked:
+    ranked = {
+        label: cell.value
+        for label, cell in zip(labels, cells, strict=True)
+        if cell.value is not None and label not in study.unranked
+    }
+    if metric not in MARKED or not ranked:
         return cells
-    sign = 1 if metric.higher_is_better else -1
-    top = max(round(100 * sign * (cells[i].value or 0.0), 2) for i in ranked)
-    best = [i for i in ranked if round(100 * sign * (cells[i].value or 0.0), 2) == top]
-    level = _level(study, group, metric, [labels[i] for i in ranked], labels[best[0]])
+    top, images = max(ranked, key=lambda label: ranked[label]), images_of(study, group)
+    best = {label for label, value in ranked.items() if tie(value, ranked[top], images)}
+    if len(best) == len(ranked):
+        return cells
+    level = _level(study, group, metric, list(ranked), top) - best
     return [
-        replace(cell, best=i in best and len(ranked) > 1, level=labels[i] in level and i not in best)
-        for i, cell in enumerate(cells)
+        replace(cell, best=label in best and (cell.n or 0) > 1, level=label in level)
+        for label, cell in zip(labels, cells, strict=True)
     ]
 
 
 def _level(study: Study, group: Group, metric: Metric, labels: Sequence[str], best: str) -> set[str]:
-    """Labels not significantly worse than the best (Holm); empty if no difference could be significant."""
+    """Labels not shown to be worse than the best among all pairs; empty if that could not be shown of each of them."""
     rivals = [label for label in labels if label != best]
     top = study.values(group, best, metric)
-    common = {label: sorted(top.keys() & study.values(group, label, metric).keys()) for label in rivals}
-    testable = [r for r in rivals if statistics.smallest_p(len(common[r])) * len(rivals) <= statistics.ALPHA]
-    if not testable or len(testable) < len(rivals):
+    paired = [len(top.keys() & study.values(group, label, metric).keys()) for label in rivals]
+    if statistics.smallest_p(min(paired)) > statistics.ALPHA:
         return set()
-    p_values = []
-    for rival in rivals:
-        values = study.values(group, rival, metric)
-        seeds = common[rival]
-        p_values.append(statistics.sign_flip([top[s] for s in seeds], [values[s] for s in seeds]).p)
-    return {r for r, p in zip(rivals, statistics.holm(p_values), strict=True) if p > statistics.ALPHA}
+    p = statistics.all_pairs({label: study.values(group, label, metric) for label in labels})
+    return {rival for rival in rivals if p.at[best, rival] > statistics.ALPHA}
 
 
 def measured(study: Study, group: Group, label: str, metric: Metric, notes: Notes) -> Cell:
@@ -278,15 +291,26 @@ def spread_words(study: Study, groups: Iterable[Group]) -> str:
     return f"mean ± sample standard deviation over {seeds} seeds"
 
 
-def best_words(study: Study) -> str:
-    """Words on the mark of the best."""
-    keeping = sorted(study.unranked - study.references)
-    parts = [f"{UPPER_BOUND}, the upper bound, is not ranked"] if study.references else []
+def marks_words(study: Study, columns: Iterable[Sequence[Cell]]) -> str:
+    """Sentences on the marks that the columns have, each after a space."""
+    cells = [cell for some in columns for cell in some]
+    if not any(cell.best or cell.level for cell in cells):
+        return ""
+    words = f" Bold: the highest, and all less than one test image below it or equal as printed{_unranked(study)}."
+    if any(cell.level for cell in cells):
+        words += " Underlined: not shown to be worse than the highest (sign flips over seeds, all pairs, 5 %)."
+    return words
+
+
+def _unranked(study: Study) -> str:
+    keeping, references = sorted(study.unranked - study.references), sorted(study.references)
+    parts = [f"{join(references)}, trained on all tasks so far,"] if references else []
     if keeping:
-        which = f"{', '.join(keeping)} {'keep' if len(keeping) > 1 else 'keeps'}"
-        parts.append(f"{which} training data of earlier tasks and {'are' if len(keeping) > 1 else 'is'} not ranked")
-    apart = f" ({'; '.join(parts)})" if parts else ""
-    return f"Best in bold{apart}."
+        keep = "keep" if len(keeping) > 1 else "keeps"
+        parts.append(f"{join(keeping)}, which {keep} training data of earlier tasks,")
+    if not parts:
+        return ""
+    return f"; {' and '.join(parts)} {'is' if len(keeping) + len(references) == 1 else 'are'} not ranked"
 
 
 def _chunks(items: Sequence[Group], size: int) -> list[list[Group]]:

@@ -1,4 +1,4 @@
-"""Lists and counts in words."""
+"""Lists, counts and percentages as text."""
 
 from __future__ import annotations
 
@@ -13,3 +13,11 @@ def join(words: Sequence[str]) -> str:
 def count(number: int, word: str, many: str | None = None) -> str:
     """Number with its noun: `1 seed`, `3 seeds`."""
     return f"{number} {word}" if number == 1 else f"{number} {many or word + 's'}"
+
+
+def percent(value: float, signed: bool = False, digits: int = 1) -> str:
+    """Format a fraction in percent with a true minus sign and no minus zero."""
+    shown = f"{100 * value:{'+' if signed else ''}.{digits}f}"
+    if not shown.strip("+-0."):
+        shown = f"{0:.{digits}f}"
+    return shown.replace("-", "−")

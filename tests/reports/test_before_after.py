@@ -51,6 +51,6 @@ def test_the_report_has_both(tmp_path: Path) -> None:
     write(tmp_path / "now", "ewc", [0.6, 0.62])
     report = build_report(tmp_path / "now", compare=tmp_path / "earlier")
     text = " ".join(PdfReader(report.pdf).pages[0].extract_text().split())
-    assert "Before (earlier) and after" in text and "+10.50" in text
+    assert "Before (earlier) and after" in text and "+10.5" in text
     with pytest.raises(UserError, match="no results folder"):
         build_report(tmp_path / "now", compare=tmp_path / "nowhere")

@@ -163,6 +163,6 @@ def test_names_of_metrics_are_those_of_their_field() -> None:
         ("la", "LA", "learning accuracy"),
         ("aia", "AIA", "average incremental accuracy"),
         ("intransigence", "I", "intransigence"),
-        ("certified", "certified ACC", "certified accuracy"),
+        ("certified", "certified ACC", "certified accuracy at the end"),
         ("inference", "task inf.", "task-inference accuracy"),
     }

@@ -122,9 +122,9 @@ def test_the_table_has_their_mean_ours_and_the_difference(tmp_path: Path) -> Non
     found = rows(read(tmp_path))
     assert list(found) == ["TIL eps 10 wide", "DIL beta 0.001 low", "DIL eps 5 hyperinterval"]
     low, wide = found["DIL beta 0.001 low"], found["TIL eps 10 wide"]
-    assert (low["authors"], low["ours"], low["difference"]) == ("45.30 ± 0.5", "94.50", "+49.20")
-    assert found["DIL eps 5 hyperinterval"]["difference"] == "+9.20"
-    assert (wide["authors"], wide["difference"]) == ("95.20 ± 0.7[a]", "−0.70")
+    assert (low["authors"], low["ours"], low["difference"]) == ("45.30 ± 0.5", "94.50", "−49.20")
+    assert found["DIL eps 5 hyperinterval"]["difference"] == "−9.20"
+    assert (wide["authors"], wide["difference"]) == ("95.20 ± 0.7[a]", "+0.70")
 
 
 def test_a_curve_read_in_part_is_drawn_as_its_tasks_alone(tmp_path: Path) -> None:

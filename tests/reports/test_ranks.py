@@ -11,11 +11,12 @@ import pytest
 from reports.findings import findings
 from reports.load import load
 from reports.metrics import ACC
-from reports.ranks import critical_difference, ranked
+from reports.ranks import critical_difference, not_drawn, ranked
 from reports.statistics import untestable
 from reports.study import Study, study
 from reports.style import looks
 from reports.tables import overview
+from reports.trade_offs import trade_offs
 from tests.reports.synthetic import Synthetic
 
 FULL = {"finetune": 0.5, "ewc": 0.6, "hnet": 0.8, "hypermask": 0.7, "joint": 0.9}
@@ -45,16 +46,16 @@ def test_a_benchmark_with_some_methods_only_is_left_out_of_the_ranks(tmp_path: P
     assert set(labels) == set(FULL) - {"joint"}
     assert rank_column(found) == {"finetune": "4.0", "ewc": "3.0", "hypermask": "2.0", "hnet": "1.0", "joint": "–"}
     (table,) = overview(found, "til", ACC)
-    assert "without Few, where only some were run" in table.caption
+    assert "3 benchmarks with 1 seed" in table.caption and "left out: Few (where other methods" in table.caption
     drawn = critical_difference(found, looks(found), ["til"])
-    assert "3 benchmarks" in drawn.caption and "left out: Few (where not all of them were run)" in drawn.caption
+    assert "3 benchmarks" in drawn.caption and "left out: Few (where other methods were run" in drawn.caption
 
 
 def test_methods_are_cut_where_otherwise_too_few_benchmarks_were_left(tmp_path: Path) -> None:
     found = written(tmp_path, {"a": FULL, "b": FULL, "few": ["finetune", "ewc", "hnet"]})
     assert list(ranked(found, "til").columns) == ["finetune", "ewc", "hnet"]
     assert len(ranked(found, "til")) == 3
-    assert "left out: hypermask (not run on all of these)" in critical_difference(found, looks(found), ["til"]).caption
+    assert "left out: hypermask (not run on all of these" in critical_difference(found, looks(found), ["til"]).caption
 
 
 def test_a_method_that_failed_does_not_take_its_benchmark_out(tmp_path: Path) -> None:
@@ -77,8 +78,8 @@ def test_a_cell_still_running_is_not_run_yet(tmp_path: Path) -> None:
 def test_the_summary_says_where_the_best_is_the_best_of_a_few(tmp_path: Path, complete: bool) -> None:
     found = written(tmp_path, {"a": FULL, "few": FULL if complete else ["finetune", "ewc", "joint"]})
     words = " ".join(findings(found))
-    assert ("Few (60.00 %, 10.00 points ahead of finetune, of the 2 methods run there)" in words) is not complete
-    assert "A (80.00 %, 10.00 points ahead of hypermask)" in words
+    assert ("Few (60.0 %, 10.0 points ahead of finetune, of the 2 methods run there)" in words) is not complete
+    assert "A (80.0 %, 10.0 points ahead of hypermask)" in words
 
 
 def test_a_method_that_was_run_on_one_benchmark_only_makes_the_others_no_few(tmp_path: Path) -> None:
@@ -88,5 +89,54 @@ def test_a_method_that_was_run_on_one_benchmark_only_makes_the_others_no_few(tmp
 
 def test_methods_that_share_no_benchmark_are_not_ranked(tmp_path: Path) -> None:
     found = written(tmp_path, {"a": ["ewc"], "b": ["hnet"]})
-    assert found.comparable("til")[1] == []
-    assert set(rank_column(found)) == {"ewc", "hnet"}
+    assert len(found.comparable("til")[0]) == 1
+    (table,) = overview(found, "til", ACC)
+    assert "rank" not in table.columns
+
+
+def test_a_mean_of_one_seed_is_not_ranked_with_means_of_several(tmp_path: Path) -> None:
+    """Three benchmarks with two seeds, three with one: only the first are blocks of one test."""
+    written(tmp_path, dict.fromkeys(("a", "b", "c", "x", "y", "z"), FULL))
+    for benchmark in ("x", "y", "z"):
+        for method, value in FULL.items():
+            r = np.full((3, 2), value)
+            Synthetic(method, benchmark, n_tasks=2, seed=1, accuracy=r).write(tmp_path)
+    found = study(load(tmp_path))
+    groups, _ = found.comparable("til")
+    assert len(groups) == 3 and len({len(found.seeds(group)) for group in groups}) == 1
+
+
+def test_a_method_with_fewer_seeds_than_the_others_has_no_rank_there(tmp_path: Path) -> None:
+    written(tmp_path, dict.fromkeys(("a", "b", "c"), FULL))
+    for benchmark in ("a", "b", "c"):
+        for method in set(FULL) - {"ewc"}:
+            Synthetic(method, benchmark, n_tasks=2, seed=1, accuracy=np.full((3, 2), FULL[method])).write(tmp_path)
+    found = study(load(tmp_path))
+    assert set(found.comparable("til")[1]) == {"finetune", "hnet", "hypermask"}
+    assert "left out: ewc (not run on all of these with all seeds)" in overview(found, "til", ACC)[0].caption
+
+
+def test_there_is_no_bar_without_a_significant_test(tmp_path: Path) -> None:
+    """Two orders that cancel out: Friedman's test shows nothing, so that Nemenyi's may not group the methods."""
+    clear = written(tmp_path / "clear", dict.fromkeys(("a", "b", "c"), FULL))
+    assert not_drawn(clear, "til") is None
+    assert [job.func for job in trade_offs(clear)].count(critical_difference) == 1
+    values = list(FULL.values())[:4]
+    for i, benchmark in enumerate(("a", "b", "c", "d")):
+        for method, value in zip(FULL, [*values[i:], *values[:i]], strict=False):
+            Synthetic(method, benchmark, n_tasks=2, accuracy=np.full((3, 2), value)).write(tmp_path / "level")
+    level = study(load(tmp_path / "level"))
+    assert not untestable(ranked(level, "til"))
+    assert "Friedman's test shows no difference (p = " in str(not_drawn(level, "til"))
+    assert critical_difference not in [job.func for job in trade_offs(level)]
+
+
+def test_joint_is_a_reference_that_others_may_beat(tmp_path: Path) -> None:
+    for method, value in {"ewc": 0.8, "hnet": 0.9, "joint": 0.85}.items():
+        for benchmark in ("a", "b"):
+            above = value - (benchmark == "b") * (method == "hnet") * 0.2
+            r = np.full((3, 2), above)
+            Synthetic(method, benchmark, n_tasks=2, accuracy=r).write(tmp_path)
+    words = " ".join(findings(study(load(tmp_path))))
+    assert "a reference and no bound: another method has a higher mean ACC in 1 of 2" in words and "(A, TIL)" in words
+    assert "upper bound" not in words

@@ -7,7 +7,9 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from reports.build import Report, build_report
 from reports.findings import findings
 from reports.load import load
 from reports.provenance import environment
+from reports.setting import setting_table
 from reports.study import study
 from reports.tables import Cell, Table, percent
 from tests.reports.synthetic import Synthetic, quick
@@ -29,6 +32,17 @@ WEIRD = "a_b & 50% $x$ #1 [y] *z* @w `v` <u> 方法 метод"
 def text_of(pdf: Path) -> str:
     """All text, with any white space as one blank."""
     return " ".join(" ".join(page.extract_text() for page in PdfReader(pdf).pages).split())
+
+
+@dataclass(frozen=True)
+class Committed(Synthetic):
+    """Of this commit."""
+
+    commit: str = ""
+
+    def cell(self) -> dict[str, Any]:
+        found = super().cell()
+        return {**found, "environment": {**found["environment"], "commit": self.commit}}
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +191,7 @@ def test_too_few_seeds_are_called_so(quick_results: Path) -> None:
     words = " ".join(findings(study(load(quick_results))))
     assert "no difference can be significant" in words and "p = 0.25 at best" in words
     assert "5 methods on Split Digits" in words and "42 of 45 cells" in words
-    assert "24 of 30 claims" in words
+    assert "18 of 24 claims about old tasks" in words
 
 
 def test_too_few_seeds_for_so_many_comparisons_are_called_so(several_results: Path) -> None:
@@ -191,9 +205,49 @@ def test_findings_name_the_winner_of_the_data(tmp_path: Path) -> None:
             r = np.full((3, 2), value + seed / 1000)
             Synthetic(method, seed=seed, n_tasks=2, accuracy=r).write(tmp_path)
     words = " ".join(findings(study(load(tmp_path))))
-    assert "In TIL, hnet is best on Split Digits (90.35 %, 20.00 points ahead of ewc)." in words
+    assert "In TIL, hnet is best on Split Digits (90.4 %, 20.0 points ahead of ewc)." in words
     assert "significant in 1 of 1 comparison" in words
+    assert "hnet over ewc on Split Digits, TIL (adjusted p = 0.0078" in words  # 2 of 2^8
     assert "claim" not in words and "inferred" not in words and "Plain fine-tuning" not in words
+
+
+def test_the_summary_prints_the_adjusted_p_that_it_speaks_of(tmp_path: Path) -> None:
+    """Two benchmarks with eight seeds each: the p of each pair alone is 2 / 2^8, Holm's twice that."""
+    for benchmark in ("split-digits", "permuted-digits"):
+        for seed in range(8):
+            for method, value in (("ewc", 0.7), ("hnet", 0.9)):
+                r = np.full((3, 2), value + seed / 1000)
+                Synthetic(method, benchmark, seed=seed, n_tasks=2, accuracy=r).write(tmp_path)
+    words = " ".join(findings(study(load(tmp_path))))
+    assert words.count("(adjusted p = 0.016") == 2 and "0.0078" not in words
+
+
+def test_means_less_than_one_test_image_apart_are_tied(tmp_path: Path) -> None:
+    """Split Digits has 450 test images, 180 of them in two tasks: one is 0.56 points, so 0.5 is no lead and 0.6 is."""
+    for method, value in (("hnet", 0.9), ("ewc", 0.895), ("mas", 0.894)):
+        Synthetic(method, n_tasks=2, accuracy=np.full((3, 2), value)).write(tmp_path)
+    words = " ".join(findings(study(load(tmp_path))))
+    assert "ewc and hnet are tied" in words or "hnet and ewc are tied" in words
+    assert "0.6 points ahead of mas" in words
+
+
+def test_methods_are_counted_as_methods_not_as_rows(tmp_path: Path) -> None:
+    for label in ("ewc", "ewc-weak", "ewc-strong", "hnet"):
+        Synthetic(label.split("-")[0], label=label, config={"lr": len(label)}).write(tmp_path)
+    found = study(load(tmp_path))
+    table = setting_table(found)
+    assert table.rows[0][table.columns.index("methods")].text == "2"
+    assert "2 methods (4 rows" in " ".join(findings(found))
+
+
+def test_the_environment_says_how_many_values_it_leaves_out(tmp_path: Path) -> None:
+    for seed in range(9):
+        Committed("ewc", seed=seed, commit=f"{seed}" * 40).write(tmp_path)
+    Committed("hnet", commit="0" * 40).write(tmp_path)
+    rows = {row[0].text: row[1].text for row in environment(study(load(tmp_path))).rows}
+    assert rows["commit"].startswith("6 of 9 values: " + "0" * 40 + " (2 cells); ")
+    assert rows["commit"].endswith("3 others (3 cells), see the records")
+    assert rows["torch"] == "2.12.0"
 
 
 def test_methods_that_are_printed_alike_are_called_level(tmp_path: Path) -> None:
@@ -202,8 +256,8 @@ def test_methods_that_are_printed_alike_are_called_level(tmp_path: Path) -> None
         same = np.full((3, 2), 0.7)
         Synthetic(method, n_tasks=2, accuracy=same, benchmark="permuted-digits").write(tmp_path)
     words = " ".join(findings(study(load(tmp_path))))
-    assert "hnet and ewc are tied for best on Split Digits (90.00 %, 10.00 points ahead of mas)" in words
-    assert "ewc, hnet and mas are tied for best on Permuted Digits (70.00 %)" in words
+    assert "hnet and ewc are tied for best on Split Digits (90.0 %, 10.0 points ahead of mas)" in words
+    assert "ewc, hnet and mas are tied for best on Permuted Digits (70.0 %)" in words
 
 
 def test_records_of_earlier_code_are_said_to_be_so(tmp_path: Path) -> None:

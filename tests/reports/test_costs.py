@@ -1,0 +1,67 @@
+"""Costs: times with a unit that shows something, memory above what a process holds anyway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.costs import cost_table, duration
+from reports.load import load
+from reports.study import study
+from tests.reports.synthetic import Synthetic
+
+
+@dataclass(frozen=True)
+class Costly(Synthetic):
+    """With this peak memory, on this machine, and this evaluation time in total."""
+
+    peak: int = 0
+    machine: str = "one"
+    evaluation: float = 1.0
+
+    def cell(self) -> dict[str, Any]:
+        found = super().cell()
+        return {
+            **found,
+            "memory_bytes": {"peak_rss": self.peak, "peak_device": None},
+            "environment": {**found["environment"], "processor": self.machine},
+            "seconds": {"train": [100.0, 23.4], "evaluate": [self.evaluation]},
+        }
+
+
+def costs(results: Path) -> dict[str, dict[str, str]]:
+    table = cost_table(study(load(results)))
+    assert table
+    return {row[1].text: dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in table.rows}
+
+
+def test_memory_is_that_above_the_leanest_cell_of_the_same_environment(tmp_path: Path) -> None:
+    """Libraries take 850 MB on one machine and 500 on the other; neither is a cost of a method."""
+    Costly("finetune", peak=850_000_000).write(tmp_path)
+    Costly("hnet", peak=910_000_000).write(tmp_path)
+    Costly("ewc", peak=540_000_000, machine="two").write(tmp_path)
+    Costly("ewc", seed=1, peak=520_000_000, machine="two").write(tmp_path)
+    Costly("joint", peak=500_000_000, machine="two").write(tmp_path)
+    assert {name: row["memory MB"] for name, row in costs(tmp_path).items()} == {
+        "finetune": "0",
+        "hnet": "60",
+        "ewc": "30",
+        "joint": "0",
+    }
+    table = cost_table(study(load(tmp_path)))
+    assert table and "(500 to 850 MB, by environment)" in table.caption
+
+
+def test_a_short_time_is_no_zero(tmp_path: Path) -> None:
+    Costly("ewc", evaluation=0.0123).write(tmp_path)
+    assert (costs(tmp_path)["ewc"]["evaluate"], costs(tmp_path)["ewc"]["train"]) == ("12 ms", "123 s")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0004, "0.4 ms"), (0.0123, "12 ms"), (1.0, "1.0 s"), (3.42, "3.4 s"), (600, "600 s")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
