@@ -185,6 +185,11 @@ def interval(one: Published, values: Sequence[float]) -> str:
 
 def differences(one: Published, record: Record) -> list[str]:
     """Known or unstated differences between the published run and ours; an empty list claims no sameness."""
+    return [*protocol_differences(one, record), *([one.other] if one.other else [])]
+
+
+def protocol_differences(one: Published, record: Record) -> list[str]:
+    """Differences in network, training length and batch size, or what is not stated of them."""
     found = []
     budget = record.budget
     if one.network != record.network:
@@ -195,4 +200,4 @@ def differences(one: Published, record: Record) -> list[str]:
         found.append(length or "budget not stated")
     if one.batch_size != budget.get("batch_size") and length:
         found.append(f"batch {one.batch_size or 'not stated'}")
-    return [*found, *([one.other] if one.other else [])]
+    return found
