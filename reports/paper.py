@@ -25,6 +25,7 @@ from reports.provenance import commands, environment
 from reports.published import published_table
 from reports.published_curves import TITLE as CURVES
 from reports.published_curves import curve_table
+from reports.published_whole import whole_tables
 from reports.ranks import not_drawn
 from reports.seeds import seed_tables
 from reports.setting import setting_table
@@ -68,6 +69,8 @@ class Contents:
     conduct: Table | None
     conformance: Table | None
     published: Table | None
+    whole: list[Table]
+    """Published tables as a whole."""
     compared: Table | None
     hyperparameters: Table
     effort: Table | None
@@ -96,6 +99,7 @@ def contents(study: Study, before: Study | None = None) -> Contents:
         conduct=conduct_table(study) if any(of_tasks(e.record) for e in study.entries) else None,
         conformance=conformance_table(study),
         published=published_table(study),
+        whole=whole_tables(study),
         compared=comparison_table(main),
         hyperparameters=hyperparameters(study),
         effort=effort_table(main),
@@ -277,6 +281,8 @@ def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> Blocks:
     if content.published:
         blocks.heading("Published against ours")
         blocks.paragraph(PUBLISHED_WORDS)
+        for table in content.whole:
+            blocks.table(table)
         blocks.table(content.published)
     if content.compared:
         blocks.heading("Best method against every other")
