@@ -10,7 +10,7 @@ The loss of a task is its cross-entropy, plus
 
     lam_variance  sum over l of the mean over units of var(a_l), in the batch; also in the first task
 
-and in later tasks, with everything on inputs of the new task alone,
+and in later tasks, on inputs of the new task alone,
 
     lam_drift     sum over the layers after a range of mean(L^2) + mean(U^2), over outputs
     lam_feature   mean of (a_1(x; theta') - a_1(x; theta))^2 over those a_1(x; theta) that lie in their range
@@ -24,16 +24,16 @@ TIL is ours: each task has rows of its own in the head, which no later task move
 head, always held. CIL: rows of old classes are held (`hold_head`), those of new ones are free (`new_rows`).
 
 Nothing is promised: L and U are small, not 0; the first layer is held on the new task's inputs only; and the ranges
-leave out a tenth of each unit's values, so that hardly an input has all its activations inside. The table `drift` says
-so for each task and layer: the largest |L| (`lower`) and |U| (`upper`) over the rows that earlier tasks answer with,
-at the task's end and over the ranges that were held during it; then, with the task's own ranges added, the share of
-its training samples with all activations inside, in this layer's inputs and those of all earlier layers but the first
-(`inside`), and the median width of these inputs' ranges (`width`).
+leave out up to a tenth of each unit's values, so that hardly an input has all its activations inside. The table `drift`
+says so for each task and layer: the largest |L| (`lower`) and |U| (`upper`) at the task's end, over the ranges that
+were held during it and the rows that earlier tasks answer with; and, with the task's own ranges merged, the share of
+its training samples with all activations inside, up to this layer (`inside`), and the median width of the ranges of
+this layer's inputs (`width`).
 
-Our networks have ReLU, the authors' leaky ReLU of slope 0.01. A unit that is 0 on more samples than the percentiles
-leave out has the range [0, 0], and the weights that read it are free, although some old samples use it. No activation
-is negative, so a batch lies outside of a range only above it, or at 0 where lo > 0; there the unit has no gradient that
-would bring it back.
+Our networks have ReLU, the authors' leaky ReLU of slope 0.01. A unit that is above 0 on fewer samples than the upper
+percentile leaves out has the range [0, 0], and the weights that read it are free, although some old samples use it. No
+activation is negative, so a batch lies outside of a range only above it, or at 0 where lo > 0; there the unit has no
+gradient that would bring it back.
 
 Of a convolution, units are maps and their values those of all pixels. Ranges of maps contain 0, which padding puts next
 to them. Activations are taken before pooling and dropout, which stay in these ranges, in evaluation mode for ranges.
@@ -72,7 +72,7 @@ from methods.base import Batch, Exhibit, Method, Needs, Task, register
 from methods.networks import targets
 from methods.search import LEARNING_RATE, Log, ranges
 from methods.shared import optimizers
-from methods.shared.chain import LAYERS, Layer, NotAChain, chain_of
+from methods.shared.chain import LAYERS, Layer, Linear, NotAChain, chain_of
 from methods.shared.fisher import draw
 from methods.shared.optimizers import OptimizerName
 
@@ -196,15 +196,17 @@ class InTAct(Method):
         if i == len(layers) - 1 and self.spec.scenario is not DIL:
             official = self.config.new_rows == "official" and not old_rows
             rows = self.spec.classes_per_task * (task + official)
-        module = self.net.get_submodule(layers[i].name)
-        name, lower, upper = layers[i].name, self.lower[i - 1], self.upper[i - 1]
-        bias = self.old.get(f"{name}.bias")
-        repeat = layers[i].repeat * module.weight[0, 0].numel()  # type: ignore[index, union-attr, operator]
-        middle, radius = (
-            ((upper + lower) / 2).repeat_interleave(repeat),
-            ((upper - lower) / 2).repeat_interleave(repeat),
+        name, module = layers[i].name, _module(self.net, layers[i])
+        repeat = layers[i].repeat * module.weight[0, 0].numel()  # inputs that one unit feeds, side by side in a row
+        lower, upper = (bound[i - 1].repeat_interleave(repeat) for bound in (self.lower, self.upper))
+        return Reader(
+            module,
+            rows,
+            self.old[f"{name}.weight"],
+            self.old.get(f"{name}.bias"),
+            (lower + upper) / 2,
+            (upper - lower) / 2,
         )
-        return Reader(module, rows, self.old[f"{name}.weight"], bias, middle, radius)
 
     # -- ranges and their measures -----------------------------------------------------------------
 
@@ -215,10 +217,11 @@ class InTAct(Method):
         zero = torch.zeros((), device=self.device)
         rows, every = [], activations_of(Seen.of(self.net, layers, training=False), task.train)
         inside = torch.ones(len(every[0]), dtype=torch.bool, device=self.device)
-        for i, (values, layer) in enumerate(zip(every, layers[:-1], strict=True)):
+        for i, values in enumerate(every):
             reader = self.reader(layers, i + 1, task.index, old_rows=True)
             low, high = reader.bounds() if task.index else (zero, zero)
-            self._merge(i, range_of(values, self.config.percentiles), values.shape[2] > 1, fresh=not task.index)
+            maps = not isinstance(_module(self.net, layers[i]), nn.Linear)
+            self.merge(i, range_of(values, self.config.percentiles), maps, fresh=not task.index)
             kept = (values >= self.lower[i][:, None]) & (values <= self.upper[i][:, None])
             inside = inside & kept.flatten(1).all(1)
             width = (self.upper[i] - self.lower[i]).median()
@@ -228,9 +231,9 @@ class InTAct(Method):
         # One transfer for all layers.
         self.audit_rows += [[task.index, i + 1, *row] for i, row in enumerate(torch.stack(rows).tolist())]
 
-    def _merge(self, i: int, found: tuple[Tensor, Tensor], maps: bool, fresh: bool) -> None:
+    def merge(self, i: int, found: tuple[Tensor, Tensor], maps: bool, fresh: bool) -> None:
         """Merge a range into that of layer i, which is empty if `fresh`; ranges of maps contain 0."""
-        low, high = (each.clamp(max=0), each.clamp(min=0)) if maps else found
+        low, high = (found[0].clamp(max=0), found[1].clamp(min=0)) if maps else found
         self.lower[i].copy_(low if fresh else torch.minimum(self.lower[i], low))
         self.upper[i].copy_(high if fresh else torch.maximum(self.upper[i], high))
 
@@ -248,7 +251,7 @@ class InTAct(Method):
 class Reader(NamedTuple):
     """Layer whose inputs lie in ranges, and the weights from which it moves; only its first `rows` outputs count."""
 
-    module: nn.Module
+    module: Linear
     rows: int
     weight: Tensor
     """Old weight (o, d) of a linear layer or (o, i, ...) of a convolution."""
@@ -262,7 +265,7 @@ class Reader(NamedTuple):
         """Middle and radius (rows,) of the interval [L, U]."""
         change = (self.module.weight - self.weight)[: self.rows].flatten(1)
         middle = change @ self.middle
-        if self.bias is not None:
+        if self.bias is not None and self.module.bias is not None:
             middle = middle + (self.module.bias - self.bias)[: self.rows]
         return middle, change.abs() @ self.radius
 
@@ -272,7 +275,7 @@ class Reader(NamedTuple):
         return middle - radius, middle + radius
 
     def penalty(self, form: Form) -> Tensor:
-        """Mean of L^2 over outputs plus that of U^2, or the squares of their sums, 0-d: 2 (m^2 + r^2), L, U = m -+ r."""
+        """Mean of L^2 + U^2 over outputs, or the squares of their sums, 0-d; with L, U = m -+ r it is 2 (m^2 + r^2)."""
         middle, radius = self.movement()
         if form == "sum":
             return 2 * (middle.sum().square() + radius.sum().square())
@@ -369,6 +372,12 @@ def _taken_at(network: nn.Module, graph: fx.Graph, layers: Sequence[Layer]) -> l
             node = node.all_input_nodes[0]
         found.append(node)
     return found
+
+
+def _module(network: nn.Module, layer: Layer) -> Linear:
+    module = network.get_submodule(layer.name)
+    assert isinstance(module, LAYERS)
+    return module
 
 
 @lru_cache(maxsize=64)

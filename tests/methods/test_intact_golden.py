@@ -1,4 +1,4 @@
-"""InTAct against numbers recorded from its official codes (`intact/*` of the golden vectors), both forms of the drift."""
+"""InTAct against numbers recorded from its official codes (`intact/*` of the golden vectors)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ CASES = [(form, scenario) for form in FORMS for scenario in (CIL, DIL)]
 
 @pytest.mark.parametrize(("form", "scenario"), CASES)
 def test_trajectory(form: str, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three tasks by the method's own `learn`: ranges, losses with all penalties, weights at the third step and after."""
+    """Three tasks by the method's own `learn`: ranges, losses with penalties, weights at the third step and after."""
     method = made(form, scenario)
     objective, losses = method.objective, []
 
@@ -139,6 +139,6 @@ def test_ranges(share: str) -> None:
     recorded, method = tensors(group(GOLDEN, f"range/{share}")), made("mean", DIL)
     for k in range(2):
         found = range_of(recorded[f"acts.{k}"][:, :, None], (float(share), 1 - float(share)))
-        method._merge(0, found, maps=False, fresh=k == 0)
+        method.merge(0, found, maps=False, fresh=k == 0)
         assert_close(method.lower[0], recorded[f"min.{k}"], STEP, "lo")
         assert_close(method.upper[0], recorded[f"max.{k}"], STEP, "up")
