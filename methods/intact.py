@@ -24,8 +24,8 @@ TIL is ours: each task has rows of its own in the head, which no later task move
 head, always held. CIL: rows of old classes are held (`hold_head`), those of new ones are free (`new_rows`).
 
 Nothing is promised: L and U are small, not 0; the first layer is held on the new task's inputs only; and the ranges
-leave out up to a tenth of each unit's values, so that hardly an input has all its activations inside. The table `drift`
-says so for each task and layer: the largest |L| (`lower`) and |U| (`upper`) at the task's end, over the ranges that
+leave out up to a tenth of each unit's values, so that many an input has some activation outside. The table `drift` says
+so for each task and layer: the largest |L| (`lower`) and |U| (`upper`) at the task's end, over the ranges that
 were held during it and the rows that earlier tasks answer with; and, with the task's own ranges merged, the share of
 its training samples with all activations inside, up to this layer (`inside`), and the median width of the ranges of
 this layer's inputs (`width`).
