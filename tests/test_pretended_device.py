@@ -57,6 +57,8 @@ USED_BY_DEFAULT = [
     ("supsup", DIL, {"inference": "binary", "schedule": "cosine", "keep": 0.2, "scale_fan": True}),
     ("hat", TIL, {"gates": "soft", "schedule": "official", "momentum": 0.9, "selection": "val"}),
     ("hat", CIL, {"inference": "fecam", "optimizer": "adam", "clip": 0.5, "clip_embedding": 0.5}),
+    ("intact", DIL, {"drift": "sum", "percentiles": (0.0, 1.0), "align": False, "optimizer": "sgd"}),
+    ("intact", CIL, {"new_rows": "official", "lam_drift": 100.0}),
     ("intercontinet", DIL, {"worst_case_on": "all", "expansion": 0.0}),
     ("intercontinet-released", TIL, {"scale_optimizer": "adam", "official_gate": False}),
 ]
@@ -106,16 +108,16 @@ def test_transformed_digits(benchmark, scenario, device, tmp_path, monkeypatch):
 
 QUICK = {("ewc", "resnet-8"), ("hnet", "resnet-8"), ("hyperinterval", "resnet-8"), ("finetune", "timm:test_resnet")}
 """In TIL: one of each kind."""
-CHAIN = ("hat", TIL, "lenet-20-50")
-"""The method that skips the networks of all others, which have residual streams."""
+CHAINS = [("hat", TIL, "lenet-20-50"), ("intact", CIL, "lenet-20-50")]
+"""The methods that skip the networks of all others, which have residual streams."""
 
 
 def networks() -> list[Any]:
-    """Every case with two convolutional networks, but for the method that skips them."""
-    pairs = [case for case in CASES if case[0] != CHAIN[0]]
+    """Every case with two convolutional networks, but for the methods that skip them."""
+    pairs = [case for case in CASES if case[0] not in {name for name, *_ in CHAINS}]
     found = [(name, scenario, network) for network in ("resnet-8", "timm:test_resnet") for name, scenario in pairs]
     slow = {case: case[1] is not TIL or (case[0], case[2]) not in QUICK for case in found}
-    return [CHAIN, *(pytest.param(*case, marks=[pytest.mark.slow] if slow[case] else []) for case in found)]
+    return [*CHAINS, *(pytest.param(*case, marks=[pytest.mark.slow] if slow[case] else []) for case in found)]
 
 
 @pytest.mark.parametrize(("name", "scenario", "network"), networks())

@@ -39,6 +39,7 @@ COVERED = [
     "hypermask",
     "hat",
     "hyperinterval",
+    "intact",
     "intercontinet",
     "lwf",
     "packnet",
