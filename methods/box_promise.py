@@ -19,8 +19,10 @@ from benchmarks.types import CIL
 from methods.abilities import Claim
 from methods.base import Batch, Method, Task
 from methods.intervals.bounding import Interval, certified, contains, worst_case
+from methods.intervals.box_search import BoxSearch
 from methods.intervals.boxed import BoxedNetwork
-from methods.intervals.contraction import evenly
+from methods.intervals.contraction import evenly, largest_factor
+from methods.intervals.weights import nested
 from methods.shared import state
 
 
@@ -141,3 +143,37 @@ class BoxPromise(Method):
             certain = [certified(self._over(box, batch), self._labels(batch)) for box in boxes]
             right += torch.stack(certain).all(0).sum()
         return right.item() / len(indices)
+
+    # -- the search of a box ---------------------------------------------------------------------
+
+    def _searched(self, task: Task, search: BoxSearch, first: int, steps: int, snapshots: int) -> list[Interval]:
+        """Boxes at equal distances of `steps` steps of a search, from the earliest to the last, at most `snapshots`."""
+        boxes: list[Interval] = []
+        by_class = len(search.penalty) > 1
+
+        def loss(batch: Batch) -> Tensor:
+            groups = self.within_task(batch.y, batch.task) if by_class else torch.zeros_like(batch.y)
+            worst = self._worst(Interval(search.lower, search.upper), batch)
+            return search.loss(worst, self._labels(batch), groups)
+
+        def look(_: int) -> None:
+            boxes.append(search.box)
+
+        if steps:
+            self.fit(
+                task, loss, search.optimizer, first_step=first, steps=steps, scheduled=False,
+                after_step=search.after_step, on_check=look, check_every=-(-steps // snapshots),
+            )  # fmt: skip
+        return boxes or [search.box]
+
+    def _feasible(self, task: Task, theta: Tensor, boxes: list[Interval], limit: float) -> list[Interval]:
+        """Boxes that certify at least `limit` of the fitting samples; if none, the last one shrunk towards theta."""
+
+        def meets(box: Interval) -> bool:
+            return self._certified_share(task, box) >= limit
+
+        def by(factor: float) -> Interval:
+            lower, upper = boxes[-1]
+            return nested(Interval(torch.lerp(theta, lower, factor), torch.lerp(theta, upper, factor)), boxes[-1])
+
+        return [box for box in boxes if meets(box)] or [by(largest_factor(lambda factor: meets(by(factor))))]

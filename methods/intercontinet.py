@@ -35,6 +35,7 @@ Deviations from the official code, and the option that restores its behaviour:
   their own radius, and batch norm (no shipped model has it) uses fixed statistics with torch's variance (there: errors,
   constants, or the weight's radius; statistics that drift and so void the claim).
 - Rates apply to all parameter groups; evaluation does not run inside training; the last task is contracted too.
+- contraction="primal-dual" replaces contraction by LID's search; the middle then moves to the middle of the box found.
 - normalize_scale and an expansion phase, unused there, are left out. Authors' settings: `intercontinet-released`.
 """
 
@@ -55,6 +56,7 @@ from methods.base import TIL, Batch, Needs, Task, adam, register
 from methods.box_promise import BoxPromise
 from methods.intervals.boundable import unbounded
 from methods.intervals.bounding import Interval
+from methods.intervals.box_search import BoxSearch, SearchOptions
 from methods.intervals.boxed import BoxedNetwork
 from methods.intervals.contraction import Gate, easiest_loss, largest_factor
 from methods.intervals.weights import head_names, shift, sigmoid
@@ -62,6 +64,8 @@ from methods.search import Even, Log, ranges
 from methods.shared.needs import BOUNDS
 
 Optimizer = Literal["sgd", "adam"]
+SNAPSHOTS = 10
+"""Boxes that are taken from a primal-dual search."""
 
 
 @register("intercontinet")
@@ -92,6 +96,10 @@ class InterContiNet(BoxPromise):
         """Shares of a task's steps after which the rate of centres and shifts is multiplied by `milestone_factor`."""
         milestone_factor: float = 0.1
         """Factor of the learning rate at each of the `milestones`."""
+        contraction: Literal["scales", "primal-dual"] = "scales"
+        """Contraction by one scale of each radius; or by LID's search of two free sides (methods/lid.py)."""
+        search_lr: float = 5e-4
+        """Learning rate of the sides with contraction = primal-dual, in units of a weight."""
         contraction_share: float = 0.5
         """Share of the steps given to contraction."""
         threshold: float | None = None
@@ -149,6 +157,9 @@ class InterContiNet(BoxPromise):
         last = round(steps * self.config.contraction_share)
         gate = self._gate()
         shifts = (self._shift if task.index else self._centre)(task, steps - last, gate)
+        if self.config.contraction == "primal-dual":
+            self._search(task, shifts, steps - last, last)
+            return
         scales = self._contract(task, shifts, steps - last, last, gate if self.config.official_gate else self._gate())
         self.end_task(task, shifts, scales)
 
@@ -263,6 +274,18 @@ class InterContiNet(BoxPromise):
         if steps:
             self.fit(task, loss, optimizer, first_step=first, steps=steps, scheduled=False)
         return raw.detach()
+
+    def _search(self, task: Task, shifts: Tensor, first: int, steps: int) -> None:
+        """Contraction by LID's search: the latest box of it that meets the threshold, around its own middle."""
+        model, config = self.model.eval(), self.config
+        theta, _ = self._moved(shifts)
+        limit = self.threshold * self._certified_share(task, Interval.point(theta))
+        options, groups = SearchOptions(span=config.max_radius), self.spec.classes_per_task
+        search = BoxSearch(theta, model.box, limit, groups, config.search_lr, options)
+        found = self._searched(task, search, first, steps, SNAPSHOTS)
+        box = self._feasible(task, theta, found, limit)[-1]
+        outside = model.shrink((box.lower + box.upper) / 2, box.width / 2)
+        self.record_promise(task, outside, model.box.width)
 
     def _first_raw_scale(self, task: Task, middle: Tensor, room: Tensor) -> float:
         if not self.config.start_fitted:

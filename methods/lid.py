@@ -50,10 +50,9 @@ from methods.intervals.bounding import Interval, contains
 from methods.intervals.box_search import BoxSearch, SearchOptions
 from methods.intervals.boxed import BoxedNetwork
 from methods.intervals.choice import Choice, project, stacked
-from methods.intervals.contraction import largest_factor
 from methods.intervals.midpoint import propagate_midpoint
 from methods.intervals.weights import head_names, nested
-from methods.search import LEARNING_RATE, Even, Log, ranges
+from methods.search import LEARNING_RATE, Even, Log, OneOf, ranges
 from methods.shared.needs import BOUNDS
 
 OFFICIAL_RATE = 0.33
@@ -70,7 +69,7 @@ class LID(BoxPromise):
     class Config:
         lr: float = 1e-3
         """Adam learning rate."""
-        search_lr: float | None = 5e-5
+        search_lr: float | None = 5e-4
         """Learning rate of a box's sides, in units of a weight. None: 0.33 / number of weights (official)."""
         search_share: float = 0.3
         """Share of a task's steps given to the search."""
@@ -86,9 +85,9 @@ class LID(BoxPromise):
         """Number of boxes taken from a search."""
         keep: Literal["feasible", "all"] = "feasible"
         """Boxes kept: those that meet the limit, or all (official)."""
-        choose: Choice = "closest"
-        """Box that weights outside of all boxes are clipped into: the closest; that of the least cross-entropy; one
-        drawn by width and distance (official for MNIST); or only the last box of a search is kept."""
+        choose: Choice = "last"
+        """Only the last box of a search is kept; or all, and weights outside of them are clipped into the closest
+        (official default), that of the least cross-entropy, or one drawn by width and distance (official for MNIST)."""
         tolerance: float = 0.0
         """Squared distance from a box up to which weights are not clipped (official: 1e-6)."""
         heads: Literal["frozen", "boxed"] = "frozen"
@@ -107,7 +106,12 @@ class LID(BoxPromise):
         """Weight of the distance of answers to noise from the uniform distribution."""
         mask_unseen: bool = True
         """CIL: restrict cross-entropy to the classes seen (official: False). Certificates never are."""
-        search = ranges(lr=LEARNING_RATE, search_lr=Log(1e-6, 1e-2), allowance=Even(0.02, 0.5))
+        search = ranges(
+            lr=LEARNING_RATE,
+            search_lr=Log(1e-5, 1e-2),
+            allowance=Even(0.02, 0.6),
+            choose=OneOf(("closest", "last")),
+        )
 
         def __post_init__(self) -> None:
             for name in ("search_share", "allowance", "least", "alpha"):
@@ -128,7 +132,13 @@ class LID(BoxPromise):
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
         """Memory for several boxes and projections, training through bounds, and float64 bounds in certificates."""
-        return Needs(generated=8 + 5 * config.snapshots, passes=BOUNDS, passes_evaluated=2 * BOUNDS)
+        kept = 0 if config.choose == "last" else 2 * config.snapshots
+        return Needs(
+            per_task=-(-kept // spec.n_tasks),
+            generated=8 + 5 * config.snapshots,
+            passes=BOUNDS,
+            passes_evaluated=2 * BOUNDS,
+        )
 
     def build(self) -> None:
         net = self.network()
@@ -138,15 +148,15 @@ class LID(BoxPromise):
         begun = {name: value.clone() for name, value in net.state_dict().items()}
         self.promise(BoxedNetwork(net, points, self.options.span).eval())
         net.load_state_dict(begun)  # with the linear biases that the boxed network has set to zero
-        self.regions: list[Interval] = []
-        """Boxes of the last search while the next task may choose among several."""
+        self.regions = self.model.lower.new_empty(0, 2, len(self.model.lower))
+        """Lower and upper sides of the boxes of the last search, (K, 2, N), where the next task has several."""
         self.chosen = torch.zeros((), dtype=torch.int64, device=self.device)
         """Number of the region that the latest step has clipped into."""
         self.limits: list[float] = []
         self.kept: list[int] = []
 
     def present_boxes(self) -> list[Interval]:
-        return self.regions or [self.model.box]
+        return [Interval(*sides) for sides in self.regions] or [self.model.box]
 
     def learn(self, task: Task) -> None:
         steps = task.budget.steps_for(len(task.train))
@@ -216,9 +226,10 @@ class LID(BoxPromise):
 
     def _enter(self, boxes: list[Interval]) -> None:
         """Enforce these boxes from now on; a single one becomes the model's box."""
-        self.regions = boxes if len(boxes) > 1 else []
         self.chosen.zero_()
-        if len(boxes) == 1:
+        several = boxes if len(boxes) > 1 else []
+        self.regions = torch.stack([torch.stack(box) for box in several]) if several else self.regions[:0].clone()
+        if not several:
             self.model.lower, self.model.upper = boxes[0]
 
     def _regulariser(self, batch: Batch) -> Tensor:
@@ -251,33 +262,18 @@ class LID(BoxPromise):
             return [nested(Interval.around(theta, torch.full_like(theta, self.options.span)), outer)]
         found = self._snapshots(task, outer, limit, first, steps)
         if self.config.keep == "feasible":
-            met = [box for box in found if self._certified_share(task, box) >= limit]
-            found = met or [self._shrunk(task, theta, found[-1], limit)]
+            found = self._feasible(task, theta, found, limit)
         return found[-1:] if self.config.choose == "last" else found
 
     def _limit(self, accuracy: float) -> float:
         return min(max(accuracy - self.config.allowance, accuracy * self.config.least), 1.0)
 
     def _snapshots(self, task: Task, outer: Interval, limit: float, first: int, steps: int) -> list[Interval]:
-        """Boxes of one search, from the earliest to the last."""
         config, theta = self.config, self.model.centres()
         rate = OFFICIAL_RATE / len(theta) if config.search_lr is None else config.search_lr
-        n_groups = self.spec.classes_per_task if config.groups == "class" else 1
-        search = BoxSearch(theta, outer, limit, n_groups, rate, self.options, self._start(task.index, theta))
-        boxes: list[Interval] = []
-
-        def loss(batch: Batch) -> Tensor:
-            groups = self.within_task(batch.y, batch.task) if config.groups == "class" else torch.zeros_like(batch.y)
-            worst = self._worst(Interval(search.lower, search.upper), batch)
-            return search.loss(worst, self._labels(batch), groups)
-
-        def look(_: int) -> None:
-            boxes.append(search.box)
-
-        if steps:
-            self.fit(task, loss, search.optimizer, first_step=first, steps=steps, after_step=search.after_step,
-                     on_check=look, check_every=-(-steps // config.snapshots), scheduled=False)  # fmt: skip
-        return boxes or [search.box]
+        groups = self.spec.classes_per_task if config.groups == "class" else 1
+        search = BoxSearch(theta, outer, limit, groups, rate, self.options, self._start(task.index, theta))
+        return self._searched(task, search, first, steps, config.snapshots)
 
     def _start(self, task: int, theta: Tensor) -> Interval:
         """First sides of a search: theta, or theta -+ span in other tasks' heads if they are in the box."""
@@ -288,14 +284,6 @@ class LID(BoxPromise):
                 views[name].fill_(self.options.span)
                 views[name][self._own_outputs(task)] = self.options.radius
         return Interval.around(theta, radius)
-
-    def _shrunk(self, task: Task, theta: Tensor, box: Interval, limit: float) -> Interval:
-        """The box shrunk towards theta by the largest factor with which it meets the limit; 0 if none does."""
-
-        def by(factor: float) -> Interval:
-            return nested(Interval(torch.lerp(theta, box.lower, factor), torch.lerp(theta, box.upper, factor)), box)
-
-        return by(largest_factor(lambda factor: self._certified_share(task, by(factor)) >= limit))
 
     # -- worst cases -----------------------------------------------------------------------------
 

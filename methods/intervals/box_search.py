@@ -103,11 +103,11 @@ class BoxSearch:
         member = (groups[:, None] == torch.arange(len(self.penalty), device=y.device)).to(worst)
         count = member.sum(0)
         present = count > 0
-        chances = torch.softmax(options.temperature * worst, 1).gather(1, y[:, None])[:, 0]
-        defect = torch.where(present, self.limit - chances @ member / count.clamp(min=1), 0)
+        chances = torch.softmax(options.temperature * worst, 1).gather(1, y[:, None])
+        defect = torch.where(present, self.limit - (chances * member).sum(0) / count.clamp(min=1), 0)
         with torch.no_grad():
-            right = (worst.argmax(1) == y).to(worst)
-            strict = self.limit - right @ member / count.clamp(min=1)
+            right = (worst.argmax(1) == y)[:, None]
+            strict = self.limit - (right * member).sum(0) / count.clamp(min=1)
             self._update_duals(strict, present)
             self.strict.copy_(torch.where(present, strict, self.strict))
             self.defect.copy_(torch.where(present, defect, self.defect))

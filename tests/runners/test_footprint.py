@@ -40,6 +40,7 @@ COVERED = [
     "hat",
     "hyperinterval",
     "intercontinet",
+    "lid",
     "lwf",
     "packnet",
     "separate",
