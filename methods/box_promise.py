@@ -24,6 +24,7 @@ from methods.intervals.boxed import BoxedNetwork
 from methods.intervals.contraction import evenly, largest_factor
 from methods.intervals.weights import nested
 from methods.shared import state
+from methods.shared.optimizers import adam
 
 
 class BoxPromise(Method):
@@ -159,9 +160,10 @@ class BoxPromise(Method):
         def look(_: int) -> None:
             boxes.append(search.box)
 
+        optimizer = adam([search.lower, search.upper], search.rate)  # pyright: ignore[reportArgumentType]
         if steps:
             self.fit(
-                task, loss, search.optimizer, first_step=first, steps=steps, scheduled=False,
+                task, loss, optimizer, first_step=first, steps=steps, scheduled=False,
                 after_step=search.after_step, on_check=look, check_every=-(-steps // snapshots),
             )  # fmt: skip
         return boxes or [search.box]

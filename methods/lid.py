@@ -1,17 +1,18 @@
 """LID: a large certified box of weights is searched after each task, and later training is clipped into it.
 
-Elmecker-Plakolm et al. (2025), "Locally invariant domains", arXiv 2512.01899. A task has two phases:
+Elmecker-Plakolm et al. (2025), arXiv 2512.01899: locally invariant domains. Written after the official code; of the
+paper the abstract and the introduction were readable. A task has two phases:
 
 1. Training by Adam on cross-entropy + l2 * sum of the tensors' norms + unbias * sum over a batch of noise of
    |softmax(f(noise)) - 1/C|. After each step the weights are clipped into one of the boxes of the previous task.
 2. Search around the weights theta, which stay: the sides l <= theta <= u of a box are free, and their mean width grows
    as long as every class keeps `limit` = max(a - allowance, least * a) of accuracy at the worst-case logits, with a the
-   accuracy of theta (`methods/intervals/box_search.py`). The box is taken at several times of the search. Those that
-   keep the limit on training samples are the boxes of the next task; the one that its training ends in is the outer
-   box of its search. If none does, the last one shrunk towards theta does.
+   accuracy of theta (`methods/intervals/box_search.py`). The box is taken at several times of the search. The last one
+   that keeps the limit on training samples is the box of the next task and the outer box of its search (`choose`: or
+   all that do are, and training ends in one of them). If none does, the last one is shrunk towards theta until it does.
 
-The promise is that of InterContiNet: boxes are nested, and what all present boxes certify is never forgotten (the
-union of the boxes until the next task has chosen one; from then on the bounds are over that one alone and tighter).
+The promise is that of InterContiNet: boxes are nested, and what the present box certifies is never forgotten. Where
+several boxes are kept, bounds are over all of them until the next task has ended in one.
 TIL: each task has a head of plain numbers, fixed once learnt. DIL, CIL: one head, in the box. In CIL the bounds
 include future classes as competitors. Batch norm's statistics are fixed after the first task.
 
@@ -27,6 +28,8 @@ Deviations from the official code, and the option that restores its behaviour:
   rivals, heads="boxed"; and from the second class on a label is compared with 0 alone, til_rivals="official").
 - What lies outside is clipped (tolerance=1e-6: left there up to this squared distance).
 - Boxes that miss the limit are not returned (keep="all").
+- One box is enforced (choose="sample_largest_closest" for MNIST there, "best_loss" for CIFAR): a sample that several
+  boxes are to keep must be certain in each of them, which costs certified accuracy.
 - The last task has a box too (last_region=False: none, so that its certificate is that of the earlier box).
 - Interval arithmetic is the exact one of a layer (arithmetic="rump": midpoint and radius).
 - CIL: cross-entropy is over the classes seen (mask_unseen=False: over all from the start).
@@ -81,13 +84,15 @@ class LID(BoxPromise):
         """Constraint for each class, or one for the task."""
         alpha: float = 0.0
         """Weight of log widths in the objective of the search, the rest is for plain widths."""
+        dual_lr: float = 0.01
+        """Rate of the multipliers of the constraints."""
         snapshots: int = 10
         """Number of boxes taken from a search."""
         keep: Literal["feasible", "all"] = "feasible"
         """Boxes kept: those that meet the limit, or all (official)."""
         choose: Choice = "last"
-        """Only the last box of a search is kept; or all, and weights outside of them are clipped into the closest
-        (official default), that of the least cross-entropy, or one drawn by width and distance (official for MNIST)."""
+        """Only the last box of a search is kept; or all of it, and weights outside are clipped into the closest, that
+        of the least cross-entropy (official for CIFAR), or one drawn by width and distance (official for MNIST)."""
         tolerance: float = 0.0
         """Squared distance from a box up to which weights are not clipped (official: 1e-6)."""
         heads: Literal["frozen", "boxed"] = "frozen"
@@ -144,7 +149,7 @@ class LID(BoxPromise):
         net = self.network()
         self.boxed_heads = self.spec.scenario is TIL and self.config.heads == "boxed"
         points = head_names(net) if self.spec.scenario is TIL and not self.boxed_heads else []
-        self.options = SearchOptions(alpha=self.config.alpha)
+        self.options = SearchOptions(alpha=self.config.alpha, dual_lr=self.config.dual_lr)
         begun = {name: value.clone() for name, value in net.state_dict().items()}
         self.promise(BoxedNetwork(net, points, self.options.span).eval())
         net.load_state_dict(begun)  # with the linear biases that the boxed network has set to zero

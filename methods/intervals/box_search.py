@@ -27,7 +27,6 @@ from torch import Tensor
 
 from methods.intervals.interval import Interval
 from methods.intervals.weights import nested
-from methods.shared.optimizers import adam
 
 TINY = 1e-6
 """Width added before the logarithm of the objective."""
@@ -63,7 +62,8 @@ class BoxSearch:
     """State of a search around `theta` (N,), inside `outer`.
 
     limit: the accuracy wanted of each of `n_groups` groups. lr: learning rate of the sides at pace 1, in units of a
-    weight. start: the first sides; None: those at `options.radius`.
+    weight. start: the first sides; None: those at `options.radius`. The caller makes Adam of `lower` and `upper` with
+    the learning rate `rate`, and in each step calls `loss`, then `after_step`.
     """
 
     def __init__(
@@ -84,7 +84,6 @@ class BoxSearch:
         self.pace = theta.new_ones(())
         self.rate = theta.new_full((), lr)
         """Learning rate of the next step; a tensor, so that a captured step reads its latest value."""
-        self.optimizer = adam([self.lower, self.upper], self.rate)  # pyright: ignore[reportArgumentType]
         self.strict, self.defect = theta.new_zeros(n_groups), theta.new_zeros(n_groups)
         """Violations h and g of the latest step."""
         self._clip_to_span()
