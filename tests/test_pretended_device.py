@@ -25,8 +25,8 @@ from tests.pretended.cells import Life, cell_of, lived
 from tests.pretended.phases import CHECK, FIT, LEARN, LOOK, STEPS
 
 USUAL, HALVING = 6, 40
-"""Waits outside of steps and checks that learning one task may take; InterContiNet looks for the largest box that meets
-a threshold by halving."""
+"""Waits outside of steps and checks that learning one task may take; InterContiNet and LID look for the largest box
+that meets a threshold by halving."""
 OFFICIAL_RULE = "methods/hypernetworks/candidates.py"
 """Where HyperInterval's official rule reads the loss in steps that it looks at; such steps are not captured."""
 BASES = "methods/shared/bases.py"
@@ -59,6 +59,8 @@ USED_BY_DEFAULT = [
     ("hat", CIL, {"inference": "fecam", "optimizer": "adam", "clip": 0.5, "clip_embedding": 0.5}),
     ("intact", DIL, {"drift": "sum", "percentiles": (0.0, 1.0), "align": False, "optimizer": "sgd"}),
     ("intact", CIL, {"new_rows": "official", "lam_drift": 100.0}),
+    ("lid", TIL, {"heads": "boxed", "til_rivals": "official", "choose": "best_loss", "keep": "all"}),
+    ("lid", DIL, {"choose": "sample_largest_closest", "tolerance": 1e-6, "arithmetic": "rump", "keep": "all"}),
     ("intercontinet", DIL, {"worst_case_on": "all", "expansion": 0.0}),
     ("intercontinet-released", TIL, {"scale_optimizer": "adam", "official_gate": False}),
 ]
@@ -82,7 +84,7 @@ def well_behaved(life: Life, device: Device) -> None:
     looks = 2 if record.config.get("plateau") else 1  # one judges the weights, one the learning rate
     assert len(device.waits(LOOK)) <= looks * phases.entered[LOOK], told(device.waits(LOOK))
     assert not device.waits(FIT), told(device.waits(FIT))
-    allowed = HALVING if record.method.startswith("intercontinet") else USUAL
+    allowed = HALVING if record.method.startswith(("intercontinet", "lid")) else USUAL
     learning = [event for event in device.waits(LEARN) if not event.place.startswith(BASES)]
     assert len(learning) <= allowed * phases.entered[LEARN], told(learning)
 

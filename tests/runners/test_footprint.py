@@ -41,6 +41,7 @@ COVERED = [
     "hyperinterval",
     "intact",
     "intercontinet",
+    "lid",
     "lwf",
     "packnet",
     "separate",
