@@ -32,8 +32,8 @@ Propagation = Literal["interval", "affine"]
 PRODUCTS = 1e8
 """Multiplications for a sample after which forms go no further back. An MLP with two layers of 1,000 units and ten
 logits takes half of it."""
-_AT_ONCE = 1 << 22
-"""Coefficients that a layer's forms may have at a time: 32 MiB."""
+_AT_ONCE = 1 << 20
+"""Coefficients that a layer's forms may have at a time: 8 MiB."""
 
 
 @dataclass(frozen=True)
@@ -46,29 +46,33 @@ class Pass:
     """Interval bounds of the logits, (b, C), float64."""
     products: float
 
-    def lower(self, forms: Tensor) -> Tensor:
-        """Lower bounds (b, r) of the forms (b, r, C) of the logits."""
+    def lower(self, forms: Tensor, samples: Tensor) -> Tensor:
+        """Lower bounds (k, r) of the forms (k, r, C) of the logits of the samples (k,) int64."""
         widest = max([step.output.bounds.lower[0].numel() for step in self.steps], default=1)
         at_once = max(1, _AT_ONCE // (forms.shape[1] * widest))
-        starts = range(0, forms.shape[0], at_once)
-        return torch.cat([self._lower(forms[i : i + at_once], slice(i, i + at_once)) for i in starts])
+        parts = zip(forms.split(at_once), samples.split(at_once), strict=True)
+        return torch.cat([self._lower(form, rows) for form, rows in parts])
 
     def tightened(self) -> Interval:
         """Bounds of the logits, (b, C)."""
         n, classes = self.logits.lower.shape
         signs = torch.eye(classes, dtype=torch.float64, device=self.logits.lower.device)
-        found = self.lower(torch.cat([signs, -signs]).expand(n, -1, -1))
+        every = torch.arange(n, device=signs.device)
+        found = self.lower(torch.cat([signs, -signs]).expand(n, -1, -1), every)
         return intersect(self.logits, Interval(found[:, :classes], -found[:, classes:]))
 
-    def exceeds(self, own: Tensor, rivals: Tensor) -> Tensor:
-        """Check whether logit `own` (b,) exceeds all logits of the columns `rivals` (r,) in every network, (b,) bool."""
+    def exceeds(self, own: Tensor, rivals: Tensor, samples: Tensor) -> Tensor:
+        """Check for the samples (k,) that the logits `own` (k,) exceed those of the columns `rivals` (r,), (k,) bool.
+
+        True where they do in every network of the box.
+        """
         classes = self.logits.lower.shape[1]
         signs = torch.eye(classes, dtype=torch.float64, device=own.device)
-        below = self.lower(signs[own][:, None] - signs[rivals][None])
-        apart = self.logits.lower.gather(1, own[:, None]) > self.logits.upper[:, rivals]
+        below = self.lower(signs[own][:, None] - signs[rivals][None], samples)
+        apart = self.logits.lower[samples].gather(1, own[:, None]) > self.logits.upper[samples][:, rivals]
         return ((below > 0) | apart | (own[:, None] == rivals)).all(1)
 
-    def _lower(self, a: Tensor, rows: slice) -> Tensor:
+    def _lower(self, a: Tensor, rows: Tensor) -> Tensor:
         pending = {id(self.answer): (self.answer, a)}
         constant, error, size = (a.new_zeros(a.shape[:2]) for _ in range(3))
         best = torch.full_like(constant, -torch.inf)

@@ -47,14 +47,14 @@ class Step(NamedTuple):
 
     output: Value
     inputs: tuple[Value, ...]
-    push: Callable[[Tensor, slice], Pushed]
-    """Function (coefficients (b, r, *output shape) of the samples in the slice, slice) -> coefficients of the inputs."""
+    push: Callable[[Tensor, Tensor], Pushed]
+    """Function (coefficients (b, r, *output shape), samples (b,) int64) -> coefficients of the inputs."""
     products: int = 0
     """Multiplications for a row of coefficients; 0 for operations that cost no more than a copy."""
 
 
-def part(value: Value, rows: slice) -> Interval:
-    """Bounds of some samples, float64."""
+def part(value: Value, rows: Tensor) -> Interval:
+    """Bounds of the samples `rows` (b,) int64, float64."""
     lower, upper = exactly(value.bounds)
     return Interval.point(lower[rows]) if value.bounds.is_point else Interval(lower[rows], upper[rows])
 
@@ -98,7 +98,7 @@ class Product:
     shift: Tensor | None = None
     """Constants that broadcast to the input."""
 
-    def __call__(self, a: Tensor, rows: slice) -> Pushed:
+    def __call__(self, a: Tensor, rows: Tensor) -> Pushed:
         x = part(self.x, rows)
         if self.shift is not None:
             x = ops.add(x, Interval.point(-self.shift), rounded=True)
@@ -152,7 +152,7 @@ class Relu:
 
     x: Value
 
-    def __call__(self, a: Tensor, rows: slice) -> Pushed:
+    def __call__(self, a: Tensor, rows: Tensor) -> Pushed:
         x = part(self.x, rows)
         straddles = (x.lower < 0) & (x.upper > 0)
         above = torch.where(straddles, _share(x, x.upper).clamp(0, 1), (x.lower >= 0).double())
@@ -170,21 +170,21 @@ class Averages:
     function: Callable[[Tensor], Tensor]
     x: Value
 
-    def __call__(self, a: Tensor, rows: slice) -> Pushed:
+    def __call__(self, a: Tensor, rows: Tensor) -> Pushed:
         x = part(self.x, rows)
-        reached, back = torch.func.vjp(self.function, x.magnitude)
+        reached, back, *_ = torch.func.vjp(self.function, x.magnitude)
         moved = torch.stack([back(row)[0] for row in a.unbind(1)], 1)
         terms = a[0, 0].numel() + x.lower[0].numel()
         return Pushed((moved.detach(),), error=slack(total(a.abs() * reached.detach()[:, None]), terms, passes=3))
 
 
-def reshaped(x: Value) -> Callable[[Tensor, slice], Pushed]:
+def reshaped(x: Value) -> Callable[[Tensor, Tensor], Pushed]:
     """Rule of a change of shape that keeps the order of numbers and the samples apart."""
     shape = x.bounds.lower.shape[1:]
     return lambda a, rows: Pushed((a.reshape(*a.shape[:2], *shape),))
 
 
-def summed(sign: int) -> Callable[[Tensor, slice], Pushed]:
+def summed(sign: int) -> Callable[[Tensor, Tensor], Pushed]:
     """Rule of x + z, or of x - z."""
     return lambda a, rows: Pushed((a, a if sign > 0 else -a))
 

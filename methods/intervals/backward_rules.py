@@ -19,7 +19,7 @@ from methods.intervals.interval import Interval, exactly, outward
 
 Own = Callable[[str], "Interval | None"]
 """Function from the name of a layer's parameter or buffer to its bounds."""
-Push = Callable[[Tensor, slice], Pushed]
+Push = Callable[[Tensor, Tensor], Pushed]
 
 
 class Found(NamedTuple):
@@ -154,7 +154,7 @@ def _average(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Foun
     x, *others = args
 
     def function(value: Tensor) -> Tensor:
-        return getattr(value, target)(*others, **kwargs) if isinstance(target, str) else target(value, *others, **kwargs)
+        return (getattr(Tensor, target) if isinstance(target, str) else target)(value, *others, **kwargs)
 
     return Found((x,), Averages(function, x), alone=function)
 

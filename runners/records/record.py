@@ -16,7 +16,7 @@ from reports.schema import SCHEMA, ClaimRow, Status, checksum, digest
 
 __all__ = ["BrokenRecord", "ClaimRow", "Matrix", "Measurements", "Record", "Status", "digest", "empty_matrix"]
 
-_LATER = {"chosen", "judged_on", "definition", "carried", "fairness", "parts"}
+_LATER = {"chosen", "judged_on", "definition", "carried", "fairness", "parts", "certificates"}
 """Fields that older records lack."""
 _FREE = ("reason", "traceback", "command", "task_names", "environment")
 """Fields with texts from elsewhere: messages, arguments, class names, which may hold any character."""
@@ -53,6 +53,8 @@ class Measurements:
     """Budget use of each task; see runners.cell.usage."""
     held: dict[str, Any] = field(default_factory=dict)
     """Size of the method's state after the last task; see runners.cell.usage."""
+    certificates: list[dict[str, Any]] = field(default_factory=list)
+    """Certified accuracy after the last task in more ways; see runners.cell.certificates."""
     peak_rss: int = 0
     peak_device: int = 0
 
@@ -129,6 +131,9 @@ class Record:
     of the conformance suite, `conformance`; empty in older records."""
     parts: dict[str, str] = field(default_factory=dict)
     """Hashes of the code of the network, the transforms, ..., which the key holds too; empty in older records."""
+    certificates: list[dict[str, Any]] = field(default_factory=list)
+    """Certified accuracy after the last task by propagation and input radius, with seconds, so that it is no table:
+    see runners.cell.certificates. Empty in older records and where nothing is certified."""
     carried: str | None = None
     """Of a reference record: which earlier code computed it, and how `source` was shown to give the same numbers."""
 
@@ -142,6 +147,7 @@ class Record:
             parameters={**self.parameters, "stored": stored[-1] if stored else None},
             stored_per_task=tuple(stored),
             fairness={**self.fairness, **measured.of_conduct()},
+            certificates=measured.certificates,
             files={name: digest(text) for name, text in measured.tables().items()},
         )
 
