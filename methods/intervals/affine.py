@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from benchmarks.types import UserError
 from methods.intervals import backward_rules, bounding
 from methods.intervals.arithmetic import Arithmetic, Value
-from methods.intervals.backward import Step, least, part, rounded_down
+from methods.intervals.backward import Relu, Step, least, part, rounded_down
 from methods.intervals.interval import Interval, intersect, slack
 
 Propagation = Literal["interval", "affine"]
@@ -76,7 +76,7 @@ class Pass:
         pending = {id(self.answer): (self.answer, a)}
         constant, error, size = (a.new_zeros(a.shape[:2]) for _ in range(3))
         best = torch.full_like(constant, -torch.inf)
-        spent = 0
+        spent = 0  # multiplications for a sample
 
         def bound() -> Tensor:
             ends = [least(form, part(value, rows)) for value, form in pending.values()]
@@ -90,11 +90,11 @@ class Pass:
         for step in reversed(self.steps):
             if id(step.output) not in pending:
                 continue
-            if step.products:
+            if step.products or isinstance(step.push, Relu):  # both may lose more than they gain
                 best = bound()
-                spent += step.products * a.shape[1]
-                if spent > self.products:
-                    return best
+            spent += step.products * a.shape[1]
+            if spent > self.products:
+                return best
             _, form = pending.pop(id(step.output))
             pushed = step.push(form, rows)
             for value, coefficients in zip(step.inputs, pushed.coefficients, strict=True):

@@ -68,8 +68,11 @@ def _transposed(a: Tensor, weight: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def linear(x: Value, weight: Interval | None, bias: Interval | None) -> Found | None:
-    """Rule of a linear layer over inputs (b, i)."""
-    if weight is None or x.bounds.lower.dim() != 2:
+    """Rule of a linear layer over inputs (b, i).
+
+    None for inputs that are points: the outputs then share no unknown, and their interval bounds lose nothing.
+    """
+    if weight is None or x.bounds.is_point or x.bounds.lower.dim() != 2:
         return None
     return Found((x,), Product(F.linear, _transposed, x, weight, bias), weight)
 

@@ -17,6 +17,7 @@ from benchmarks.types import TIL, UserError
 from methods.base import Method
 from methods.intervals.affine import propagation
 from methods.intervals.interval import Interval, outward
+from reports.schema import CertificateRow
 from runners.cell.evaluation import holds
 from runners.process.precision import ieee_float32
 
@@ -26,11 +27,6 @@ RADII = (0.0, 1 / 255)
 """Input radii in pixel units; see `ball`."""
 AT_ONCE = 250
 """Samples bounded together."""
-
-Row = dict[str, Any]
-"""Row of a record's `certificates`: task, samples, radius (pixel units), propagation, certified (share of the samples;
-None if the method's bounds cannot take the radius, or are not those of `propagate`), seconds (wall clock, all samples;
-of affine propagation with the interval bounds that it starts from)."""
 
 
 class _Part(NamedTuple):
@@ -44,9 +40,9 @@ class _Part(NamedTuple):
 
 @torch.no_grad()
 @ieee_float32()
-def measure(method: Method, stream: Stream) -> list[Row]:
+def measure(method: Method, stream: Stream) -> list[CertificateRow]:
     """Rows of all tasks, radii and propagations; empty for a method that certifies nothing in this scenario."""
-    rows: list[Row] = []
+    rows: list[CertificateRow] = []
     for j in range(len(stream)):
         samples = _drawn(stream, j)
         for radius in RADII:
@@ -61,10 +57,7 @@ def measure(method: Method, stream: Stream) -> list[Row]:
             affine = [p.affine for p in parts], sum(p.affine_seconds for p in parts)
             for how, (counts, seconds) in (("interval", interval), ("affine", affine)):
                 share = None if None in counts else sum(c for c in counts if c is not None) / len(samples)
-                rows.append(
-                    {"task": j, "samples": len(samples), "radius": radius, "propagation": how}
-                    | {"certified": share, "seconds": round(seconds, 4)}
-                )
+                rows.append(CertificateRow(j, len(samples), radius, how, share, round(seconds, 4)))
     return rows
 
 
