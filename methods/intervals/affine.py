@@ -2,7 +2,7 @@
 
 Interval bounds forget that two logits depend on the same hidden units, and these on the same earlier ones. Here a
 logit, or the difference of two, is a linear form of the last hidden layer, then of the one before, as far back as
-`products` permits (`backward` has the rules and their derivation); at every layer the form is bounded by the interval
+`products` permit (`backward` has the rules and their derivation); at every layer the form is bounded by the interval
 bounds of that layer, and the best is taken. So a result is never wider than the interval bounds, and an operation
 without a rule here costs tightness only: its interval bounds are used. All numbers are float64 and rounded outwards,
 as in `propagate` with `rounded`.
@@ -29,9 +29,9 @@ from methods.intervals.interval import Interval, intersect, slack
 
 Propagation = Literal["interval", "affine"]
 """Ways to bound a network; both are sound, and the second is never wider."""
-PRODUCTS = 1e8
-"""Multiplications for a sample after which forms go no further back. An MLP with two layers of 1,000 units and ten
-logits takes half of it."""
+PRODUCTS = 5e7
+"""Multiplications for a sample after which forms go no further back. The ten logits of an MLP with two layers of 1,000
+units take 4e7, from inputs that are intervals."""
 _AT_ONCE = 1 << 20
 """Coefficients that a layer's forms may have at a time: 8 MiB."""
 

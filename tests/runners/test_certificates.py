@@ -15,6 +15,7 @@ from benchmarks.types import CIL, DIL, TIL, Budget, UserError
 from methods.intervals.affine import propagation
 from methods.intervals.interval import Interval
 from reports.schema import CertificateRow
+from runners.cell import certificates
 from runners.cell.certificates import RADII, ball, columns, measure
 from runners.cell.evaluation import Evaluator, holds
 from runners.cell.events import Event, EventKind
@@ -80,6 +81,17 @@ def test_every_network_drawn_from_the_box_answers_certified_inputs_rightly(scena
             answers = method.sampled(inputs, j)
             assert bool((answers.argmax(1) == y)[certified].all())
     assert gained > 0
+
+
+def test_many_samples_are_drawn_alike_for_all_methods(monkeypatch):
+    monkeypatch.setattr(certificates, "SAMPLES", 41)
+    stream = opened(TIL)
+    found = [certificates.drawn(stream, j) for j in (0, 1)]
+    for j, part in enumerate(found):
+        assert len(part) == 20 and part.labels.bincount().tolist() == [10, 10]
+        assert torch.equal(part.rows, certificates.drawn(opened(TIL), j).rows)
+        whole = dict(zip(stream.test(j).rows.tolist(), stream.test(j).labels.tolist(), strict=True))
+        assert part.labels.tolist() == [whole[row] for row in part.rows.tolist()]
 
 
 def test_differences_are_used_only_where_the_answers_are_logits_of_the_network():
