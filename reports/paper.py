@@ -10,6 +10,7 @@ from typing import Any
 from reports import statistics
 from reports.before_after import change_table
 from reports.blocks import Blocks
+from reports.certificates import certificate_table
 from reports.comparisons import comparison_table
 from reports.conduct import conduct_table
 from reports.conformance import conformance_table
@@ -149,6 +150,8 @@ def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
         shown = [name for name in (_range("tab", [guarantee.stem]), figure("certified"), figure("widths")) if name]
         body.paragraph(f"{GUARANTEE_WORDS} See {join(shown)}.")
         body.table(guarantee)
+        if certificates := certificate_table(content.comparison):
+            body.table(certificates)
         body.figures(f for f in figures if _section(f) == "guarantees")
     learnt = [f for f in figures if _section(f) == "learnt"]
     in_body = len(learnt) <= LEARNT_AT_MOST
