@@ -30,7 +30,8 @@ Options, and the papers that they come from:
   Zhuang et al. 2023, CVPR), which are kept and declared. "none": phi(x) = z(x). "first-task": z(x) is the last hidden
   layer of the benchmark's network, trained on the first task by cross-entropy within its budget, then constant.
 - stream="dual": a second ridge on tanh(B z(x)) learns what the first leaves of a task's labels, in the columns of the
-  task's classes, and is added times `compensation` (DS-AL, Zhuang et al. 2024, AAAI).
+  task's classes, and is added times `compensation` (DS-AL, Zhuang et al. 2024, AAAI). Both have one gamma, as by its
+  defaults there.
 - balance: classes of different sizes count alike (AIR, Fang et al. 2024, arXiv 2408.10349); sums for each class.
 - solver="recursive": the published recursion for R = (G + gamma I)^-1 and W, batch by batch, instead of the sums G.
 

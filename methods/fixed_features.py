@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,6 @@ class FixedFeatures(Method):
     calls this one, and its `learn` begins with `prepare`.
     """
 
-    capturable: ClassVar[bool] = True
     config: Any
 
     @classmethod

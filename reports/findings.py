@@ -228,21 +228,30 @@ def _guarantees(study: Study) -> Iterator[str]:
     for promise in promises(study):
         by_label.setdefault(promise.label, []).append(promise)
     for label, found in list(by_label.items())[:MOST_GUARANTEES]:
-        claims, holding = sum(p.claims for p in found), sum(p.holding for p in found)
-        violations = sum(p.violations for p in found)
+        numbers = [p for p in found if p.about_numbers]
+        answers = [p for p in found if p not in numbers]
         parts = []
-        if claims:
-            parts.append(f"{holding} of {count(claims, 'claim')} about a task still hold after the last task")
-        certified = [p.certified for p in found if p.certified is not None]
+        if any(p.claims for p in answers):
+            parts.append(f"{_kept(answers)} about a task still hold after the last task")
+        if numbers:
+            parts.append(f"{_kept(numbers)} about its numbers hold where no answer is certified")
+        certified = [p.certified for p in answers if p.certified is not None]
         if certified:
             parts.append(f"certified accuracy is {_range(certified)}")
-        times, broken = count(violations, "time"), sum(p.broken for p in found)
-        fell = f"its certificates were contradicted {times}, {broken or 'never'} while the claim held"
-        parts.append(fell if violations else "no certificate was broken")
+        violations, broken = sum(p.violations for p in answers), sum(p.broken for p in answers)
+        fell = (
+            f"its certificates were contradicted {count(violations, 'time')}, {broken or 'never'} while the claim held"
+        )
+        if answers:
+            parts.append(fell if violations else "no certificate was broken")
         yield f"How well {label}'s guarantee held: {join(parts)}."
     if len(by_label) > MOST_GUARANTEES:
         more = count(len(by_label) - MOST_GUARANTEES, "more method")
         yield f"The table of guarantees also covers {more}."
+
+
+def _kept(promises: Sequence[Promise]) -> str:
+    return f"{sum(p.holding for p in promises)} of {count(sum(p.claims for p in promises), 'claim')}"
 
 
 def _failures(study: Study) -> Iterator[str]:

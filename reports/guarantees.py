@@ -35,6 +35,14 @@ class Promise:
     logit_width: float | None
     reasons: tuple[str, ...]
 
+    @property
+    def about_numbers(self) -> bool:
+        """True if there are claims, and certificates of answers were never given."""
+        return bool(self.claims) and self.certified is None and self.when_learnt is None
+
+
+ABOUT_NUMBERS = "no answer is certified: the claim is about the method's numbers, as its page says"
+
 
 def promises(study: Study) -> list[Promise]:
     """Guarantees of every method and group with certificates or claims."""
@@ -94,6 +102,8 @@ def guarantee_table(study: Study) -> Table | None:
     rows = []
     for promise in found:
         void = "" if promise.holding == promise.claims or not promise.reasons else "; ".join(promise.reasons)
+        said = [f"void: {shorten(void)}"] if void else []
+        said += [ABOUT_NUMBERS] if promise.about_numbers else []
         rows.append(
             (
                 Cell(promise.group.scenario.upper()),
@@ -105,7 +115,7 @@ def guarantee_table(study: Study) -> Table | None:
                 Cell("–" if promise.on_training is None else percent(promise.on_training)),
                 Cell(
                     f"{promise.holding}/{promise.claims}" if promise.claims else "–",
-                    mark=notes.mark(f"void: {shorten(void)}") if void else "",
+                    mark=notes.mark("; ".join(said)) if said else "",
                 ),
                 Cell(number(promise.drift)),
                 Cell(number(promise.width)),
