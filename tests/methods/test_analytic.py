@@ -19,6 +19,7 @@ from methods.intervals.interval import Interval
 from methods.search import space
 from methods.shared import expansions
 from methods.shared.ridge import ClassSums, Direct, Recursion, Sums, balanced
+from runners.plan.footprint import _tensors
 from tests.methods import exact
 from tests.methods.regularised import learn_all, make_task, tiny_tasks
 
@@ -360,6 +361,30 @@ def test_own_heads_are_all_that_is_kept_of_a_task():
     assert method.parameters_trained() == 240
 
 
+@pytest.mark.parametrize(
+    ("scenario", "options", "passing"),
+    [
+        (TIL, {}, 40 * 40 + 40 * 2),
+        (TIL, {"features": "gaussian"}, 40 * 40 + 40 * 2),
+        (CIL, {}, 0),
+        (CIL, {"balance": True}, 0),
+        (DIL, {"stream": "dual", "bias": True}, 40 * (41 + 2) + 40 * 40),
+    ],
+)
+def test_the_declared_memory_is_what_is_held(scenario, options, passing, monkeypatch):
+    """In 64 bits: the state, the random matrix, a matrix and its factor, what passes with a task, a batch."""
+    monkeypatch.setattr(analytic, "SAMPLES_AT_ONCE", 1)
+    method, tasks = made(scenario, **options)
+    rows = len(method.weights)
+    main = method.main_rows
+    at_first = sum(t.numel() for t in _tensors(method.state_dict()))
+    learn_all(method, tasks)
+    held = sum(t.numel() * t.element_size() for t in _tensors(method.state_dict()))
+    held += 8 * (method.config.width * 5 + 2 * main**2 + passing + 5 + 2 * rows)
+    floats = method.needs(method.spec, method.config).floats_per_task
+    assert 4 * (at_first + 3 * floats) == pytest.approx(held, rel=0.04)
+
+
 def test_each_sample_is_read_once(monkeypatch):
     method, tasks = made(CIL, stream="dual")
     seen: list[int] = []
@@ -385,7 +410,7 @@ def test_tuning_searches_what_has_an_effect():
     [
         ({"width": 0}, "width = 0"),
         ({"gamma": 0.0}, "gamma = 0.0"),
-        ({"sigma": -1.0}, "sigma = -1.0"),
+        ({"sigma": 0.0}, "sigma = 0.0"),
         ({"compensation": -0.1}, "compensation = -0.1"),
         ({"balance": True, "solver": "recursive"}, "balance needs sums"),
         ({"balance": True, "stream": "dual"}, "balance needs sums"),
