@@ -31,6 +31,7 @@ def cell(method: str, benchmark: str, network: str, values: dict | None = None):
 
 
 COVERED = [
+    "analytic",
     "finetune",
     "ewc",
     "gpm",
@@ -48,10 +49,13 @@ COVERED = [
     "supsup",
     "wsn",
 ]
-GROWN = ("hnet-lstm", (("hnet-lstm", "growth", "freeze-hidden"),))
+GROWN = [
+    ("hnet-lstm", (("hnet-lstm", "growth", "freeze-hidden"),)),
+    ("analytic", (("analytic", "til", "joint"), ("analytic", "balance", "true"), ("analytic", "width", "300"))),
+]
 
 
-@pytest.mark.parametrize(("name", "settings"), [*((name, ()) for name in COVERED), GROWN])
+@pytest.mark.parametrize(("name", "settings"), [*((name, ()) for name in COVERED), *GROWN])
 def test_it_covers_what_a_method_holds_after_all_tasks(name, settings) -> None:
     made = cells(name, steps=3, assignments=settings)[0]
     needed = footprint.of_cell(made)
