@@ -8,6 +8,7 @@ from typing import Any
 from reports.record import Record
 from reports.study import Study, pretty
 from reports.tables import Cell, Table
+from reports.words import count
 
 
 def setting_table(study: Study) -> Table:
@@ -48,7 +49,10 @@ def _held_out(record: Record) -> str:
 
 
 def _budget(budget: Mapping[str, Any]) -> str:
-    length = next((f"{budget[key]} {key}" for key in ("steps", "epochs") if budget.get(key)), "length not recorded")
+    length = next(
+        (count(budget[key], key.removesuffix("s")) for key in ("steps", "epochs") if budget.get(key)),
+        "length not recorded",
+    )
     found = f"{length}, batch {budget.get('batch_size', '?')}"
     if "patience" not in budget:
         return found

@@ -21,6 +21,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder; with -m, not the working directory
 
 from benchmarks.types import UserError
+from reports.words import count
 from runners import command_line
 from runners.session import Options, build_cells, check, devices_of, make_engine
 
@@ -142,23 +143,24 @@ def _supported(cell: Any) -> Sequence[str]:
 
 
 def _in_words(study: Any, trials: Sequence[Any]) -> str:
-    from runners.tuning import chosen, search
+    from runners.tuning import search
+    from runners.tuning.study import listed
 
     best, choice = search.best(trials), search.choice(study, trials)
-    values = chosen.listed(best.values)
+    values = listed(best.values)
     if choice is not best:
-        values += f"; better by no more than a standard error, so the choice is {chosen.listed(choice.values)}"
+        values += f"; better by no more than a standard error, so the choice is {listed(choice.values)}"
     names = ("the suite's own values", "the published ones")[: 1 if study.grid else len(study.first)]
     first = ", ".join(f"{name}: {_percent(trial.accuracy)}" for name, trial in zip(names, trials, strict=False))
     ended = sum(trial.state == "pruned" for trial in trials)
     cell = study.cell
     text = (
-        f"{cell.label}, {cell.benchmark} {cell.scenario}: {len(trials)} trials, {ended} ended early; best on "
+        f"{cell.label}, {cell.benchmark} {cell.scenario}: {count(len(trials), 'trial')}, {ended} ended early; best on "
         f"validation {100 * (best.accuracy or 0):.2f} % ({first}): {values}"
     )
     if not study.grid:
         return text
-    return "\n".join([text, *(f"  {chosen.listed(trial.values)}: {_percent(trial.accuracy)}" for trial in trials)])
+    return "\n".join([text, *(f"  {listed(trial.values)}: {_percent(trial.accuracy)}" for trial in trials)])
 
 
 def _percent(accuracy: float | None) -> str:
