@@ -1,7 +1,6 @@
 """Classes of notebook cells and scripts as files, which worker processes import and the keys of cells follow."""
 
 from __future__ import annotations
-
 import __future__ as future_features
 
 import ast
@@ -58,7 +57,7 @@ def reference(method: str | type, folder: Path) -> Reference:
     return _Writer(method).write(folder)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class _Statement:
     """Top-level statement of a cell or script."""
 
@@ -89,8 +88,7 @@ class _Writer:
     """Collector of a class's source and of all that it refers to."""
 
     cls: type
-    parts: dict[int, str] = field(default_factory=dict)
-    """Statements by their place in the session."""
+    parts: set[_Statement] = field(default_factory=set)
     values: dict[str, str] = field(default_factory=dict)
     """Lines for names that no statement needs to be found for."""
     folders: set[str] = field(default_factory=set)
@@ -108,7 +106,7 @@ class _Writer:
         future = bool(code and code.co_flags & future_features.annotations.compiler_flag)
         lines = ['"""A class of a notebook or script, with what it uses; written by continual_intervals."""']
         lines += ["from __future__ import annotations"] if future else []
-        text = "\n\n".join([*lines, *self.values.values(), *(self.parts[place] for place in sorted(self.parts))]) + "\n"
+        text = "\n\n".join([*lines, *self.values.values(), *(part.text for part in sorted(self.parts))]) + "\n"
         file = folder.resolve() / f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}.py"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +131,7 @@ class _Writer:
         if _is_plain(value):
             self.values[name] = f"{name} = {value!r}"
         elif name in bound:
-            self.parts[bound[name].place] = bound[name].text
+            self.parts.add(bound[name])
             for other in bound[name].needs:
                 self._take(other, names, bound, seen)
         elif (line := _import_of(name, value)) is not None:
@@ -159,13 +157,20 @@ def _bound(names: Mapping[str, Any], code: Any) -> dict[str, _Statement]:
             continue
         for node in body:
             place += 1
+            if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+                continue
             statement = _Statement(place, _source(node, text))
-            if (
-                not (isinstance(node, ast.ImportFrom) and node.module == "__future__")
-                and "*" not in statement.text[-2:]
-            ):
+            if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+                found |= {name: _Statement(place, statement.text.replace("*", name)) for name in _public(node.module)}
+            else:
                 found |= dict.fromkeys(statement.binds, statement)
     return found
+
+
+def _public(module: str | None) -> list[str]:
+    """Names that `from module import *` binds."""
+    names = vars(sys.modules.get(str(module), ModuleType("nothing")))
+    return list(names.get("__all__") or (name for name in names if not name.startswith("_")))
 
 
 def _source(node: ast.stmt, text: str) -> str:
@@ -183,7 +188,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _import_of(name: str, value: Any) -> str | None:
-    """Import of a name that a star import or the session's start has bound."""
+    """Import of a name that the start of the session has bound."""
     if isinstance(value, ModuleType):
         return f"import {value.__name__} as {name}"
     module, attribute = getattr(value, "__module__", None), getattr(value, "__qualname__", None)

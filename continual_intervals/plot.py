@@ -1,4 +1,4 @@
-"""Figures of the report, drawn of `Frames`, which may be narrowed first: `plot.accuracy(frames.where(scenario="cil"))`."""
+"""Figures of the report, drawn of `Frames`; these may be narrowed first: `plot.accuracy(frames.where(seed=0))`."""
 
 from __future__ import annotations
 

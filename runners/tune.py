@@ -7,7 +7,6 @@ python runners/tune.py --suite quick --method ewc --grid strength=100,1000,1e4
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ if __name__ == "__main__":
 
 from benchmarks.types import UserError
 from reports.words import count
-from runners import command_line
+from runners import command_line, completion
 from runners.session import Options, build_cells, check, devices_of, make_engine
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -30,8 +29,18 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def tune(
-    suite: Annotated[str, typer.Option(metavar="NAME|FILE", help="Suite with the benchmarks and budgets.")],
-    method: Annotated[list[str], typer.Option(metavar="NAME|FILE.py:CLASS", help="Method to tune; may be repeated.")],
+    suite: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE", help="Suite with the benchmarks and budgets.", autocompletion=completion.suites
+        ),
+    ],
+    method: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME|FILE.py:CLASS", help="Method to tune; may be repeated.", autocompletion=completion.method
+        ),
+    ],
     trials: Annotated[
         int | None, typer.Option(show_default="16", help="Trials for each method, benchmark and scenario.")
     ] = None,
@@ -43,8 +52,13 @@ def tune(
             "A list is written with brackets: hidden=[100],[50,50].",
         ),
     ] = None,
-    benchmarks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these benchmarks.")] = None,
-    scenarios: Annotated[str | None, typer.Option(metavar="til,dil,cil", help="Only these scenarios.")] = None,
+    benchmarks: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Only these benchmarks.", autocompletion=completion.benchmarks)
+    ] = None,
+    scenarios: Annotated[
+        str | None,
+        typer.Option(metavar="til,dil,cil", help="Only these scenarios.", autocompletion=completion.scenarios),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Streams for each trial, from seeds that no comparison uses.")] = 1,
     budget_scale: Annotated[float, typer.Option(help="Multiply the training length of every trial.")] = 1.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -75,7 +89,7 @@ def tune(
         engine=engine,
         data=data,
         results=results,
-        command=shlex.join(["python", "runners/tune.py", *sys.argv[1:]]),
+        command=command_line.invocation("tune.py"),
     )
     check(options)
     with command_line.interruptible():

@@ -29,6 +29,7 @@ class NotebookDisplay(Display):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
+        self.live = True  # no lines
         self._due = 0.0
         self._output: Any = None
 
