@@ -46,10 +46,11 @@ def reference(method: str | type, folder: Path) -> Reference:
         return Reference(method)
     if not (isinstance(method, type) and issubclass(method, Method)):
         raise UserError(f"{method!r} is no method; give a name, FILE.py:CLASS, or a subclass of methods.base.Method")
+    name = str(getattr(method, "name", ""))
+    known = registry.available().get(name)
+    if name.startswith(registry.AVALANCHE_PREFIX) or (known is not None and known.module == method.__module__):
+        return Reference(name)
     registry.check_name(method, f"the class {method.__name__}")
-    known = registry.available().get(method.name)
-    if method.name.startswith(registry.AVALANCHE_PREFIX) or (known is not None and known.module == method.__module__):
-        return Reference(method.name)
     module = sys.modules.get(method.__module__)
     file = getattr(module, "__file__", None)
     if file and method.__module__ != "__main__" and getattr(module, method.__name__, None) is method:

@@ -73,7 +73,7 @@ def method(value: str) -> str:
         ),
         ([START, "class Base: value = 8", method("Base.value")], 8),
     ],
-    ids="value later added functions imports stars line local try class".split(),
+    ids=["value", "later", "added", "functions", "imports", "stars", "line", "local", "try", "class"],
 )
 def test_a_class_is_written_with_what_it_uses(tmp_path: Path, cells: list[str], expected: int) -> None:
     assert answer(tmp_path, *cells) == expected
