@@ -114,7 +114,7 @@ def test_what_cannot_fit_is_refused_with_the_numbers_and_the_rest_runs(tmp_path,
     options = {"methods": ("finetune", "hyperinterval"), "scenarios": ("til",), "seeds": 1, "budget_scale": 0.01}
     code, printed = compare_here(tmp_path, dry_run=True, **options)
     assert code == 0 and "refused: hyperinterval with mlp-100-100 on split-digits needs about" in printed
-    assert "split-digits til finetune: 1 seeds, 0 finished, memory at least about 60" in printed
+    assert "split-digits til finetune: 1 seed, 0 finished, memory at least about 60" in printed
     code, printed = compare_here(tmp_path, **options)
     assert code == 1 and "but cpu has 615 MB; a chunked hypernetwork needs less" in printed
     assert f"1 {Status.DONE}" in printed and f"1 {Status.FAILED}" in printed
