@@ -270,7 +270,8 @@ def _guarantees(study: Study) -> Iterator[str]:
         if answers:
             yield f"How much of {label}'s guarantee still stands: {'; '.join(_worth(answers))}."
         if numbers:
-            yield f"{label} certifies no answer in {_scenarios(numbers)}: claims about its numbers that hold: {_kept(numbers)}."
+            where, kept = _scenarios(numbers), _kept(numbers)
+            yield f"{label} certifies no answer in {where}: claims about its numbers that hold: {kept}."
     if len(by_label) > MOST_GUARANTEES:
         rest = list(by_label)[MOST_GUARANTEES:]
         more = {entry.record.method for entry in study.entries if entry.label in rest}

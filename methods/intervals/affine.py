@@ -8,7 +8,7 @@ without a rule here costs tightness only: its interval bounds are used. All numb
 as in `propagate` with `rounded`.
 
 A method's `bounds` calls `propagate` with its own network and box. `propagation` changes how these calls are computed,
-without a change of any method, whose code the keys of its records hold.
+without a change of any method.
 """
 
 from __future__ import annotations
@@ -126,23 +126,21 @@ class Recording:
 def propagation(how: str, products: float = PRODUCTS) -> Iterator[Recording]:
     """Compute certificates in this block by `how`, a `Propagation`; yields the recording of the block's calls.
 
-    Only calls with `rounded` change: bounds for training, and of networks without numbers, stay as they are. One
-    thread of a process may be in such a block. Raises UserError for another name.
+    Only calls with `rounded` change: bounds for training, and of networks without numbers, stay as they are. Raises
+    UserError for another name.
     """
     if how not in get_args(Propagation):
         raise UserError(f"propagation = {how!r} is not known; choose {' or '.join(get_args(Propagation))}")
     recording = Recording("affine" if how == "affine" else "interval", products)
-    replaced = bounding._Propagation
 
     def recorded(*arguments: Any) -> _Recorded:
         return _Recorded(recording, *arguments)
 
-    # A parameter of `propagate` would change its module's code, and with it the keys of all interval methods' records.
-    setattr(bounding, "_Propagation", recorded)  # noqa: B010 - pyright rejects a function in place of a class
+    outer = bounding.TRAVERSAL.set(recorded)
     try:
         yield recording
     finally:
-        setattr(bounding, "_Propagation", replaced)  # noqa: B010
+        bounding.TRAVERSAL.reset(outer)
 
 
 def propagate(
@@ -162,7 +160,7 @@ def propagate(
         )
 
 
-class _Recorded(bounding._Propagation):
+class _Recorded(bounding.Traversal):
     """Pass through a network that notes the steps on the way."""
 
     def __init__(

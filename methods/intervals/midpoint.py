@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.intervals.arithmetic import Arithmetic, Value
-from methods.intervals.bounding import _Propagation
+from methods.intervals.bounding import Traversal
 from methods.intervals.interval import Interval
 
 Product = Callable[[Tensor, Tensor], Tensor]
@@ -47,7 +47,7 @@ def _halves(x: Interval) -> tuple[Tensor, Tensor]:
     return (x.lower + x.upper) / 2, (x.upper - x.lower) / 2
 
 
-class _Midpoint(_Propagation):
+class _Midpoint(Traversal):
     """Pass in which linear layers and convolutions have these bounds, and everything else the usual ones."""
 
     def _layer(self, name: str, arguments: list[Any]) -> Value:
