@@ -52,7 +52,7 @@ def test_shares_are_means_over_tasks_and_seeds(tmp_path):
 
 def test_a_share_that_one_task_lacks_is_not_measured_nor_its_time_counted(tmp_path):
     written(tmp_path, "hyperinterval", TWO_SEEDS)
-    assert row(tmp_path, "hyperinterval") == ["45.00", "60.00", "15.00", "not measured", "0.4", "1"]
+    assert row(tmp_path, "hyperinterval") == ["45.0", "60.0", "15.0", "not measured", "0.4", "1"]
 
 
 def test_records_of_earlier_versions_are_not_measured(tmp_path):
