@@ -47,7 +47,7 @@ def written(results: Path, method: str, *seeds: list[Any]) -> None:
 def test_shares_are_means_over_tasks_and_seeds(tmp_path):
     written(tmp_path, "hyperinterval", ONE_SEED, [0.7, 0.9, 0.3, 0.5])
     mean_of = [75 * share for share in (0.6, 0.8, 0.2, 0.4)]  # 1 and 1/2
-    assert row(tmp_path, "hyperinterval") == [*[f"{mean:.2f} ± 10.61" for mean in mean_of], "0.4", "2"]
+    assert row(tmp_path, "hyperinterval") == [*[f"{mean:.1f} ± 10.6" for mean in mean_of], "0.4", "2"]
 
 
 def test_a_share_that_one_task_lacks_is_not_measured_nor_its_time_counted(tmp_path):
