@@ -46,10 +46,10 @@ class Functional(nn.Module):
 
     def __init__(self, n_outputs: int) -> None:
         super().__init__()
-        self.a, self.b = nn.Linear(16, 5), nn.Linear(5, n_outputs)
+        self.a, self.b, self.c = nn.Linear(16, 5), nn.Linear(5, 4), nn.Linear(4, n_outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.b(nn.functional.dropout(self.a(x.flatten(1)).relu(), 0.5, self.training))
+        return self.c(self.b(nn.functional.dropout(self.a(x.flatten(1)).relu(), 0.5, self.training)).relu())
 
 
 def made(
@@ -280,6 +280,26 @@ def test_ranges_grow_by_the_present_activations_of_training_samples() -> None:
     assert method.lower[0].max() > 0, "a range of the first task does not begin at 0 by construction"
 
 
+def test_ranges_are_those_of_evaluation_mode() -> None:
+    """Of layers after a dropout that is a function, which the steps of training are traced with."""
+    method, tasks = after_one(network=Functional, percentiles=(0.0, 1.0))
+    net: Any = method.net
+    second = net.b(net.a(tasks[0].x.flatten(1)).relu()).relu().detach()
+    torch.testing.assert_close(method.upper[1], second.amax(0))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_it_learns_a_task_and_answers_with_its_classes(scenario: Scenario) -> None:
+    method, tasks = made(scenario)
+    task = make_task(0, tasks[0].x, tasks[0].y, 10, 200)
+    learn_all(method, [task])
+    told = 0 if scenario is TIL else None
+    assert torch.equal(method.predict(task.x, told), method.net(task.x)[:, :2])
+    assert float((method.predict(task.x, told).argmax(1) == task.y).double().mean()) > 0.9
+    method.begin(tasks[1])
+    assert method.predict(task.x, told).shape == (40, 4 if scenario is CIL else 2)
+
+
 def test_only_training_inputs_make_ranges() -> None:
     """Neither validation samples far away nor answers, in the middle of training and after it, change them."""
     found = []
@@ -350,7 +370,7 @@ def test_activations_are_taken_on_the_way_of_the_network(network: Any, training:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_table_measures_what_moved_and_what_is_covered(scenario: Scenario) -> None:
-    method, tasks = after_one(scenario)
+    method, tasks = after_one(scenario, percentiles=(0.5, 0.95))
     assert not isinstance(method, Certifying)
     old_low, old_high = [b.clone() for b in method.lower], [b.clone() for b in method.upper]
     before = [(m.weight.detach().clone(), m.bias.detach().clone()) for m in linear_layers(method)]
