@@ -10,6 +10,7 @@ from torch.func import functional_call
 from benchmarks.types import UserError
 from methods.intervals import affine, bounding
 from methods.intervals.affine import propagation
+from methods.intervals.backward import chord_of_absolute
 from methods.intervals.bounding import Interval, contains
 from methods.networks import targets
 from tests.methods import exact
@@ -130,6 +131,21 @@ def test_logits_of_one_hidden_unit_are_apart_although_their_intervals_meet():
     assert apart.item() == pytest.approx(0.5, abs=1e-12) and apart.item() <= 0.5
     own, rivals, samples = torch.tensor([0]), torch.tensor([0, 1]), torch.tensor([0])
     assert one.exceeds(own, rivals, samples).item() and not one.exceeds(own + 1, rivals, samples).item()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds, st.sampled_from([1e-300, 1e-9, 1.0, 1e9, 1e150]))
+def test_the_chord_lies_above_the_absolute_value_in_exact_arithmetic_and_touches_it(seed, scale):
+    g = torch.Generator().manual_seed(seed)
+    sides = (
+        scale * torch.randn(2, 20, generator=g, dtype=torch.float64) * 10 ** (6 * torch.rand(2, 20, generator=g) - 3)
+    )
+    x = Interval(sides.amin(0), sides.amax(0))
+    slope, offset = (exact.fractions(part) for part in chord_of_absolute(x))
+    for side in x:
+        ends = exact.fractions(side)
+        above = slope * ends + offset - abs(ends)
+        assert (above >= 0).all() and (above <= exact.fractions(1e-14 * x.magnitude + 1e-306)).all()
 
 
 class Twice(nn.Module):
