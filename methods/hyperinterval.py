@@ -384,7 +384,7 @@ class HyperInterval(NetworkPerTask):
         if self.config.inference == "fecam":
             raise NotImplementedError("which class is nearest for all weights of a box is not computed")
         every = self._certified_logits(x, slice(0, max(1, self.tasks_seen)))
-        weights = self.every_task(x)[1]
+        weights = self.every_task(x)[1] if self.config.inference == "interval" else None
         lower, upper = (torch.stack(side) for side in zip(*every, strict=True))
         return outward(Interval(*inference.over_all_classes_bounds(lower, upper, weights)))
 

@@ -7,13 +7,15 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperOption
 
 from benchmarks.types import Scenario, UserError, suggestion
 from runners import streams
@@ -34,6 +36,7 @@ def main(app: typer.Typer) -> None:
     streams.prepare()
     try:
         try:
+            refuse_repeated(typer.main.get_command(app), sys.argv[1:])
             app()
         finally:
             streams.flush()
@@ -43,6 +46,19 @@ def main(app: typer.Typer) -> None:
     except streams.ReaderGone as error:
         streams.silence()
         sys.exit(error.code)
+
+
+def refuse_repeated(command: Any, arguments: Sequence[str]) -> None:
+    """Raise UserError for an option of one value that is given twice: typer would take the last one silently."""
+    options = [option for option in command.params if isinstance(option, TyperOption)]
+    for option in options:
+        if option.multiple or option.is_flag or option.count:
+            continue
+        times = sum(
+            word in option.opts or word.startswith(tuple(f"{name}=" for name in option.opts)) for word in arguments
+        )
+        if times > 1:
+            raise UserError(f"{option.opts[0]} is given {times} times; write it once, a list with commas: A,B")
 
 
 def invocation(script: str) -> str:

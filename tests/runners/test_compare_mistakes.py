@@ -30,6 +30,8 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
         (("--benchmarks", "split-mist"), "unknown benchmark 'split-mist'. Did you mean split-mnist"),
         (("--scenarios", "til,clil"), "--scenarios clil: there is no such scenario. Did you mean cil?"),
         (("--methods", "finetun"), "unknown method 'finetun'. Did you mean finetune"),
+        (("--methods", "ewc", "--methods", "si"), "--methods is given 2 times; write it once, a list with commas: A,B"),
+        (("--seeds", "1", "--seeds=2"), "--seeds is given 2 times"),
         (("--method", "nowhere.py:X"), "nowhere.py"),
         (("--seeds", "0"), "--seeds 0: must be at least 1"),
         (("--workers", "0"), "--workers 0: must be at least 1"),
