@@ -271,8 +271,8 @@ def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> Blocks:
         "R (row i, column j) is the test accuracy on task j after learning task i, row 0 that of the network before "
         "any training; C is the same for certified accuracy, I for the share of samples given to the right task; h_j "
         "is 1 if the claim about task j still holds after the last task, else 0; joint is the run of the method joint "
-        "with the same seed. Undefined values are left out with a reason, never set to 0. Libraries differ on forgetting; this report uses the definition of Chaudhry et al. with the maximum over "
-        "the rows before the last."
+        "with the same seed. Undefined values are left out with a reason, never set to 0. Libraries differ on "
+        "forgetting; this report uses the definition of Chaudhry et al. with the maximum over the rows before the last."
     )
     if content.published:
         blocks.heading("Published against ours")
