@@ -267,7 +267,16 @@ def _wsn() -> tuple[Benchmark, ...]:
         class_order=ClassOrder.SUPERCLASSES,
         normalisation=None,
     )
-    return permuted, cifar, superclass
+    tiny = replace(
+        _split_tiny_imagenet(40),
+        name="split-tiny-imagenet-wsn",
+        title="Split Tiny ImageNet 40 x 5 (WSN)",
+        network="tinynet",
+        budget=ValidatedBudget(10, epochs=10, lowest_rate=1e-5),
+        description="Tiny ImageNet, five classes a task in the order of their names, trained as long as the validation "
+        "loss falls, as in WSN's tables; the official validation images are the test set.",
+    )
+    return permuted, cifar, superclass, tiny
 
 
 def _split_tiny_imagenet(n_tasks: int) -> Benchmark:

@@ -35,6 +35,7 @@ Deviations from the official code, and the option that restores its behaviour:
   their own radius, and batch norm (no shipped model has it) uses fixed statistics with torch's variance (there: errors,
   constants, or the weight's radius; statistics that drift and so void the claim).
 - Rates apply to all parameter groups; evaluation does not run inside training; the last task is contracted too.
+- contraction="primal-dual" replaces contraction by LID's search; the middle then moves to the middle of the box found.
 - normalize_scale and an expansion phase, unused there, are left out. Authors' settings: `intercontinet-released`.
 """
 
@@ -51,21 +52,24 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import StreamSpec
-from methods.base import CIL, TIL, Batch, Claim, Method, Needs, Task, adam, register
+from methods.base import TIL, Batch, Needs, Task, adam, register
+from methods.box_promise import BoxPromise
 from methods.intervals.boundable import unbounded
-from methods.intervals.bounding import Interval, certified, worst_case
+from methods.intervals.bounding import Interval
+from methods.intervals.box_search import BoxSearch, SearchOptions
 from methods.intervals.boxed import BoxedNetwork
-from methods.intervals.contraction import Gate, easiest_loss, evenly, largest_factor
+from methods.intervals.contraction import Gate, easiest_loss, largest_factor
 from methods.intervals.weights import head_names, shift, sigmoid
 from methods.search import Even, Log, ranges
-from methods.shared import state
 from methods.shared.needs import BOUNDS
 
 Optimizer = Literal["sgd", "adam"]
+SNAPSHOTS = 10
+"""Boxes that are taken from a primal-dual search."""
 
 
 @register("intercontinet")
-class InterContiNet(Method):
+class InterContiNet(BoxPromise):
     """Training inside a box of weights that only shrinks, so that certified answers are never forgotten."""
 
     capturable = True
@@ -92,6 +96,10 @@ class InterContiNet(Method):
         """Shares of a task's steps after which the rate of centres and shifts is multiplied by `milestone_factor`."""
         milestone_factor: float = 0.1
         """Factor of the learning rate at each of the `milestones`."""
+        contraction: Literal["scales", "primal-dual"] = "scales"
+        """Contraction by one scale of each radius; or by LID's search of two free sides (methods/lid.py)."""
+        search_lr: float = 5e-4
+        """Learning rate of the sides with contraction = primal-dual, in units of a weight."""
         contraction_share: float = 0.5
         """Share of the steps given to contraction."""
         threshold: float | None = None
@@ -140,19 +148,18 @@ class InterContiNet(Method):
     def build(self) -> None:
         net = self.network()
         heads = head_names(net) if self.spec.scenario is TIL else []
-        self.model = BoxedNetwork(net, heads, self.config.max_radius).eval()
+        self.promise(BoxedNetwork(net, heads, self.config.max_radius).eval())
         given = self.config.threshold
         self.threshold = (0.9 if self.spec.scenario is TIL else 0.4) if given is None else given
-        self.outside: list[int] = []
-        self.widths: list[float] = []
-        self.certified_at_end: list[float] = []
-        self.points_at_end: list[Tensor] = []
 
     def learn(self, task: Task) -> None:
         steps = task.budget.steps_for(len(task.train))
         last = round(steps * self.config.contraction_share)
         gate = self._gate()
         shifts = (self._shift if task.index else self._centre)(task, steps - last, gate)
+        if self.config.contraction == "primal-dual":
+            self._search(task, shifts, steps - last, last)
+            return
         scales = self._contract(task, shifts, steps - last, last, gate if self.config.official_gate else self._gate())
         self.end_task(task, shifts, scales)
 
@@ -268,6 +275,18 @@ class InterContiNet(Method):
             self.fit(task, loss, optimizer, first_step=first, steps=steps, scheduled=False)
         return raw.detach()
 
+    def _search(self, task: Task, shifts: Tensor, first: int, steps: int) -> None:
+        """Contraction by LID's search: the latest box of it that meets the threshold, around its own middle."""
+        model, config = self.model.eval(), self.config
+        theta, _ = self._moved(shifts)
+        limit = self.threshold * self._certified_share(task, Interval.point(theta))
+        options, groups = SearchOptions(span=config.max_radius), self.spec.classes_per_task
+        search = BoxSearch(theta, model.box, limit, groups, config.search_lr, options)
+        found = self._searched(task, search, first, steps, SNAPSHOTS)
+        box = self._feasible(task, theta, found, limit)[-1]
+        outside = model.shrink((box.lower + box.upper) / 2, box.width / 2)
+        self.record_promise(task, outside, model.box.width)
+
     def _first_raw_scale(self, task: Task, middle: Tensor, room: Tensor) -> float:
         if not self.config.start_fitted:
             return self.config.scale_init
@@ -280,92 +299,14 @@ class InterContiNet(Method):
         radius = torch.sigmoid(scales) * room
         if self.config.fit_box:
             radius = radius * self._fitted(task, middle, radius)
-        self.outside.append(self.model.shrink(middle, radius))
-        self.widths.append(self.model.box.width.median().item())
-        self.certified_at_end.append(self._certified_share(task, self.model.box))
-        self.points_at_end.append(self._kept_points(task.index))
+        outside = self.model.shrink(middle, radius)
+        self.record_promise(task, outside, self.model.box.width)
 
     def _moved(self, shifts: Tensor) -> tuple[Tensor, Tensor]:
         """Middle c + s r and largest radius (1 - |s|) r of the next box, (N,) each."""
         radius = self.model.radius()
         s = shift(shifts, radius, self.config.normalize_shift)
         return self.model.centres() + s * radius, (1 - s.abs()) * radius
-
-    # -- the guarantee ---------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
-        """Lower and upper logits in exact arithmetic over the current box, float64, (b, classes as in `predict`) each.
-
-        CIL: every upper bound is raised to the highest one of the future classes, which compete too.
-        """
-        logits = self.model.bounds(self.model.box, x, self.spec.nonnegative_inputs, rounded=True)
-        if self.spec.scenario is not CIL:
-            return self.answerable(logits.lower, task_id), self.answerable(logits.upper, task_id)
-        lower, upper = self.answerable(logits.lower, None), self.answerable(logits.upper, None)
-        to_come = logits.upper[:, upper.shape[1] :]
-        return lower, torch.maximum(upper, to_come.amax(1, keepdim=True)) if to_come.shape[1] else upper
-
-    @torch.no_grad()
-    def sampled(self, x: Tensor, task_id: int | None = None) -> Tensor:
-        """Answers of a network drawn from the current box, with half of its weights on the box's faces."""
-        lower, upper = self.model.box
-        drawn = torch.lerp(lower, upper, (2 * torch.rand_like(lower) - 0.5).clamp(0, 1)).clamp(lower, upper)
-        return self.answerable(functional_call(self.model.net, self.model.layout.views(drawn), (x,)), task_id)
-
-    def audit(self) -> list[Claim]:
-        """Check the chain of boxes: each was compared with its predecessor, and the network is with the last one."""
-        astray = self.model.astray()
-        claims = []
-        for j, (width, points) in enumerate(zip(self.widths, self.points_at_end, strict=True)):
-            outside = astray + sum(self.outside[j + 1 :])
-            change = (self._kept_points(j) - points).abs()
-            drift = change.max().item() if change.numel() else 0.0
-            reasons = [f"{outside} weights left the box"] if outside else []
-            reasons += [f"head or batch-norm statistics moved by {drift:.3g}"] if drift else []
-            claims.append(Claim(j, outside == 0, outside, drift, width, "; ".join(reasons)))
-        return claims
-
-    def _kept_points(self, task_id: int) -> Tensor:
-        """Values other than the box that a task's claim needs unchanged: its head and the statistics, flat."""
-        own = slice(self.spec.classes_per_task * task_id, self.spec.classes_per_task * (task_id + 1))
-        heads = [p.detach()[own].flatten() for p in self.model.points().values()]
-        return torch.cat([*heads, self.model.statistics()])
-
-    def parameters_trained(self) -> int:
-        """Number of centres, radii and head parameters."""
-        return sum(p.numel() for p in self.model.parameters()) + self.model.lower.numel()
-
-    def parameters_stored(self) -> int:
-        """Scalars of network and box, without those that only `audit` reads."""
-        return super().parameters_stored() - state.count(self.points_at_end)
-
-    # -- worst cases -----------------------------------------------------------------------------
-
-    def _compared(self, logits: Tensor, task_id: int | Tensor) -> Tensor:
-        """Select the logits for cross-entropy: the task's head, all, or in CIL all seen if `mask_unseen`."""
-        everything = self.spec.scenario is CIL and not self.config.mask_unseen
-        return logits if everything else self.answerable(logits, task_id)
-
-    def _over(self, box: Interval, batch: Batch) -> Interval:
-        """Bounds of the logits that a certificate compares: in CIL all, including those of future classes."""
-        bounds = self.model.bounds(box, batch.x, self.spec.nonnegative_inputs)
-        if self.spec.scenario is CIL:
-            return bounds
-        return Interval(self.answerable(bounds.lower, batch.task), self.answerable(bounds.upper, batch.task))
-
-    def _worst(self, box: Interval, batch: Batch) -> Tensor:
-        return worst_case(self._over(box, batch), batch.y)
-
-    @torch.no_grad()
-    def _certified_share(self, task: Task, box: Interval) -> float:
-        """Share of (`fit_samples`) training samples that every network in the box classifies correctly."""
-        indices = evenly(len(task.train), self.config.fit_samples, self.device)
-        right = torch.zeros((), device=self.device)
-        for part in indices.split(1000):
-            batch = task.train.batch(part)
-            right += certified(self._over(box, batch), batch.y).sum()
-        return right.item() / len(indices)
 
     def _fitted(self, task: Task, middle: Tensor, radius: Tensor) -> float:
         """Largest factor of `radius` with which the box around `middle` meets the threshold."""

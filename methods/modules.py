@@ -9,7 +9,7 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-PROJECT = ("methods", "benchmarks", "runners", "reports")
+PROJECT = ("methods", "benchmarks", "runners", "reports", "continual_intervals")
 """Packages of this project, which take precedence over modules of the same name elsewhere."""
 _INSTALLED = ("site-packages", "dist-packages")
 

@@ -37,9 +37,10 @@ class MethodInfo:
 
 
 def register(name: str) -> Callable[[_Class], _Class]:
-    """Give a `Method` class its name in suites, tables and folders (letters, digits, `_`, `-`)."""
-    if not name or not all(c.isalnum() or c in "_-" for c in name):
-        raise UserError(f"method name {name!r}: use letters, digits, '_' and '-' only")
+    """Give a `Method` class its name in suites, tables and folders (letters, digits, `_`, `-`).
+
+    A class with another name is refused when it is loaded, so that the other classes of its file stay usable.
+    """
 
     def name_class(cls: _Class) -> _Class:
         cls.name = name  # type: ignore[attr-defined]
@@ -91,6 +92,7 @@ def load(name: str) -> type[Method]:
         raise UserError(f"unknown method {name!r}.{suggestion(name, known)} Available: {', '.join(known)}")
     info = known[name]
     cls = getattr(importlib.import_module(info.module), info.class_name)
+    check_name(cls, f"{info.module}:{info.class_name}")
     if getattr(cls, "name", None) != name:
         raise UserError(f"{info.module}:{info.class_name} is listed as {name!r} but registers {cls.name!r}")
     return cls
@@ -147,6 +149,14 @@ def _load_file(reference: str) -> type[Method]:
     if class_name not in classes:
         raise UserError(f"{file} holds no Method class {class_name!r}; it holds: {', '.join(classes) or 'none'}")
     cls = classes[class_name]
-    if not getattr(cls, "name", None):
-        raise UserError(f'{file}:{class_name} has no name; put @register("my_method") above the class')
+    check_name(cls, f"{file}:{class_name}")
     return cls
+
+
+def check_name(cls: type, place: str) -> None:
+    """Raise UserError for a class without a name, or with one that `register` does not permit."""
+    name = getattr(cls, "name", "")
+    if not name:
+        raise UserError(f'{place} has no name; put @register("my_method") above the class')
+    if not all(c.isalnum() or c in "_-" for c in name):
+        raise UserError(f"{place} is registered as {name!r}; use letters, digits, '_' and '-' only")

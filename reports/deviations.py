@@ -36,8 +36,10 @@ def excesses(record: Record) -> list[str]:
 
 
 def oddities(record: Record) -> list[str]:
-    """Clauses on the cell's answers, and on the conformance suite's findings in its method."""
+    """Clauses on how the cell's answers came about, and on the conformance suite's findings in its method."""
     held, found = record.fairness.get("held") or {}, []
+    if any(not task["steps"] and task["steps_allowed"] for task in of_tasks(record)):
+        found.append("took no optimiser step that could be counted")
     if networks(record) > NETWORKS:
         found.append(f"answers with {networks(record):.1f} times the parameters of the benchmark's network")
     again = held.get("independence") or {}
@@ -87,8 +89,6 @@ def beyond(tasks: Sequence[Mapping[str, int]]) -> list[str]:
         found.append("trained on more samples than the budget allows")
     if any(task["aside"] > task["available"] for task in tasks):
         found.append("went through the training data more than once after its last counted step")
-    if any(not task["steps"] and task["steps_allowed"] for task in tasks):
-        found.append("took no optimiser step that could be counted")
     if any(task.get("validation") for task in tasks):
         found.append("drew validation samples with gradients on")
     return found

@@ -195,7 +195,13 @@ def _guarantees(study: Study) -> Iterator[str]:
     for promise in promises(study):
         by_label.setdefault(promise.label, []).append(promise)
     for label, found in list(by_label.items())[:MOST_GUARANTEES]:
-        yield f"How much of {label}'s guarantee still stands: {'; '.join(_worth(found))}."
+        answers = [promise for promise in found if not promise.about_numbers]
+        numbers = [promise for promise in found if promise.about_numbers]
+        if answers:
+            yield f"How much of {label}'s guarantee still stands: {'; '.join(_worth(answers))}."
+        if numbers:
+            where, kept = _scenarios(numbers), _kept(numbers)
+            yield f"{label} certifies no answer in {where}: claims about its numbers that hold: {kept}."
     if len(by_label) > MOST_GUARANTEES:
         rest = list(by_label)[MOST_GUARANTEES:]
         more = {entry.record.method for entry in study.entries if entry.label in rest}
@@ -218,6 +224,14 @@ def _worth(found: Sequence[Promise]) -> Iterator[str]:
     violations, broken = sum(p.violations for p in found), sum(p.broken for p in found)
     fell = f"certificates were contradicted {count(violations, 'time')}, {broken or 'never'} while the claim held"
     yield fell if violations else "no certificate was contradicted"
+
+
+def _scenarios(promises: Sequence[Promise]) -> str:
+    return join(list(dict.fromkeys(promise.group.scenario.upper() for promise in promises)))
+
+
+def _kept(promises: Sequence[Promise]) -> str:
+    return f"{sum(p.holding for p in promises)} of {sum(p.claims for p in promises)}"
 
 
 def _failures(study: Study) -> Iterator[str]:

@@ -43,6 +43,14 @@ class Promise:
     """The same of the logits, where no task is inferred."""
     reasons: tuple[str, ...]
 
+    @property
+    def about_numbers(self) -> bool:
+        """True if there are claims, and certificates of answers were never given."""
+        return bool(self.claims) and self.certified is None and self.when_learnt is None
+
+
+ABOUT_NUMBERS = "no answer is certified: the claim is about the method's numbers, as its page says"
+
 
 def promises(study: Study) -> list[Promise]:
     """Guarantees of every method and group with certificates or claims."""
@@ -139,7 +147,7 @@ def guarantee_table(study: Study) -> Table | None:
         "certified when an old task was learnt, 0 where the claim about it no longer holds after the last task; "
         "certified: certified anew after the last task, over all tasks; learnt and training: certified when an old "
         "task was learnt, on test and on training data, whether or not its claim still holds; ACC: measured accuracy. "
-        "Old claims: those about old tasks (all but the last) that hold after the last task, of all, summed over seeds. "
+        "Old claims: those about old tasks (all but the last) that hold after the last task, of all, over seeds. "
         "Largest drift of a task's region; median width of the intervals of the weights, and of the logits where the "
         "task is not inferred. Violations: measured accuracy below the certificate from when the task was learnt, or a "
         "certified sample misclassified (in brackets: while the claim held).",
@@ -157,6 +165,8 @@ def _row(study: Study, promise: Promise, notes: Notes) -> tuple[Cell, ...]:
         return Cell("–" if value is None else percent(value))
 
     void = "" if promise.holding == promise.claims or not promise.reasons else "; ".join(promise.reasons)
+    said = [f"void: {shorten(void)}"] if void else []
+    said += [ABOUT_NUMBERS] if promise.about_numbers else []
     return (
         Cell(promise.group.title),
         Cell(promise.label),
@@ -167,7 +177,7 @@ def _row(study: Study, promise: Promise, notes: Notes) -> tuple[Cell, ...]:
         measured(study, promise.group, promise.label, ACC, notes),
         Cell(
             f"{promise.holding}/{promise.claims}" if promise.claims else "–",
-            mark=notes.mark(f"void: {shorten(void)}") if void else "",
+            mark=notes.mark("; ".join(said)) if said else "",
         ),
         Cell(number(promise.drift)),
         Cell(number(promise.width)),

@@ -14,7 +14,7 @@ from benchmarks import paths, untrusted
 from benchmarks.types import UserError
 from reports.metrics import Matrix
 from reports.record import Problem, Record, Records, newest
-from reports.schema import CELL_FOLDERS, RECORD, SCHEMA, Status, checksum, digest, folder_name
+from reports.schema import CELL_FOLDERS, RECORD, SCHEMA, CertificateRow, Status, checksum, digest, folder_name
 
 _TWO_NUMBERS = re.compile(r"^(\d+),(\d+),", re.MULTILINE)
 
@@ -184,6 +184,7 @@ def _from_json(
         accuracy=matrix("accuracy.csv"),
         certified=matrix("certified.csv"),
         inferred=matrix("inferred.csv"),
+        certificates=tuple(CertificateRow.of(row) for row in raw.get("certificates") or ()),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from reports import statistics
 from reports.before_after import change_table
 from reports.blocks import Blocks
+from reports.certificates import certificate_table
 from reports.comparisons import comparison_table
 from reports.conduct import conduct_table
 from reports.conformance import conformance_table
@@ -25,6 +26,7 @@ from reports.provenance import commands, environment
 from reports.published import published_table
 from reports.published_curves import TITLE as CURVES
 from reports.published_curves import curve_table
+from reports.published_whole import whole_tables
 from reports.ranks import not_drawn
 from reports.seeds import seed_tables
 from reports.setting import setting_table
@@ -68,6 +70,8 @@ class Contents:
     conduct: Table | None
     conformance: Table | None
     published: Table | None
+    whole: list[Table]
+    """Published tables as a whole."""
     compared: Table | None
     hyperparameters: Table
     effort: Table | None
@@ -96,6 +100,7 @@ def contents(study: Study, before: Study | None = None) -> Contents:
         conduct=conduct_table(study) if any(of_tasks(e.record) for e in study.entries) else None,
         conformance=conformance_table(study),
         published=published_table(study),
+        whole=whole_tables(study),
         compared=comparison_table(main),
         hyperparameters=hyperparameters(study),
         effort=effort_table(main),
@@ -145,6 +150,8 @@ def paper(content: Contents, figures: Sequence[dict[str, Any]]) -> Paper:
         shown = [name for name in (_range("tab", [guarantee.stem]), figure("certified"), figure("widths")) if name]
         body.paragraph(f"{GUARANTEE_WORDS} See {join(shown)}.")
         body.table(guarantee)
+        if certificates := certificate_table(content.comparison):
+            body.table(certificates)
         body.figures(f for f in figures if _section(f) == "guarantees")
     learnt = [f for f in figures if _section(f) == "learnt"]
     in_body = len(learnt) <= LEARNT_AT_MOST
@@ -277,6 +284,8 @@ def _appendix(content: Contents, figures: Sequence[dict[str, Any]]) -> Blocks:
     if content.published:
         blocks.heading("Published against ours")
         blocks.paragraph(PUBLISHED_WORDS)
+        for table in content.whole:
+            blocks.table(table)
         blocks.table(content.published)
     if content.compared:
         blocks.heading("Best method against every other")

@@ -11,7 +11,7 @@ from math import sqrt
 from statistics import fmean
 
 from reports import statistics
-from reports.metrics import ACC, BWT, CERTIFIED
+from reports.metrics import ACC, BWT, CERTIFIED, Metric
 from reports.record import Record
 from reports.study import Group, Study
 from reports.tables import MISSING, Cell, Table
@@ -27,7 +27,9 @@ TRUSTED = {
 """Levels of trust that may be shown, and the mark of each."""
 two = partial(percent, digits=2)
 """Percent with two decimals, as most papers print."""
-_METRICS = {"acc": ACC, "bwt": BWT, "certified": CERTIFIED}
+CAP = Metric("cap", "CAP", "capacity", False, "1/N abs(union.big_(j=1)^T m_j) + 0.22 / 32 T", "Kang et al. 2022")
+"""Share of the N shared weights in any mask m_j, plus the masks' size in the authors' estimate of their code."""
+METRICS = {"acc": ACC, "bwt": BWT, "certified": CERTIFIED, "cap": CAP}
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,14 @@ def published_table(study: Study) -> Table | None:
 _MARKS = {"authors-development-log": "l", "secondary-quote": "q", "digitised-figure": "d"}
 
 
+def metric_values(study: Study, group: Group, label: str, metric: Metric) -> list[float]:
+    """Values of the finished seeds, as fractions; CAP is that of the method's table `capacity` after the last task."""
+    if metric is not CAP:
+        return list(study.values(group, label, metric).values())
+    tables = (entry.record.exhibit("capacity") for entry in study.done(group, label))
+    return [float(table["published"][-1]) for table in tables if "published" in table]
+
+
 def _matches(study: Study) -> Iterator[tuple[Published, Group, str, Record]]:
     for group in study.groups:
         for label in study.rows(group):
@@ -138,13 +148,13 @@ def _matches(study: Study) -> Iterator[tuple[Published, Group, str, Record]]:
             record = entries[0].record
             for one in published():
                 same = (one.benchmark, one.scenario) == (record.benchmark, record.scenario)
-                if same and one.method == record.label and study.values(group, label, _METRICS[one.metric]):
+                if same and one.method == record.label and metric_values(study, group, label, METRICS[one.metric]):
                     yield one, group, label, record
 
 
 def _line(study: Study, one: Published, group: Group, label: str, record: Record) -> tuple[Cell, ...]:
-    metric = _METRICS[one.metric]
-    values = list(study.values(group, label, metric).values())
+    metric = METRICS[one.metric]
+    values = metric_values(study, group, label, metric)
     mean, deviation = fmean(values), statistics.spread(values)
     signed = metric is BWT
     ours = two(mean, signed) + ("" if deviation is None else f" ± {two(deviation)}")
@@ -157,13 +167,13 @@ def _line(study: Study, one: Published, group: Group, label: str, record: Record
         Cell(ours),
         Cell(str(len(values))),
         Cell(two(one.value / 100 - mean, signed=True)),
-        Cell(_interval(one, values)),
+        Cell(interval(one, values)),
         Cell(f"{one.source}, {one.where}"),
         Cell("; ".join(differences(one, record)) or "same as far as known"),
     )
 
 
-def _interval(one: Published, values: Sequence[float]) -> str:
+def interval(one: Published, values: Sequence[float]) -> str:
     """95 % interval of published less ours, in points; a dash where one side has too few runs or no spread."""
     ours = statistics.spread(values)
     if one.deviation is None or one.n is None or ours is None:
@@ -175,6 +185,11 @@ def _interval(one: Published, values: Sequence[float]) -> str:
 
 def differences(one: Published, record: Record) -> list[str]:
     """Known or unstated differences between the published run and ours; an empty list claims no sameness."""
+    return [*protocol_differences(one, record), *([one.other] if one.other else [])]
+
+
+def protocol_differences(one: Published, record: Record) -> list[str]:
+    """Differences in network, training length and batch size, or what is not stated of them."""
     found = []
     budget = record.budget
     if one.network != record.network:
@@ -185,4 +200,4 @@ def differences(one: Published, record: Record) -> list[str]:
         found.append(length or "budget not stated")
     if one.batch_size != budget.get("batch_size") and length:
         found.append(f"batch {one.batch_size or 'not stated'}")
-    return [*found, *([one.other] if one.other else [])]
+    return found

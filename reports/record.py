@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import paths
 from reports.metrics import Matrix
-from reports.schema import ClaimRow, Status
+from reports.schema import CertificateRow, ClaimRow, Status
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Record:
     accuracy: Matrix | None = field(repr=False, default=None)
     certified: Matrix | None = field(repr=False, default=None)
     inferred: Matrix | None = field(repr=False, default=None)
+    certificates: tuple[CertificateRow, ...] = field(repr=False, default=())
+    """Certified accuracy by propagation and input radius; empty in older records."""
 
     @property
     def done(self) -> bool:

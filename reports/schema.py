@@ -66,6 +66,33 @@ class ClaimRow:
         return self.contained and not self.reason
 
 
+@dataclass(frozen=True)
+class CertificateRow:
+    """Certified accuracy on one task after the last one, by one propagation and for one input radius."""
+
+    task: int
+    samples: int
+    """Number of test samples that were certified: all, or a draw."""
+    radius: float
+    """Largest change of a pixel of the input, on the pixels' scale [0, 1]."""
+    propagation: str
+    """`interval` or `affine`; see methods.intervals.affine."""
+    certified: float | None
+    """Share of the samples; None if the method's bounds cannot take the radius, or are not those of `propagate`."""
+    seconds: float
+    """Wall clock for all samples; of affine propagation, with the interval bounds that it starts from."""
+
+    @staticmethod
+    def of(fields: Mapping[str, Any]) -> CertificateRow:
+        """The row with these fields of a record. Raises ValueError or TypeError for others."""
+        row = CertificateRow(**fields)
+        whole = all(type(value) is int and value >= 0 for value in (row.task, row.samples))
+        shares = row.certified is None or 0 <= row.certified <= 1
+        if not (whole and shares and row.radius >= 0 and row.seconds >= 0 and isinstance(row.propagation, str)):
+            raise ValueError("certificates has a row with a number out of its range")
+        return row
+
+
 def folder_name(seed: int, key: str) -> str:
     """Last part of a cell's folder."""
     return f"seed{seed}-{key[:12]}"

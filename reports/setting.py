@@ -9,6 +9,7 @@ from reports.record import Record
 from reports.resolution import images_of
 from reports.study import Study, pretty
 from reports.tables import MISSING, Cell, Table
+from reports.words import count
 
 
 def setting_table(study: Study) -> Table:
@@ -55,7 +56,10 @@ def _held_out(record: Record) -> str:
 
 
 def _budget(budget: Mapping[str, Any]) -> str:
-    length = next((f"{budget[key]} {key}" for key in ("steps", "epochs") if budget.get(key)), "length not recorded")
+    length = next(
+        (count(budget[key], key.removesuffix("s")) for key in ("steps", "epochs") if budget.get(key)),
+        "length not recorded",
+    )
     found = f"{length}, batch {budget.get('batch_size', '?')}"
     if "patience" not in budget:
         return found

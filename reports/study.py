@@ -18,6 +18,7 @@ from reports import metrics, statistics
 from reports.deviations import keeps
 from reports.metrics import Matrix, Measure, Metric
 from reports.record import Record, Records, Status
+from reports.words import count
 
 NOT_CERTIFIED = "the method certifies nothing"
 SCENARIOS = {"til": "task-incremental", "dil": "domain-incremental", "cil": "class-incremental"}
@@ -336,11 +337,19 @@ def _distinct(
 def _with(name: str, settings: Mapping[str, Any], keys: Iterable[str]) -> str:
     found = [(key, settings.get(key)) for key in keys]
     parts = [
-        IN_WORDS[key].format(_short(value)) if key in IN_WORDS else f"{key}={_short(value)}"
+        _worded(key, value) if key in IN_WORDS else f"{key}={_short(value)}"
         for key, value in found
         if value is not None or key not in IN_WORDS
     ]
     return f"{name} ({', '.join(parts)})" if parts else name
+
+
+def _worded(key: str, value: Any) -> str:
+    return (
+        count(1, key.removesuffix("s"))
+        if value == 1 and key in ("steps", "epochs", "tasks")
+        else IN_WORDS[key].format(_short(value))
+    )
 
 
 def _short(value: Any) -> str:

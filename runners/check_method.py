@@ -14,15 +14,20 @@ import typer
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder; with -m, not the working directory
 
-from runners import command_line
+from runners import command_line, completion
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def check(
-    method: Annotated[str, typer.Argument(metavar="FILE.py:CLASS|NAME", help="The method to check.")],
-    scenarios: Annotated[str | None, typer.Option(metavar="til,dil,cil", help="Only these scenarios.")] = None,
+    method: Annotated[
+        str, typer.Argument(metavar="FILE.py:CLASS|NAME", help="The method to check.", autocompletion=completion.method)
+    ],
+    scenarios: Annotated[
+        str | None,
+        typer.Option(metavar="til,dil,cil", help="Only these scenarios.", autocompletion=completion.scenarios),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
     explain: Annotated[bool, typer.Option("--explain", help="Show all checks and why they matter.")] = False,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from runners import streams
 
 UNLIMITED = 10_000
 """Width of the console in a pipe or a file, in characters, so that no line is wrapped there."""
+CONSOLE = "continual-intervals"
+"""Name of the console command, which has the scripts of this folder as subcommands."""
 EXIT_FAILED_CELLS, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -40,6 +43,12 @@ def main(app: typer.Typer) -> None:
     except streams.ReaderGone as error:
         streams.silence()
         sys.exit(error.code)
+
+
+def invocation(script: str) -> str:
+    """The command as it was called, for records: of `continual-intervals`, or `python runners/SCRIPT`."""
+    called = [CONSOLE] if Path(sys.argv[0]).stem == CONSOLE else ["python", f"runners/{script}"]
+    return shlex.join([*called, *sys.argv[1:]])
 
 
 def console() -> Console:

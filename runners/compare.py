@@ -5,7 +5,6 @@ python runners/compare.py --suite quick
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +15,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder; with -m, not the working directory
 
 from benchmarks.types import UserError
-from runners import command_line
+from runners import command_line, completion
 from runners.session import Options, run
 
 DEFAULT_SUITE = "quick"
@@ -26,15 +25,32 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def compare(
     suite: Annotated[
-        list[str] | None, typer.Option(metavar="NAME|FILE", show_default="quick", help="Suite to run; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            show_default="quick",
+            help="Suite to run; may be repeated.",
+            autocompletion=completion.suites,
+        ),
     ] = None,
-    methods: Annotated[str | None, typer.Option(metavar="A,B", help="Only these methods.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Only these methods.", autocompletion=completion.methods)
+    ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE.py:CLASS", help="Add your own method (this runs the file); may be repeated."),
+        typer.Option(
+            metavar="FILE.py:CLASS",
+            help="Add your own method (this runs the file); may be repeated.",
+            autocompletion=completion.files,
+        ),
     ] = None,
-    benchmarks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these benchmarks.")] = None,
-    scenarios: Annotated[str | None, typer.Option(metavar="til,dil,cil", help="Only these scenarios.")] = None,
+    benchmarks: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Only these benchmarks.", autocompletion=completion.benchmarks)
+    ] = None,
+    scenarios: Annotated[
+        str | None,
+        typer.Option(metavar="til,dil,cil", help="Only these scenarios.", autocompletion=completion.scenarios),
+    ] = None,
     seeds: Annotated[int | None, typer.Option(metavar="N", help="Seeds 0 to N-1 instead of the suite's.")] = None,
     assignments: Annotated[
         list[str] | None,
@@ -134,7 +150,7 @@ def compare(
         dry_run=dry_run,
         report=not no_report,
         check=check,
-        command=shlex.join(["python", "runners/compare.py", *sys.argv[1:]]),
+        command=command_line.invocation("compare.py"),
     )
     with command_line.interruptible():
         raise typer.Exit(run(options, console))

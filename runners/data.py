@@ -20,7 +20,7 @@ if __name__ == "__main__":
 
 from benchmarks import preparation
 from benchmarks.types import UserError
-from runners import command_line
+from runners import command_line, completion
 from runners.columns import Columns
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -33,12 +33,18 @@ def main(
     ] = False,
     prepare: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Fetch if permitted, check and decode; may be repeated."),
+        typer.Option(
+            metavar="NAME",
+            help="Fetch if permitted, check and decode; may be repeated.",
+            autocompletion=completion.data_sets,
+        ),
     ] = None,
     check: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Compare every file with its checksum, and count the samples; may be repeated."
+            metavar="NAME",
+            help="Compare every file with its checksum, and count the samples; may be repeated.",
+            autocompletion=completion.data_sets,
         ),
     ] = None,
     data: Annotated[

@@ -136,16 +136,36 @@ def _inherited(name: str, searched: Mapping[str, str]) -> list[str]:
 
 
 def _options(tree: ast.Module, class_name: str, searched: Mapping[str, str]) -> list[str]:
-    """Table rows of the hyperparameters in a class's own Config; the docstring under each field is its meaning."""
-    rows: list[str] = []
-    for node in (node for config in _configs(tree, class_name) for node in config.body):
+    """Table rows of the hyperparameters in a class's own Config."""
+    return [
+        f"| `{name}` | `{default}` | {searched.get(name, '')} | {meaning.replace('|', chr(92) + '|')} |"
+        for config in _configs(tree, class_name)
+        for name, default, meaning in _fields(config)
+    ]
+
+
+def _fields(config: ast.ClassDef) -> Iterator[tuple[str, str, str]]:
+    """Name, default and meaning of each field of a Config; the docstring under a field is its meaning."""
+    for node, after in zip(config.body, [*config.body[1:], None], strict=True):
         match node:
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                rows.append(f"| `{name}` | `{ast.unparse(value)}` | {searched.get(name, '')} |  |")
-            case ast.Expr(value=ast.Constant(value=str(text))) if rows:
-                meaning = " ".join(text.split()).replace("|", "\\|")
-                rows[-1] = rows[-1].removesuffix("  |") + f" {meaning} |"
-    return rows
+                match after:
+                    case ast.Expr(value=ast.Constant(value=str(text))):
+                        yield name, ast.unparse(value), " ".join(text.split())
+                    case _:
+                        yield name, ast.unparse(value), ""
+
+
+def meanings(config: type) -> dict[str, str]:
+    """Meaning of each hyperparameter that a Config itself declares; empty where its source cannot be read."""
+    file = getattr(sys.modules.get(config.__module__), "__file__", None)
+    owner = config.__qualname__.split(".")[0]
+    if file is None:
+        return {}
+    tree = ast.parse(Path(file).read_bytes())
+    if all(not isinstance(node, ast.ClassDef) or node.name != owner for node in tree.body):
+        return {}
+    return {name: meaning for found in _configs(tree, owner) for name, _, meaning in _fields(found)}
 
 
 def _configs(tree: ast.Module, class_name: str) -> list[ast.ClassDef]:

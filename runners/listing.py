@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks import plugins
-from benchmarks.catalogue import BENCHMARKS
+from benchmarks import catalogue, plugins
+from benchmarks.catalogue import BENCHMARKS, SHUFFLED_SUFFIX, Benchmark
 from benchmarks.types import Budget, Scenario, ValidatedBudget
 from methods import registry
+from reports.words import count
 from runners.columns import Columns
 from runners.grid import suite
 
 WORDS = "description"
+AVALANCHE = "A strategy of Avalanche; `continual-intervals show avalanche:` lists them."
+IMAGES = "FOLDER-TASKSxCLASSES"
+"""Form of the names of image folders."""
 
 
 def tables() -> Iterator[Columns]:
@@ -24,6 +28,7 @@ def tables() -> Iterator[Columns]:
 def _methods() -> Columns:
     found = registry.available().values()
     rows = [(info.name, _scenarios(info.scenarios), info.summary) for info in found]
+    rows.append((f"{registry.AVALANCHE_PREFIX}NAME", _scenarios(tuple(Scenario)), AVALANCHE))
     return Columns("Methods", ("name", "scenarios", WORDS), rows, frozenset({WORDS}))
 
 
@@ -31,8 +36,9 @@ def _benchmarks() -> Columns:
     rows = []
     for benchmark in (*BENCHMARKS.values(), *map(plugins.benchmark, plugins.points())):
         tasks = f"{benchmark.n_tasks} x {benchmark.classes_per_task} classes"
-        scenarios = _scenarios(benchmark.scenarios)
-        rows.append((benchmark.name, scenarios, tasks, budget_in_words(benchmark.budget), benchmark.network))
+        rows.append((benchmark.name, *_setting(benchmark, tasks)))
+    rows.append(("images-" + IMAGES, *_setting(catalogue.find("images-FOLDER-1x1"), "TASKS x CLASSES")))
+    rows.append((f"SPLIT{SHUFFLED_SUFFIX}", "", "of any split-... or images-..., in an order from the seed", "", ""))
     return Columns("Benchmarks", ("name", "scenarios", "tasks", "budget per task", "network"), rows)
 
 
@@ -47,8 +53,12 @@ def _suites() -> Columns:
     return Columns("Suites", ("name", "methods", "cells", WORDS), listed, frozenset({WORDS}))
 
 
+def _setting(benchmark: Benchmark, tasks: str) -> tuple[str, ...]:
+    return _scenarios(benchmark.scenarios), tasks, budget_in_words(benchmark.budget), benchmark.network
+
+
 def budget_in_words(budget: Budget) -> str:
-    length = f"{budget.steps} steps" if budget.steps is not None else f"{budget.epochs} epochs"
+    length = count(budget.steps, "step") if budget.steps is not None else count(budget.epochs or 0, "epoch")
     most = "at most " if isinstance(budget, ValidatedBudget) else ""
     return f"{most}{length} of {budget.batch_size}"
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from benchmarks.types import Scenario, UserError
+from reports.words import count
 from runners.command_line import EXIT_FAILED_CELLS, complain
 from runners.records.record import Status
 
@@ -63,21 +64,21 @@ def run(options: Options, console: Console) -> int:
     """Run the grid and write the report; return 0, or 1 if a cell or the report failed. Raises UserError."""
     check(options)
     cells = build_cells(options)
-    for sentence in [*not_in_keys(cells), *remarks(cells)]:
-        console.print(f"note: {sentence}", highlight=False, soft_wrap=True, markup=False)
+    tell(cells, console)
     assigned = devices_of(options)
     if options.dry_run:
         _show_plan(cells, options, assigned, console)
         return 0
-    from runners.records import folder
-
-    # A folder that cannot be written to must be noticed before the training, not at its end.
-    folder.probe(options.results)
-    _take_reference(cells, options, console)
-    outcomes = _run_cells(cells, options, assigned, console)
+    outcomes = run_cells(cells, options, console)
     written = _report(outcomes, options.results, console) if options.report else True
-    failed = _sum_up(outcomes, console)
+    failed = sum_up(outcomes, console)
     return EXIT_FAILED_CELLS if failed or not written else 0
+
+
+def tell(cells: Sequence[Cell], console: Console) -> None:
+    """Print what the user should know of these cells before they run."""
+    for sentence in [*not_in_keys(cells), *remarks(cells)]:
+        console.print(f"note: {sentence}", highlight=False, soft_wrap=True, markup=False)
 
 
 def check(options: Options) -> None:
@@ -171,20 +172,25 @@ def _take_reference(cells: Sequence[Cell], options: Options, console: Console) -
 
     taken = reference_records.take(cells, options.results.resolve())
     if taken:
-        console.print(f"{taken} cells taken from the reference records", highlight=False)
+        console.print(f"{count(taken, 'cell')} taken from the reference records", highlight=False)
 
 
 def _wants_reference(options: Options) -> bool:
     return bool(options.foreign) if options.reference is None else options.reference
 
 
-def _run_cells(cells: Sequence[Cell], options: Options, assigned: Sequence[str], console: Console) -> list[Outcome]:
+def run_cells(cells: Sequence[Cell], options: Options, console: Console) -> list[Outcome]:
+    """Outcomes of all cells; those that are unfinished are run. Raises UserError."""
     from runners.engines import scheduler
     from runners.grid.cells import Conditions
-    from runners.records import environment
-    from runners.watch.live import Display
+    from runners.records import environment, folder
+    from runners.watch import notebook
     from runners.watch.status import StatusFile
 
+    # A folder that cannot be written to must be noticed before the training, not at its end.
+    folder.probe(options.results)
+    _take_reference(cells, options, console)
+    assigned = devices_of(options)
     conditions = Conditions(
         device=assigned[0],
         data_dir=str(options.data.resolve()) if options.data else None,
@@ -195,7 +201,7 @@ def _run_cells(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
     )
     engine = make_engine(options, assigned)
     try:
-        with Display(console) as display, StatusFile(options.results, display.board, options.command):
+        with notebook.display(console) as display, StatusFile(options.results, display.board, options.command):
             return scheduler.run_grid(
                 cells, options.results.resolve(), conditions, engine, display, options.on_oom == "retry-smaller"
             )
@@ -262,21 +268,23 @@ def _show_plan(cells: Sequence[Cell], options: Options, assigned: Sequence[str],
     groups = Counter((cell.benchmark, cell.scenario, cell.label) for cell in cells)
     ready = Counter((cell.benchmark, cell.scenario, cell.label) for cell in cells if cell.key in finished)
     memory = {(cell.benchmark, cell.scenario, cell.label): footprint.of_cell(cell) for cell in cells}
-    for group, count in groups.items():
+    for group, seeds in groups.items():
         needed = f", memory at least about {memory[group]}" if memory[group] else ""
-        line = f"{' '.join(group)}: {count} seeds, {ready[group]} finished{needed}"
+        line = f"{' '.join(group)}: {count(seeds, 'seed')}, {ready[group]} finished{needed}"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     for sentence in dict.fromkeys(footprint.refusals(cells, assigned[0]).values()):
         console.print(f"refused: {sentence}", style="red", highlight=False, soft_wrap=True, markup=False)
     expected = estimate([job.cell for job in jobs], options.results, len(assigned))
     known = f"about {in_words(expected.seconds)}" if expected.unknown < len(jobs) else "no estimate"
-    rest = f" and {expected.unknown} cells of methods never run here" if expected.unknown and jobs else ""
+    rest = f" and {count(expected.unknown, 'cell')} of methods never run here" if expected.unknown and jobs else ""
     if to_take:
         how = "will be taken" if _wants_reference(options) else "could be taken, by --reference,"
-        console.print(f"{len(to_take)} cells {how} from the reference records", highlight=False, soft_wrap=True)
+        console.print(
+            f"{count(len(to_take), 'cell')} {how} from the reference records", highlight=False, soft_wrap=True
+        )
     console.print(
-        f"{len(cells)} cells, {len(finished)} finished, {len(jobs)} to run: "
-        f"{known + rest if jobs else 'nothing left'} on {len(assigned)} workers",
+        f"{count(len(cells), 'cell')}, {len(finished)} finished, {len(jobs)} to run: "
+        f"{known + rest if jobs else 'nothing left'} on {count(len(assigned), 'worker')}",
         highlight=False,
         soft_wrap=True,
     )
@@ -301,7 +309,7 @@ def _report(outcomes: Sequence[Outcome], results: Path, console: Console) -> boo
     return True
 
 
-def _sum_up(outcomes: Sequence[Outcome], console: Console) -> bool:
+def sum_up(outcomes: Sequence[Outcome], console: Console) -> bool:
     """Print counts and failures, each with the file of its details; return True if there were failures."""
     from reports.schema import RECORD
     from runners.records.folder import TRACEBACK

@@ -33,7 +33,7 @@ if __name__ == "__main__":
 
 from benchmarks.types import Scenario, UserError
 from methods.registry import AVALANCHE_PREFIX
-from runners import command_line
+from runners import command_line, completion
 from runners.grid.hyperparameters import parse_assignment
 from runners.grid.suite import find as find_suites
 from runners.process import cpu, devices
@@ -50,10 +50,14 @@ the losses: a check waits for the device, so that shorter rounds would measure m
 
 @app.command()
 def speed(
-    methods: Annotated[str, typer.Option(metavar="A,B")] = "finetune,ewc,hnet,hypermask,intercontinet,hyperinterval",
-    benchmarks: Annotated[str, typer.Option(metavar="A,B")] = "split-digits",
-    scenarios: Annotated[str, typer.Option(metavar="til,dil,cil")] = "til",
-    suite: Annotated[str, typer.Option(help="Suite whose hyperparameters are used.")] = "mnist",
+    methods: Annotated[
+        str, typer.Option(metavar="A,B", autocompletion=completion.methods)
+    ] = "finetune,ewc,hnet,hypermask,intercontinet,hyperinterval",
+    benchmarks: Annotated[str, typer.Option(metavar="A,B", autocompletion=completion.benchmarks)] = "split-digits",
+    scenarios: Annotated[str, typer.Option(metavar="til,dil,cil", autocompletion=completion.scenarios)] = "til",
+    suite: Annotated[
+        str, typer.Option(help="Suite whose hyperparameters are used.", autocompletion=completion.suites)
+    ] = "mnist",
     tasks: Annotated[
         int | None, typer.Option(metavar="N", help="Number of tasks instead of the benchmark's (permuted).")
     ] = None,

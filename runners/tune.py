@@ -7,7 +7,6 @@ python runners/tune.py --suite quick --method ewc --grid strength=100,1000,1e4
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder; with -m, not the working directory
 
 from benchmarks.types import UserError
-from runners import command_line
+from reports.words import count
+from runners import command_line, completion
 from runners.session import Options, build_cells, check, devices_of, make_engine
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -29,8 +29,18 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def tune(
-    suite: Annotated[str, typer.Option(metavar="NAME|FILE", help="Suite with the benchmarks and budgets.")],
-    method: Annotated[list[str], typer.Option(metavar="NAME|FILE.py:CLASS", help="Method to tune; may be repeated.")],
+    suite: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE", help="Suite with the benchmarks and budgets.", autocompletion=completion.suites
+        ),
+    ],
+    method: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME|FILE.py:CLASS", help="Method to tune; may be repeated.", autocompletion=completion.method
+        ),
+    ],
     trials: Annotated[
         int | None, typer.Option(show_default="16", help="Trials for each method, benchmark and scenario.")
     ] = None,
@@ -42,8 +52,13 @@ def tune(
             "A list is written with brackets: hidden=[100],[50,50].",
         ),
     ] = None,
-    benchmarks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these benchmarks.")] = None,
-    scenarios: Annotated[str | None, typer.Option(metavar="til,dil,cil", help="Only these scenarios.")] = None,
+    benchmarks: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Only these benchmarks.", autocompletion=completion.benchmarks)
+    ] = None,
+    scenarios: Annotated[
+        str | None,
+        typer.Option(metavar="til,dil,cil", help="Only these scenarios.", autocompletion=completion.scenarios),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Streams for each trial, from seeds that no comparison uses.")] = 1,
     budget_scale: Annotated[float, typer.Option(help="Multiply the training length of every trial.")] = 1.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -74,7 +89,7 @@ def tune(
         engine=engine,
         data=data,
         results=results,
-        command=shlex.join(["python", "runners/tune.py", *sys.argv[1:]]),
+        command=command_line.invocation("tune.py"),
     )
     check(options)
     with command_line.interruptible():
@@ -142,23 +157,24 @@ def _supported(cell: Any) -> Sequence[str]:
 
 
 def _in_words(study: Any, trials: Sequence[Any]) -> str:
-    from runners.tuning import chosen, search
+    from runners.tuning import search
+    from runners.tuning.study import listed
 
     best, choice = search.best(trials), search.choice(study, trials)
-    values = chosen.listed(best.values)
+    values = listed(best.values)
     if choice is not best:
-        values += f"; better by no more than a standard error, so the choice is {chosen.listed(choice.values)}"
+        values += f"; better by no more than a standard error, so the choice is {listed(choice.values)}"
     names = ("the suite's own values", "the published ones")[: 1 if study.grid else len(study.first)]
     first = ", ".join(f"{name}: {_percent(trial.accuracy)}" for name, trial in zip(names, trials, strict=False))
     ended = sum(trial.state == "pruned" for trial in trials)
     cell = study.cell
     text = (
-        f"{cell.label}, {cell.benchmark} {cell.scenario}: {len(trials)} trials, {ended} ended early; best on "
+        f"{cell.label}, {cell.benchmark} {cell.scenario}: {count(len(trials), 'trial')}, {ended} ended early; best on "
         f"validation {100 * (best.accuracy or 0):.2f} % ({first}): {values}"
     )
     if not study.grid:
         return text
-    return "\n".join([text, *(f"  {chosen.listed(trial.values)}: {_percent(trial.accuracy)}" for trial in trials)])
+    return "\n".join([text, *(f"  {listed(trial.values)}: {_percent(trial.accuracy)}" for trial in trials)])
 
 
 def _percent(accuracy: float | None) -> str:

@@ -7,6 +7,7 @@ The figures of speed in both texts are compared with reports/speed.csv.
 
 import csv
 import importlib
+import linecache
 import os
 import re
 import shlex
@@ -20,6 +21,7 @@ from typer.main import get_command
 from benchmarks.types import CIL
 from methods import registry
 from runners.conformance import conform
+from runners.console import COMMANDS
 from runners.grid import build, suite
 from tests.runners.helpers import ROOT, environment
 
@@ -57,10 +59,12 @@ def write_files(page: Path, folder: Path) -> None:
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for block in blocks(page, "python"):
+    for number, block in enumerate(blocks(page, "python")):
         names: dict[str, object] = {"__name__": "docs_block"}
         if not block.startswith("# file: "):
-            exec(compile(block, str(page), "exec"), names)
+            source = f"<block {number} of {page.name}>"
+            linecache.cache[source] = (len(block), None, block.splitlines(keepends=True), source)  # as a notebook does
+            exec(compile(block, source, "exec"), names)
 
 
 @pytest.mark.parametrize("page", [*DOCS, README], ids=lambda page: page.stem)
@@ -137,6 +141,12 @@ def test_the_table_of_speed_is_the_measured_one(
     ratios = [ratio for _, _, ratio in found][-len(numbers(times)) :]
     for text, ratio in zip(numbers(times), ratios, strict=True):
         assert_rounded(text, ratio)
+
+
+def test_subcommands_named_in_pages_exist() -> None:
+    for page in [*DOCS, README]:
+        for words in re.findall(r"`continual-intervals ([a-z|]+)[ `]", " ".join(page.read_text().split())):
+            assert set(words.split("|")) <= COMMANDS.keys(), f"{page.name}: {words}"
 
 
 def test_the_suite_file_shown_is_valid(tmp_path: Path) -> None:

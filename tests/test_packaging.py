@@ -54,7 +54,7 @@ def test_ci_runs_what_the_readme_says() -> None:
 
 def test_shipped_files_are_inside_the_packages() -> None:
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert sorted(packages["packages"]) == ["benchmarks", "methods", "reports", "runners"]
+    assert sorted(packages["packages"]) == ["benchmarks", "continual_intervals", "methods", "reports", "runners"]
     assert (ROOT / "benchmarks/suites/quick.toml").is_file() and list((ROOT / "reports").glob("*.typ"))
 
 

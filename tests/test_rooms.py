@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TOP = ("benchmarks", "methods", "reports", "runners")
+TOP = ("benchmarks", "methods", "reports", "runners", "continual_intervals")
 ALL_OF_RUNNERS = "and all of `runners`"
 
 

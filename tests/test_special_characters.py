@@ -100,7 +100,7 @@ def test_a_row_with_such_a_label_is_chosen_and_set_from_the_command_line(tmp_pat
         dry_run=True,
     )
     assert code == 0
-    assert "=fine, lr=0.5 [b]: 1 seeds" in said
+    assert "=fine, lr=0.5 [b]: 1 seed" in said
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", float("nan"), float("inf")])

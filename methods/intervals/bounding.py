@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
 
@@ -69,10 +70,11 @@ def propagate(
     """
     x = x if isinstance(x, Interval) else Interval.point(x)
     dtype = x.lower.dtype if x.lower.is_floating_point() else torch.get_default_dtype()
-    return _Propagation(network, weights, buffers or {}, Arithmetic(rounded, dtype)).run(x, nonnegative_inputs)
+    traversal = TRAVERSAL.get()(network, weights, buffers or {}, Arithmetic(rounded, dtype))
+    return traversal.run(x, nonnegative_inputs)
 
 
-class _Propagation:
+class Traversal:
     """Pass through a network."""
 
     def __init__(
@@ -164,3 +166,7 @@ def _holds_value(part: Any) -> bool:
     if isinstance(part, slice):
         return _holds_value((part.start, part.stop, part.step))
     return isinstance(part, list | tuple) and any(map(_holds_value, part))
+
+
+TRAVERSAL: ContextVar[Callable[..., Traversal]] = ContextVar("traversal", default=Traversal)
+"""Maker of the passes of `propagate`; `affine.propagation` sets another, which tightens certificates."""

@@ -92,5 +92,8 @@ class BoxedNetwork(nn.Module):
 
     def bounds(self, box: Interval, x: Tensor, nonnegative_inputs: bool, rounded: bool = False) -> Interval:
         """Bounds of the outputs over `box` (N,); parameters without a box are constants at their current values."""
-        weights = self.layout.boxes(box) | {name: Interval.point(p.detach()) for name, p in self.points().items()}
-        return propagate(self.net, weights, x, nonnegative_inputs=nonnegative_inputs, rounded=rounded)
+        return propagate(self.net, self.weights(box), x, nonnegative_inputs=nonnegative_inputs, rounded=rounded)
+
+    def weights(self, box: Interval) -> dict[str, Interval]:
+        """Bounds of the parameters over `box` (N,) by name."""
+        return self.layout.boxes(box) | {name: Interval.point(p.detach()) for name, p in self.points().items()}

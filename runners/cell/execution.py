@@ -20,10 +20,10 @@ from benchmarks.data import DataSet
 from benchmarks.stream import Stream, TuningStream, open_stream
 from benchmarks.tally import counting
 from benchmarks.types import UserError, derived_seed
-from methods.base import Diverged, Method, Progress
+from methods.base import Certifying, Diverged, Method, Progress
 from methods.shared import state
 from methods.shared.stepping import CaptureFailed
-from runners.cell import checkpoint, exhibits, sample_sheet, stated, usage
+from runners.cell import certificates, checkpoint, exhibits, sample_sheet, stated, usage
 from runners.cell.blank import blank_record, stamp, usable_record
 from runners.cell.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.cell.events import Emit, Event, EventKind, Phase
@@ -209,6 +209,7 @@ class _CellRun:
             self.emit(Event(EventKind.TASK_DONE, task=j, accuracy=accuracy))
         if stop < len(stream):
             return False
+        self._certify(method, stream)
         self._exhibit(method)
         self.measured.held = usage.of_method(method, stream, evaluator.answers)
         return True
@@ -316,6 +317,17 @@ class _CellRun:
         self.record = replace(self.record, environment=here)
         if after:
             self.measured.evaluate_seconds.append(seconds)
+
+    def _certify(self, method: Method, stream: Stream) -> None:
+        """Measure more certificates. Bounds of a method's own may not fit; a fault is reported like one of exhibits."""
+        if not isinstance(method, Certifying) or self.cell.judged_on != "test":
+            return
+        try:
+            self.measured.certificates = certificates.measure(method, stream)
+        except Exception as error:
+            reason = f"{self.folder.path}: certificates dropped: {type(error).__name__}: {text(error)}"
+            self.emit(Event(EventKind.NOTE, reason=reason))
+        self.guard.assure("certifying the answers to all tasks")
 
     def _exhibit(self, method: Method) -> None:
         """Keep the method's own tables. They are no result: a fault in them is reported and the cell continues."""

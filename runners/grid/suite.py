@@ -159,10 +159,15 @@ def read(path: Path) -> Suite:
             raise UserError(f"{path}: tuned: {error}") from error
         found = read_toml(tuned, "file of tuned values")
         data["settings"] = [*data.get("settings", []), *found.get("settings", [])]
+    return made({"name": path.stem, **data}, str(path))
+
+
+def made(data: dict[str, Any], where: str) -> Suite:
+    """Suite with these contents. Raises UserError with the place `where`, the key, the value and what is permitted."""
     try:
-        return Suite(**{"name": path.stem, **data})
+        return Suite(**data)
     except ValidationError as error:
-        lines = [f"{path}: {_explain(details)}" for details in error.errors()]
+        lines = [f"{where}: {_explain(details)}" for details in error.errors()]
         raise UserError("\n".join(dict.fromkeys(lines))) from error
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from benchmarks import untrusted
 from benchmarks.types import Budget, Scenario, UserError
-from reports.schema import SCHEMA, ClaimRow, Status, checksum, digest
+from reports.schema import SCHEMA, CertificateRow, ClaimRow, Status, checksum, digest
 
 __all__ = ["BrokenRecord", "ClaimRow", "Matrix", "Measurements", "Record", "Status", "digest", "empty_matrix"]
 
-_LATER = {"chosen", "judged_on", "definition", "carried", "fairness", "parts"}
+_LATER = {"chosen", "judged_on", "definition", "carried", "fairness", "parts", "certificates"}
 """Fields that older records lack."""
 _FREE = ("reason", "traceback", "command", "task_names", "environment")
 """Fields with texts from elsewhere: messages, arguments, class names, which may hold any character."""
@@ -53,6 +53,8 @@ class Measurements:
     """Budget use of each task; see runners.cell.usage."""
     held: dict[str, Any] = field(default_factory=dict)
     """Size of the method's state after the last task; see runners.cell.usage."""
+    certificates: list[CertificateRow] = field(default_factory=list)
+    """Certified accuracy after the last task in more ways; see runners.cell.certificates."""
     peak_rss: int = 0
     peak_device: int = 0
 
@@ -67,6 +69,7 @@ class Measurements:
     def from_json(text: str) -> Measurements:
         data = json.loads(text)
         data["claims"] = [ClaimRow(**row) for row in data["claims"]]
+        data["certificates"] = [CertificateRow(**row) for row in data.get("certificates", [])]
         data["steps"] = [(int(task), int(step), float(loss)) for task, step, loss in data["steps"]]
         return Measurements(**data)
 
@@ -129,6 +132,9 @@ class Record:
     of the conformance suite, `conformance`; empty in older records."""
     parts: dict[str, str] = field(default_factory=dict)
     """Hashes of the code of the network, the transforms, ..., which the key holds too; empty in older records."""
+    certificates: tuple[CertificateRow, ...] = ()
+    """Certified accuracy after the last task by propagation and input radius; empty in older records and where nothing
+    is certified. No table, because it holds seconds, and tables are compared to the last digit."""
     carried: str | None = None
     """Of a reference record: which earlier code computed it, and how `source` was shown to give the same numbers."""
 
@@ -142,6 +148,7 @@ class Record:
             parameters={**self.parameters, "stored": stored[-1] if stored else None},
             stored_per_task=tuple(stored),
             fairness={**self.fairness, **measured.of_conduct()},
+            certificates=tuple(measured.certificates),
             files={name: digest(text) for name, text in measured.tables().items()},
         )
 
@@ -169,6 +176,7 @@ class Record:
             untrusted.check_record(body)
             body["status"], body["scenario"] = Status(body["status"]), Scenario(body["scenario"])
             body["budget"] = Budget.of(body["budget"])
+            body["certificates"] = tuple(CertificateRow.of(row) for row in body.get("certificates", ()))
             body["task_names"], body["stored_per_task"] = tuple(body["task_names"]), tuple(body["stored_per_task"])
         except (ValueError, TypeError, KeyError, UserError) as error:
             raise BrokenRecord(str(error)) from error

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 
+from reports.words import count
 from runners.records.record import Status
 from runners.records.reference_records import ReferenceCell
 
@@ -63,7 +64,8 @@ class Check:
             change, label, seed = group.largest
             mean, of = group.largest_mean
             text = (
-                f"{group.benchmark} {group.scenario}: {group.identical} of {group.cells} cells repeated are identical"
+                f"{group.benchmark} {group.scenario}: {group.identical} of "
+                f"{count(group.cells, 'cell')} repeated are identical"
             )
             if group.identical < group.cells - len(group.other_end):
                 text += (

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from benchmarks import catalogue
 from benchmarks.types import UserError
+from reports.words import count
 from runners.grid.build import parts_of
 from runners.grid.cells import Cell
 from runners.records.environment import CPU_KERNELS
@@ -44,7 +45,7 @@ class Shown:
         places = Counter(f"{r.benchmark} {r.scenario}" for r in self.records)
         at = self.records[0].environment
         cells = ", ".join(f"{name} {n}" for name, n in sorted(places.items()))
-        return f"{len(self.records)} cells on {at.get('device_name')}, torch {at.get('torch')}: {cells}"
+        return f"{count(len(self.records), 'cell')} on {at.get('device_name')}, torch {at.get('torch')}: {cells}"
 
 
 def compare(earlier: Iterable[Record], later: Iterable[Record]) -> list[Shown]:

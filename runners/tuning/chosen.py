@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from reports.words import count
 from runners.tuning import search
 from runners.tuning.search import Study, Trial
+from runners.tuning.study import listed
 
 COLUMNS = ("suite", "benchmark", "scenario", "method", "trial", "state", "accuracy", "seconds", "parameter", "value")
 
@@ -26,7 +28,7 @@ def entry(study: Study, trials: Sequence[Trial], length: float, command: str, co
         "method": cell.label,
         "benchmark": cell.benchmark,
         "scenario": str(cell.scenario),
-        "source": f"tuned on validation data: {len(trials)} trials{grid}{streams}{short}, runners/tune.py",
+        "source": f"tuned on validation data: {count(len(trials), 'trial')}{grid}{streams}{short}, runners/tune.py",
         "values": choice.values,
         "provenance": {
             **_effort(study, trials),
@@ -109,9 +111,3 @@ def write_trials(file: Path, study: Study, trials: Sequence[Trial]) -> None:
     writer.writerow(COLUMNS)
     writer.writerows(rows)
     share(file, buffer.getvalue().encode())
-
-
-def listed(values: Mapping[str, Any]) -> str:
-    """Values in words: `lr = 0.001, strength = 100`."""
-    short = {key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in values.items()}
-    return ", ".join(f"{key} = {text}" for key, text in short.items())

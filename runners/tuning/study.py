@@ -58,8 +58,16 @@ class Study:
 
         cls: Any = registry.load(self.cell.reference)
         config = hyperparameters.configure(self.cell.method, cls.Config, {**self.cell.config, **values}, "trial")
-        changed = replace(self.cell, config=hyperparameters.as_json(config), judged_on="validation", chosen={})
+        label = f"{self.cell.label} ({listed(values)})"
+        plain = hyperparameters.as_json(config)
+        changed = replace(self.cell, label=label, config=plain, judged_on="validation", chosen={})
         return [replace(changed, seed=FIRST_SEED + k) for k in range(self.seeds)]
+
+
+def listed(values: Mapping[str, Any]) -> str:
+    """Values in words: `lr = 0.001, strength = 100`."""
+    short = {key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in values.items()}
+    return ", ".join(f"{key} = {text}" for key, text in short.items())
 
 
 def study_of(cell: Cell, seeds: int) -> Study:

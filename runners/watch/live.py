@@ -9,6 +9,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.markup import escape
 
+from reports.words import count
 from runners.cell.events import Event, EventKind
 from runners.engines.scheduler import Outcome
 from runners.grid.cells import Job
@@ -47,10 +48,10 @@ class Display:
         self.board.planned(jobs, outcomes)
         self.ended = len(outcomes)
         if not self.live:
-            self._line(f"{self.board.total} cells: {self.board.cached} finished before, {len(jobs)} to run")
+            self._line(f"{count(self.board.total, 'cell')}: {self.board.cached} finished before, {len(jobs)} to run")
         for outcome in outcomes:
             if not outcome.cached:
-                self._line(self._verdict(outcome.cell.title, outcome.status, outcome.reason))
+                self._end(self._verdict(outcome.cell.title, outcome.status, outcome.reason))
 
     def heard(self, job: Job, event: Event) -> None:
         before = self.board.row(job)
@@ -61,7 +62,7 @@ class Display:
         elif event.kind is EventKind.ENDED:
             self.ended += 1
             status = event.status or Status.FAILED
-            self._line(self._verdict(job.cell.title, status, _outcome(before, status) or event.reason))
+            self._end(self._verdict(job.cell.title, status, _outcome(before, status) or event.reason))
 
     def render(self) -> RenderableType:
         """Live part of the display. At the end only the counts remain, because the summary below lists the failures."""
@@ -74,6 +75,10 @@ class Display:
         count = f"[{self.ended:>{width}}/{self.board.total}]"
         said = f"  {escape(reason)}" if reason else ""
         return f"{escape(count)} [{COLOURS[status]}]{status:<8}[/]  {escape(title)}{said}"
+
+    def _end(self, verdict: str) -> None:
+        """Report a cell that has ended."""
+        self._line(verdict)
 
     def _line(self, markup: str) -> None:
         self.console.print(markup, soft_wrap=True, highlight=False)

@@ -7,6 +7,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from reports.words import count
 from runners.plan.estimate import in_words
 from runners.records.record import Status
 from runners.watch.board import Failure, Running, Snapshot
@@ -38,7 +39,9 @@ def view(
         parts.append(Text(f"and {len(here) - rows} more under way", style="dim"))
     elsewhere = len(snapshot.running) - len(here)
     if elsewhere:
-        parts.append(Text(f"{elsewhere} cells are running elsewhere, under another command", style="dim"))
+        parts.append(
+            Text(f"{count(elsewhere, 'cell is', 'cells are')} running elsewhere, under another command", style="dim")
+        )
     latest = snapshot.failures[-failures:] if failures else []
     parts += [_failure(failure, place=waiting) for failure in latest]
     hidden = _failed(snapshot) - len(latest) if failures else 0
@@ -64,7 +67,7 @@ def _bar(snapshot: Snapshot) -> RenderableType:
         ProgressBar(
             total=max(1, snapshot.total), completed=snapshot.ended + share, width=BAR_WIDTH, complete_style="cyan"
         ),
-        Text(f"{snapshot.ended}/{snapshot.total} cells", style="bold"),
+        Text(f"{snapshot.ended}/{count(snapshot.total, 'cell')}", style="bold"),
         _clocks(snapshot),
     )
     return line

@@ -22,7 +22,7 @@ def opened(scenario: Scenario, seed: int = 0, device: str = "cpu"):
 def made(name: str, stream, seed: int = 0, device: str = "cpu", **settings) -> Method:
     cls = registry.load(name)
     config = cls.Config()
-    smaller = {"chunk": 500, "select_every": 4, **settings}
+    smaller = {"chunk": 500, "select_every": 4, "width": 100, **settings}
     fields = {field.name for field in dataclasses.fields(config)}
     return cls(
         stream.spec, dataclasses.replace(config, **{k: v for k, v in smaller.items() if k in fields}), device, seed

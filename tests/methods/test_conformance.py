@@ -13,7 +13,7 @@ from methods import registry
 from runners.conformance import FIELDS, Trial, conform, scenarios_of
 from runners.conformance.fields import unused
 
-SMALL = {"chunk": 500, "select_every": 4}
+SMALL = {"chunk": 500, "select_every": 4, "width": 100}
 """Settings that suit a network of 1,500 weights, where a method has them."""
 EQUAL_WEIGHTS_ONLY = {"packnet": ["ties"]}
 """Fields that act on exactly equal weights, which no short run has; test_packnet_golden.py has the case."""

@@ -29,7 +29,9 @@ def test_embeddings_are_listed_task_by_task():
 
 
 @pytest.mark.parametrize("scenario", [TIL, DIL, CIL])
-@pytest.mark.parametrize("name", ["hat", "hnet", "hnet-lstm", "hypermask", "hyperinterval", "packnet", "supsup", "wsn"])
+@pytest.mark.parametrize(
+    "name", ["hat", "hnet", "hnet-lstm", "hypermask", "hyperinterval", "intact", "packnet", "supsup", "wsn"]
+)
 def test_giving_exhibits_changes_no_state(name, scenario):
     stream = opened(scenario)
     method = made(name, stream)

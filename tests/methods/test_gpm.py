@@ -262,6 +262,59 @@ def test_the_null_space_is_that_of_all_tasks_so_far() -> None:
     assert float((method.moments[method.layers[0].name] - first).abs().max()) > 1
 
 
+def flat_tasks() -> tuple[StreamSpec, list[Any]]:
+    """Inputs of all tasks lie in 6 of 12 dimensions, none of which is an axis."""
+    spec, tasks = tasks_of(DIL)
+    plane = torch.linalg.qr(torch.randn(12, 6)).Q
+    return spec, [make_task(task.index, task.x @ plane @ plane.t(), task.y, 16, 30) for task in tasks]
+
+
+@pytest.mark.parametrize("covariance", ["samples", "batch-means"])
+def test_adams_steps_in_an_exact_null_space_have_no_answer_to_old_inputs(covariance: Any) -> None:
+    """g P S = 0, with S the moments of samples, or of the means over batches in the order of the training samples."""
+    spec, tasks = flat_tasks()
+    options = {"optimizer": "adam", "lr": 0.01, "basis": "smallest", "covariance": covariance}
+    method = GPM(spec, GPM.Config(**options))  # type: ignore[arg-type]
+    learn_all(method, tasks[:1])
+    x = nn.functional.pad(tasks[0].x, (0, 1), value=1.0)
+    x = x if covariance == "samples" else torch.stack([batch.mean(0) for batch in x.split(16)])
+    name = method.layers[0].name
+    moments, before = x.t() @ x, matrices(method)[name]
+    torch.testing.assert_close(method.moments[name], moments)
+    assert method.bases[name].shape[1] == min(len(x), 7), "six dimensions and the constant, or the three batches"
+    learn_all(method, tasks[1:2])
+    moved = matrices(method)[name] - before
+    assert moved.norm() > 0.01 and (moved @ moments).norm() < 1e-9 * moments.norm()
+
+
+def test_without_the_floor_rounding_takes_most_of_an_exact_null_space() -> None:
+    """The smallest eigenvalue is 0 or nearly so, and only directions up to ten times as large are free."""
+    spec, tasks = flat_tasks()
+    free = []
+    for floor in (1e-10, 0.0):
+        method = GPM(spec, GPM.Config(optimizer="adam", lr=0.01, basis="smallest", floor=floor))
+        learn_all(method, tasks[:1])
+        free.append(method.layers[0].size - method.bases[method.layers[0].name].shape[1])
+    assert free[0] == 6 > free[1]
+
+
+@pytest.mark.parametrize("basis", ["energy", "smallest"])
+def test_parameters_without_gradients_have_projectors_too(basis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    extend = GPM.extend
+
+    def wiped(method: GPM, task: Any) -> None:
+        method.net.zero_grad(set_to_none=True)
+        extend(method, task)
+
+    monkeypatch.setattr(GPM, "extend", wiped)
+    method, tasks = learnt(DIL, optimizer="adam", lr=0.01, basis=basis, smallest=1e4)
+    assert all(each.shape[1] > 0 for each in method.bases.values())
+    before = matrices(method)
+    learn_all(method, tasks[1:2])
+    assert all((now - before[name]).abs().max() > 1e-3 for name, now in matrices(method).items())
+    assert max(row["leak"] for row in table(method)) < 1e-12
+
+
 def test_normalised_steps_are_shorter_by_the_root_of_the_free_directions() -> None:
     moved = []
     for normalise in (False, True):

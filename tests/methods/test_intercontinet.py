@@ -100,6 +100,27 @@ def test_the_threshold_is_met_on_training_data():
     assert method._certified_share(task(2, DIL), box) >= 0.7 * accuracy
 
 
+@pytest.mark.parametrize("scenario", sorted(ALL_SCENARIOS))
+def test_a_primal_dual_contraction_meets_the_threshold_in_nested_boxes_around_their_middles(scenario: Scenario):
+    method = InterContiNet(spec(scenario), InterContiNet.Config(lr=0.3, contraction="primal-dual", search_lr=5e-3))
+    promised: list[Tensor] = []
+    for t in range(TASKS):
+        before = method.model.box
+        method.begin(task(t, scenario))
+        method.learn(task(t, scenario))
+        box, middle = method.model.box, method.model.centres()
+        assert not t or bool(contains(before, box).all())
+        torch.testing.assert_close(middle, (box.lower + box.upper) / 2)
+        if not t:
+            wanted = method.threshold * method._certified_share(task(t, scenario), Interval.point(middle))
+            assert method.certified_at_end[0] >= wanted - 0.05 and method.widths[0] > 1e-2
+        promised.append(certain(method, scenario, t))
+        for s, promise in enumerate(promised):
+            assert bool(right(method, scenario, s)[promise].all()), f"task {s} after task {t}"
+    assert promised[0].float().mean() > 0.3
+    assert all(claim.contained for claim in method.audit())
+
+
 def test_released_settings_do_not_meet_it():
     method = trained(TIL, tasks=1, cls=ReleasedInterContiNet)
     assert method.certified_at_end[0] < 0.1

@@ -34,7 +34,7 @@ from tests.pretended.phases import Phases, name_phases
 
 STEPS = 12
 """So many that InterContiNet's shorter phase, a third of them, has one more than a capture is warmed up with."""
-SMALL = {"chunk": 500, "select_every": 4, "fisher_samples": 16, "samples": 16, "fit_samples": 20}
+SMALL = {"chunk": 500, "select_every": 4, "fisher_samples": 16, "samples": 16, "fit_samples": 20, "width": 50}
 """Settings that suit a network of 1,500 weights, where a method has them."""
 
 log = logging.getLogger(__name__)

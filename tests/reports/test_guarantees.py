@@ -140,3 +140,20 @@ def test_the_table_says_so(results: Path) -> None:
     assert cells["violations"].text == "4 (2)"
     assert cells["drift"].text == "0.3"
     assert any("the region has drifted; tasks learnt later" in note for note in table.notes)
+
+
+def test_claims_without_certificates_are_said_to_be_about_numbers(results: Path) -> None:
+    """As of a head that equals joint ridge, whose answers to old tasks change."""
+    lines = ("1,0,1,0,1e-12,0.0,,0,", "2,0,1,0,3e-12,0.0,,0,", "2,1,1,0,3e-12,0.0,,0,")
+    Claiming("analytic", n_tasks=2, certifies=True, lines=lines).write(results)
+    for file in results.glob("*/*/analytic/*/certified.csv"):
+        file.unlink()
+    found = study(load(results))
+    table = guarantee_table(found)
+    assert table
+    by_method = {row[1].text: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    cell, other = by_method["analytic"]["old claims"], by_method["hyperinterval"]["old claims"]
+    (note,) = [note for note in table.notes if "about the method's numbers" in note]
+    assert cell.text == "1/1" and note.startswith(f"({cell.mark})") and other.mark != cell.mark
+    (words,) = [sentence for sentence in findings(found) if sentence.startswith("analytic certifies")]
+    assert words == "analytic certifies no answer in TIL: claims about its numbers that hold: 1 of 1."

@@ -148,6 +148,16 @@ class Unsure(Certifies):
         return logits - 1e9, logits + 1e9
 
 
+@register("fragile")
+class Fragile(Certifies):
+    """Bounds that fail for a set of inputs."""
+
+    def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
+        if not isinstance(x, Tensor):
+            raise RuntimeError("one input at a time")
+        return super().bounds(x, task_id)
+
+
 @register("guesses")
 class Guesses(_Small):
     """Infers task 0 for every sample."""

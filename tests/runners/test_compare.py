@@ -112,7 +112,7 @@ def test_a_dry_run_writes_nothing_and_estimates_from_what_is_on_record(tmp_path)
     assert output.splitlines()[-1].startswith("3 cells, 0 finished, 3 to run: no estimate and 3 cells of methods never")
     compare_here(tmp_path, **options)
     _, output = compare_here(tmp_path, dry_run=True, **options)
-    assert "split-digits til finetune: 1 seeds, 1 finished" in output
+    assert "split-digits til finetune: 1 seed, 1 finished" in output
     assert "3 cells, 3 finished, 0 to run: nothing left" in output
     _, output = compare_here(tmp_path, dry_run=True, methods=("finetune", "ewc"), seeds=2)
     assert "12 cells, 3 finished, 9 to run: about " in output and "6 cells of methods never run here" in output

@@ -95,7 +95,7 @@ def test_a_cell_that_runs_elsewhere_says_so():
     display, [job] = a_display(terminal=True), jobs(1)
     display.planned([job], [])
     display.heard(job, Event(EventKind.ELSEWHERE))
-    assert "1 cells are running elsewhere" in shown(display)
+    assert "1 cell is running elsewhere" in shown(display)
 
 
 def test_plain_output_has_one_line_for_each_end_and_nothing_else():
@@ -107,7 +107,7 @@ def test_plain_output_has_one_line_for_each_end_and_nothing_else():
         display.heard(job, Event(EventKind.TASK_DONE, task=4, accuracy=0.5))
         display.heard(job, Event(EventKind.ENDED, status=Status.DONE))
     lines = printed(display).splitlines()
-    assert lines[0] == "1 cells: 0 finished before, 1 to run"
+    assert lines[0] == "1 cell: 0 finished before, 1 to run"
     assert len(lines) == 2 and lines[1].startswith("[1/1] done      split-digits til finetune seed 0  accuracy 50.0 %")
 
 

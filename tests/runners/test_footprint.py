@@ -31,6 +31,7 @@ def cell(method: str, benchmark: str, network: str, values: dict | None = None):
 
 
 COVERED = [
+    "analytic",
     "finetune",
     "ewc",
     "gpm",
@@ -39,17 +40,22 @@ COVERED = [
     "hypermask",
     "hat",
     "hyperinterval",
+    "intact",
     "intercontinet",
+    "lid",
     "lwf",
     "packnet",
     "separate",
     "supsup",
     "wsn",
 ]
-GROWN = ("hnet-lstm", (("hnet-lstm", "growth", "freeze-hidden"),))
+GROWN = [
+    ("hnet-lstm", (("hnet-lstm", "growth", "freeze-hidden"),)),
+    ("analytic", (("analytic", "til", "joint"), ("analytic", "balance", "true"), ("analytic", "width", "300"))),
+]
 
 
-@pytest.mark.parametrize(("name", "settings"), [*((name, ()) for name in COVERED), GROWN])
+@pytest.mark.parametrize(("name", "settings"), [*((name, ()) for name in COVERED), *GROWN])
 def test_it_covers_what_a_method_holds_after_all_tasks(name, settings) -> None:
     made = cells(name, steps=3, assignments=settings)[0]
     needed = footprint.of_cell(made)
@@ -108,7 +114,7 @@ def test_what_cannot_fit_is_refused_with_the_numbers_and_the_rest_runs(tmp_path,
     options = {"methods": ("finetune", "hyperinterval"), "scenarios": ("til",), "seeds": 1, "budget_scale": 0.01}
     code, printed = compare_here(tmp_path, dry_run=True, **options)
     assert code == 0 and "refused: hyperinterval with mlp-100-100 on split-digits needs about" in printed
-    assert "split-digits til finetune: 1 seeds, 0 finished, memory at least about 60" in printed
+    assert "split-digits til finetune: 1 seed, 0 finished, memory at least about 60" in printed
     code, printed = compare_here(tmp_path, **options)
     assert code == 1 and "but cpu has 615 MB; a chunked hypernetwork needs less" in printed
     assert f"1 {Status.DONE}" in printed and f"1 {Status.FAILED}" in printed

@@ -37,6 +37,7 @@ def test_the_list_is_whole_at_every_width(columns):
     assert "…" not in text
     for benchmark in BENCHMARKS.values():
         assert {benchmark.name, benchmark.network} <= set(text.split())
+    assert {"avalanche:NAME", "images-FOLDER-TASKSxCLASSES", "SPLIT-shuffled"} <= set(text.split())
     for info in registry.available().values():
         assert words(info.summary) in words(text)
     for name, path in suite.available().items():

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.types import Budget, Scenario, ValidatedBudget
+from reports.schema import CertificateRow, checksum
 from runners.records.folder import CHECKPOINT, CellFolder, StorageError, probe, write_atomically
 from runners.records.record import BrokenRecord, ClaimRow, Measurements, Record, Status, matrix_csv
 from tests.runners.helpers import ROOT
@@ -43,6 +44,10 @@ def measurements() -> Measurements:
     measured = Measurements.empty(2)
     measured.accuracy = [[0.5, 0.25], [1.0, 1 / 3], [0.9, 1.0]]
     measured.claims = [ClaimRow(1, 0, True, 0, 0.0, 0.1, float("nan"), False, "")]
+    measured.certificates = [
+        CertificateRow(0, 90, 1 / 255, "affine", None, 0.25),
+        CertificateRow(1, 80, 0.0, "interval", 1 / 3, 0.125),
+    ]
     measured.steps = [(0, 50, 0.7), (1, 50, 0.6)]
     measured.stored_per_task, measured.train_seconds, measured.evaluate_seconds = [5, 7], [1.0, 2.0], [0.1, 0.2]
     return measured
@@ -63,6 +68,20 @@ def test_a_record_survives_the_disk(tmp_path):
         tmp_path / "accuracy.csv"
     ).read_text() == "after,task0,task1\n0,0.5,0.25\n1,1.0,0.3333333333333333\n2,0.9,1.0\n"
     assert (tmp_path / "claims.csv").read_text().splitlines()[1] == "1,0,true,0,0.0,0.1,,false,,"
+
+
+def test_measurements_survive_a_checkpoint_also_of_a_version_without_certificates():
+    measured = measurements()
+    assert Measurements.from_json(measured.to_json()).certificates == measured.certificates
+    older = {key: value for key, value in json.loads(measured.to_json()).items() if key != "certificates"}
+    restored = Measurements.from_json(json.dumps(older))
+    assert restored.certificates == [] and restored.accuracy == measured.accuracy
+
+
+def test_a_record_from_before_certificates_is_read():
+    body = json.loads(a_record().to_json())
+    del body["certificates"], body["checksum"]
+    assert Record.from_json(json.dumps({**body, "checksum": checksum(body)})) == a_record()
 
 
 def test_a_budget_by_validation_survives_and_a_plain_one_has_no_new_field():

@@ -117,7 +117,7 @@ def test_only_the_new_methods_cells_run(recorded, tmp_path, monkeypatch):
     options = {"methods": ("finetune",), "scenarios": ("til",), "seeds": 1, "budget_scale": 0.1}
     code, said = compare_here(tmp_path, foreign=(foreign("Good"),), **options)
     assert code == 0
-    assert "1 cells taken from the reference records" in said
+    assert "1 cell taken from the reference records" in said
     found = {
         path.parts[-4] + path.parts[-3]: json.loads(path.read_text()) for path in tmp_path.glob("*/*/*/*/cell.json")
     }
@@ -141,7 +141,7 @@ def test_a_dry_run_counts_them(recorded, tmp_path, monkeypatch, wanted, said_of_
     monkeypatch.setattr(reference_records, "FOLDER", folder)
     options = {"methods": ("finetune",), "scenarios": ("til",), "seeds": 1, "budget_scale": 0.1}
     _, said = compare_here(tmp_path, reference=wanted, dry_run=True, **options)
-    assert f"1 cells {said_of_them}" in said and left in said
+    assert f"1 cell {said_of_them}" in said and left in said
 
 
 def test_no_reference_at_all(tmp_path):

@@ -74,7 +74,7 @@ def test_the_command_prints_the_sentence_and_refuses_nothing(tmp_path):
     assert said.returncode == 0, said.stderr
     notes = [line for line in said.stdout.splitlines() if line.startswith("note: ")]
     assert len(notes) == 1 and "hyperinterval.beta = 0.005" in notes[0] and "beta = 0.08961" in notes[0]
-    assert "1 cells, 0 finished, 1 to run" in said.stdout
+    assert "1 cell, 0 finished, 1 to run" in said.stdout
 
 
 def test_strengths_per_weight_of_which_none_is_given_are_an_error_with_the_suites_name():

@@ -75,7 +75,7 @@ def test_another_end_and_cells_without_a_reference_are_said(run_twice):
     diverged = replace(first, record=replace(first.record, status=Status.DIVERGED))
     stranger = replace(second, record=replace(second.record, key="0" * 64))
     lines = list(reproduction.check([diverged, stranger], known).in_words())
-    assert lines[0].endswith("0 of 1 cells repeated are identical")
+    assert lines[0].endswith("0 of 1 cell repeated are identical")
     assert lines[1:] == [
         f"  {first.record.label} seed 0: diverged here, done shipped",
         "without a reference record (other code, settings, length or seed): 1",

@@ -73,6 +73,9 @@ def trials_of(results: Path) -> list[dict[str, str]]:
 def test_a_study_ends_in_values_that_a_suite_takes(tmp_path: Path) -> None:
     output = tuned(tmp_path, "--method", "ewc", "--method", "finetune")
     assert "5 trials" in output and "best on validation" in output
+    ended = [line for line in output.splitlines() if " done " in line and "ewc" in line]
+    assert ended and all("(lr = " in line and ", strength = " in line for line in ended)
+    assert any("ewc (lr = 0.001, strength = 1e+03) seed 1000000" in line for line in ended)
     chosen = tomllib.loads((tmp_path / "tuning" / "quick.toml").read_text())
     assert [entry["method"] for entry in chosen["settings"]] == ["ewc", "finetune"]
     assert {entry["trials"] for entry in chosen["provenance"]} == {5}

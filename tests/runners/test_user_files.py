@@ -212,3 +212,11 @@ def test_with_m_a_run_is_that_of_the_script(tmp_path):
         text=True,
     )
     assert done.returncode == 0 and "1 done" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_badly_named_class_does_not_block_the_others_of_its_file(tmp_path):
+    text = code("", "2.5") + '\n\n@register("not so")\nclass Other(Finetune):\n    """Other."""\n'
+    file = written(tmp_path, {"mine.py": text})
+    assert factor_of(file) == 2.5
+    with pytest.raises(UserError, match=r"mine.py:Other is registered as 'not so'; use letters, digits"):
+        load_method(f"{file}:Other")

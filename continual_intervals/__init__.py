@@ -1,0 +1,8 @@
+"""The suite from Python and notebooks: cells, comparisons, tables and figures; see docs/from-python.md."""
+
+from benchmarks.types import UserError
+from continual_intervals import plot
+from continual_intervals.frames import Frames, load
+from continual_intervals.running import compare, run
+
+__all__ = ["Frames", "UserError", "compare", "load", "plot", "run"]

@@ -1,0 +1,210 @@
+"""Classes of notebook cells and scripts as files, which worker processes import and the keys of cells follow."""
+
+from __future__ import annotations
+import __future__ as future_features
+
+import ast
+import hashlib
+import importlib
+import inspect
+import linecache
+import math
+import symtable
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+from benchmarks.types import UserError
+from methods import registry
+from methods.modules import PROJECT, is_installed
+
+PLAIN = (bool, int, float, str, bytes, type(None))
+"""Types whose values are written as they are; an assignment in an earlier cell may be out of date."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A method as `methods.registry.load` takes it."""
+
+    text: str
+    """A registered name, or FILE.py:CLASS."""
+    folders: tuple[str, ...] = ()
+    """Folders of the user's own modules that a written file imports; workers need them on their search path."""
+
+
+def reference(method: str | type, folder: Path) -> Reference:
+    """Reference to a method. A class of a notebook cell or script is written to `folder`, with what it uses.
+
+    Raises UserError for anything but a name or a subclass of Method, and for a class whose source cannot be found.
+    """
+    from methods.base import Method
+
+    if isinstance(method, str):
+        return Reference(method)
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise UserError(f"{method!r} is no method; give a name, FILE.py:CLASS, or a subclass of methods.base.Method")
+    name = str(getattr(method, "name", ""))
+    known = registry.available().get(name)
+    if name.startswith(registry.AVALANCHE_PREFIX) or (known is not None and known.module == method.__module__):
+        return Reference(name)
+    registry.check_name(method, f"the class {method.__name__}")
+    module = sys.modules.get(method.__module__)
+    file = getattr(module, "__file__", None)
+    if file and method.__module__ != "__main__" and getattr(module, method.__name__, None) is method:
+        return Reference(f"{file}:{method.__name__}")
+    return _Writer(method).write(folder)
+
+
+@dataclass(frozen=True, order=True)
+class _Statement:
+    """Top-level statement of a cell or script."""
+
+    place: int
+    text: str
+
+    @property
+    def needs(self) -> Iterator[str]:
+        """Names of the module that its code refers to, in functions too."""
+        tables = [symtable.symtable(self.text, "cell", "exec")]
+        top = tables[0]
+        yield from (symbol.get_name() for symbol in top.get_symbols() if symbol.is_referenced())
+        while tables:
+            inner = tables.pop().get_children()
+            yield from (s.get_name() for t in inner for s in t.get_symbols() if s.is_global() and s.is_referenced())
+            tables += inner
+
+    @property
+    def binds(self) -> Iterator[str]:
+        """Names that it assigns or imports."""
+        for symbol in symtable.symtable(self.text, "cell", "exec").get_symbols():
+            if symbol.is_assigned() or symbol.is_imported():
+                yield symbol.get_name()
+
+
+@dataclass
+class _Writer:
+    """Collector of a class's source and of all that it refers to."""
+
+    cls: type
+    parts: set[_Statement] = field(default_factory=set)
+    values: dict[str, str] = field(default_factory=dict)
+    """Lines for names that no statement needs to be found for."""
+    folders: set[str] = field(default_factory=set)
+
+    def write(self, folder: Path) -> Reference:
+        names, code = self._home()
+        bound = _bound(names, code)
+        name = self.cls.__name__
+        if name not in bound or names.get(name) is not self.cls:
+            raise UserError(
+                f"the source of the class {name} cannot be found; define it at the top level of a cell or script, "
+                "or put it into a file and give FILE.py:CLASS"
+            )
+        self._take(name, names, bound, set())
+        future = bool(code and code.co_flags & future_features.annotations.compiler_flag)
+        lines = ['"""A class of a notebook or script, with what it uses; written by continual_intervals."""']
+        lines += ["from __future__ import annotations"] if future else []
+        text = "\n\n".join([*lines, *self.values.values(), *(part.text for part in sorted(self.parts))]) + "\n"
+        file = folder.resolve() / f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}.py"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{file} cannot be written: {error.strerror}") from error
+        return Reference(f"{file}:{name}", tuple(sorted(self.folders)))
+
+    def _home(self) -> tuple[Mapping[str, Any], Any]:
+        """Names of the class's module, and the code of one of its functions, if it has one."""
+        for value in vars(self.cls).values():
+            function = inspect.unwrap(getattr(value, "__func__", value))
+            if isinstance(function, FunctionType) and function.__module__ == self.cls.__module__:
+                return function.__globals__, function.__code__
+        return vars(sys.modules.get(self.cls.__module__, ModuleType("nothing"))), None
+
+    def _take(self, name: str, names: Mapping[str, Any], bound: Mapping[str, _Statement], seen: set[str]) -> None:
+        if name in seen or name not in names:  # a builtin, or a name that only an annotation has
+            return
+        seen.add(name)
+        value = names[name]
+        if _is_plain(value):
+            self.values[name] = f"{name} = {value!r}"
+        elif name in bound:
+            self.parts.add(bound[name])
+            for other in bound[name].needs:
+                self._take(other, names, bound, seen)
+        elif (line := _import_of(name, value)) is not None:
+            self.values[name] = line
+        else:
+            raise UserError(
+                f"{self.cls.__name__} uses {name}, which no cell of this session defines; define it in a cell, or put "
+                "the class into a file and give FILE.py:CLASS"
+            )
+        self.folders |= _own_folder(value)
+
+
+def _bound(names: Mapping[str, Any], code: Any) -> dict[str, _Statement]:
+    """The last top-level statement that binds each name: of the cells run so far, or of the script."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    texts = names.get("In") or ["".join(linecache.getlines(code.co_filename if code else main or ""))]
+    found: dict[str, _Statement] = {}
+    place = 0
+    for text in texts:
+        try:
+            body = ast.parse(text).body
+        except (SyntaxError, TypeError):  # a cell that failed
+            continue
+        for node in body:
+            place += 1
+            if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+                continue
+            statement = _Statement(place, _source(node, text))
+            if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+                found |= {name: _Statement(place, statement.text.replace("*", name)) for name in _public(node.module)}
+            else:
+                found |= dict.fromkeys(statement.binds, statement)
+    return found
+
+
+def _public(module: str | None) -> list[str]:
+    """Names that `from module import *` binds."""
+    names = vars(sys.modules.get(str(module), ModuleType("nothing")))
+    return list(names.get("__all__") or (name for name in names if not name.startswith("_")))
+
+
+def _source(node: ast.stmt, text: str) -> str:
+    """Source of a statement, a definition's with its comments and decorators."""
+    if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return ast.unparse(node)
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+
+
+def _is_plain(value: object) -> bool:
+    if type(value) is tuple:
+        return all(map(_is_plain, value))
+    return type(value) in PLAIN and not (type(value) is float and not math.isfinite(value))
+
+
+def _import_of(name: str, value: Any) -> str | None:
+    """Import of a name that the start of the session has bound."""
+    if isinstance(value, ModuleType):
+        return f"import {value.__name__} as {name}"
+    module, attribute = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if not module or not attribute or module == "__main__" or "." in attribute:
+        return None
+    found = getattr(importlib.import_module(module), attribute, None)
+    return f"from {module} import {attribute} as {name}" if found is value else None
+
+
+def _own_folder(value: Any) -> set[str]:
+    """Folder on the search path of a user's own module that a name comes from."""
+    module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    top = str(module).partition(".")[0]
+    file = getattr(sys.modules.get(top), "__file__", None)
+    if top in ("__main__", *PROJECT) or top in sys.stdlib_module_names or not file or is_installed(Path(file)):
+        return set()
+    path = Path(file).resolve()
+    return {str(path.parent.parent if path.name == "__init__.py" else path.parent)}

@@ -1,0 +1,221 @@
+"""Cells and comparisons from Python, by the code of the commands and into the same records."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from rich.console import Console
+
+from benchmarks.types import Scenario, UserError, suggestion
+from continual_intervals import classes, frames
+from runners import command_line, session
+from runners.session import Options
+
+if TYPE_CHECKING:
+    from runners.engines.scheduler import Outcome
+    from runners.grid.cells import Cell
+
+CLASSES = "classes"
+"""In the results folder: the classes of notebook cells and scripts that were run."""
+Methods = Iterable[str | type]
+Folder = str | Path
+
+
+def run(
+    method: str | type,
+    benchmark: str,
+    scenario: str,
+    seeds: int | Iterable[int] = 1,
+    *,
+    budget_scale: float = 1.0,
+    results: Folder = "results",
+    data: Folder | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    engine: str = "local",
+    check: bool = False,
+    progress: bool = True,
+    **hyperparameters: object,
+) -> pd.DataFrame:
+    """R of one method: test accuracy on every task (column) after every task (row); index (seed, after).
+
+    method: a registered name, FILE.py:CLASS, or a class, also one of a notebook cell. seeds: their number, or the seeds
+    themselves. Hyperparameters that are not given have the method's defaults. Other arguments: as of `compare.py`.
+    Finished cells are read from `results`, not run again. Raises UserError for a mistake in the call, and where a cell
+    ends without numbers.
+    """
+    found = classes.reference(method, Path(results) / CLASSES)
+    called = f"continual_intervals.run({_named(method)!r}, {benchmark!r}, {scenario!r}, ...)"
+    options = Options((), data=_path(data), device=device, workers=workers, engine=engine, results=Path(results),
+                      budget_scale=budget_scale, check=check, reference=False, command=called)  # fmt: skip
+    session.check(options)
+    with _searchable(found):
+        cells = _cells(found.text, benchmark, _scenario(scenario), _seeds(seeds), options, hyperparameters)
+        outcomes = session.run_cells(cells, options, _console(progress))
+    for outcome in outcomes:
+        if str(outcome.status) != "done":
+            raise UserError(f"{outcome.cell.title} is {outcome.status}: {outcome.reason} ({outcome.folder})")
+    return _matrices(outcomes, Path(results))
+
+
+def compare(
+    suite: str | Path | Sequence[str | Path] = "quick",
+    methods: Methods | None = None,
+    results: Folder = "results",
+    *,
+    add: Methods = (),
+    benchmarks: Iterable[str] | None = None,
+    scenarios: Iterable[str] | None = None,
+    seeds: int | None = None,
+    settings: Mapping[str, object] | None = None,
+    budget_scale: float = 1.0,
+    data: Folder | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    engine: str = "local",
+    reference: bool = False,
+    check: bool = True,
+    progress: bool = True,
+) -> frames.Frames:
+    """Tables of a suite's cells; those that are unfinished are run first.
+
+    methods: only these, names and classes; None: the suite's. add: further ones. settings: hyperparameters, such as
+    {"ewc.strength": 100}. reference: take shipped records where they agree. Other arguments: as of `compare.py`. A cell
+    that fails stops no other; `cells` of the tables has its reason. Raises UserError for a mistake in the call.
+    """
+    folder = Path(results) / CLASSES
+    only = None if methods is None else [classes.reference(method, folder) for method in _listed(methods)]
+    more = [*(only or ()), *(classes.reference(method, folder) for method in _listed(add))]
+    files = [one.text for one in more if ".py:" in one.text or one.text.endswith(".py")]
+    named = None if methods is None else [_named(method) for method in _listed(methods)]
+    options = Options(
+        suites=tuple(map(str, [suite] if isinstance(suite, str | Path) else suite)),
+        methods=None if only is None else tuple(one.text for one in only if one.text not in files),
+        foreign=tuple(files),
+        benchmarks=None if benchmarks is None else tuple(_listed(benchmarks)),
+        scenarios=None if scenarios is None else tuple(map(_scenario, _listed(scenarios))),
+        seeds=seeds,
+        assignments=tuple(f"{name}={_text(value)}" for name, value in (settings or {}).items()),
+        budget_scale=budget_scale,
+        device=device,
+        workers=workers,
+        engine=engine,
+        data=_path(data),
+        results=Path(results),
+        reference=reference,
+        check=check,
+        command=f"continual_intervals.compare({suite!r}, {named!r}, ...)",
+    )
+    session.check(options)
+    console = _console(progress)
+    with _searchable(*more):
+        cells = session.build_cells(options)
+        session.tell(cells, console)
+        outcomes = session.run_cells(cells, options, console)
+    session.sum_up(outcomes, console)
+    return frames.load(results, [outcome.folder for outcome in outcomes])
+
+
+def _cells(
+    reference: str,
+    benchmark: str,
+    scenario: Scenario,
+    seeds: Sequence[int],
+    options: Options,
+    values: Mapping[str, object],
+) -> list[Cell]:
+    from runners.grid import build, hyperparameters, suite
+    from runners.grid.loading import load_method
+
+    method: Any = load_method(reference)
+    name, plain = method.name, {key: _plain(value) for key, value in values.items()}
+    hyperparameters.configure(name, method.cls.Config, plain, "run")  # before the suite, which names itself
+    made = suite.made(
+        {
+            "name": "python",
+            "description": "a call of continual_intervals.run",
+            "methods": [name],
+            "scenarios": [scenario],
+            "seeds": max(seeds) + 1,
+            "benchmarks": [{"name": benchmark}],
+            "settings": [{"method": name, "values": plain, "source": "Python"}],
+        },
+        "run",
+    )
+    own = (reference,) if reference != name else ()
+    choices = build.Choices(
+        methods=() if own else None, foreign=own, budget_scale=options.budget_scale, data=options.data
+    )
+    return [cell for cell in build.build([made], choices) if cell.seed in seeds]
+
+
+def _matrices(outcomes: Sequence[Outcome], results: Path) -> pd.DataFrame:
+    long = frames.load(results, [outcome.folder for outcome in outcomes]).R
+    return long.pivot(index=["seed", "after"], columns="task", values="accuracy")
+
+
+@contextmanager
+def _searchable(*references: classes.Reference) -> Iterator[None]:
+    """Let processes that are started meanwhile import the user's own modules."""
+    before = os.environ.get("PYTHONPATH")
+    folders = dict.fromkeys(folder for one in references for folder in one.folders)
+    os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, [before]), *folders])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _console(progress: bool) -> Console:
+    if progress:
+        return command_line.console()
+    return Console(file=io.StringIO(), force_jupyter=False, force_terminal=False)
+
+
+def _scenario(name: str) -> Scenario:
+    if name not in list(Scenario):
+        hint = suggestion(str(name).lower(), Scenario, most=1)
+        raise UserError(f"there is no scenario {name!r}.{hint} Available: {', '.join(Scenario)}")
+    return Scenario(name)
+
+
+def _seeds(seeds: int | Iterable[int]) -> list[int]:
+    found = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not found or not all(isinstance(seed, int) and seed >= 0 for seed in found):
+        raise UserError(f"seeds = {seeds!r}: give their number, at least 1, or a list of whole numbers from 0")
+    return found
+
+
+def _listed(names: Any) -> list[Any]:
+    """Names as a list; one name alone, which is an iterable of letters, is refused."""
+    if isinstance(names, str | type):
+        raise UserError(f"{names!r}: give a list, [{_named(names)!r}]")
+    return list(names)
+
+
+def _named(method: str | type) -> str:
+    return method if isinstance(method, str) else getattr(method, "__name__", str(method))
+
+
+def _path(folder: Folder | None) -> Path | None:
+    return None if folder is None else Path(folder)
+
+
+def _plain(value: object) -> object:
+    """A value as a suite file has it."""
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return value.item() if hasattr(value, "item") else value  # type: ignore[attr-defined]
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -1,0 +1,161 @@
+"""Classes without a file: what is written of a session, and what is refused."""
+
+from __future__ import annotations
+
+import linecache
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.types import UserError
+from continual_intervals import classes
+from methods import registry
+from methods.ewc import EWC
+from runners.grid.loading import load_method
+from tests.runners.foreign import Good
+from tests.runners.helpers import ROOT, environment, foreign
+
+METHOD = """
+@register("drawn")
+class Drawn(Method):
+    supports = frozenset({{TIL}})
+    def learn(self, task): ...
+    def predict(self, x, task_id=None):
+        loss = 1
+        return {value}
+"""
+START = "from methods.base import TIL, Method, register\n"
+
+
+def session(*cells: str) -> dict[str, Any]:
+    """Names after cells were executed as a notebook does it."""
+    names: dict[str, Any] = {"__name__": "a_session", "In": []}
+    for number, cell in enumerate(cells):
+        source = f"<cell {number} {hash(cells)}>"
+        linecache.cache[source] = (len(cell), None, cell.splitlines(keepends=True), source)
+        names["In"].append(cell)
+        exec(compile(cell, source, "exec"), names)
+    return names
+
+
+def answer(folder: Path, *cells: str) -> Any:
+    """What the written class predicts, without the session's memory."""
+    written = classes.reference(session(*cells)["Drawn"], folder)
+    return registry.load(written.text).predict(None, None)  # type: ignore[arg-type]
+
+
+def method(value: str) -> str:
+    return METHOD.format(value=value)
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ([START + "A = 2", method("A")], 2),
+        ([START + "A = 2", method("A"), "A = 3"], 3),
+        ([START + "A = 2\nA += 5", method("A")], 7),
+        ([START, "def f(): return g() + 1\ndef g(): return 4", method("f()")], 5),
+        ([START, "import math as m\nfrom math import pi as p", method("m.floor(p)")], 3),
+        (["from methods.base import *", "from math import *", method("floor(3.5)")], 3),
+        ([START + "L = [1, 2]\nn = len(L); k = n + 1", method("k + L[0]")], 4),
+        ([START + "loss = 1 / 1\nraise_later = 0", method("loss")], 1),
+        (
+            [
+                START,
+                "try:\n    import nothing_of_that_name as found\nexcept ImportError:\n    found = 4",
+                method("found"),
+            ],
+            4,
+        ),
+        ([START, "class Base: value = 8", method("Base.value")], 8),
+    ],
+    ids=["value", "later", "added", "functions", "imports", "stars", "line", "local", "try", "class"],
+)
+def test_a_class_is_written_with_what_it_uses(tmp_path: Path, cells: list[str], expected: int) -> None:
+    assert answer(tmp_path, *cells) == expected
+
+
+def test_a_cell_that_was_no_python_is_passed_over(tmp_path: Path) -> None:
+    names = session(START, method("6"))
+    names["In"].insert(1, "1 +")
+    written = classes.reference(names["Drawn"], tmp_path)
+    assert registry.load(written.text).predict(None, None) == 6  # type: ignore[arg-type]
+
+
+def test_what_the_class_does_not_use_is_not_written(tmp_path: Path) -> None:
+    """A name of its functions' own does not bring in the session's value of that name, which may be hours of work."""
+    names = session(START, "loss = sorted([2, 1])\nother = sorted([2, 1])", method("4"))
+    text = Path(classes.reference(names["Drawn"], tmp_path).text.partition(".py:")[0] + ".py").read_text()
+    assert "sorted" not in text
+
+
+def test_comments_do_not_change_the_code_that_counts_and_values_do(tmp_path: Path) -> None:
+    one, same, other = (
+        load_method(classes.reference(session(START, f"A = {a}  # {c}", method("A"))["Drawn"], tmp_path).text).source
+        for a, c in ((1, "one"), (1, "two"), (2, "one"))
+    )
+    assert one == same != other
+
+
+def test_classes_with_a_file_or_a_name_are_referred_to_by_it(tmp_path: Path) -> None:
+    assert classes.reference(EWC, tmp_path).text == "ewc"
+    assert classes.reference(registry.load("avalanche:EWC"), tmp_path).text == "avalanche:EWC"
+    assert classes.reference(Good, tmp_path).text == foreign("Good")
+    assert not list(tmp_path.iterdir())
+
+
+def test_modules_next_to_the_session_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "part_of_a_session.py").write_text("VALUE = 9\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = session(START + "import part_of_a_session as part", method("part.VALUE"))
+    assert classes.reference(names["Drawn"], tmp_path / "out").folders == (str(tmp_path),)
+
+
+INSIDE = "def f():\n" + textwrap.indent(method("1"), "    ") + "    return Drawn"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: 3, "3 is no method; give a name"),
+        (lambda: int, "is no method; give a name"),
+        (lambda: session(START + method("1").replace("drawn", "not so"))["Drawn"], "registered as 'not so'"),
+        (lambda: session(START, INSIDE, "D = f()")["D"], "at the top level"),
+        (lambda: unknown(), "uses data, which no cell of this session defines"),
+    ],
+    ids=["number", "type", "name", "inside", "unknown"],
+)
+def test_mistakes_get_a_sentence(tmp_path: Path, make: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said) as error:
+        classes.reference(make(), tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def unknown() -> type:
+    names = session(START, method("data"))
+    names["data"] = object()
+    return names["Drawn"]
+
+
+def test_a_script_needs_no_guard(tmp_path: Path) -> None:
+    """A script that runs its own class is not run again by the worker."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"from continual_intervals import run\n{START}print('once')\n{method('self.answerable(self.net(x), task_id)')}"
+        "    def build(self):\n        self.net = self.network()\n"
+        "R = run(Drawn, 'split-digits', 'til', workers=1, device='cpu', budget_scale=0.02)\nprint(R.shape)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("once") == 1 and done.stdout.endswith("(6, 5)\n")
