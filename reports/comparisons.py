@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 
 from reports import statistics
-from reports.findings import means
+from reports.leads import means
 from reports.metrics import ACC
 from reports.study import Group, Study
 from reports.tables import MISSING, Cell, Table, percent

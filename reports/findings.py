@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from reports import statistics
 from reports.guarantees import Promise, promises
+from reports.leads import means, significance
 from reports.metrics import ACC, BWT, FORGETTING, INFERENCE
 from reports.record import Status
 from reports.resolution import images_of, tie
@@ -24,7 +24,7 @@ def findings(study: Study) -> list[str]:
     return [
         *_what(study),
         *_winners(study),
-        *_significance(study),
+        *significance(study),
         *_references(study),
         *_bounds(study),
         *_inference(study),
@@ -51,16 +51,6 @@ def methods(study: Study) -> str:
     return count(number, "method") + (
         f" ({rows} rows: some with several hyperparameter settings)" if rows > number else ""
     )
-
-
-def means(study: Study, group: Group) -> list[tuple[str, float]]:
-    """Labels and their mean ACC, best first, without joint and methods that keep training data."""
-    found = []
-    for label in study.rows(group):
-        values = study.values(group, label, ACC)
-        if values and label not in study.unranked:
-            found.append((label, sum(values.values()) / len(values)))
-    return sorted(found, key=lambda pair: -pair[1])
 
 
 def _winners(study: Study) -> Iterator[str]:
@@ -130,66 +120,6 @@ def _leads(leads: Sequence[_Lead]) -> str:
 
 def _before(lead: _Lead) -> str:
     return f"{100 * lead.gap:.1f} points ahead of {lead.second}" if lead.second else ""
-
-
-class _Test(NamedTuple):
-    """Lead of the best over the second in one group."""
-
-    group: Group
-    best: str
-    second: str
-    p: float
-    """Adjusted for all pairs of methods of the group."""
-    n: int
-    effect: float
-
-
-def _significance(study: Study) -> Iterator[str]:
-    tested = [test for group in study.groups if (test := _lead(study, group))]
-    if not tested:
-        return
-    able = [test for test in tested if statistics.smallest_p(test.n) <= statistics.ALPHA]
-    if not able:
-        most = max(test.n for test in tested)
-        yield (
-            f"With {count(most, 'paired seed')} no difference can be significant: an exact two-sided sign-flip test "
-            f"gives p = {statistics.smallest_p(most):.3g} at best, and 6 seeds are needed for p < 0.05."
-        )
-        return
-    most, needed = max(test.n for test in able), statistics.ALPHA / len(able)
-    if statistics.smallest_p(most) > needed:
-        yield (
-            f"No lead of the best over the second can be significant: {count(len(able), 'comparison')} need "
-            f"p < {needed:.2g} (Holm), and {count(most, 'paired seed')} give {statistics.smallest_p(most):.2g} at best."
-        )
-        return
-    adjusted = statistics.holm([test.p for test in able])
-    clear = [test._replace(p=p) for test, p in zip(able, adjusted, strict=True) if p <= statistics.ALPHA]
-    yield (
-        f"The lead of the best over the second is significant in {len(clear)} of {count(len(able), 'comparison')} "
-        "(sign flips over seeds; p adjusted for all pairs of methods of a benchmark and scenario, as the best is "
-        "chosen on the same seeds, and by Holm over these comparisons; 5 %)"
-        + (f": {join([_clear(test) for test in clear[:6]])}." if clear else ".")
-    )
-
-
-def _lead(study: Study, group: Group) -> _Test | None:
-    ranked = means(study, group)
-    if len(ranked) < 2:
-        return None
-    values = {label: study.values(group, label, ACC) for label, _ in ranked}
-    best, second = ranked[0][0], ranked[1][0]
-    seeds = sorted(values[best].keys() & values[second].keys())
-    if not seeds:
-        return None
-    pair = statistics.sign_flip([values[best][s] for s in seeds], [values[second][s] for s in seeds])
-    p = float(statistics.all_pairs(values).at[best, second])
-    return _Test(group, best, second, p, len(seeds), pair.effect)
-
-
-def _clear(test: _Test) -> str:
-    where = f"{test.best} over {test.second} on {test.group.title}"
-    return f"{where} (adjusted p = {test.p:.2g}, d = {test.effect:.1f})"
 
 
 def _references(study: Study) -> Iterator[str]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from reports import statistics
 from reports.deviations import deviations
-from reports.metrics import ACC, AIA, BWT, INFERENCE, TABLE_METRICS, Metric
-from reports.resolution import images_of, tie
+from reports.marks import MARKED, marked, marks_words
+from reports.metrics import ACC, BWT, INFERENCE, TABLE_METRICS, Metric
 from reports.study import Group, Study, pretty
 from reports.words import count, join, percent
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 MISSING = "–"
 ROWS_AT_MOST = 36
 """Largest number of rows before a table is split: two such parts fill a page, with room for one's notes."""
-MARKED = (ACC, AIA)
-"""Metrics whose best value is set in bold: a method that learns nothing has the best transfer and forgetting."""
 COLUMNS_AT_MOST = 7
 """Largest number of columns before a table is split."""
 
@@ -194,38 +192,9 @@ def scores(study: Study, groups: Sequence[Group], labels: Sequence[str], metric:
 
 
 def column(study: Study, group: Group, metric: Metric, labels: Sequence[str], notes: Notes) -> list[Cell]:
-    """Column of one metric of one group; of ACC and AIA the best cells are marked, and those level with them.
-
-    The best and its ties are not marked where they have one seed, or where all methods are tied.
-    """
+    """Column of one metric of one group, with its best cells marked."""
     cells = [measured(study, group, label, metric, notes) for label in labels]
-    ranked = {
-        label: cell.value
-        for label, cell in zip(labels, cells, strict=True)
-        if cell.value is not None and label not in study.unranked
-    }
-    if metric not in MARKED or not ranked:
-        return cells
-    top, images = max(ranked, key=lambda label: ranked[label]), images_of(study, group)
-    best = {label for label, value in ranked.items() if tie(value, ranked[top], images)}
-    if len(best) == len(ranked):
-        return cells
-    level = _level(study, group, metric, list(ranked), top) - best
-    return [
-        replace(cell, best=label in best and (cell.n or 0) > 1, level=label in level)
-        for label, cell in zip(labels, cells, strict=True)
-    ]
-
-
-def _level(study: Study, group: Group, metric: Metric, labels: Sequence[str], best: str) -> set[str]:
-    """Labels not shown to be worse than the best among all pairs; empty if that could not be shown of each of them."""
-    rivals = [label for label in labels if label != best]
-    top = study.values(group, best, metric)
-    paired = [len(top.keys() & study.values(group, label, metric).keys()) for label in rivals]
-    if statistics.smallest_p(min(paired)) > statistics.ALPHA:
-        return set()
-    p = statistics.all_pairs({label: study.values(group, label, metric) for label in labels})
-    return {rival for rival in rivals if p.at[best, rival] > statistics.ALPHA}
+    return marked(study, group, metric, dict(zip(labels, cells, strict=True)))
 
 
 def measured(study: Study, group: Group, label: str, metric: Metric, notes: Notes) -> Cell:
@@ -289,28 +258,6 @@ def spread_words(study: Study, groups: Iterable[Group]) -> str:
         return "one seed, so no spread"
     seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"mean ± sample standard deviation over {seeds} seeds"
-
-
-def marks_words(study: Study, columns: Iterable[Sequence[Cell]]) -> str:
-    """Sentences on the marks that the columns have, each after a space."""
-    cells = [cell for some in columns for cell in some]
-    if not any(cell.best or cell.level for cell in cells):
-        return ""
-    words = f" Bold: the highest, and all less than one test image below it or equal as printed{_unranked(study)}."
-    if any(cell.level for cell in cells):
-        words += " Underlined: not shown to be worse than the highest (sign flips over seeds, all pairs, 5 %)."
-    return words
-
-
-def _unranked(study: Study) -> str:
-    keeping, references = sorted(study.unranked - study.references), sorted(study.references)
-    parts = [f"{join(references)}, trained on all tasks so far,"] if references else []
-    if keeping:
-        keep = "keep" if len(keeping) > 1 else "keeps"
-        parts.append(f"{join(keeping)}, which {keep} training data of earlier tasks,")
-    if not parts:
-        return ""
-    return f"; {' and '.join(parts)} {'is' if len(keeping) + len(references) == 1 else 'are'} not ranked"
 
 
 def _chunks(items: Sequence[Group], size: int) -> list[list[Group]]:

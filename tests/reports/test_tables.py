@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from benchmarks import data
+from benchmarks.catalogue import BENCHMARKS, Kind
+from benchmarks.files import FILES
 from reports.build import Report, build_report
 from reports.load import load
 from reports.metrics import ACC, BWT
@@ -147,6 +149,13 @@ def test_numbers_of_test_images(
     assert images_of(found, found.groups[0]) == images
     shown = setting_table(found)
     assert shown.rows[0][shown.columns.index("test images")].text == ("–" if images is None else f"{images:,}")
+
+
+def test_every_shipped_data_set_has_a_number_of_test_images() -> None:
+    assert {b.dataset for b in BENCHMARKS.values() if b.kind is not Kind.GIVEN} <= set(TEST_IMAGES)
+    for name in ("mnist", "fashion-mnist"):
+        (file,) = [file for file in FILES[name] if file.path.endswith("t10k-images-idx3-ubyte")]
+        assert ((file.size or 0) - 16) / 28**2 == TEST_IMAGES[name][0]
 
 
 def test_the_digits_have_as_many_test_images_as_the_table_says() -> None:
