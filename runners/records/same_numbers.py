@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, replace
+from typing import Any
 
 from benchmarks import catalogue
 from benchmarks.types import UserError
+from methods import registry
 from reports.words import count
+from runners.grid import hyperparameters
 from runners.grid.build import parts_of
 from runners.grid.cells import Cell
 from runners.records.environment import CPU_KERNELS
@@ -35,6 +38,8 @@ class Shown:
     """Of the later code."""
     parts: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """Name and earlier hash of other code of these cells (their network's, ...) -> its later hash."""
+    added: Mapping[str, Any] = field(default_factory=dict)
+    """Hyperparameters that the later code alone has, with their defaults."""
 
     @property
     def scenarios(self) -> set[str]:
@@ -51,13 +56,14 @@ class Shown:
 def compare(earlier: Iterable[Record], later: Iterable[Record]) -> list[Shown]:
     """Methods whose code differs between two runs of the same cells while all numbers are equal.
 
-    Raises UserError where a cell lacks its counterpart, was run under other conditions or has other numbers, and
-    where nothing was compared.
+    A hyperparameter that the later code alone has, at its default, makes no other cell of it. Raises UserError where a
+    cell lacks its counterpart, was run under other conditions or has other numbers, and where nothing was compared.
     """
-    counterparts = {identity(record): record for record in later}
+    run = list(later)
+    counterparts = {identity(record): record for record in run}
     found: dict[tuple[str, str, str], list[tuple[Record, Record]]] = {}
     for record in earlier:
-        other = counterparts.get(identity(record))
+        other = counterparts.get(identity(record)) or _with_more_defaults(record, run)
         if other is None:
             raise UserError(f"{_title(record)}: run with the earlier code only; run it with the later code too")
         known = record.parts and other.parts
@@ -67,7 +73,27 @@ def compare(earlier: Iterable[Record], later: Iterable[Record]) -> list[Shown]:
         found.setdefault((record.method, record.source, other.source), []).append((record, other))
     if not found:
         raise UserError("the two runs have no cell whose code differs: nothing can be shown by them")
-    return [Shown(*names, tuple(later for _, later in pairs), _parts(pairs)) for names, pairs in found.items()]
+    return [
+        Shown(*names, tuple(later for _, later in pairs), _parts(pairs), _added(*pairs[0]))
+        for names, pairs in found.items()
+    ]
+
+
+def _with_more_defaults(earlier: Record, run: Iterable[Record]) -> Record | None:
+    """The cell of the later code that differs in hyperparameters alone which are new and have their defaults."""
+    for later in run:
+        added = _added(earlier, later)
+        if added and later.method == earlier.method:
+            defaults = hyperparameters.as_json(registry.load(later.method).Config())
+            known = {name: value for name, value in later.config.items() if name not in added}
+            alike = identity(replace(later, config=known)) == identity(earlier)
+            if alike and all(defaults.get(name, MISSING) == value for name, value in added.items()):
+                return later
+    return None
+
+
+def _added(earlier: Record, later: Record) -> dict[str, Any]:
+    return {name: value for name, value in later.config.items() if name not in earlier.config}
 
 
 def _parts(pairs: Sequence[tuple[Record, Record]]) -> dict[tuple[str, str], str]:
@@ -120,6 +146,7 @@ def left_out(cells: Sequence[ReferenceCell], shown: Iterable[Shown]) -> dict[str
 
 def _carried(record: Record, shown: Shown) -> Record:
     """Record with the key of the later code; unchanged if its key is stale for another reason."""
+    config = {**shown.added, **record.config}
     cell = Cell(
         method=record.method, reference="", label=record.label, config=record.config, benchmark=record.benchmark,
         definition=record.definition, scenario=record.scenario, seed=record.seed, budget=record.budget,
@@ -131,8 +158,8 @@ def _carried(record: Record, shown: Shown) -> Record:
     words = f"computed by source {record.source[:12]}, which gives the same numbers: {shown.in_words()}"
     carried = f"{record.carried}; {words}" if record.carried else words
     parts = {name: shown.parts.get((name, digest), digest) for name, digest in cell.parts.items()}
-    key = replace(cell, source=shown.later, parts=parts).key
-    return replace(record, key=key, source=shown.later, parts=parts, carried=carried)
+    key = replace(cell, source=shown.later, parts=parts, config=config).key
+    return replace(record, key=key, source=shown.later, parts=parts, config=config, carried=carried)
 
 
 def _title(record: Record) -> str:
