@@ -67,18 +67,20 @@ def test_records_get_the_keys_that_the_later_code_asks_for(grid, before, shipped
     assert reference_records.take(grid, tmp_path / "not taken", shipped) == 0
 
 
-def without(*names):
-    """Change of a record to one of code before it had these hyperparameters."""
+def without(name, grid):
+    """Change of a record to one of code before it had this hyperparameter."""
+    by_scenario = {cell.scenario: cell for cell in grid}
 
     def change(record):
-        config = {name: value for name, value in record.config.items() if name not in names}
-        return replace(record, source="a" * 64, key=record.key[::-1], config=config)
+        config = {key: value for key, value in record.config.items() if key != name}
+        key = replace(by_scenario[record.scenario], source=LATER, config=config).key
+        return replace(record, source=LATER, key=key, config=config)
 
     return change
 
 
 def test_a_new_hyperparameter_at_its_default_is_no_other_cell(grid, before, tmp_path):
-    earlier = rerun(before, tmp_path / "earlier", without("lr"))
+    earlier = rerun(before, tmp_path / "earlier", without("lr", grid))
     shipped = tmp_path / "reference"
     reference_records.write(reference_records.collect(earlier), shipped)
     reference.reference([before], out=shipped, before=earlier)
@@ -87,8 +89,8 @@ def test_a_new_hyperparameter_at_its_default_is_no_other_cell(grid, before, tmp_
     assert all(cell.record.config == grid[0].config for cell in found.values())
 
 
-def test_a_new_hyperparameter_at_another_value_is_another_cell(before, tmp_path):
-    earlier = rerun(before, tmp_path / "earlier", without("lr"))
+def test_a_new_hyperparameter_at_another_value_is_another_cell(grid, before, tmp_path):
+    earlier = rerun(before, tmp_path / "earlier", without("lr", grid))
     after = rerun(before, tmp_path / "after", lambda record: replace(record, config={**record.config, "lr": 0.5}))
     with pytest.raises(UserError, match="run with the earlier code only"):
         reference.reference([after], out=tmp_path / "reference", before=earlier)
