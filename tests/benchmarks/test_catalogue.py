@@ -29,6 +29,7 @@ NAMES = {
     "permuted-mnist-10-wsn",
     "split-cifar-100-wsn",
     "split-cifar-100-superclass",
+    "split-tiny-imagenet-wsn",
     "cifar-mini",
 }
 
@@ -107,6 +108,8 @@ def test_image_benchmarks_are_those_of_the_papers(name, tasks, budget, validatio
          "alexnet-hat", 125.3 / 255),
         ("split-cifar-100-superclass", (20, 5), (3, 32, 32), ValidatedBudget(64, epochs=50, lowest_rate=1e-5), 125,
          "lenet-20-50", None),
+        ("split-tiny-imagenet-wsn", (40, 5), (3, 64, 64), ValidatedBudget(10, epochs=10, lowest_rate=1e-5), 250,
+         "tinynet", 0.485),
     ],
 )  # fmt: skip
 def test_settings_are_those_of_wsn(name, tasks, shape, budget, validation, network, mean) -> None:
