@@ -120,7 +120,7 @@ def test_the_figure_of_a_void_claim_falls_to_zero_and_has_no_last_task(results: 
 
 
 def test_the_constant_of_an_inference_is_no_width_of_logits(tmp_path: Path) -> None:
-    """Where the task is inferred, the logits of tasks not chosen are 1e4 lower, whatever the intervals."""
+    """Logits of tasks not chosen are 1e4 lower there, whatever the intervals."""
     lines = ("2,0,1,0,0,0.1,10000,0,", "2,1,1,0,0,0.1,10000,0,")
     for scenario in ("til", "cil"):
         Claiming("hyperinterval", scenario=scenario, n_tasks=2, certifies=True, lines=lines).write(tmp_path)
