@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import paths
+from reports.names import display
 from reports.record import Record
 from reports.study import Study
-from reports.tables import MISSING, Cell, Table
+from reports.tables import MISSING, Table, text_cells
 from reports.words import count, join
 
 TUNED = "tuning"
@@ -127,7 +128,7 @@ def effort_table(study: Study) -> Table | None:
         "had before and with the best. Sensitivity: the best less the median of the trials that ran to their end, in "
         "points; hopeless trials end earlier, so that it is a lower bound.",
         ("benchmark", "method", "trials", "streams", "length", "before", "best", "sensitivity", "how chosen"),
-        tuple(tuple(map(Cell, row)) for row in rows),
+        tuple(text_cells(row, 1) for row in rows),
         tuple(f"{'; '.join(groups)}: {sentence}." for sentence, groups in said.items()),
         small=True,
         text_columns=frozenset({0, 1, 8}),
@@ -165,5 +166,10 @@ def _equality(amounts: Mapping[str, str], methods: Mapping[str, str]) -> str:
     if not tuned:
         return "not equal, no method has trials"
     usual = max(tuned, key=lambda amount: len(others[amount]))
-    rest = "; ".join(f"{amount} for {join(labels)}" for amount, labels in others.items() if amount != usual)
+    names = {amount: join([display(label) for label in labels]) for amount, labels in others.items()}
+    rest = "; ".join(
+        f"{amount} for {join([display(label) for label in labels])}"
+        for amount, labels in others.items()
+        if amount != usual
+    )
     return f"not equal, {usual} for {count(len({methods[label] for label in others[usual]}), 'method')}, but {rest}"

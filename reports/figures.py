@@ -159,7 +159,7 @@ def _spread(values: Sequence[float]) -> float:
 def transfer_bars(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     """Figure of the backward transfer of every method."""
     shown = [label for label in study.labels if any(study.values(g, label, BWT) for g in page.groups)]
-    names = [cut(label, 22) for label in shown]
+    names = [cut(display(label), 22) for label in shown]
 
     def draw(ax: Axes, group: Group) -> list[str]:
         values = [[100 * value for value in study.values(group, label, BWT).values()] for label in shown]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from reports import statistics
 from reports.metrics import ACC
+from reports.names import display
 from reports.study import Group, Study
 from reports.words import count, join
 
@@ -78,5 +79,5 @@ def _lead(study: Study, group: Group) -> _Test | None:
 
 
 def _clear(test: _Test) -> str:
-    where = f"{test.best} over {test.second} on {test.group.title}"
+    where = f"{display(test.best)} over {display(test.second)} on {test.group.title}"
     return f"{where} (adjusted p = {test.p:.2g}, d = {test.effect:.1f})"
