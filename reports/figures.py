@@ -11,9 +11,11 @@ import numpy as np
 from reports import metrics
 from reports.curve_figures import curve_figures
 from reports.exhibits import exhibits
+from reports.front_figures import front_figures
 from reports.guarantee_figures import guarantee_figures
 from reports.matrices import heat_maps
 from reports.metrics import BWT, Matrix
+from reports.names import display
 from reports.panels import THIN, Band, Drawn, Job, Page, any_done, bands, pages, panels, task_count, whole_numbers
 from reports.study import Group, Study
 from reports.style import Look, cut
@@ -34,6 +36,7 @@ def plan(study: Study) -> Iterator[Job]:
     """Yield every figure that the data support, in the order of the report; each draws from the `compared` study."""
     yield from curve_figures(study)
     study = compared(study)
+    yield from front_figures(study)
     several = pages(study, lambda group: any_done(study, group) and task_count(study, group) > 1)
     done = pages(study, lambda group: any_done(study, group))
     for figure, where in (

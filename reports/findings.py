@@ -24,7 +24,7 @@ def findings(study: Study) -> list[str]:
     """Sentences of the summary, most important first."""
     return [
         *_what(study),
-        *_winners(study),
+        *(sentence for scenario in study.scenarios for sentence in winners(study, scenario)),
         *significance(study),
         *_references(study),
         *_bounds(study),
@@ -54,25 +54,24 @@ def methods(study: Study) -> str:
     )
 
 
-def _winners(study: Study) -> Iterator[str]:
-    for scenario in study.scenarios:
-        first: dict[tuple[str, ...], list[_Lead]] = {}
-        for group in study.groups:
-            ranked = means(study, group)
-            if group.scenario == scenario and len(ranked) > 1:
-                top, images = ranked[0][1], images_of(study, group)
-                level = tuple(label for label, mean in ranked if tie(mean, top, images))
-                second, gap = "", 0.0
-                if len(level) < len(ranked):
-                    second, gap = ranked[len(level)][0], top - ranked[len(level)][1]
-                first.setdefault(level, []).append(_Lead(group, top, gap, second, _of_few(study, group)))
-        if first:
-            parts = [
-                f"{join([display(label) for label in level])} {'is best' if len(level) == 1 else 'are tied for best'} on "
-                f"{_leads(leads)}"
-                for level, leads in first.items()
-            ]
-            yield f"In {scenario.upper()}, {'; '.join(parts)}."
+def winners(study: Study, scenario: str) -> Iterator[str]:
+    """Sentence on the best methods of one scenario."""
+    first: dict[tuple[str, ...], list[_Lead]] = {}
+    for group in study.groups:
+        ranked = means(study, group)
+        if group.scenario == scenario and len(ranked) > 1:
+            top, images = ranked[0][1], images_of(study, group)
+            level = tuple(label for label, mean in ranked if tie(mean, top, images))
+            second, gap = "", 0.0
+            if len(level) < len(ranked):
+                second, gap = ranked[len(level)][0], top - ranked[len(level)][1]
+            first.setdefault(level, []).append(_Lead(group, top, gap, second, _of_few(study, group)))
+    if first:
+        parts = [
+            f"{join([*map(display, level)])} {'is best' if len(level) == 1 else 'are tied for best'} on {_leads(leads)}"
+            for level, leads in first.items()
+        ]
+        yield f"In {scenario.upper()}, {'; '.join(parts)}."
 
 
 class _Lead(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from reports import statistics
@@ -34,6 +34,35 @@ class _Test(NamedTuple):
     effect: float
 
 
+class Lead(NamedTuple):
+    """Lead of the best method of a group over the second, by mean ACC."""
+
+    group: Group
+    best: str
+    gap: float
+    shown: bool
+    """True if the difference of the two is significant, by the rule of `significance`."""
+
+
+def leads(study: Study) -> list[Lead]:
+    """Leads in every group with two methods."""
+    found = []
+    tested = [test for group in study.groups if (test := _lead(study, group))]
+    clear = {test.group for test in _significant(tested)}
+    for group in study.groups:
+        ranked = means(study, group)
+        if len(ranked) > 1:
+            found.append(Lead(group, ranked[0][0], ranked[0][1] - ranked[1][1], group in clear))
+    return found
+
+
+def _significant(tested: Sequence[_Test]) -> list[_Test]:
+    """Tests that Holm's adjustment over those with seeds enough leaves significant, with the adjusted p."""
+    able = [test for test in tested if statistics.smallest_p(test.n) <= statistics.ALPHA]
+    adjusted = statistics.holm([test.p for test in able])
+    return [test._replace(p=p) for test, p in zip(able, adjusted, strict=True) if p <= statistics.ALPHA]
+
+
 def significance(study: Study) -> Iterator[str]:
     """Sentence on the leads that are significant, or on why none can be; none without two methods."""
     tested = [test for group in study.groups if (test := _lead(study, group))]
@@ -54,8 +83,7 @@ def significance(study: Study) -> Iterator[str]:
             f"p < {needed:.2g} (Holm), and {count(most, 'paired seed')} give {statistics.smallest_p(most):.2g} at best."
         )
         return
-    adjusted = statistics.holm([test.p for test in able])
-    clear = [test._replace(p=p) for test, p in zip(able, adjusted, strict=True) if p <= statistics.ALPHA]
+    clear = _significant(able)
     yield (
         f"The lead of the best over the second is significant in {len(clear)} of {count(len(able), 'comparison')} "
         "(sign flips over seeds; p adjusted for all pairs of methods of a benchmark and scenario, as the best is "

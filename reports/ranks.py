@@ -87,8 +87,6 @@ def _diagram(ax: Axes, test: statistics.RankTest, found: dict[str, Look]) -> Non
 def _words(study: Study, scenario: str, test: statistics.RankTest) -> str:
     _, labels = study.comparable(scenario)
     lost = [label for label in labels if label not in test.ranks.index]
-    without = (
-        f"; left out: {join([display(label) for label in lost])} (without a value on one of these)" if lost else ""
-    )
+    without = f"; left out: {join([*map(display, lost)])} (without a value on one of these)" if lost else ""
     over = f"{scenario.upper()}: {test.blocks} benchmarks, Friedman p = {test.p:.3g}"
     return f"{over}{rank_notes(study, scenario)}{without}"

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from reports.names import Family, family, place
+from reports.names import Family, display, family, place
 from reports.study import Study
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ def test_what_only_one_folder_has_is_named(tmp_path: Path) -> None:
     write(tmp_path / "new", "ewc", [0.6])
     write(tmp_path / "new", "hnet", [0.6])
     table = change_table(study(load(tmp_path / "old")), study(load(tmp_path / "new")), "old")
-    assert [row[1].text for row in table.rows] == ["ewc"]
+    assert [row[1].key for row in table.rows] == ["ewc"]
     assert table.notes == ("Only before: si (Split Digits, TIL).", "Only after: hnet (Split Digits, TIL).")
 
 

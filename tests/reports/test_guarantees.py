@@ -151,7 +151,7 @@ def test_claims_without_certificates_are_said_to_be_about_numbers(results: Path)
     found = study(load(results))
     table = guarantee_table(found)
     assert table
-    by_method = {row[1].text: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    by_method = {row[1].key: dict(zip(table.columns, row, strict=True)) for row in table.rows}
     cell, other = by_method["analytic"]["old claims"], by_method["hyperinterval"]["old claims"]
     (note,) = [note for note in table.notes if "about the method's numbers" in note]
     assert cell.text == "1/1" and note.startswith(f"({cell.mark})") and other.mark != cell.mark

@@ -33,7 +33,7 @@ def write(folder: Path, method: str, values: tuple[float, ...], cap: float | Non
 
 def lines(folder: Path) -> dict[str, dict[str, str]]:
     (table,) = whole_tables(study(load(folder)))
-    return {row[0].text: dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in table.rows}
+    return {row[0].key: dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in table.rows}
 
 
 def test_ours_stands_next_to_every_published_row(tmp_path: Path) -> None:

@@ -1,0 +1,24 @@
+"""References from paragraphs to tables and figures: `@[tab:stem]`, which paper.typ turns into numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+REFERENCE = re.compile(r"@\[([^\]]+)\]")
+"""Pattern of references in paragraphs; see paper.typ."""
+
+
+def settle(items: Sequence[dict[str, Any]]) -> None:
+    """Escape text that looks like a reference but names no table or figure here, such as a label `@[x]`."""
+    known = {item["label"] for item in items if "label" in item}
+    for item in items:
+        if item["kind"] == "paragraph":
+            plain = REFERENCE.sub(lambda found: found[0] if found[1] in known else f"@ [{found[1]}]", item["text"])
+            item["text"] = plain
+
+
+def span(kind: str, stems: Sequence[str]) -> str:
+    """Reference to tables or figures: the only one, or first to last."""
+    return " to ".join(f"@[{kind}:{stem}]" for stem in dict.fromkeys([*stems[:1], *stems[-1:]]))
