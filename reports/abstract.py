@@ -42,11 +42,13 @@ def _best(study: Study) -> Iterator[str]:
         if not found:
             continue
         wins = {lead.best: sum(other.best == lead.best for other in found) for lead in found}
-        best = max(wins, key=lambda label: wins[label])
+        proved = {lead.best: sum(other.shown for other in found if other.best == lead.best) for lead in found}
+        widest = {lead.best: max(other.gap for other in found if other.best == lead.best) for lead in found}
+        best = max(wins, key=lambda label: (wins[label], proved[label], widest[label]))
         own = [lead for lead in found if lead.best == best]
-        proved = sum(lead.shown for lead in own)
         where = pretty(own[0].group.benchmark) if len(found) == 1 else f"{len(own)} of {len(found)} benchmarks"
-        certainty = "a shown difference" if proved == len(own) == 1 else f"shown on {proved}" if proved else "not shown"
+        number = proved[best]
+        certainty = "significant" if number == len(own) else f"significant on {number}" if number else "not significant"
         yield (
             f"In {scenario.upper()}, {display(best)} has the highest accuracy on {where}, {_margin(own)} points ahead "
             f"of the second ({certainty})."

@@ -7,7 +7,7 @@ from typing import Any
 
 from reports.blocks import Blocks
 from reports.contents import CELLS_PRINTED_AT_MOST, Contents
-from reports.prose import CURVE_WORDS, PUBLISHED_WORDS, VARIANT_WORDS
+from reports.prose import CURVE_WORDS, PUBLISHED_WORDS, VARIANT_WORDS, how_to_read, setting_words
 from reports.provenance import commands
 from reports.published_curves import TITLE as CURVES
 from reports.study import METRICS
@@ -43,6 +43,8 @@ def appendix(content: Contents, figures: Sequence[dict[str, Any]], before: Seque
 def _in_full(content: Contents, blocks: Blocks, before: Sequence[Table]) -> None:
     """Add the tables of results that the body has no room for."""
     blocks.heading("Results in full")
+    blocks.paragraph(how_to_read(content.comparison))
+    blocks.paragraph(setting_words(content)[1])
     blocks.table(content.setting)
     for table in (content.conformance, content.before):
         if table:

@@ -26,7 +26,7 @@ from reports.study import Study, study
 from reports.summary import summary
 from reports.variants import compared
 
-REFERENCE = re.compile(r"@\[(?:tab|fig):([^]]+)\]")
+REFERENCE = re.compile(r"@\[(?:tab|fig|cite):([^]]+)\]")
 
 
 @dataclass(frozen=True)

@@ -77,10 +77,9 @@ def protocol_table(study: Study) -> Table:
         rows.append(tuple(map(Cell, cells)))
     return Table(
         "protocol",
-        "Protocol: image size in pixels; tasks × classes in each; images for training (all tasks together) / "
-        "validation (held out of each task) / test (all tasks together); scenarios; what a seed varies "
-        "besides the initial weights and the order of batches; training budget per task, the same for all methods; network; seeds; tuning trials per "
-        "method (largest number; 0: published values or defaults).",
+        "Protocol: image size in pixels; tasks × classes in each; images for training / validation (of each task) / "
+        "test; what a seed varies besides initial weights and the order of batches; training budget per task, the same "
+        "for all methods; tuning trials per method (0: published values or defaults).",
         (
             "benchmark",
             "size",
@@ -129,10 +128,8 @@ def limitations(study: Study) -> list[str]:
     run = {name: {e.record.method for e in study.entries if e.group.benchmark == name} for name in study.benchmarks}
     everywhere = set.intersection(*run.values())
     if len(everywhere) < len(study.methods):
-        found.append(
-            f"Only {len(everywhere)} of {len(study.methods)} methods were run on every benchmark; means and ranks over "
-            "benchmarks leave the others out."
-        )
+        some = f"Only {len(everywhere)} of {len(study.methods)} methods were" if everywhere else "No method was"
+        found.append(f"{some} run on every benchmark; means and ranks over benchmarks leave others out.")
     small = [pretty(name) for name in study.benchmarks if _small(study, name)]
     if small:
         found.append(f"Images are at most 32 pixels wide on {len(small)} of {len(study.benchmarks)} benchmarks.")

@@ -51,19 +51,18 @@ def guarantees_by_family(study: Study, found: dict[str, Look]) -> Drawn:
             of_family.setdefault((promise.label, promise.group.scenario), []).append(promise)
     most = max(len({label for label, _ in keys}) for keys in rows.values())
     order = [name for name in Family if name in rows]
-    room = Margins(left=1.1, top=0.34, bottom=0.34, across=1.1)
-    height = room.top + room.bottom + most * len(study.scenarios) * ROW * 0.9
+    room = Margins(left=1.15, top=0.34, bottom=0.32, across=1.15)
+    height = room.top + room.bottom + most * len(study.scenarios) * ROW * 0.78
     figure, axes = canvas(FULL_WIDTH, height, 1, len(order), room)
     for ax, name in zip(axes[0], order, strict=True):
         _dumbbells(ax, study, rows[name], found)
         ax.set_title(str(name), pad=3, y=1.0)
     _key(figure)
     caption = (
-        "Guarantees by family of methods, percent of test samples, means over seeds and over the benchmarks of a "
-        "scenario on which the method was run. Triangle: certified when an old task was learnt. Filled dot: the "
-        "same, but 0 for each task whose claim no longer holds after the last task (void claims: weights outside of "
-        "the region that was certified, or a region that has drifted); this is what the guarantee was worth. Open "
-        "circle: measured accuracy after the last task. A long line from triangle to dot is a promise that broke."
+        "Guarantees by family of methods, percent of test samples, means over seeds and over the benchmarks on which "
+        "the method was run. Triangle: certified when an old task was learnt. Dot: the same, but 0 for each task whose "
+        "claim is void after the last task (weights outside of the certified region, or a region that has drifted). "
+        "Open circle: accuracy after the last task. A long line from triangle to dot is a promise that broke."
     )
     return Drawn("front-guarantees", caption, figure)
 
@@ -116,9 +115,11 @@ def score_figure(study: Study, found: dict[str, Look]) -> Drawn:
 
     every = [scores for scenario in study.scenarios if (scores := scores_of(study, scenario))]
     most = max(len(scores.values) for scores in every)
-    room = Margins(left=0.9, top=0.2, bottom=0.34, across=1.0, down=0.5)
-    tall = max(0.9, ROW * most)
-    figure, axes = canvas(FULL_WIDTH, room.top + room.bottom + room.down + 2 * tall, 2, len(every), room)
+    room = Margins(left=0.95, right=0.36, top=0.2, bottom=0.32, across=1.3, down=0.42)
+    tall = max(0.8, 0.098 * most)
+    figure, axes = canvas(
+        FULL_WIDTH, room.top + room.bottom + room.down + tall + 0.8, 2, len(every), room, height_ratios=[0.8, tall]
+    )
     for above, below, scores in zip(*axes, every, strict=True):
         ranked = sorted(scores.values, key=lambda label: -interquartile_mean(scores.values[label]))
         _profiles(above, scores, found)
@@ -129,14 +130,13 @@ def score_figure(study: Study, found: dict[str, Look]) -> Drawn:
     seeds = sorted({len(next(iter(scores.values.values()))) for scores in every})
     over = "; ".join(f"{s.scenario.upper()}: {join([pretty(g.benchmark) for g in s.groups])}" for s in every)
     caption = (
-        "Scores over benchmarks (measures of rliable). The score of a run is (ACC − finetune) / (joint − finetune), "
-        "where finetune and joint are the mean ACC of these references on the benchmark: 0 is plain sequential "
-        "training, 1 training on all tasks so far. Above: performance profile, the share of runs (seeds × benchmarks) "
-        f"with a score above τ. Below: interquartile mean (IQM) with its 95 % interval by {RESAMPLES:,} stratified "
-        "bootstrap samples (seeds drawn within each benchmark; none below 3 seeds). P: probability that a run of the "
-        "method with the highest IQM beats one of this method (Mann–Whitney, mean over benchmarks; 50 % is no "
-        f"difference). {over}; {' or '.join(map(str, seeds))} seeds. Benchmarks on which joint and finetune are less "
-        "than 2 points apart, or on which other methods were run, are left out."
+        "Scores (measures of rliable): (ACC − finetune) / (joint − finetune) of a run, with the mean ACC of the two "
+        "references; 0 is sequential training, 1 training on all tasks so far. Above: performance profile, the share "
+        f"of runs (seeds × benchmarks) above τ. Below: interquartile mean (IQM), its 95 % interval by {RESAMPLES:,} "
+        "stratified bootstrap samples (seeds drawn within each benchmark), and P, the probability that a run of the "
+        "best IQM beats one of this method (Mann–Whitney, mean over benchmarks; 50 % is no difference). "
+        f"{over}; {' or '.join(map(str, seeds))} seeds. Benchmarks with joint and finetune less than 2 points apart, "
+        "or with other methods, are left out."
     )
     return Drawn("front-scores", caption, figure)
 
@@ -164,6 +164,6 @@ def _means(ax: Axes, scores: Scores, ranked: list[str], found: dict[str, Look]) 
             ax.text(1.02, y, chance, transform=ax.get_yaxis_transform(), va="center", fontsize=5)
     ax.axvline(0, color="#999999", linewidth=0.4)
     ax.axvline(1, color="#999999", linewidth=0.4)
-    ax.set_yticks(range(len(ranked)), [cut(display(label), 20) for label in ranked], fontsize=5.8)
+    ax.set_yticks(range(len(ranked)), [cut(display(label), 18) for label in ranked], fontsize=5.6)
     ax.set_ylim(len(ranked) - 0.4, -0.6)
     ax.set_xlabel("IQM of the score")

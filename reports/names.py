@@ -42,52 +42,52 @@ class About:
 
 NOT_NEEDED, INFERRED, INFERRED_IN_CIL = "not needed", "inferred in DIL, CIL", "inferred in CIL"
 _SOFT, _EXACT = "none", "old answers unchanged"
-_BOX = "certified answers kept while weights stay in the box"
+_BOX = "certified answers stay in the box"
 _PENALTY = Family.REGULARISATION
 _HYPER, _FIXED = Family.HYPERNETWORKS, Family.CONSTRUCTION
 
 METHODS: dict[str, About] = {
     "l2": About(
-        "L2", _PENALTY, "weights of each task", NOT_NEEDED, _SOFT, "kirkpatrick2017", "Kirkpatrick et al. 2017"
+        "L2", _PENALTY, "weights a task", NOT_NEEDED, _SOFT, "kirkpatrick2017", "Kirkpatrick et al. 2017"
     ),
     "ewc": About(
-        "EWC", _PENALTY, "weights and importances of each task", NOT_NEEDED, _SOFT, "kirkpatrick2017",
+        "EWC", _PENALTY, "weights, importances a task", NOT_NEEDED, _SOFT, "kirkpatrick2017",
         "Kirkpatrick et al. 2017",
     ),
     "ewc-online": About(
-        "EWC online", _PENALTY, "weights and importances once", NOT_NEEDED, _SOFT, "schwarz2018", "Schwarz et al. 2018"
+        "EWC online", _PENALTY, "weights, importances", NOT_NEEDED, _SOFT, "schwarz2018", "Schwarz et al. 2018"
     ),
-    "si": About("SI", _PENALTY, "weights and importances once", NOT_NEEDED, _SOFT, "zenke2017", "Zenke et al. 2017"),
+    "si": About("SI", _PENALTY, "weights, importances", NOT_NEEDED, _SOFT, "zenke2017", "Zenke et al. 2017"),
     "mas": About(
-        "MAS", _PENALTY, "weights and importances once", NOT_NEEDED, _SOFT, "aljundi2018", "Aljundi et al. 2018"
+        "MAS", _PENALTY, "weights, importances", NOT_NEEDED, _SOFT, "aljundi2018", "Aljundi et al. 2018"
     ),
     "lwf": About("LwF", _PENALTY, "network before the task", NOT_NEEDED, _SOFT, "li2016", "Li & Hoiem 2016"),
     "intact": About(
-        "InTAct", _PENALTY, "weights and ranges of activations", NOT_NEEDED, _SOFT, "intact2025",
+        "InTAct", _PENALTY, "ranges of activations", NOT_NEEDED, _SOFT, "intact2025",
         "Krukowski et al. 2025",
     ),
     "hnet": About(
-        "HNET", _HYPER, "an embedding a task", INFERRED, "none (outputs are regularised)", "oswald2020",
+        "HNET", _HYPER, "an embedding a task", INFERRED, "none", "oswald2020",
         "von Oswald et al. 2020",
     ),
     "hnet-lstm": About(
-        "HNET-LSTM", _HYPER, "an embedding a task", INFERRED, "none (outputs are regularised)", "chandra2023",
+        "HNET-LSTM", _HYPER, "an embedding a task", INFERRED, "none", "chandra2023",
         "Chandra et al. 2023",
     ),
     "hypermask": About(
-        "HyperMask", _HYPER, "an embedding a task, shared weights", INFERRED, "none (outputs are regularised)",
+        "HyperMask", _HYPER, "an embedding a task", INFERRED, "none",
         "ksiazek2023", "Książek & Spurek 2023",
     ),
     "intercontinet": About(
         "InterContiNet", Family.INTERVALS, "one box of weights", NOT_NEEDED, _BOX, "wolczyk2022", "Wołczyk et al. 2022"
     ),
     "intercontinet-released": About(
-        "InterContiNet (released)", Family.INTERVALS, "one box of weights", NOT_NEEDED, _BOX, "wolczyk2022",
+        "InterContiNet, released", Family.INTERVALS, "one box of weights", NOT_NEEDED, _BOX, "wolczyk2022",
         "Wołczyk et al. 2022",
     ),
     "hyperinterval": About(
-        "HyperInterval", Family.INTERVALS, "an interval embedding a task", INFERRED_IN_CIL,
-        "certified answers kept while the box of weights stays", "krukowski2024", "Krukowski et al. 2024",
+        "HyperInterval", Family.INTERVALS, "a box of embeddings a task", INFERRED_IN_CIL,
+        "certified answers stay in the box", "krukowski2024", "Krukowski et al. 2024",
     ),
     "lid": About(
         "LID", Family.INTERVALS, "one box of weights", NOT_NEEDED, _BOX, "elmecker2025", "Elmecker-Plakolm et al. 2025"
@@ -100,13 +100,13 @@ METHODS: dict[str, About] = {
     "supsup": About(
         "SupSup", _FIXED, "a mask a task", INFERRED, _EXACT, "wortsman2020", "Wortsman et al. 2020"
     ),
-    "hat": About("HAT", _FIXED, "a gate of each unit a task", INFERRED, _EXACT, "serra2018", "Serrà et al. 2018"),
+    "hat": About("HAT", _FIXED, "gates a task", INFERRED, _EXACT, "serra2018", "Serrà et al. 2018"),
     "gpm": About(
-        "GPM", _FIXED, "bases of old inputs", NOT_NEEDED, "answers kept on inputs in the span of the bases",
+        "GPM", _FIXED, "bases of old inputs", NOT_NEEDED, "answers stay on the kept span",
         "saha2021", "Saha et al. 2021",
     ),
     "analytic": About(
-        "Analytic", Family.CLOSED_FORM, "sums over features", NOT_NEEDED, "the head equals that of joint training",
+        "Analytic", Family.CLOSED_FORM, "sums over features", NOT_NEEDED, "head equal to joint training",
         "zhuang2022", "Zhuang et al. 2022",
     ),
     "finetune": About("Fine-tuning", Family.REFERENCES, "nothing", NOT_NEEDED, _SOFT),
@@ -115,11 +115,15 @@ METHODS: dict[str, About] = {
 """Methods by id, family by family. HyperInterval is made by a hypernetwork, but promises what interval methods do."""
 
 
+ROWS = {"hyperinterval-chosen": "HyperInterval, chosen"}
+"""Display names of rows of the shipped suites that are variants of a method."""
+
+
 def display(label: str) -> str:
     """Name of a row for readers: `ewc (strength=9)` -> `EWC (strength=9)`; an unknown name stays."""
     name, bracket, rest = label.partition(" (")
     about = METHODS.get(name)
-    return about.name + bracket + rest if about else label
+    return (about.name if about else ROWS.get(name, name)) + bracket + rest
 
 
 def family(method: str) -> Family:

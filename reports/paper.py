@@ -10,7 +10,7 @@ from reports.appendix import appendix
 from reports.blocks import Blocks
 from reports.contents import Contents, contents
 from reports.findings import winners
-from reports.prose import GUARANTEE_WORDS, how_to_read, setting_words, subtitle
+from reports.prose import GUARANTEE_WORDS, setting_words, subtitle
 from reports.references import settle, span
 from reports.study import SCENARIOS
 from reports.tables import Table
@@ -52,18 +52,21 @@ def paper(content: Contents, figures: Sequence[Figure]) -> Paper:
 def _front(content: Contents, body: Blocks, figures: Sequence[Figure]) -> None:
     """Add methods, protocol, headline, guarantees, scores and limitations."""
     drawn = {figure["stem"]: figure for figure in figures}
-    first, second = setting_words(content)
     body.heading("Methods and protocol")
-    body.paragraph(first)
     body.table(content.methods)
-    body.paragraph(f"{second} @[tab:methods] has the methods, @[tab:protocol] the protocol.")
     body.table(content.protocol)
+    body.paragraph(
+        f"{setting_words(content)[0]} @[tab:methods] has the methods, @[tab:protocol] the protocol; the appendix has "
+        "the source of each hyperparameter and what each method took of its budget."
+    )
     body.heading("Headline")
-    body.paragraph(f"@[tab:headline] has all methods in one table. {how_to_read(content.comparison)}")
+    words = "@[tab:headline] has all methods in one table, on the benchmarks that most of them were run on."
     body.table(content.headline)
-    if scores := drawn.get("front-scores"):
-        body.paragraph("@[fig:front-scores] compares scores over all benchmarks that the methods share.")
-        body.figures([scores])
+    scores = drawn.get("front-scores")
+    if scores:
+        words += " @[fig:front-scores] compares normalised scores @[cite:agarwal2021] on the benchmarks they share."
+    body.figures([scores] if scores else [])
+    body.paragraph(f"{words} The appendix says how the metrics and the marks are to be read.")
     if content.guarantee:
         body.heading("Guarantees")
         figure = drawn.get("front-guarantees")

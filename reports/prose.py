@@ -11,6 +11,8 @@ from reports.names import display
 from reports.study import Study, pretty
 from reports.words import count, join
 
+BENCHMARKS_AT_MOST = 3
+"""Largest number of benchmarks that the setting names."""
 NAMES_AT_MOST = 10
 """Largest number of methods that the setting names; more are only counted."""
 PUBLISHED_WORDS = (
@@ -30,15 +32,15 @@ CURVE_WORDS = (
 )
 
 GUARANTEE_WORDS = (
-    "Interval methods guarantee that old tasks are not forgotten. This section tests the guarantee: certified accuracy "
-    "is the share of test samples whose true logit's lower bound exceeds every other upper bound over the whole "
-    "parameter region kept for the task. A claim whose premise fails (parameters outside the region, a region that has "
-    "drifted) is void. What a guarantee was worth is therefore the accuracy that was certified when an old task was "
-    "learnt and by a claim that still stands; the last task is left out, since nothing was learnt after it."
+    "Certified accuracy is the share of test samples whose true logit's lower bound exceeds every other upper bound over "
+    "the whole region of parameters kept for the task. A claim whose premise fails (parameters outside of the region, or "
+    "a region that has drifted) is void. What a guarantee was worth is the accuracy certified when an old task was "
+    "learnt by claims that still stand; the last task is left out, since nothing was learnt after it."
 )
 
 
-def setting_words(content: Contents) -> list[str]:
+def setting_words(content: Contents) -> tuple[str, str]:
+    """Paragraph on the setting, and one on what was measured and chosen, for the appendix."""
     study = content.comparison
     words = {
         "til": "in TIL (task-incremental) the task is given in training and at test and a method answers over the "
@@ -47,19 +49,19 @@ def setting_words(content: Contents) -> list[str]:
         "cil": "in CIL (class-incremental) the task is not given and answers range over all classes seen so far",
     }
     scenarios = "; ".join(words.get(scenario, scenario) for scenario in study.scenarios)
-    names = join([pretty(benchmark) for benchmark in study.benchmarks])
+    names = [pretty(benchmark) for benchmark in study.benchmarks]
+    where = f"the tasks of {join(names)}" if len(names) <= BENCHMARKS_AT_MOST else "the tasks of each benchmark"
     learners = join([*map(display, study.labels)]) if len(study.labels) <= NAMES_AT_MOST else methods(study)
     first = (
-        f"{learners} learn the tasks of {names} sequentially. "
-        f"{scenarios[:1].upper()}{scenarios[1:]} (van de Ven, Tuytelaars & Tolias 2022)."
+        f"{learners} learn {where} sequentially, in the scenarios of van de Ven et al. @[cite:vandeven2022]: "
+        f"{scenarios}. The same seed gives every method the same stream of tasks and the same order of data, so "
+        "comparisons are paired. Test data are used for measurement only."
     )
     second = (
-        "The same seed gives every method the same stream of tasks and the same order of data, so comparisons are "
-        f"paired. {_measured(content.study)} Test data are used "
-        "for measurement only: a method selects models on validation samples held out of the training data. "
+        f"{_measured(content.study)} A method selects models on validation samples held out of the training data. "
         "@[tab:hyperparameters] gives the source of each hyperparameter."
     )
-    return [first, second]
+    return first, second
 
 
 def _measured(study: Study) -> str:
@@ -81,6 +83,7 @@ def _measured(study: Study) -> str:
 
 
 def how_to_read(study: Study) -> str:
+    """Paragraph on the metrics and the marks of the tables."""
     shown = (FORGETTING, FWT, LA, AIA)
     counts = [len(study.seeds(group)) for group in study.groups]
     fewest, most = min(counts), max(counts)
@@ -107,6 +110,7 @@ def how_to_read(study: Study) -> str:
 
 
 def subtitle(study: Study) -> str:
+    """Line under the title: numbers of cells and methods, suites, dates."""
     suites = sorted({entry.record.suite for entry in study.entries if entry.record.suite})
     ends = sorted(entry.record.finished[:10] for entry in study.entries if entry.record.finished)
     parts = [count(len(study.entries), "cell"), count(len(study.methods), "method")]

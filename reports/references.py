@@ -15,7 +15,10 @@ def settle(items: Sequence[dict[str, Any]]) -> None:
     known = {item["label"] for item in items if "label" in item}
     for item in items:
         if item["kind"] == "paragraph":
-            plain = REFERENCE.sub(lambda found: found[0] if found[1] in known else f"@ [{found[1]}]", item["text"])
+            plain = REFERENCE.sub(
+                lambda found: found[0] if found[1] in known or found[1].startswith("cite:") else f"@ [{found[1]}]",
+                item["text"],
+            )
             item["text"] = plain
 
 
