@@ -50,8 +50,8 @@ def _best(study: Study) -> Iterator[str]:
         number = proved[best]
         certainty = "significant" if number == len(own) else f"significant on {number}" if number else "not significant"
         yield (
-            f"In {scenario.upper()}, {display(best)} has the highest accuracy on {where}, {_margin(own)} points ahead "
-            f"of the second ({certainty})."
+            f"In {scenario.upper()}, {display(best)} has the highest accuracy on {where}, by {_margin(own)} points "
+            f"({certainty})."
         )
 
 

@@ -88,8 +88,8 @@ def forgetting_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn
 
     figure = _lines(study, page, found, draw, "forgetting (points)", "tasks learnt")
     caption = (
-        f"{page.words}: forgetting of the tasks learnt so far, in percentage points: a task's best accuracy so far less "
-        "its present one (mean over seeds; band: ± one sample standard deviation). Lower is better."
+        f"{page.words}: forgetting of the tasks learnt so far, in percentage points: a task's best accuracy so far "
+        "less its present one (mean over seeds; band: ± one sample standard deviation). Lower is better."
         f"{_families(study, page)}"
     )
     return Drawn(f"forgetting{page.stem}", caption, figure, appendix=True)

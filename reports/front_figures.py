@@ -51,7 +51,7 @@ def guarantees_by_family(study: Study, found: dict[str, Look]) -> Drawn:
             of_family.setdefault((promise.label, promise.group.scenario), []).append(promise)
     most = max(len({label for label, _ in keys}) for keys in rows.values())
     order = [name for name in Family if name in rows]
-    room = Margins(left=1.15, top=0.34, bottom=0.32, across=1.15)
+    room = Margins(left=1.4, top=0.34, bottom=0.32, across=1.4)
     height = room.top + room.bottom + most * len(study.scenarios) * ROW * 0.78
     figure, axes = canvas(FULL_WIDTH, height, 1, len(order), room)
     for ax, name in zip(axes[0], order, strict=True):
@@ -86,7 +86,7 @@ def _dumbbells(ax: Axes, study: Study, rows: dict[tuple[str, str], list[Promise]
         )
         ticks.append(y)
         first = places.index((label, scenario)) == 0 or places[y - 1][0] != label
-        names.append(f"{cut(display(label), 20)}  {scenario.upper()}" if first else scenario.upper())
+        names.append(f"{cut(display(label), 24)}  {scenario.upper()}" if first else scenario.upper())
         if first and y:
             ax.axhline(y - 0.5, color="#DDDDDD", linewidth=0.4)
     ax.set_yticks(ticks, names, fontsize=5.8)

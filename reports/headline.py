@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import replace
 from statistics import fmean
 
@@ -40,12 +41,13 @@ def headline_table(study: Study) -> Table:
     """Table of methods, family by family, with two columns for each scenario; standing only where any method has it."""
     labels = sorted(study.labels, key=lambda label: (list(Family).index(_family(study, label)), _place(study, label)))
     columns: list[list[Cell]] = []
-    names, where = [], []
+    names: list[str] = []
+    where: dict[str, list[str]] = {}
     for scenario in study.scenarios:
         groups = shared_groups(study, scenario)
         columns.append(_accuracies(study, groups, labels))
         names.append(f"{scenario.upper()} ACC ↑")
-        where.append(_where(study, scenario, groups))
+        where.setdefault(_where(study, groups), []).append(scenario.upper())
         standing = [of_seeds(study, groups, label, STANDING) for label in labels]
         if any(standing):
             columns.append([_cell(found, interval=False) for found in standing])
@@ -57,10 +59,11 @@ def headline_table(study: Study) -> Table:
         if "stands ↑" in names
         else ""
     )
+    over = "; ".join(f"{join(scenarios)}: {words}" for words, scenarios in where.items())
     return Table(
         "headline",
         f"Headline: mean accuracy after the last task (ACC) in percent ± half of its 95 % t interval over seeds (from "
-        f"{statistics.MIN_FOR_INTERVAL} seeds on). {'; '.join(where)}.{stands}{marks_words(study, columns)}",
+        f"{statistics.MIN_FOR_INTERVAL} seeds on). {over}.{stands}{marks_words(study, columns)}",
         ("method", *names),
         tuple(row for row in rows if any(cell.value is not None for cell in row)),
         small=True,
@@ -75,10 +78,10 @@ def _place(study: Study, label: str) -> int:
     return study.labels.index(label)
 
 
-def _where(study: Study, scenario: str, groups: list[Group]) -> str:
+def _where(study: Study, groups: list[Group]) -> str:
     mean = "mean over " if len(groups) > 1 else ""
     names = join([pretty(group.benchmark) for group in groups])
-    return f"{scenario.upper()}: {mean}{names}, {count(len(study.seeds(groups[0])), 'seed')}"
+    return f"{mean}{names}, {count(len(study.seeds(groups[0])), 'seed')}"
 
 
 def _accuracies(study: Study, groups: list[Group], labels: list[str]) -> list[Cell]:
@@ -107,4 +110,5 @@ def headline_markdown(study: Study) -> str:
     """Table in Markdown, its caption under it."""
     table = headline_table(study)
     words = table.caption.removeprefix("Headline: ")
-    return f"{to_markdown(replace(table, caption='')).strip()}\n\n{words[:1].upper()}{words[1:]}\n"
+    below = "\n".join(textwrap.wrap(words[:1].upper() + words[1:], 118))
+    return f"{to_markdown(replace(table, caption='')).strip()}\n\n{below}\n"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 METHODS_AT_MOST = 12
 """Largest number of methods in one panel; with more, families get panels of their own."""
-PANEL_HEIGHT, LINE_OF_KEY = 0.78, 0.1
+PANEL_HEIGHT, LINE_OF_KEY = 0.62, 0.1
 """Heights in inches: of a panel, and of a method's name in the key of its family."""
 Draw = Callable[["Axes", Group, Sequence[str]], Any]
 """Function that draws some labels of a group."""
@@ -44,20 +44,22 @@ def by_family(study: Study, page: Page, found: dict[str, Look], draw: Draw, y_la
     key = max(len(members[name]) for name in columns)
     groups = page.groups
     several = len({group.scenario for group in groups}) > 1
-    room = Margins(left=0.72, top=0.24 + LINE_OF_KEY * (key + 1), bottom=0.34, across=0.1, down=0.12)
+    room = Margins(left=0.72, top=0.24 + LINE_OF_KEY * (key + 1), bottom=0.34, across=0.2, down=0.22)
     height = room.top + room.bottom + len(groups) * PANEL_HEIGHT + (len(groups) - 1) * room.down
     figure, axes = canvas(FULL_WIDTH, height, len(groups), len(columns), room, sharex="row", sharey="row")
     for row, group in zip(axes, groups, strict=True):
         for ax, name in zip(row, columns, strict=True):
-            draw(ax, group, [*references, *members[name]])
-            ax.tick_params(labelbottom=True, labelsize=5.5)
+            if any(study.done(group, label) for label in members[name]):
+                draw(ax, group, [*references, *members[name]])
+                ax.tick_params(labelbottom=True, labelleft=True, labelsize=5, pad=1.5)
+            else:
+                ax.set_axis_off()
         title = f"{group.scenario.upper()}, {pretty(group.benchmark)}" if several else pretty(group.benchmark)
-        row[0].set_ylabel("\n".join(textwrap.wrap(title, 17)), fontsize=6)
+        words = "\n".join(textwrap.wrap(title, 17))
+        row[0].text(-0.24, 0.5, words, transform=row[0].transAxes, fontsize=6, rotation=90, va="center", ha="right")
     for ax, name in zip(axes[0], columns, strict=True):
         _key(ax, name, members[name], found)
-    for ax in axes[-1]:
-        ax.set_xlabel(x_label)
-    figure.text(0.008, 0.995, y_label, fontsize=6, va="top")
+    figure.text(0.008, 0.995, f"{y_label} against {x_label}", fontsize=6, va="top")
     seaborn.despine(figure)
     return figure
 

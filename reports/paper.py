@@ -33,6 +33,7 @@ def paper(content: Contents, figures: Sequence[Figure]) -> Paper:
     """Arrange the report. figures: data of each figure (stem, path, caption, width, appendix)."""
     body = Blocks()
     _front(content, body, [f for f in figures if f["stem"].startswith(FRONT)])
+    front, body.single = len(body.items), True
     shown = [f for f in figures if f["stem"].startswith(RESULTS) and not f["appendix"]]
     _results(content, body, shown)
     rest = [f for f in figures if f not in shown and not f["stem"].startswith(FRONT)]
@@ -43,6 +44,7 @@ def paper(content: Contents, figures: Sequence[Figure]) -> Paper:
         "subtitle": subtitle(content.study),
         "abstract": content.abstract,
         "summary": content.findings,
+        "front": front,
         "body": body.items,
         "appendix": further.items,
     }

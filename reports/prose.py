@@ -11,6 +11,8 @@ from reports.names import display
 from reports.study import Study, pretty
 from reports.words import count, join
 
+SUITES_AT_MOST = 3
+"""Largest number of suites that the line under the title names."""
 BENCHMARKS_AT_MOST = 3
 """Largest number of benchmarks that the setting names."""
 NAMES_AT_MOST = 10
@@ -32,10 +34,10 @@ CURVE_WORDS = (
 )
 
 GUARANTEE_WORDS = (
-    "Certified accuracy is the share of test samples whose true logit's lower bound exceeds every other upper bound over "
-    "the whole region of parameters kept for the task. A claim whose premise fails (parameters outside of the region, or "
-    "a region that has drifted) is void. What a guarantee was worth is the accuracy certified when an old task was "
-    "learnt by claims that still stand; the last task is left out, since nothing was learnt after it."
+    "Certified accuracy is the share of test samples whose true logit's lower bound exceeds every other upper bound "
+    "over the whole region of parameters kept for the task. A claim whose premise fails (parameters outside of the "
+    "region, or a region that has drifted) is void. What a guarantee was worth is the accuracy certified when an old "
+    "task was learnt by claims that still stand; the last task is left out, since nothing was learnt after it."
 )
 
 
@@ -114,7 +116,7 @@ def subtitle(study: Study) -> str:
     suites = sorted({entry.record.suite for entry in study.entries if entry.record.suite})
     ends = sorted(entry.record.finished[:10] for entry in study.entries if entry.record.finished)
     parts = [count(len(study.entries), "cell"), count(len(study.methods), "method")]
-    if suites:
+    if 0 < len(suites) <= SUITES_AT_MOST:
         parts.append(("suite " if len(suites) == 1 else "suites ") + join(suites))
     if ends:
         parts.append(ends[0] if ends[0] == ends[-1] else f"{ends[0]} to {ends[-1]}")

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+CITED = ("vandeven2022", "agarwal2021")
+"""Keys of references.bib that paragraphs cite."""
 REFERENCE = re.compile(r"@\[([^\]]+)\]")
 """Pattern of references in paragraphs; see paper.typ."""
 
@@ -16,7 +18,7 @@ def settle(items: Sequence[dict[str, Any]]) -> None:
     for item in items:
         if item["kind"] == "paragraph":
             plain = REFERENCE.sub(
-                lambda found: found[0] if found[1] in known or found[1].startswith("cite:") else f"@ [{found[1]}]",
+                lambda found: found[0] if _named(found[1], known) else f"@ [{found[1]}]",
                 item["text"],
             )
             item["text"] = plain
@@ -25,3 +27,7 @@ def settle(items: Sequence[dict[str, Any]]) -> None:
 def span(kind: str, stems: Sequence[str]) -> str:
     """Reference to tables or figures: the only one, or first to last."""
     return " to ".join(f"@[{kind}:{stem}]" for stem in dict.fromkeys([*stems[:1], *stems[-1:]]))
+
+
+def _named(name: str, known: set[str]) -> bool:
+    return name in known or (name.startswith("cite:") and name[5:] in CITED)

@@ -106,7 +106,8 @@ def detail(study: Study, group: Group) -> Table:
     why = (_why_undefined(study, group, metric) for metric in metrics if metric not in kept)
     return Table(
         f"table-{group.stem}",
-        f"{group.title}: all metrics in percent, {spread_words(study, [group])}.{marks_words(study, columns)}{_defined(kept)}",
+        f"{group.title}: all metrics in percent, {spread_words(study, [group])}.{marks_words(study, columns)}"
+        f"{_defined(kept)}",
         ("method", *(f"{m.short} {'↑' if m.higher_is_better else '↓'}" for m in kept)),
         tuple(rows),
         (*notes.lines(), *dict.fromkeys(reason for reason in why if reason)),
