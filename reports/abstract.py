@@ -39,6 +39,9 @@ def _best(study: Study) -> Iterator[str]:
     """One sentence a scenario: the method that leads most often, its margin, and how many leads are shown."""
     for scenario in study.scenarios:
         found = [lead for lead in leads(study) if lead.group.scenario == scenario]
+        total, found = len(found), [lead for lead in found if not lead.tied]
+        if total and not found:
+            yield f"In {scenario.upper()}, methods are tied for the highest accuracy everywhere."
         if not found:
             continue
         wins = {lead.best: sum(other.best == lead.best for other in found) for lead in found}
@@ -46,7 +49,7 @@ def _best(study: Study) -> Iterator[str]:
         widest = {lead.best: max(other.gap for other in found if other.best == lead.best) for lead in found}
         best = max(wins, key=lambda label: (wins[label], proved[label], widest[label]))
         own = [lead for lead in found if lead.best == best]
-        where = pretty(own[0].group.benchmark) if len(found) == 1 else f"{len(own)} of {len(found)} benchmarks"
+        where = pretty(own[0].group.benchmark) if total == 1 else f"{len(own)} of {total} benchmarks"
         number = proved[best]
         certainty = "significant" if number == len(own) else f"significant on {number}" if number else "not significant"
         yield (

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from reports import statistics
 from reports.metrics import ACC
 from reports.names import display
+from reports.resolution import images_of, tie
 from reports.study import Group, Study
 from reports.words import count, join
 
@@ -42,6 +43,8 @@ class Lead(NamedTuple):
     gap: float
     shown: bool
     """True if the difference of the two is significant, by the rule of `significance`."""
+    tied: bool
+    """True if the two means are equal as printed or less than one test image apart."""
 
 
 def leads(study: Study) -> list[Lead]:
@@ -52,7 +55,9 @@ def leads(study: Study) -> list[Lead]:
     for group in study.groups:
         ranked = means(study, group)
         if len(ranked) > 1:
-            found.append(Lead(group, ranked[0][0], ranked[0][1] - ranked[1][1], group in clear))
+            first, second = ranked[0][1], ranked[1][1]
+            tied = tie(first, second, images_of(study, group))
+            found.append(Lead(group, ranked[0][0], first - second, group in clear, tied))
     return found
 
 

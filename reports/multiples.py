@@ -44,14 +44,16 @@ def by_family(study: Study, page: Page, found: dict[str, Look], draw: Draw, y_la
     key = max(len(members[name]) for name in columns)
     groups = page.groups
     several = len({group.scenario for group in groups}) > 1
-    room = Margins(left=0.72, top=0.24 + LINE_OF_KEY * (key + 1), bottom=0.34, across=0.2, down=0.22)
+    room = Margins(left=0.72, top=0.24 + LINE_OF_KEY * (key + 1), bottom=0.34, across=0.12, down=0.22)
     height = room.top + room.bottom + len(groups) * PANEL_HEIGHT + (len(groups) - 1) * room.down
     figure, axes = canvas(FULL_WIDTH, height, len(groups), len(columns), room, sharex="row", sharey="row")
     for row, group in zip(axes, groups, strict=True):
+        first = True
         for ax, name in zip(row, columns, strict=True):
             if any(study.done(group, label) for label in members[name]):
                 draw(ax, group, [*references, *members[name]])
-                ax.tick_params(labelbottom=True, labelleft=True, labelsize=5, pad=1.5)
+                ax.tick_params(labelbottom=True, labelleft=first, labelsize=5, pad=1.5)
+                first = False
             else:
                 ax.set_axis_off()
         title = f"{group.scenario.upper()}, {pretty(group.benchmark)}" if several else pretty(group.benchmark)

@@ -29,7 +29,7 @@ def records() -> Iterator[tuple[str, float]]:
     """Method and ACC of the shipped cells of Split Digits in CIL, from the files themselves."""
     for line in (FOLDER / "split-digits-cil.jsonl").read_text(encoding="utf-8").splitlines():
         found = json.loads(line)
-        record, tables = found["record"] if "record" in found else found, found["tables"]
+        record, tables = found["record"], found["tables"]
         last = tables["accuracy.csv"].strip().splitlines()[-1].split(",")[1:]
         yield record["label"], fmean(map(float, last))
 
