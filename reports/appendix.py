@@ -46,9 +46,8 @@ def _in_full(content: Contents, blocks: Blocks, before: Sequence[Table]) -> None
     blocks.paragraph(how_to_read(content.comparison))
     blocks.paragraph(setting_words(content)[1])
     blocks.table(content.setting)
-    for table in (content.conformance, content.before):
-        if table:
-            blocks.table(table)
+    if content.conformance:
+        blocks.table(content.conformance)
     for table in content.main:
         if table not in before:
             blocks.table(table)

@@ -59,11 +59,12 @@ def headline_table(study: Study) -> Table:
         if "stands ↑" in names
         else ""
     )
+    spread = any("±" in cell.text for column in columns for cell in column)
+    half = f" ± half of its 95 % t interval over seeds (from {statistics.MIN_FOR_INTERVAL} on)" if spread else ""
     over = "; ".join(f"{join(scenarios)}: {words}" for words, scenarios in where.items())
     return Table(
         "headline",
-        f"Headline: mean accuracy after the last task (ACC) in percent ± half of its 95 % t interval over seeds (from "
-        f"{statistics.MIN_FOR_INTERVAL} seeds on). {over}.{stands}{marks_words(study, columns)}",
+        f"Headline: mean accuracy after the last task (ACC) in percent{half}. {over}.{stands}{marks_words(study, columns)}",
         ("method", *names),
         tuple(row for row in rows if any(cell.value is not None for cell in row)),
         small=True,

@@ -76,14 +76,14 @@ METHODS: dict[str, About] = {
     ),
     "hypermask": About(
         "HyperMask", _HYPER, "an embedding a task", INFERRED, "none",
-        "ksiazek2023", "Książek & Spurek 2023",
+        "ksiazek2023", "Ksiazek & Spurek 2023",
     ),
     "intercontinet": About(
-        "InterContiNet", Family.INTERVALS, "one box of weights", NOT_NEEDED, _BOX, "wolczyk2022", "Wołczyk et al. 2022"
+        "InterContiNet", Family.INTERVALS, "one box of weights", NOT_NEEDED, _BOX, "wolczyk2022", "Wolczyk et al. 2022"
     ),
     "intercontinet-released": About(
         "InterContiNet, released", Family.INTERVALS, "one box of weights", NOT_NEEDED, _BOX, "wolczyk2022",
-        "Wołczyk et al. 2022",
+        "Wolczyk et al. 2022",
     ),
     "hyperinterval": About(
         "HyperInterval", Family.INTERVALS, "a box of embeddings a task", INFERRED_IN_CIL,
@@ -100,7 +100,7 @@ METHODS: dict[str, About] = {
     "supsup": About(
         "SupSup", _FIXED, "a mask a task", INFERRED, _EXACT, "wortsman2020", "Wortsman et al. 2020"
     ),
-    "hat": About("HAT", _FIXED, "gates a task", INFERRED, _EXACT, "serra2018", "Serrà et al. 2018"),
+    "hat": About("HAT", _FIXED, "gates a task", INFERRED, _EXACT, "serra2018", "Serra et al. 2018"),
     "gpm": About(
         "GPM", _FIXED, "bases of old inputs", NOT_NEEDED, "answers stay on the kept span",
         "saha2021", "Saha et al. 2021",

@@ -82,6 +82,10 @@ def _front(content: Contents, body: Blocks, figures: Sequence[Figure]) -> None:
 def _results(content: Contents, body: Blocks, figures: Sequence[Figure]) -> None:
     """Add the results of one scenario after the other, then what covers all of them."""
     study = content.comparison
+    if content.before:
+        body.heading("Before and after")
+        body.paragraph(f"@[tab:{content.before.stem}] compares these results with those of another folder.")
+        body.table(content.before)
     body.heading("Results by scenario")
     if not figures:
         body.paragraph("There are no figures, because no cell has finished.")

@@ -50,7 +50,7 @@ def test_the_report_has_both(tmp_path: Path) -> None:
     write(tmp_path / "earlier", "ewc", [0.5, 0.51])
     write(tmp_path / "now", "ewc", [0.6, 0.62])
     report = build_report(tmp_path / "now", compare=tmp_path / "earlier")
-    text = " ".join(PdfReader(report.pdf).pages[0].extract_text().split())
+    text = " ".join("".join(page.extract_text() + " " for page in PdfReader(report.pdf).pages).split())
     assert "Before (earlier) and after" in text and "+10.5" in text
     with pytest.raises(UserError, match="no results folder"):
         build_report(tmp_path / "now", compare=tmp_path / "nowhere")

@@ -36,7 +36,7 @@ class Certified(Synthetic):
 def row(results: Path, label: str) -> list[str]:
     table = certificate_table(study(load(results)))
     assert table is not None
-    return next([cell.text for cell in line[3:]] for line in table.rows if line[2].text == label)
+    return next([cell.text for cell in line[3:]] for line in table.rows if line[2].key == label)
 
 
 def written(results: Path, method: str, *seeds: list[Any]) -> None:
@@ -61,7 +61,7 @@ def test_records_of_earlier_versions_are_not_measured(tmp_path):
     Synthetic("ewc", n_tasks=2).write(tmp_path)
     assert row(tmp_path, "intercontinet") == ["not measured"] * 6
     table = certificate_table(study(load(tmp_path)))
-    assert table is not None and [line[2].text for line in table.rows] == ["hyperinterval", "intercontinet"]
+    assert table is not None and [line[2].key for line in table.rows] == ["hyperinterval", "intercontinet"]
     assert "earlier versions" in table.notes[0]
     stems = [found.stem for found in paper(contents(study(load(tmp_path))), []).tables]
     assert stems.index("certificates") == stems.index("guarantees") + 1

@@ -79,8 +79,8 @@ def test_what_lies_beyond_the_budget_is_marked(tmp_path: Path, measured: dict[st
     usual = {"answers_with": 2800, "answers_with_all": 2800, "independence": {"asked": 400, "differ": 2}}
     found = written(tmp_path, finetune=taken(aside=240, held=usual), ewc=measured)
     assert words in notes_of(found, "ewc") and not notes_of(found, "finetune")
-    setting = " ".join(b["text"] for b in paper(contents(found), []).data["body"] if b["kind"] == "paragraph")
-    assert "ewc went beyond the budget" in setting or "Of ewc notes under the tables" in setting
+    setting = " ".join(b["text"] for b in paper(contents(found), []).data["appendix"] if b["kind"] == "paragraph")
+    assert "EWC went beyond the budget" in setting or "Of ewc notes under the tables" in setting
 
 
 def test_the_table_says_what_was_taken(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_rows_without_measurements_are_counted_and_left_out(tmp_path: Path) -> N
 
 def test_nothing_is_said_of_a_budget_that_was_not_measured(tmp_path: Path) -> None:
     found = written(tmp_path, finetune={}, ewc={})
-    setting = " ".join(b["text"] for b in paper(contents(found), []).data["body"] if b["kind"] == "paragraph")
+    setting = " ".join(b["text"] for b in paper(contents(found), []).data["appendix"] if b["kind"] == "paragraph")
     assert "were not measured" in setting and "same training budget" not in setting
 
 

@@ -84,7 +84,7 @@ def test_the_best_is_bold_and_joint_is_not_ranked(tmp_path: Path) -> None:
     found = table(flats(tmp_path, {"finetune": 0.6, "ewc": 0.8, "hnet": 0.9, "joint": 0.99}))
     assert bold(found) == bold(found, "AIA") == ["hnet"]
     assert [row[0].key for row in found.rows] == ["finetune", "ewc", "hnet", "joint"]
-    assert "joint, trained on all tasks so far, is not ranked" in found.caption
+    assert "Joint, trained on all tasks so far, is not ranked" in found.caption
 
 
 def test_methods_level_in_print_are_both_best(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_the_report_has_both_and_cells_csv_every_cell(results: Path) -> None:
     text = report.markdown.read_text(encoding="utf-8")
     headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     at = headings.index("Variants of one method")
-    assert headings[at - 1 : at + 2] == ["Results", "Variants of one method", "HINT by its authors and here"]
+    assert headings[at - 1 : at + 2] == ["Cost", "Variants of one method", "HINT by its authors and here"]
     assert "](figures/authors-permuted-mnist-10" in text.split("## HINT by its authors and here")[1].split("## ")[0]
     with report.cells.open(newline="", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 4
