@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from reports.words import join
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ROW = 0.115
 """Height of a row of a dot plot, in inches."""
@@ -96,10 +97,10 @@ def _dumbbells(ax: Axes, study: Study, rows: dict[tuple[str, str], list[Promise]
     seaborn.despine(ax=ax)
 
 
-def _key(figure) -> None:
+def _key(figure: Figure) -> None:
     from matplotlib.lines import Line2D
 
-    style = {"linestyle": "", "color": "#444444"}
+    style: dict[str, Any] = {"linestyle": "", "color": "#444444"}
     handles = [
         Line2D([], [], marker="^", markersize=3.6, **style),
         Line2D([], [], marker="o", markersize=3.2, **style),

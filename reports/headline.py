@@ -64,7 +64,8 @@ def headline_table(study: Study) -> Table:
     over = "; ".join(f"{join(scenarios)}: {words}" for words, scenarios in where.items())
     return Table(
         "headline",
-        f"Headline: mean accuracy after the last task (ACC) in percent{half}. {over}.{stands}{marks_words(study, columns)}",
+        f"Headline: mean accuracy after the last task (ACC) in percent{half}. {over}.{stands}"
+        f"{marks_words(study, columns)}",
         ("method", *names),
         tuple(row for row in rows if any(cell.value is not None for cell in row)),
         small=True,

@@ -65,7 +65,7 @@ def interquartile_mean(values: Array) -> float:
     """Mean of the middle half of all scores (runs x benchmarks)."""
     from scipy.stats import trim_mean
 
-    return float(trim_mean(values, 0.25, axis=None))
+    return float(trim_mean(values.ravel(), 0.25))
 
 
 def iqm_interval(values: Array, confidence: float = 0.95) -> tuple[float, float] | None:

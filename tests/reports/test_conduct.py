@@ -80,7 +80,7 @@ def test_what_lies_beyond_the_budget_is_marked(tmp_path: Path, measured: dict[st
     found = written(tmp_path, finetune=taken(aside=240, held=usual), ewc=measured)
     assert words in notes_of(found, "ewc") and not notes_of(found, "finetune")
     setting = " ".join(b["text"] for b in paper(contents(found), []).data["appendix"] if b["kind"] == "paragraph")
-    assert "EWC went beyond the budget" in setting or "Of ewc notes under the tables" in setting
+    assert "EWC went beyond the budget" in setting or "Of EWC notes under the tables" in setting
 
 
 def test_the_table_says_what_was_taken(tmp_path: Path) -> None:
