@@ -17,8 +17,8 @@ ROWS_TOGETHER = 12
 class Blocks:
     """Ordered collection of the template's blocks."""
 
-    def __init__(self, single: bool = False, together: int = ROWS_TOGETHER) -> None:
-        self.single, self.together = single, together
+    def __init__(self, single: bool = False) -> None:
+        self.single = single
         self.items: list[dict[str, Any]] = []
         self.tables: list[Table] = []
 
@@ -35,7 +35,7 @@ class Blocks:
             flexible = {i for i in part.text_columns if crowded and longest(part, i) > 26}
             widths = [round(longest(part, i) ** 0.5, 1) if i in flexible else 0 for i in range(len(part.columns))]
             label = f"tab:{table.stem}" + (f":{i + 1}" if i else "")
-            long = self.single and _lines(part, widths) > self.together
+            long = self.single and _lines(part, widths) > ROWS_TOGETHER
             placed = {"label": label, "widths": widths, "long": long}
             self.items.append({"kind": "table", **to_data(part), **placed})
 

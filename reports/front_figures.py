@@ -114,7 +114,7 @@ def score_figure(study: Study, found: dict[str, Look]) -> Drawn:
     """Performance profiles above, interquartile means with the probability of improvement below; one column each."""
     import seaborn
 
-    every = [scores for scenario in study.scenarios if (scores := scores_of(study, scenario))]
+    every = [of_one for scenario in study.scenarios if (of_one := scores_of(study, scenario))]
     most = max(len(scores.values) for scores in every)
     room = Margins(left=0.95, right=0.36, top=0.2, bottom=0.32, across=1.3, down=0.42)
     tall = max(0.8, 0.098 * most)

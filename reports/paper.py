@@ -13,7 +13,7 @@ from reports.findings import winners
 from reports.prose import GUARANTEE_WORDS, setting_words, subtitle
 from reports.references import settle, span
 from reports.study import SCENARIOS
-from reports.tables import ROWS_AT_MOST, Table
+from reports.tables import Table
 
 TITLE = "Continual learning, compared"
 FRONT, RESULTS = ("front-",), ("accuracy", "critical-difference")
@@ -31,7 +31,7 @@ class Paper:
 
 def paper(content: Contents, figures: Sequence[Figure]) -> Paper:
     """Arrange the report. figures: data of each figure (stem, path, caption, width, appendix)."""
-    body = Blocks(together=ROWS_AT_MOST)
+    body = Blocks()
     _front(content, body, [f for f in figures if f["stem"].startswith(FRONT)])
     front, body.single = len(body.items), True
     shown = [f for f in figures if f["stem"].startswith(RESULTS) and not f["appendix"]]
