@@ -8,7 +8,7 @@ from statistics import fmean
 from reports import statistics
 from reports.schema import CertificateRow
 from reports.study import Entry, Group, Study, pretty
-from reports.tables import Cell, Notes, Table, percent, spread_words
+from reports.tables import Cell, Notes, Table, method_cell, percent, spread_words
 from reports.words import count
 
 RADIUS = 1 / 255
@@ -56,7 +56,7 @@ def _line(group: Group, label: str, entries: list[Entry], notes: Notes) -> tuple
         older = notes.mark(f"{len(measured)} of {len(entries)} seeds: the others were run by earlier versions")
     shares = [_cell([_share(rows, how, radius) for rows in measured], older, notes) for how, radius in _WAYS]
     seconds = [_seconds([_total(rows, how) for rows in measured]) for how in ("interval", "affine")]
-    return (Cell(group.scenario.upper()), Cell(pretty(group.benchmark)), Cell(label), *shares, *seconds)
+    return (Cell(group.scenario.upper()), Cell(pretty(group.benchmark)), method_cell(label), *shares, *seconds)
 
 
 def _of(how: str, radius: float | None = None) -> Callable[[CertificateRow], bool]:

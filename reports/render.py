@@ -53,7 +53,7 @@ def to_csv(table: Table) -> str:
     for row in table.rows:
         line: list[str] = []
         for i, cell in enumerate(row):
-            line += _csv_measured(cell) if i in measured else [no_formula(cell.text)]
+            line += _csv_measured(cell) if i in measured else [no_formula(cell.key or cell.text)]
         writer.writerow(line)
     return out.getvalue()
 
@@ -184,6 +184,8 @@ def _cell(cell: Cell) -> dict[str, Any]:
         shown["level"] = True
     if cell.mark:
         shown["mark"] = cell.mark
+    if cell.cite:
+        shown["cite"] = cell.cite
     if cell.value is not None:
         shown["value"] = cell.value
     return shown

@@ -36,7 +36,7 @@ class Certified(Synthetic):
 def row(results: Path, label: str) -> list[str]:
     table = certificate_table(study(load(results)))
     assert table is not None
-    return next([cell.text for cell in line[3:]] for line in table.rows if line[2].text == label)
+    return next([cell.text for cell in line[3:]] for line in table.rows if line[2].key == label)
 
 
 def written(results: Path, method: str, *seeds: list[Any]) -> None:
@@ -60,7 +60,7 @@ def test_rows_of_earlier_versions_are_counted_in_a_note(tmp_path):
     Synthetic("intercontinet", n_tasks=2, certifies=True).write(tmp_path)
     Synthetic("ewc", n_tasks=2).write(tmp_path)
     table = certificate_table(study(load(tmp_path)))
-    assert table is not None and [line[2].text for line in table.rows] == ["hyperinterval"]
+    assert table is not None and [line[2].key for line in table.rows] == ["hyperinterval"]
     assert table.notes[-1].startswith("1 further row of certifying methods was run by an earlier version")
     stems = [found.stem for found in paper(contents(study(load(tmp_path))), []).tables]
     assert stems.index("certificates") == stems.index("guarantees") + 1

@@ -41,7 +41,7 @@ def table(results: Path, group: Group = GROUP) -> Table:
 
 
 def cells(found: Table, method: str) -> dict[str, Cell]:
-    (row,) = [row for row in found.rows if row[0].text == method]
+    (row,) = [row for row in found.rows if row[0].key == method]
     return {name.rstrip(" ↑↓"): cell for name, cell in zip(found.columns, row, strict=True)}
 
 
@@ -77,14 +77,14 @@ def flats(results: Path, values: dict[str, float], seeds: int = 2, benchmark: st
 
 
 def bold(found: Table, column: str = "ACC") -> list[str]:
-    return [row[0].text for row in found.rows if cells(found, row[0].text)[column].best]
+    return [row[0].key for row in found.rows if cells(found, row[0].key)[column].best]
 
 
 def test_the_best_is_bold_and_joint_is_not_ranked(tmp_path: Path) -> None:
     found = table(flats(tmp_path, {"finetune": 0.6, "ewc": 0.8, "hnet": 0.9, "joint": 0.99}))
     assert bold(found) == bold(found, "AIA") == ["hnet"]
-    assert [row[0].text for row in found.rows] == ["finetune", "ewc", "hnet", "joint"]
-    assert "joint, trained on all tasks so far, is not ranked" in found.caption
+    assert [row[0].key for row in found.rows] == ["finetune", "ewc", "hnet", "joint"]
+    assert "Joint, trained on all tasks so far, is not ranked" in found.caption
 
 
 def test_methods_level_in_print_are_both_best(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_methods_not_significantly_worse_are_marked(tmp_path: Path) -> None:
         luck = rng.normal(0, 0.01)
         for method, value in (("hnet", 0.9), ("ewc", 0.894 + luck), ("finetune", 0.5 + luck / 9)):
             Synthetic(method, seed=seed, n_tasks=5, accuracy=flat(value, 5)).write(tmp_path)
-    rows = {row[0].text: row[1] for row in table(tmp_path).rows}
+    rows = {row[0].key: row[1] for row in table(tmp_path).rows}
     assert rows["hnet"].best or rows["ewc"].best
     assert rows["hnet"].level or rows["ewc"].level
     assert not rows["finetune"].level
@@ -222,7 +222,7 @@ def test_methods_not_significantly_worse_are_marked(tmp_path: Path) -> None:
 
 def test_the_overview_ranks_methods_over_benchmarks(several_results: Path) -> None:
     (found,) = overview(study(load(several_results)), "dil", ACC)
-    ranks = {row[0].text: row[-1].text for row in found.rows}
+    ranks = {row[0].key: row[-1].text for row in found.rows}
     assert ranks["hyperinterval"] == "1.0"
     assert ranks["hnet"] == "2.0 (2)"  # diverged on one of three
     assert ranks["hypermask"] == ranks["joint"] == "–"
