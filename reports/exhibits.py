@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DIMENSIONS_AT_MOST, TASKS_AT_MOST, ROWS_AT_MOST = 16, 10, 5
 """Limits of a figure of embeddings."""
-SHEETS_IN_A_ROW = 4
+SHEETS_IN_A_ROW = 2
 SHEET_BYTES = 64 << 20
 TILE_AT_MOST = 0.26
 """Side of one sample image, in inches."""
