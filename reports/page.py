@@ -83,8 +83,8 @@ def _legend(study: Study) -> str:
     shown = [column(study, group, metric, study.rows(group), Notes()) for group in study.groups for metric in MARKED]
     return (
         "Percent: mean ± sample standard deviation over seeds. Standing: certified when an old task was learnt, 0 "
-        "where the claim about it no longer holds after the last task; old claims: those about old tasks (all but the last) "
-        f"that hold, of all, over seeds.{marks_words(study, shown)} Click a heading to sort; open a row for its "
+        "where the claim about it no longer holds after the last task; old claims: those about old tasks (all but "
+        f"the last) that hold, of all, over seeds.{marks_words(study, shown)} Click a heading to sort; open a row for its "
         "certificates, costs, test against the best, accuracy matrix and records."
     )
 

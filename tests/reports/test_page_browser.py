@@ -10,19 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from reports.build import Report, build_report
-from tests.reports import synthetic
+from reports.build import Report
 from tests.reports.browser import Page, browser, needs_browser
 
 pytestmark = needs_browser
 ROWS, FIRST = "#results > tbody > tr:not(.opened)", "#results > tbody > tr button"
 WIDTHS = [(1280, 900), (390, 844)]
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """Report in its results folder, so that records are linked."""
-    return build_report(synthetic.quick(tmp_path_factory.mktemp("results")))
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +25,8 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 @pytest.fixture
-def page(chromium: Page, report: Report) -> Page:
-    chromium.open(report.html.as_uri())
+def page(chromium: Page, placed_report: Report) -> Page:
+    chromium.open(placed_report.html.as_uri())
     return chromium
 
 
@@ -43,9 +36,8 @@ def column(page: Page, key: str) -> list[str]:
 
 def change(page: Page, name: str, value: str) -> None:
     event = "input" if name == "method" else "change"
-    page.ask(
-        f"$({json.dumps(name)}).value = {json.dumps(value)}; $({json.dumps(name)}).dispatchEvent(new Event('{event}'))"
-    )
+    box = f"$({json.dumps(name)})"
+    page.ask(f"{box}.value = {json.dumps(value)}; {box}.dispatchEvent(new Event('{event}'))")
 
 
 def focused(page: Page) -> str:
@@ -54,24 +46,22 @@ def focused(page: Page) -> str:
 
 @pytest.mark.parametrize(("width", "height"), WIDTHS)
 def test_the_table_is_in_view_and_nothing_comes_from_outside(
-    chromium: Page, report: Report, width: int, height: int
+    chromium: Page, placed_report: Report, width: int, height: int
 ) -> None:
-    chromium.open(report.html.as_uri(), width, height)
+    chromium.open(placed_report.html.as_uri(), width, height)
     assert chromium.ask("innerWidth") == width
-    seen = "[...document.querySelectorAll('#results > tbody > tr')].filter((line) => line.getBoundingClientRect().bottom < innerHeight).length"
-    assert chromium.ask(seen) >= 5
+    lines = "[...document.querySelectorAll('#results > tbody > tr')]"
+    assert chromium.ask(f"{lines}.filter((line) => line.getBoundingClientRect().bottom < innerHeight).length") >= 5
     cell = "document.querySelector('#results td[data-key=acc]').getBoundingClientRect()"
     assert chromium.ask(f"{cell}.left >= 0 && {cell}.right <= innerWidth")
     assert not chromium.ask("document.documentElement.scrollWidth > innerWidth")
-    assert (
-        chromium.ask("performance.getEntriesByType('resource').filter((one) => !one.name.startsWith('blob:')).length")
-        == 0
-    )
+    loaded = chromium.ask("performance.getEntriesByType('resource').map((one) => one.name)")
+    assert [name for name in loaded if not name.startswith("blob:")] == []
     assert len(chromium.texts(ROWS)) == 15
 
 
-def test_columns_out_of_view_are_hinted(chromium: Page, report: Report) -> None:
-    chromium.open(report.html.as_uri(), 390, 844)
+def test_columns_out_of_view_are_hinted(chromium: Page, placed_report: Report) -> None:
+    chromium.open(placed_report.html.as_uri(), 390, 844)
     assert "to the right" in chromium.ask("$('more').textContent")
     assert chromium.ask("$('pane').className").split() == ["scroll", "right"]
     chromium.ask("$('pane').scrollLeft = 1e5")
@@ -80,7 +70,7 @@ def test_columns_out_of_view_are_hinted(chromium: Page, report: Report) -> None:
     method = "document.querySelector('#results td[data-key=method]').getBoundingClientRect().left"
     assert chromium.ask(method) >= 0  # names stay in view
     assert "columns hidden" in chromium.ask("$('choice').querySelector('summary').textContent")
-    chromium.open(report.html.as_uri(), 1280, 900)
+    chromium.open(placed_report.html.as_uri(), 1280, 900)
     assert chromium.ask("$('more').textContent") == ""
 
 
@@ -104,16 +94,15 @@ def test_a_row_opens_and_closes_by_key_and_keeps_the_focus(page: Page, key: str)
     scrolled = page.ask("scrollY")
     page.press(key)
     assert page.ask("document.activeElement.getAttribute('aria-expanded')") == "true"
-    assert page.ask(
-        "$(document.activeElement.getAttribute('aria-controls')) === document.querySelector('tr.opened section')"
-    )
+    controlled = "$(document.activeElement.getAttribute('aria-controls'))"
+    assert page.ask(f"{controlled} === document.querySelector('tr.opened section')")
     assert (focused(page), page.ask("scrollY")) == (before, scrolled)
     page.press(key)
     assert page.ask("document.activeElement.getAttribute('aria-expanded')") == "false"
     assert page.ask("$('detail')") is None and focused(page) == before
 
 
-def test_a_row_has_certificates_costs_tests_matrices_and_linked_records(page: Page, report: Report) -> None:
+def test_a_row_has_certificates_costs_tests_matrices_and_linked_records(page: Page) -> None:
     change(page, "scenario", "CIL")
     change(page, "method", "HYPER")
     assert (column(page, "scenario"), column(page, "method")) == (["CIL"], ["hyperinterval"])
@@ -121,11 +110,10 @@ def test_a_row_has_certificates_costs_tests_matrices_and_linked_records(page: Pa
     text = page.ask("$('detail').textContent")
     for word in ("standing", "claims", "about old tasks", "training time", "highest mean ACC", "hyperparameters"):
         assert word in text
-    labels = page.ask("[...document.querySelectorAll('#detail canvas')].map((one) => one.getAttribute('aria-label'))")
+    canvases = "[...document.querySelectorAll('#detail canvas')]"
+    labels = page.ask(f"{canvases}.map((one) => one.getAttribute('aria-label'))")
     assert [label.split(";")[0] for label in labels] == ["Accuracy R", "Certified C"]
-    assert all(
-        page.ask("[...document.querySelectorAll('#detail canvas')].map((one) => one.getAttribute('role') === 'img')")
-    )
+    assert set(page.ask(f"{canvases}.map((one) => one.getAttribute('role'))")) == {"img"}
     links = page.ask("[...document.querySelectorAll('#detail a, #files a')].map((one) => one.href)")
     assert len([link for link in links if link.endswith("cell.json")]) == 3
     assert any("/cil/hyperinterval/seed0-" in link for link in links)
