@@ -26,6 +26,7 @@ function records(row, box) {
   table.parentElement.className = "scroll";
   const title = make("tr", undefined, make("thead", undefined, table));
   for (const name of ["seed", "status", "ACC %", "record"]) make("th", name, title).scope = "col";
+  title.lastChild.className = "text";
   const lines = make("tbody", undefined, table);
   for (const cell of row.cells) {
     const line = make("tr", undefined, lines);
