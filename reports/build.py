@@ -17,11 +17,12 @@ from pathlib import Path
 from benchmarks.types import UserError
 from reports.figure_files import FORMATS, Studio, save_figures, studio
 from reports.headline import headline_markdown
+from reports.latex import to_latex
 from reports.load import CELL_FOLDERS, load
 from reports.page import page
 from reports.paper import Paper, contents, paper
 from reports.record import Problem, Records
-from reports.render import no_formula, to_csv, to_latex, to_markdown
+from reports.render import no_formula, to_csv, to_markdown
 from reports.study import Study, study
 from reports.summary import summary
 from reports.variants import compared

@@ -9,9 +9,10 @@ import pytest
 
 from reports.comparisons import comparison_table
 from reports.hyperparameters import hyperparameters
+from reports.latex import to_latex
 from reports.load import load
 from reports.provenance import commands
-from reports.render import to_csv, to_data, to_latex, to_markdown
+from reports.render import to_csv, to_data, to_markdown
 from reports.setting import setting_table
 from reports.study import study
 from reports.tables import Cell, Table, split, without_repeats

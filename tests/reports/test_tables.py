@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +13,10 @@ import pytest
 from benchmarks import data
 from benchmarks.catalogue import BENCHMARKS, Kind
 from benchmarks.files import FILES
-from reports.build import Report, build_report
+from reports.latex import latex_text, to_latex
 from reports.load import load
 from reports.metrics import ACC, BWT
-from reports.render import latex_text, to_csv, to_latex, to_markdown
+from reports.render import to_csv, to_markdown
 from reports.resolution import TEST_IMAGES, images_of
 from reports.setting import setting_table
 from reports.study import Group, Study, pretty, study
@@ -268,43 +266,6 @@ def test_weird_names_survive_markdown_and_latex(tmp_path: Path) -> None:
     row = next(line for line in latex.splitlines() if "方法" in line)
     assert len(re.findall(r"(?<!\\)&", row)) == len(found.columns) - 1
     assert latex_text("_&%$#{}") == r"\_\&\%\$\#\{\}"
-
-
-def test_latex_has_balanced_braces_and_booktabs_rules(several_results: Path) -> None:
-    for one in main_tables(study(load(several_results))):
-        latex = to_latex(one)
-        assert re.sub(r"\\[{}]", "", latex).count("{") == re.sub(r"\\[{}]", "", latex).count("}")
-        assert [latex.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
-        assert latex.count(r" \\") == len(one.rows) + 1
-        assert latex.isascii()
-
-
-LATEX = shutil.which("pdflatex")
-
-
-@pytest.mark.skipif(LATEX is None, reason="no TeX here (Debian: apt install texlive-latex-recommended)")
-def test_every_table_compiles_in_a_plain_article(several_report: Report, tmp_path: Path) -> None:
-    weird = Synthetic(label=WEIRD.replace("方法", "é"), reason="a_b", config={"p_q": "C:\\x^2 {~}"})
-    weird.write(tmp_path / "r")
-    tables = [*several_report.latex, *build_report(tmp_path / "r").latex]
-    lines = [r"\documentclass{article}", r"\usepackage{array,booktabs,graphicx}", r"\begin{document}"]
-    lines += [rf"\input{{{path.with_suffix('')}}}\clearpage" for path in tables]
-    (tmp_path / "all.tex").write_text("\n".join([*lines, r"\end{document}"]))
-    command = [str(LATEX), "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert "too large for page" not in done.stdout
-    wide = [float(points) for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt", done.stdout)]
-    assert all(points < 20 for points in wide), wide
-
-
-def test_a_long_table_is_several_in_latex() -> None:
-    rows = tuple((Cell(f"m{i}"), Cell("1")) for i in range(100))
-    latex = to_latex(Table("long", "Caption: words", ("method", "x"), rows))
-    assert latex.count(r"\begin{table*}") == latex.count(r"\bottomrule") == 3
-    assert [label in latex for label in (r"\label{tab:long}", r"\label{tab:long-2}", r"\label{tab:long-3}")] == [
-        True
-    ] * 3
 
 
 def test_the_frame_leads_from_every_number_to_its_record(several_results: Path) -> None:
