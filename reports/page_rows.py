@@ -14,6 +14,7 @@ from reports.guarantees import Promise, number, promises
 from reports.hyperparameters import settings_text
 from reports.leads import means
 from reports.metrics import ACC, BWT, CERTIFIED, FORGETTING, INFERENCE, STANDING
+from reports.names import display
 from reports.study import METRICS, Entry, Group, Study, pretty
 from reports.tables import MISSING, Notes, column
 from reports.words import percent
@@ -74,7 +75,7 @@ def rows(study: Study, used: Sequence[Json], files: Collection[str]) -> list[Jso
 
 def _row(study: Study, group: Group, label: str) -> Json:
     entries, done = study.at(group, label), study.done(group, label)
-    texts = {"benchmark": pretty(group.benchmark), "scenario": group.scenario.upper(), "method": label}
+    texts = {"benchmark": pretty(group.benchmark), "scenario": group.scenario.upper(), "method": display(label)}
     return {
         "id": label,
         "texts": {**texts, "status": "done" if done else str(entries[0].record.status)},
@@ -175,8 +176,8 @@ def _tests(study: Study, group: Group) -> dict[str, list[Json]]:
             interval = statistics.mean_interval(differences)
             span = f" (95 % t interval {' to '.join(percent(v, signed=True) for v in interval)})" if interval else ""
             text = (
-                f"{best} is higher by {percent(fmean(differences), signed=True)} points{span} over {len(seeds)} paired "
-                f"seeds; p = {float(adjusted.at[best, label]):.3g}, adjusted for all pairs of methods"
+                f"{display(best)} is higher by {percent(fmean(differences), signed=True)} points{span} over "
+                f"{len(seeds)} paired seeds; p = {float(adjusted.at[best, label]):.3g}, adjusted for all pairs of methods"
             )
             found[label] = [_fact("test", text, "tables/comparisons.csv")]
     return found

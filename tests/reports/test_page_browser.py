@@ -106,7 +106,7 @@ def test_a_row_opens_and_closes_by_key_and_keeps_the_focus(page: Page, key: str)
 def test_a_row_has_certificates_costs_tests_matrices_and_linked_records(page: Page) -> None:
     change(page, "scenario", "CIL")
     change(page, "method", "HYPER")
-    assert (column(page, "scenario"), column(page, "method")) == (["CIL"], ["hyperinterval"])
+    assert (column(page, "scenario"), column(page, "method")) == (["CIL"], ["HyperInterval"])
     page.ask(f"document.querySelector({json.dumps(FIRST)}).closest('tr').firstChild.click()")
     text = page.ask("$('detail').textContent")
     for word in ("standing", "claims", "about old tasks", "training time", "highest mean ACC", "hyperparameters"):
@@ -144,7 +144,7 @@ def test_the_address_keeps_what_is_shown(page: Page) -> None:
     before, address = page.ask(state), page.ask("location.href")
     page.open(address)
     assert page.ask(state) == before
-    assert column(page, "method")[0] == "hyperinterval" and page.ask("$('detail')") is not None
+    assert column(page, "method")[0] == "HyperInterval" and page.ask("$('detail')") is not None
     page.ask("location.hash = ''")
     page.wait("document.querySelectorAll('#results > tbody > tr').length === 15")
     page.open(address.split("#")[0] + "#scenario=none&sort=none&columns=none&row=none")  # an address of other results
@@ -167,7 +167,7 @@ def test_the_download_is_the_table_as_shown(page: Page, tmp_path: Path) -> None:
     shown = column(page, "acc")
     for line, text in zip(lines[:-1], shown, strict=False):
         assert f"{float(line['ACC']):.1f} ± {float(line['ACC std']):.1f}" == text and line["ACC n"] == "3"
-    assert (lines[-1]["method"], lines[-1]["ACC"], lines[-1]["ACC n"]) == ("hyperinterval", "", "0")
+    assert (lines[-1]["method"], lines[-1]["ACC"], lines[-1]["ACC n"]) == ("HyperInterval", "", "0")
     assert page.ask("['=1+1', '-2.5', 'a,\"b'].map(field)") == ["'=1+1", "-2.5", '"a,""b"']
 
 
