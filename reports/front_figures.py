@@ -47,13 +47,15 @@ def guarantees_by_family(study: Study, found: dict[str, Look]) -> Drawn:
     rows: dict[Family, dict[tuple[str, str], list[Promise]]] = {}
     methods = {entry.label: entry.record.method for entry in study.entries}
     for promise in promises(study):
-        if promise.when_learnt is not None:
-            of_family = rows.setdefault(family(methods[promise.label]), {})
+        method = methods[promise.label]
+        variant = promise.label != method and method in study.labels  # such as another value of a hyperparameter
+        if promise.when_learnt is not None and not variant:
+            of_family = rows.setdefault(family(method), {})
             of_family.setdefault((promise.label, promise.group.scenario), []).append(promise)
-    most = max(len({label for label, _ in keys}) for keys in rows.values())
+    most = max(map(len, rows.values()))
     order = [name for name in Family if name in rows]
     room = Margins(left=1.4, top=0.34, bottom=0.32, across=1.4)
-    height = room.top + room.bottom + most * len(study.scenarios) * ROW * 0.78
+    height = room.top + room.bottom + most * ROW * 0.78
     figure, axes = canvas(FULL_WIDTH, height, 1, len(order), room)
     for ax, name in zip(axes[0], order, strict=True):
         _dumbbells(ax, study, rows[name], found)

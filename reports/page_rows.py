@@ -177,7 +177,8 @@ def _tests(study: Study, group: Group) -> dict[str, list[Json]]:
             span = f" (95 % t interval {' to '.join(percent(v, signed=True) for v in interval)})" if interval else ""
             text = (
                 f"{display(best)} is higher by {percent(fmean(differences), signed=True)} points{span} over "
-                f"{len(seeds)} paired seeds; p = {float(adjusted.at[best, label]):.3g}, adjusted for all pairs of methods"
+                f"{len(seeds)} paired seeds; p = {float(adjusted.at[best, label]):.3g}, adjusted for all pairs of "
+                "methods"
             )
             found[label] = [_fact("test", text, "tables/comparisons.csv")]
     return found
