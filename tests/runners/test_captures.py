@@ -40,7 +40,7 @@ def a_packer():
 ENGINES = {"local": lambda: LocalEngine(["cpu"], threads=1, packer=a_packer()), "ray": a_ray_engine}
 
 
-@pytest.mark.parametrize("kind", [*ENGINES])
+@pytest.mark.parametrize("kind", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 def test_the_cell_goes_on_step_by_step_in_another_process(tmp_path, kind):
     cell, *others = uncapturable(tmp_path / "processes"), *cells("si", "finetune")
     engine, watcher = ENGINES[kind](), Watching()

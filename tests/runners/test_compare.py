@@ -60,7 +60,7 @@ def test_a_killed_run_goes_on_and_equals_an_undisturbed_one(tmp_path, undisturbe
     assert third.stdout.splitlines()[0] == "4 cells: 4 finished before, 0 to run"
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupt_ends_cleanly_and_the_same_command_goes_on(tmp_path, undisturbed, how):
     process = begin(tmp_path)
     wait_for_a_checkpoint(process, tmp_path)

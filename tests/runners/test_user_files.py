@@ -168,7 +168,7 @@ def test_files_are_read_as_python_reads_them(tmp_path):
         assert [info.name for info in registry.describe(file)] == ["bytes"]
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 def test_packages_in_the_working_directory_are_not_taken_for_the_projects(tmp_path, engine):
     """The command runs in a folder with packages called `methods` and `runners`, and a file needs another package."""
     if engine == "ray":
