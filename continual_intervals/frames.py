@@ -25,7 +25,7 @@ class Frames:
     """Tables of a set of records. Accuracies are fractions; what was not measured has no line."""
 
     study: Study
-    """What the report is made of; `plot` draws it."""
+    """Study behind the report of these records; `plot` draws it."""
 
     @property
     def cells(self) -> pd.DataFrame:

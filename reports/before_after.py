@@ -8,7 +8,7 @@ from statistics import fmean
 from reports import statistics
 from reports.metrics import ACC, BWT, Metric
 from reports.study import Group, Study
-from reports.tables import MISSING, Cell, Table, percent
+from reports.tables import MISSING, Cell, Table, method_cell, percent
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _row(acc: Change, bwt: Change | None) -> tuple[Cell, ...]:
         transfer = [Cell(percent(v, signed=True)) for v in (bwt.before, bwt.after, bwt.comparison.difference)]
     return (
         Cell(acc.group.title),
-        Cell(acc.label),
+        method_cell(acc.label),
         Cell(str(acc.comparison.n)),
         Cell(percent(acc.before)),
         Cell(percent(acc.after)),

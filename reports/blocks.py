@@ -10,7 +10,7 @@ from reports.tables import Table, longest, split
 
 CHARACTERS_IN_A_LINE = 118
 """Characters across the whole page; the text columns of a table with longer rows are wrapped."""
-ROWS_TOGETHER = 25
+ROWS_TOGETHER = 12
 """Largest number of lines (wrapped ones counted) of an appendix table that must not break across pages."""
 
 

@@ -16,15 +16,18 @@ from pathlib import Path
 
 from benchmarks.types import UserError
 from reports.figure_files import FORMATS, Studio, save_figures, studio
+from reports.headline import headline_markdown
+from reports.latex import to_latex
 from reports.load import CELL_FOLDERS, load
 from reports.page import page
 from reports.paper import Paper, contents, paper
 from reports.record import Problem, Records
-from reports.render import no_formula, to_csv, to_latex, to_markdown
+from reports.render import no_formula, to_csv, to_markdown
 from reports.study import Study, study
 from reports.summary import summary
+from reports.variants import compared
 
-REFERENCE = re.compile(r"@\[(?:tab|fig):([^]]+)\]")
+REFERENCE = re.compile(r"@\[(?:tab|fig|cite):([^]]+)\]")
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,17 @@ def _write(found: Study, folder: Path, before: Study | None, drawing: Studio | N
     (source / "report.json").write_text(json.dumps(document.data, ensure_ascii=False, indent=1), encoding="utf-8")
     template = resources.files("reports").joinpath("paper.typ").read_text(encoding="utf-8")
     (source / "report.typ").write_text(template, encoding="utf-8")
+    library = resources.files("reports").joinpath("references.bib").read_text(encoding="utf-8")
+    (source / "references.bib").write_text(library, encoding="utf-8")
     with ThreadPoolExecutor(1) as other:
         typeset = other.submit(compile_pdf, source / "report.typ", folder / "report.pdf")
         (folder / "report.html").write_text(page(found, document.data, figures, folder), encoding="utf-8")
         typeset.result()
+
+
+def headline(results: Path) -> str:
+    """Headline table of the records below a folder, in Markdown."""
+    return headline_markdown(compared(study(load(Path(results)))))
 
 
 def compile_pdf(template: Path, pdf: Path) -> None:
@@ -102,7 +112,7 @@ def _write_tables(document: Paper, folder: Path) -> None:
 
 
 def _markdown(document: Paper) -> str:
-    parts = [f"# {document.data['title']}", document.data["subtitle"], " ".join(document.data["summary"])]
+    parts = [f"# {document.data['title']}", document.data["subtitle"], " ".join(document.data["abstract"])]
     by_stem = {table.stem: table for table in document.tables}
     written: set[str] = set()
     for block in (*document.data["body"], *document.data["appendix"]):

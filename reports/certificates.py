@@ -8,7 +8,8 @@ from statistics import fmean
 from reports import statistics
 from reports.schema import CertificateRow
 from reports.study import Entry, Group, Study, pretty
-from reports.tables import Cell, Notes, Table, percent, spread_words
+from reports.tables import Cell, Notes, Table, method_cell, percent, spread_words
+from reports.words import count
 
 RADIUS = 1 / 255
 """The input radius of the table: a step of 8-bit images."""
@@ -18,26 +19,30 @@ COLUMNS = ("interval", "affine", "interval, 1/255", "affine, 1/255", "seconds, i
 
 
 def certificate_table(study: Study) -> Table | None:
-    """Table of all certifying methods; None if no record has such certificates."""
+    """Table of the certifying methods whose records have such certificates; None without any."""
     found = [
         (group, label, entries)
         for group in study.groups
         for label in study.rows(group)
         if (entries := [e for e in study.done(group, label) if e.record.certified is not None])
     ]
-    every = [row for *_, entries in found for entry in entries for row in entry.record.certificates]
+    measured = [line for line in found if any(entry.record.certificates for entry in line[-1])]
+    every = [row for *_, entries in measured for entry in entries for row in entry.record.certificates]
     if not every:
         return None
-    notes = Notes()
+    notes, left = Notes(), len(found) - len(measured)
+    lines = tuple(_line(group, label, entries, notes) for group, label, entries in measured)
+    words = "was run by an earlier version" if left == 1 else "were run by earlier versions"
+    older = (f"{count(left, 'further row')} of certifying methods {words}, which measured no such certificates",)
     return Table(
         "certificates",
         "Certificates: input radius 1/255 and affine propagation. Certified accuracy after the last task in percent "
-        f"({spread_words(study, {group for group, *_ in found})}), on at most {max(row.samples for row in every)} "
+        f"({spread_words(study, {group for group, *_ in measured})}), on at most {max(row.samples for row in every)} "
         "test samples a task, the same in all columns; every pixel of a network's input may change by 1/255 of the "
         "pixels' range, within which it stays; seconds for all tasks and both radii.",
         ("scenario", "benchmark", "method", *COLUMNS),
-        tuple(_line(group, label, entries, notes) for group, label, entries in found),
-        notes.lines(),
+        lines,
+        (*notes.lines(), *(older if left else ())),
         small=True,
         text_columns=frozenset({0, 1, 2}),
         named_once=2,
@@ -46,12 +51,12 @@ def certificate_table(study: Study) -> Table | None:
 
 def _line(group: Group, label: str, entries: list[Entry], notes: Notes) -> tuple[Cell, ...]:
     measured = [entry.record.certificates for entry in entries if entry.record.certificates]
-    older = notes.mark("by earlier versions, which measured no such certificates") if not measured else ""
-    if 0 < len(measured) < len(entries):
+    older = ""
+    if len(measured) < len(entries):
         older = notes.mark(f"{len(measured)} of {len(entries)} seeds: the others were run by earlier versions")
     shares = [_cell([_share(rows, how, radius) for rows in measured], older, notes) for how, radius in _WAYS]
     seconds = [_seconds([_total(rows, how) for rows in measured]) for how in ("interval", "affine")]
-    return (Cell(group.scenario.upper()), Cell(pretty(group.benchmark)), Cell(label), *shares, *seconds)
+    return (Cell(group.scenario.upper()), Cell(pretty(group.benchmark)), method_cell(label), *shares, *seconds)
 
 
 def _of(how: str, radius: float | None = None) -> Callable[[CertificateRow], bool]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import fmean
 
 from reports import statistics
 from reports.leads import means
 from reports.metrics import ACC
 from reports.study import Group, Study
-from reports.tables import MISSING, Cell, Table, percent
+from reports.tables import MISSING, Cell, Table, percent, text_cells
 
 P = 6
 """Column of p."""
@@ -58,7 +59,11 @@ def _against(study: Study, group: Group, best: str, others: list[str]) -> list[t
             f"{p:.3g}",
             _effect(statistics.sign_flip(differences, [0.0] * len(differences))),
         )
-        rows.append(tuple(Cell(text, best=j == P and p <= statistics.ALPHA) for j, text in enumerate(cells)))
+        rows.append(
+            tuple(
+                replace(cell, best=j == P and p <= statistics.ALPHA) for j, cell in enumerate(text_cells(cells, 1, 2))
+            )
+        )
     return rows
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from reports.deviations import deviations, of_tasks
 from reports.record import Record
 from reports.study import Group, Study
-from reports.tables import MISSING, Cell, Notes, Table
+from reports.tables import MISSING, Cell, Notes, Table, method_cell
 from reports.words import count
 
 
@@ -59,7 +59,7 @@ def _row(group: Group, label: str, records: Sequence[Record], notes: Notes) -> t
     helds = [record.fairness.get("held") or {} for record in records]
     return (
         Cell(group.title),
-        Cell(label, mark=mark),
+        method_cell(label, mark),
         Cell(_over(records, "steps")),
         Cell(_over(records, "samples")),
         Cell(f"{max(sum(task['aside'] for task in of_tasks(record)) for record in records):,}"),

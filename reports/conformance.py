@@ -7,7 +7,7 @@ from typing import Any
 
 from reports.deviations import ALL, verdict
 from reports.study import Study
-from reports.tables import Cell, Table, shorten
+from reports.tables import Table, shorten, text_cells
 
 
 def conformance_table(study: Study) -> Table | None:
@@ -24,7 +24,7 @@ def conformance_table(study: Study) -> Table | None:
         "Conformance of the methods that do not ship with the suite: checks on two tasks of the digits that were "
         "passed, failed and skipped, and what those that failed found. No finding leaves a method out.",
         ("method", "scenario", "passed", "failed", "skipped", "check", "finding"),
-        tuple(tuple(map(Cell, row)) for row in rows),
+        tuple(text_cells(row, 0) for row in rows),
         text_columns=frozenset({0, 1, 5, 6}),
         named_once=5,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 
 from reports.study import Entry, Study
-from reports.tables import Cell, Table
+from reports.tables import Cell, Table, method_cell
 
 COSTS = ("train", "evaluate", "memory MB", "device MB", "trained", "stored", "per task")
 
@@ -20,7 +20,7 @@ def cost_table(study: Study) -> Table | None:
         for label in study.rows(group):
             entries = study.done(group, label)
             if entries:
-                rows.append((Cell(group.title), Cell(label), *map(Cell, _costs(entries, empty))))
+                rows.append((Cell(group.title), method_cell(label), *map(Cell, _costs(entries, empty))))
     if not rows:
         return None
     columns = ("benchmark", "method", *COSTS)

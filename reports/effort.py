@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from benchmarks import paths
+from reports.names import display
 from reports.record import Record
 from reports.study import Study
-from reports.tables import MISSING, Cell, Table
+from reports.tables import MISSING, Table, text_cells
 from reports.words import count, join
 
 TUNED = "tuning"
@@ -103,6 +104,11 @@ def _effort(settings: Any, provenance: Any) -> Effort:
     )
 
 
+def effort_of(efforts: Sequence[Effort], record: Record) -> Effort | None:
+    """Search that chose the values of a record; None if there is none."""
+    return next((effort for effort in efforts if effort.gave(record)), None)
+
+
 def effort_table(study: Study) -> Table | None:
     """Table of the tuning of every method in every group; None if all have their defaults."""
     efforts = read(study.source.root)
@@ -112,7 +118,7 @@ def effort_table(study: Study) -> Table | None:
         amounts = {}
         for label in study.rows(group):
             record = study.at(group, label)[0].record
-            effort = next((effort for effort in efforts if effort.gave(record)), None)
+            effort = effort_of(efforts, record)
             how = "runners/tune.py" if effort else "; ".join(dict.fromkeys(record.chosen.values())) or DEFAULTS
             amounts[label] = effort.amount if effort else DEFAULTS if how == DEFAULTS else NO_TRIALS
             rows.append((group.title, label, *_shown(effort), how))
@@ -127,7 +133,7 @@ def effort_table(study: Study) -> Table | None:
         "had before and with the best. Sensitivity: the best less the median of the trials that ran to their end, in "
         "points; hopeless trials end earlier, so that it is a lower bound.",
         ("benchmark", "method", "trials", "streams", "length", "before", "best", "sensitivity", "how chosen"),
-        tuple(tuple(map(Cell, row)) for row in rows),
+        tuple(text_cells(row, 1) for row in rows),
         tuple(f"{'; '.join(groups)}: {sentence}." for sentence, groups in said.items()),
         small=True,
         text_columns=frozenset({0, 1, 8}),
@@ -165,5 +171,6 @@ def _equality(amounts: Mapping[str, str], methods: Mapping[str, str]) -> str:
     if not tuned:
         return "not equal, no method has trials"
     usual = max(tuned, key=lambda amount: len(others[amount]))
-    rest = "; ".join(f"{amount} for {join(labels)}" for amount, labels in others.items() if amount != usual)
+    names = {amount: join([display(label) for label in labels]) for amount, labels in others.items()}
+    rest = "; ".join(f"{amount} for {named}" for amount, named in names.items() if amount != usual)
     return f"not equal, {usual} for {count(len({methods[label] for label in others[usual]}), 'method')}, but {rest}"

@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks import paths
 from reports.matrices import MatrixKind, heat_maps
 from reports.metrics import Matrix
+from reports.names import display
 from reports.panels import Drawn, Job
 from reports.study import Entry, Group, Study, pretty
 from reports.style import FULL_WIDTH, Look, Margins, canvas, cut
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 DIMENSIONS_AT_MOST, TASKS_AT_MOST, ROWS_AT_MOST = 16, 10, 5
 """Limits of a figure of embeddings."""
-SHEETS_IN_A_ROW = 4
+SHEETS_IN_A_ROW = 2
 SHEET_BYTES = 64 << 20
 TILE_AT_MOST = 0.26
 """Side of one sample image, in inches."""
@@ -94,7 +95,7 @@ def _embeddings(study: Study, _: dict[str, Look], *, stem: str, words: str, rows
         tasks, dimensions = _intervals(ax, columns)
         seeds.add(entry.seed)
         width = float(np.median(columns["upper"] - columns["lower"]))
-        ax.set_title(f"{group.scenario.upper()}, {cut(label)} (median width {width:.2g})", pad=3, y=1.0)
+        ax.set_title(f"{group.scenario.upper()}, {cut(display(label))} (median width {width:.2g})", pad=3, y=1.0)
         ax.set_ylabel("value")
     axes[-1][0].set_xlabel("dimension of the embedding (bars: one per task)")
     shown = f"the first {DIMENSIONS_AT_MOST} of {dimensions} dimensions" if dimensions > DIMENSIONS_AT_MOST else "all"

@@ -1,4 +1,7 @@
-"""Figures of accuracy and transfer. Bands are sample standard deviations, never bootstrapped."""
+"""Figures of accuracy and transfer. Bands are sample standard deviations, never bootstrapped.
+
+A panel in which every line is at 100 shows nothing and is left out.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,12 @@ import numpy as np
 from reports import metrics
 from reports.curve_figures import curve_figures
 from reports.exhibits import exhibits
+from reports.front_figures import front_figures
 from reports.guarantee_figures import guarantee_figures
 from reports.matrices import heat_maps
 from reports.metrics import BWT, Matrix
+from reports.multiples import Draw, by_family, crowded
+from reports.names import display
 from reports.panels import THIN, Band, Drawn, Job, Page, any_done, bands, pages, panels, task_count, whole_numbers
 from reports.study import Group, Study
 from reports.style import Look, cut
@@ -23,9 +29,10 @@ from reports.variants import compared
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-BARS_AT_MOST = 180
-"""Largest number of bars across a figure; beyond it lines are drawn."""
+FULL = 0.995
+"""Accuracy from which a task counts as full."""
 MARKERS_AT_MOST = 12
 """Largest number of markers on one line."""
 
@@ -34,12 +41,14 @@ def plan(study: Study) -> Iterator[Job]:
     """Yield every figure that the data support, in the order of the report; each draws from the `compared` study."""
     yield from curve_figures(study)
     study = compared(study)
+    yield from front_figures(study)
     several = pages(study, lambda group: any_done(study, group) and task_count(study, group) > 1)
     done = pages(study, lambda group: any_done(study, group))
+    varied = pages(study, lambda group: any_done(study, group) and not _full(study, group))
     for figure, where in (
         (accuracy_curves, several),
         (transfer_bars, several),
-        (final_accuracy, done),
+        (final_accuracy, varied),
         (forgetting_curves, several),
     ):
         yield from (partial(figure, page=page) for page in where)
@@ -51,45 +60,65 @@ def plan(study: Study) -> Iterator[Job]:
     yield from (partial(loss_curves, page=page) for page in done)
 
 
+def _full(study: Study, group: Group) -> bool:
+    """Check whether all methods have every task at 100 % as printed at the end, within half a point."""
+    means = [np.mean(runs, axis=0)[-1] for label in study.rows(group) if (runs := study.matrices(group, label))]
+    return min(float(np.min(mean)) for mean in means) > FULL
+
+
 def accuracy_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     """Figure of the average accuracy on the tasks learnt so far against their number."""
-    figure = panels(
-        study,
-        page,
-        found,
-        lambda ax, group: _curves(ax, study, group, found, metrics.accuracy_so_far, 1),
-        "accuracy (%)",
-        "tasks learnt",
-    )
+
+    def draw(ax: Axes, group: Group, labels: Sequence[str]) -> list[str]:
+        return _curves(ax, study, group, labels, found, metrics.accuracy_so_far, 1)
+
+    figure = _lines(study, page, found, draw, "accuracy (%)", "tasks learnt")
     caption = (
-        f"{page.words}: average accuracy on the tasks learnt so far (mean over seeds; band: ± one sample standard "
-        "deviation)."
+        f"{page.words}: average accuracy on the tasks learnt so far, in percent (mean over seeds; band: ± one sample "
+        f"standard deviation). Higher is better.{_families(study, page)}"
     )
     return Drawn(f"accuracy{page.stem}", caption, figure)
 
 
 def forgetting_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     """Figure of forgetting against the number of tasks learnt."""
-    figure = panels(
-        study,
-        page,
-        found,
-        lambda ax, group: _curves(ax, study, group, found, metrics.forgetting_so_far, 2),
-        "forgetting (points)",
-        "tasks learnt",
-    )
+
+    def draw(ax: Axes, group: Group, labels: Sequence[str]) -> list[str]:
+        return _curves(ax, study, group, labels, found, metrics.forgetting_so_far, 2)
+
+    figure = _lines(study, page, found, draw, "forgetting (points)", "tasks learnt")
     caption = (
-        f"{page.words}: forgetting of the tasks learnt so far, in percentage points (mean over seeds; band: ± one "
-        "sample standard deviation)."
+        f"{page.words}: forgetting of the tasks learnt so far, in percentage points: a task's best accuracy so far "
+        "less its present one (mean over seeds; band: ± one sample standard deviation). Lower is better."
+        f"{_families(study, page)}"
     )
-    return Drawn(f"forgetting{page.stem}", caption, figure)
+    return Drawn(f"forgetting{page.stem}", caption, figure, appendix=True)
+
+
+def _lines(study: Study, page: Page, found: dict[str, Look], draw: Draw, y_label: str, x_label: str) -> Figure:
+    """Panels of lines; of many methods one column for each family."""
+    if crowded(study, page):
+        return by_family(study, page, found, draw, y_label, x_label)
+    return panels(study, page, found, lambda ax, group: draw(ax, group, study.rows(group)), y_label, x_label)
+
+
+def _families(study: Study, page: Page) -> str:
+    if not crowded(study, page):
+        return ""
+    return " One column for each family of methods; grey and black: the references finetune and joint."
 
 
 def _curves(
-    ax: Axes, study: Study, group: Group, found: dict[str, Look], curve: Callable[[Matrix], Matrix], first: int
+    ax: Axes,
+    study: Study,
+    group: Group,
+    labels: Sequence[str],
+    found: dict[str, Look],
+    curve: Callable[[Matrix], Matrix],
+    first: int,
 ) -> list[str]:
     shown, spread = [], []
-    for label in study.rows(group):
+    for label in labels:
         runs = [100 * curve(r) for r in study.matrices(group, label)]
         if not runs:
             continue
@@ -109,45 +138,27 @@ def _curves(
 
 def final_accuracy(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     """Figure of the accuracy on each task after the last one."""
-    bars = all(_bars(study, group, len(page.rows[0])) for group in page.groups)
-    figure = panels(
-        study,
-        page,
-        found,
-        lambda ax, group: _per_task(ax, study, group, found, bars),
-        "accuracy (%)",
-        "task",
-        bars=bars,
+
+    def draw(ax: Axes, group: Group, labels: Sequence[str]) -> list[str]:
+        return _per_task(ax, study, group, labels, found)
+
+    figure = _lines(study, page, found, draw, "accuracy (%)", "task")
+    caption = (
+        f"{page.words}: accuracy on each task after the last one, in percent (mean over seeds). Higher is better."
+        f"{_families(study, page)}"
     )
-    whiskers = "; whiskers: ± one sample standard deviation" if bars else ""
-    caption = f"{page.words}: accuracy on each task after the last one (mean over seeds{whiskers})."
-    return Drawn(f"per-task{page.stem}", caption, figure)
+    return Drawn(f"per-task{page.stem}", caption, figure, appendix=True)
 
 
-def _bars(study: Study, group: Group, panels_in_row: int) -> bool:
-    bars = task_count(study, group) * sum(bool(study.done(group, row)) for row in study.rows(group))
-    return bars * panels_in_row <= BARS_AT_MOST
-
-
-def _per_task(ax: Axes, study: Study, group: Group, found: dict[str, Look], bars: bool) -> list[str]:
-    rows = [(label, [100 * r[-1] for r in study.matrices(group, label)]) for label in study.rows(group)]
+def _per_task(ax: Axes, study: Study, group: Group, labels: Sequence[str], found: dict[str, Look]) -> list[str]:
+    rows = [(label, [100 * r[-1] for r in study.matrices(group, label)]) for label in labels]
     rows = [(label, runs) for label, runs in rows if runs]
     tasks = task_count(study, group)
-    x, width = np.arange(1, tasks + 1), 0.84 / max(1, len(rows))
-    means, every = [np.mean(runs, axis=0) for _, runs in rows], max(1, tasks // MARKERS_AT_MOST)
-    if bars:
-        at = np.concatenate([x + (i - (len(rows) - 1) / 2) * width for i in range(len(rows))])
-        each = [found[label] for label, _ in rows for _ in x]
-        heights, colours, hatches = np.concatenate(means), [look.colour for look in each], [look.hatch for look in each]
-        ax.bar(at, heights, width, color=colours, hatch=hatches, edgecolor="white", linewidth=0)
-        spread = [_spread([run[task] for run in runs]) for _, runs in rows for task in range(tasks)]
-        ax.errorbar(at, heights, yerr=spread, fmt="none", **THIN)
-    else:
-        for mean, (label, _) in zip(means, rows, strict=True):
-            look = found[label]
-            ax.plot(x, mean, color=look.colour, linestyle=look.line, marker=look.marker, markevery=every, linewidth=0.9)
+    x, every = np.arange(1, tasks + 1), max(1, tasks // MARKERS_AT_MOST)
+    for label, runs in rows:
+        look, mean = found[label], np.mean(runs, axis=0)
+        ax.plot(x, mean, color=look.colour, linestyle=look.line, marker=look.marker, markevery=every, linewidth=0.9)
     whole_numbers(ax)
-    ax.set_ylim(0, 102)
     return [label for label, _ in rows]
 
 
@@ -159,7 +170,7 @@ def _spread(values: Sequence[float]) -> float:
 def transfer_bars(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     """Figure of the backward transfer of every method."""
     shown = [label for label in study.labels if any(study.values(g, label, BWT) for g in page.groups)]
-    names = [cut(label, 22) for label in shown]
+    names = [cut(display(label), 22) for label in shown]
 
     def draw(ax: Axes, group: Group) -> list[str]:
         values = [[100 * value for value in study.values(group, label, BWT).values()] for label in shown]
@@ -189,4 +200,4 @@ def transfer_bars(study: Study, found: dict[str, Look], page: Page) -> Drawn:
         f"{page.words}: backward transfer (mean over seeds; whiskers: ± one sample standard deviation). Zero is no "
         "forgetting."
     )
-    return Drawn(f"bwt{page.stem}", caption, figure)
+    return Drawn(f"bwt{page.stem}", caption, figure, appendix=True)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from reports.guarantees import Promise, promises
 from reports.leads import means, significance
 from reports.metrics import ACC, BWT, FORGETTING, INFERENCE
+from reports.names import display
 from reports.record import Status
 from reports.resolution import images_of, tie
 from reports.study import FINETUNE, Group, Study, pretty
@@ -23,7 +24,7 @@ def findings(study: Study) -> list[str]:
     """Sentences of the summary, most important first."""
     return [
         *_what(study),
-        *_winners(study),
+        *(sentence for scenario in study.scenarios for sentence in winners(study, scenario)),
         *significance(study),
         *_references(study),
         *_bounds(study),
@@ -53,24 +54,24 @@ def methods(study: Study) -> str:
     )
 
 
-def _winners(study: Study) -> Iterator[str]:
-    for scenario in study.scenarios:
-        first: dict[tuple[str, ...], list[_Lead]] = {}
-        for group in study.groups:
-            ranked = means(study, group)
-            if group.scenario == scenario and len(ranked) > 1:
-                top, images = ranked[0][1], images_of(study, group)
-                level = tuple(label for label, mean in ranked if tie(mean, top, images))
-                second, gap = "", 0.0
-                if len(level) < len(ranked):
-                    second, gap = ranked[len(level)][0], top - ranked[len(level)][1]
-                first.setdefault(level, []).append(_Lead(group, top, gap, second, _of_few(study, group)))
-        if first:
-            parts = [
-                f"{join(level)} {'is best' if len(level) == 1 else 'are tied for best'} on {_leads(leads)}"
-                for level, leads in first.items()
-            ]
-            yield f"In {scenario.upper()}, {'; '.join(parts)}."
+def winners(study: Study, scenario: str) -> Iterator[str]:
+    """Sentence on the best methods of one scenario."""
+    first: dict[tuple[str, ...], list[_Lead]] = {}
+    for group in study.groups:
+        ranked = means(study, group)
+        if group.scenario == scenario and len(ranked) > 1:
+            top, images = ranked[0][1], images_of(study, group)
+            level = tuple(label for label, mean in ranked if tie(mean, top, images))
+            second, gap = "", 0.0
+            if len(level) < len(ranked):
+                second, gap = ranked[len(level)][0], top - ranked[len(level)][1]
+            first.setdefault(level, []).append(_Lead(group, top, gap, second, _of_few(study, group)))
+    if first:
+        parts = [
+            f"{join([*map(display, level)])} {'is best' if len(level) == 1 else 'are tied for best'} on {_leads(leads)}"
+            for level, leads in first.items()
+        ]
+        yield f"In {scenario.upper()}, {'; '.join(parts)}."
 
 
 class _Lead(NamedTuple):
@@ -115,11 +116,15 @@ def _leads(leads: Sequence[_Lead]) -> str:
         if len(leads) <= 4
         else f"{len(leads)} benchmarks" + f" ({few} of them with some methods only)" * bool(few)
     )
-    return f"{names} (by {min(gaps):.1f} to {max(gaps):.1f} points ahead of {' or '.join(seconds)})" if gaps else names
+    return (
+        f"{names} (by {min(gaps):.1f} to {max(gaps):.1f} points ahead of {' or '.join(map(display, seconds))})"
+        if gaps
+        else names
+    )
 
 
 def _before(lead: _Lead) -> str:
-    return f"{100 * lead.gap:.1f} points ahead of {lead.second}" if lead.second else ""
+    return f"{100 * lead.gap:.1f} points ahead of {display(lead.second)}" if lead.second else ""
 
 
 def _references(study: Study) -> Iterator[str]:
@@ -135,7 +140,7 @@ def _references(study: Study) -> Iterator[str]:
     if beaten:
         where = join(beaten) if len(beaten) <= 4 else f"{len(beaten)} of them"
         yield (
-            f"joint, which trains on all tasks so far, is a reference and no bound: another method has a higher "
+            f"Joint, which trains on all tasks so far, is a reference and no bound: another method has a higher "
             f"mean ACC in {len(beaten)} of {groups} combinations of benchmark and scenario ({where})."
         )
 
@@ -169,7 +174,7 @@ def _bounds(study: Study) -> Iterator[str]:
         near = sum(value >= -0.01 for _, _, value in kept)
         yield (
             f"Backward transfer is at least −1 point in {near} of {count(len(kept), 'row')} of the tables; the lowest "
-            f"is {percent(worst, signed=True)} points ({label}, {group.title})."
+            f"is {percent(worst, signed=True)} points ({display(label)}, {group.title})."
         )
 
 
@@ -181,7 +186,7 @@ def _inference(study: Study) -> Iterator[str]:
             if values:
                 shares.setdefault(label, []).append(sum(values.values()) / len(values))
     if shares:
-        parts = [f"{label} for {_range(found)} of the test samples" for label, found in shares.items()]
+        parts = [f"{display(label)} for {_range(found)} of the test samples" for label, found in shares.items()]
         yield f"In CIL the right task is inferred by {join(parts)}."
 
 
@@ -198,10 +203,10 @@ def _guarantees(study: Study) -> Iterator[str]:
         answers = [promise for promise in found if not promise.about_numbers]
         numbers = [promise for promise in found if promise.about_numbers]
         if answers:
-            yield f"How much of {label}'s guarantee still stands: {'; '.join(_worth(answers))}."
+            yield f"How much of {display(label)}'s guarantee still stands: {'; '.join(_worth(answers))}."
         if numbers:
             where, kept = _scenarios(numbers), _kept(numbers)
-            yield f"{label} certifies no answer in {where}: claims about its numbers that hold: {kept}."
+            yield f"{display(label)} certifies no answer in {where}: claims about its numbers that hold: {kept}."
     if len(by_label) > MOST_GUARANTEES:
         rest = list(by_label)[MOST_GUARANTEES:]
         more = {entry.record.method for entry in study.entries if entry.label in rest}

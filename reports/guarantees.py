@@ -10,7 +10,7 @@ import numpy as np
 from reports.metrics import ACC, CERTIFIED, STANDING, Metric
 from reports.record import ClaimRow, Record
 from reports.study import Entry, Group, Study
-from reports.tables import Cell, Notes, Table, measured, percent, shorten, spread_words
+from reports.tables import Cell, Notes, Table, measured, method_cell, percent, shorten, spread_words
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _row(study: Study, promise: Promise, notes: Notes) -> tuple[Cell, ...]:
     said += [ABOUT_NUMBERS] if promise.about_numbers else []
     return (
         Cell(promise.group.title),
-        Cell(promise.label),
+        method_cell(promise.label),
         measured(study, promise.group, promise.label, STANDING, notes),
         measured(study, promise.group, promise.label, CERTIFIED, notes),
         share(promise.when_learnt),

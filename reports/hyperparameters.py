@@ -7,7 +7,7 @@ from typing import Any
 
 from reports.record import Record
 from reports.study import Group, Study
-from reports.tables import Cell, Table
+from reports.tables import Table, text_cells
 
 
 def hyperparameters(study: Study) -> Table:
@@ -33,7 +33,7 @@ def hyperparameters(study: Study) -> Table:
         "Hyperparameters of every method, as recorded with each cell, and the source of every value that is not the "
         "method's default.",
         ("method", "where", "settings", "how chosen"),
-        tuple(tuple(map(Cell, row)) for row in rows),
+        tuple(text_cells(row, 0) for row in rows),
         text_columns=frozenset(range(4)),
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from reports import statistics
 from reports.metrics import ACC
+from reports.names import display
+from reports.resolution import images_of, tie
 from reports.study import Group, Study
 from reports.words import count, join
 
@@ -33,6 +35,39 @@ class _Test(NamedTuple):
     effect: float
 
 
+class Lead(NamedTuple):
+    """Lead of the best method of a group over the second, by mean ACC."""
+
+    group: Group
+    best: str
+    gap: float
+    shown: bool
+    """True if the difference of the two is significant, by the rule of `significance`."""
+    tied: bool
+    """True if the two means are equal as printed or less than one test image apart."""
+
+
+def leads(study: Study) -> list[Lead]:
+    """Leads in every group with two methods."""
+    found = []
+    tested = [test for group in study.groups if (test := _lead(study, group))]
+    clear = {test.group for test in _significant(tested)}
+    for group in study.groups:
+        ranked = means(study, group)
+        if len(ranked) > 1:
+            first, second = ranked[0][1], ranked[1][1]
+            tied = tie(first, second, images_of(study, group))
+            found.append(Lead(group, ranked[0][0], first - second, group in clear, tied))
+    return found
+
+
+def _significant(tested: Sequence[_Test]) -> list[_Test]:
+    """Tests that Holm's adjustment over those with seeds enough leaves significant, with the adjusted p."""
+    able = [test for test in tested if statistics.smallest_p(test.n) <= statistics.ALPHA]
+    adjusted = statistics.holm([test.p for test in able])
+    return [test._replace(p=p) for test, p in zip(able, adjusted, strict=True) if p <= statistics.ALPHA]
+
+
 def significance(study: Study) -> Iterator[str]:
     """Sentence on the leads that are significant, or on why none can be; none without two methods."""
     tested = [test for group in study.groups if (test := _lead(study, group))]
@@ -53,8 +88,7 @@ def significance(study: Study) -> Iterator[str]:
             f"p < {needed:.2g} (Holm), and {count(most, 'paired seed')} give {statistics.smallest_p(most):.2g} at best."
         )
         return
-    adjusted = statistics.holm([test.p for test in able])
-    clear = [test._replace(p=p) for test, p in zip(able, adjusted, strict=True) if p <= statistics.ALPHA]
+    clear = _significant(able)
     yield (
         f"The lead of the best over the second is significant in {len(clear)} of {count(len(able), 'comparison')} "
         "(sign flips over seeds; p adjusted for all pairs of methods of a benchmark and scenario, as the best is "
@@ -78,5 +112,5 @@ def _lead(study: Study, group: Group) -> _Test | None:
 
 
 def _clear(test: _Test) -> str:
-    where = f"{test.best} over {test.second} on {test.group.title}"
+    where = f"{display(test.best)} over {display(test.second)} on {test.group.title}"
     return f"{where} (adjusted p = {test.p:.2g}, d = {test.effect:.1f})"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from reports import statistics
 from reports.metrics import ACC, AIA, Metric
+from reports.names import display
 from reports.resolution import images_of, tie
 from reports.study import Group, Study
 from reports.words import join
@@ -60,7 +61,7 @@ def marks_words(study: Study, columns: Iterable[Sequence[Cell]]) -> str:
 
 
 def _unranked(study: Study) -> str:
-    keeping, references = sorted(study.unranked - study.references), sorted(study.references)
+    keeping, references = _names(study.unranked - study.references), _names(study.references)
     parts = [f"{join(references)}, trained on all tasks so far,"] if references else []
     if keeping:
         keep = "keep" if len(keeping) > 1 else "keeps"
@@ -68,3 +69,7 @@ def _unranked(study: Study) -> str:
     if not parts:
         return ""
     return f"; {' and '.join(parts)} {'is' if len(keeping) + len(references) == 1 else 'are'} not ranked"
+
+
+def _names(labels: Iterable[str]) -> list[str]:
+    return [display(label) for label in sorted(labels)]

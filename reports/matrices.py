@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from reports.metrics import Matrix
+from reports.names import display
 from reports.panels import Drawn, Job
 from reports.study import Group, Study, pretty
 from reports.style import FULL_WIDTH, Look, cut
@@ -130,7 +131,7 @@ def _figure(
             mean = means[group, label]
             tasks = _one_map(ax, mean, (x, y, lay.side), _Paint(colours, scale, raster))
             if i == 0 or not by_scenario:
-                title = f"{cut(label, 14)}, {group.scenario.upper()}" if mixed else cut(label, 16)
+                title = f"{cut(display(label), 14)}, {group.scenario.upper()}" if mixed else cut(display(label), 16)
                 ax.text(x + lay.side / 2, y - 0.05, title, ha="center", va="bottom", **SMALL)
             _labels(ax, (x, y, lay.side), tasks, kind.column if lowest else None, left=j == 0)
         scenario = f"{line[0][0].scenario.upper()}\n" if by_scenario else ""

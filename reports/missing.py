@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reports.study import Study
-from reports.tables import Cell, Notes, Table, shorten
+from reports.tables import Cell, Notes, Table, shorten, text_cells
 
 
 def left_out(study: Study) -> Table | None:
@@ -37,7 +37,7 @@ def unfinished_table(study: Study) -> Table | None:
     if not cells:
         return None
     rows = [
-        tuple(map(Cell, (where, label, ", ".join(seeds), status, reason)))
+        text_cells((where, label, ", ".join(seeds), status, reason), 1)
         for (where, label, status, reason), seeds in cells.items()
     ]
     return Table(

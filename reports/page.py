@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
+import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-import numpy as np
-
-from reports import metrics
-from reports.hyperparameters import settings_text
-from reports.metrics import Metric
-from reports.study import METRICS, Group, Study, pretty
+from reports.marks import MARKED, marks_words
+from reports.page_rows import columns, rows
+from reports.study import Study
 from reports.tables import Notes, column
 
 COLOURS = (
@@ -30,74 +30,67 @@ COLOURS = (
     (253, 231, 37),
 )
 """Viridis colours (red, green, blue) at even steps."""
-DIGITS = 4
+SCRIPTS = ("page.js", "page_detail.js")
+FILES = (
+    "report.pdf",
+    "report.md",
+    "cells.csv",
+    "summary.csv",
+    *(f"tables/{name}.csv" for name in ("guarantees", "cost", "comparisons", "hyperparameters", "tuning-effort")),
+)
+"""Files of the report that the page links, where they exist."""
 
 
 def page(study: Study, document: dict[str, Any], figures: Sequence[dict[str, Any]], folder: Path) -> str:
-    """Render the HTML. `document`: the paper's data (title, subtitle, summary); figures lie in `folder`/figures."""
-    used = [m for m in METRICS if any(study.values(g, label, m) for g in study.groups for label in study.rows(g))]
+    """Render the HTML. `document`: the paper's data (title, subtitle, summary); `folder` has the figures and tables."""
+    used = columns(study)
     data = {
         "title": document["title"],
         "subtitle": document["subtitle"],
         "summary": document["summary"],
-        "metrics": [{"key": metric.key, "short": metric.short} for metric in used],
-        "rows": [row for group in study.groups for row in _rows(study, group, used)],
+        "legend": _legend(study),
+        "columns": used,
+        "rows": rows(study, used, {name for name in FILES if (folder / name).is_file()}),
+        "records": _records(study.source.root, folder),
+        # The PDF is typeset while this page is written.
+        "files": [_file(name) for name in FILES if name == "report.pdf" or (folder / name).is_file()],
         "colours": COLOURS,
         "figures": [_figure(figure, folder) for figure in figures],
     }
-    template = resources.files("reports").joinpath("page.html").read_text(encoding="utf-8")
     # `</` would end the script element; `<\/` is the same to JSON.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    return template.replace("/*DATA*/", text.replace("<!--", "<\\u0021--"))
+    script = "\n".join(map(_asset, SCRIPTS))
+    filled = _asset("page.html").replace("/*STYLE*/", _asset("page.css")).replace("/*SCRIPT*/", script)
+    return filled.replace("/*DATA*/", text.replace("<!--", "<\\u0021--"))
 
 
-def _rows(study: Study, group: Group, used: Sequence[Metric]) -> list[dict[str, Any]]:
-    labels, notes = study.rows(group), Notes()
-    columns = {metric.key: column(study, group, metric, labels, notes) for metric in used}
-    rows = []
-    for i, label in enumerate(labels):
-        entries, done = study.at(group, label), study.done(group, label)
-        values = {}
-        for metric in used:
-            cell = columns[metric.key][i]
-            shown: dict[str, Any] = {"text": cell.text, "mean": cell.value, "best": cell.best}
-            if cell.value is None:
-                shown["reason"] = next((e.measures[metric.key].reason for e in entries), "")
-            values[metric.key] = shown
-        rows.append(
-            {
-                "benchmark": pretty(group.benchmark),
-                "scenario": group.scenario.upper(),
-                "method": label,
-                "status": "done" if done else str(entries[0].record.status),
-                "reason": "" if done else entries[0].record.reason,
-                "n": len(done),
-                "values": values,
-                "settings": settings_text(entries[0].record.config),
-                "accuracy": _mean(study.matrices(group, label)),
-                "certified": _mean(study.matrices(group, label, "certified")),
-                "cells": [
-                    {
-                        "seed": entry.seed,
-                        "status": str(entry.record.status),
-                        "acc": entry.measures[metrics.ACC.key].value,
-                        "folder": entry.record.folder.as_posix(),
-                    }
-                    for entry in entries
-                ],
-            }
-        )
-    return rows
+def _asset(name: str) -> str:
+    return resources.files("reports").joinpath(name).read_text(encoding="utf-8")
 
 
-def _mean(matrices: Sequence[metrics.Matrix]) -> list[list[float | None]] | None:
-    """Mean of the matrices, row 0 included; None where not measured."""
-    if not matrices:
+def _file(name: str) -> dict[str, str]:
+    return {"text": name.removeprefix("tables/"), "href": name}
+
+
+def _records(root: Path, folder: Path) -> str | None:
+    """Address of the results folder as seen from the page; None if the report lies elsewhere, perhaps without it."""
+    if not folder.resolve().is_relative_to(root.resolve()):
         return None
-    mean = np.mean(np.stack(matrices), axis=0)
-    return [[None if np.isnan(value) else round(float(value), DIGITS) for value in row] for row in mean]
+    return quote(Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix())
+
+
+def _legend(study: Study) -> str:
+    shown = [column(study, group, metric, study.rows(group), Notes()) for group in study.groups for metric in MARKED]
+    return (
+        "Percent: mean ± sample standard deviation over seeds. Standing: certified when an old task was learnt, 0 "
+        "where the claim about it no longer holds after the last task; old claims: those about old tasks (all but "
+        f"the last) that hold, of all, over seeds.{marks_words(study, shown)} Click a heading to sort; open a row for "
+        "its certificates, costs, test against the best, accuracy matrix and records."
+    )
 
 
 def _figure(figure: dict[str, Any], folder: Path) -> dict[str, str]:
     svg = (folder / "figures" / f"{figure['stem']}.svg").read_bytes()
-    return {"caption": figure["caption"], "svg": base64.b64encode(svg).decode("ascii")}
+    # mtime: the same figure gives the same page.
+    packed = gzip.compress(svg, compresslevel=9, mtime=0)
+    return {"caption": figure["caption"], "packed": base64.b64encode(packed).decode("ascii")}

@@ -14,7 +14,7 @@ from reports import statistics
 from reports.metrics import ACC, BWT, CERTIFIED, Metric
 from reports.record import Record
 from reports.study import Group, Study
-from reports.tables import MISSING, Cell, Table
+from reports.tables import MISSING, Cell, Table, method_cell
 from reports.words import percent
 
 TRUSTED = {
@@ -160,7 +160,7 @@ def _line(study: Study, one: Published, group: Group, label: str, record: Record
     ours = two(mean, signed) + ("" if deviation is None else f" ± {two(deviation)}")
     return (
         Cell(group.title),
-        Cell(label),
+        method_cell(label),
         Cell(metric.short),
         Cell(two(one.value / 100, signed) + one.spread_text, mark=_MARKS.get(one.trust, "")),
         Cell("?" if one.n is None else str(one.n)),

@@ -17,7 +17,7 @@ from reports.metrics import ACC
 from reports.published import two
 from reports.record import Record
 from reports.study import Group, Study
-from reports.tables import Cell, Notes, Table
+from reports.tables import Cell, Notes, Table, method_cell
 
 TITLE = "HINT by its authors and here"
 RELEASED = MappingProxyType({"til": {"beta": 0.01, "eps": 0.5}, "dil": {"beta": 0.005, "eps": 5.0}})
@@ -131,7 +131,7 @@ def _line(study: Study, pair: Pair, notes: Notes) -> tuple[Cell, ...]:
     return (
         Cell(pair.group.title),
         Cell(f"{curve.parameter} {curve.value}"),
-        Cell(pair.label),
+        method_cell(pair.label),
         Cell(f"{two(curve.mean / 100)} ± {curve.error:g}", mark=notes.mark(curve.note) if curve.note else ""),
         Cell(two(mean) + ("" if deviation is None else f" ± {two(deviation)}"), mean, deviation, len(values)),
         Cell(str(len(values))),

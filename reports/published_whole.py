@@ -9,7 +9,7 @@ from reports import statistics
 from reports.metrics import ACC, BWT
 from reports.published import CAP, METRICS, Published, interval, metric_values, protocol_differences, published, two
 from reports.study import Group, Study
-from reports.tables import MISSING, Cell, Table
+from reports.tables import MISSING, Cell, Table, method_cell
 
 WHOLE = (
     "permuted-mnist-10-wsn",
@@ -71,7 +71,7 @@ def _table(study: Study, group: Group, rows: dict[str, dict[str, Published]], ou
 
 
 def _line(study: Study, group: Group, label: str, values: dict[str, Published], present: bool) -> tuple[Cell, ...]:
-    cells, n, apart = [Cell(label)], 0, MISSING
+    cells, n, apart = [method_cell(label)], 0, MISSING
     for metric in _OF_ALL:
         one = next((values[key] for key in values if METRICS[key] is metric), None)
         measured = metric_values(study, group, label, metric) if present else []

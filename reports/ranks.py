@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from reports import statistics
 from reports.metrics import ACC
+from reports.names import display
 from reports.panels import Drawn
 from reports.study import Study
 from reports.style import COLUMN_WIDTH, FULL_WIDTH, Look, Margins, canvas, cut
@@ -67,7 +68,7 @@ def critical_difference(study: Study, found: dict[str, Look], scenarios: list[st
 def _diagram(ax: Axes, test: statistics.RankTest, found: dict[str, Look]) -> None:
     from scikit_posthocs import critical_difference_diagram
 
-    names = {name: f"{i} {cut(str(name), 20)}" for i, name in enumerate(test.ranks.index)}
+    names = {name: f"{i} {cut(display(str(name)), 20)}" for i, name in enumerate(test.ranks.index)}
     critical_difference_diagram(
         test.ranks.rename(names),
         test.pairwise.rename(index=names, columns=names),
@@ -86,6 +87,6 @@ def _diagram(ax: Axes, test: statistics.RankTest, found: dict[str, Look]) -> Non
 def _words(study: Study, scenario: str, test: statistics.RankTest) -> str:
     _, labels = study.comparable(scenario)
     lost = [label for label in labels if label not in test.ranks.index]
-    without = f"; left out: {join(lost)} (without a value on one of these)" if lost else ""
+    without = f"; left out: {join([*map(display, lost)])} (without a value on one of these)" if lost else ""
     over = f"{scenario.upper()}: {test.blocks} benchmarks, Friedman p = {test.p:.3g}"
     return f"{over}{rank_notes(study, scenario)}{without}"

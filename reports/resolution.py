@@ -20,6 +20,17 @@ TEST_IMAGES: Mapping[str, tuple[int, int]] = MappingProxyType(
     }
 )
 """Test images and classes of the shipped data sets."""
+TRAIN_IMAGES: Mapping[str, int] = MappingProxyType(
+    {
+        "digits": 1_347,
+        "mnist": 60_000,
+        "fashion-mnist": 60_000,
+        "cifar-10": 50_000,
+        "cifar-100": 50_000,
+        "tiny-imagenet": 100_000,
+    }
+)
+"""Training images of the shipped data sets, those held out for validation included."""
 ROUNDING = 1e-9
 
 

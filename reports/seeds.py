@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reports.metrics import ACC, BWT, Metric
 from reports.study import Group, Study, pretty
-from reports.tables import Cell, Table, percent
+from reports.tables import Cell, Table, method_cell, percent
 
 COLUMNS_AT_MOST = 12
 """Largest number of columns of a table of single seeds."""
@@ -20,7 +20,9 @@ def seed_tables(study: Study, benchmark: str) -> list[Table]:
     tables = []
     for metric in (ACC, BWT):
         for i, part in enumerate(_parts(columns)):
-            rows = tuple((Cell(label), *(_single(study, g, label, metric, s) for g, s in part)) for label in labels)
+            rows = tuple(
+                (method_cell(label), *(_single(study, g, label, metric, s) for g, s in part)) for label in labels
+            )
             stem = f"seeds-{metric.key}-{Group(benchmark, '').stem}" + (f"-{i + 1}" if i else "")
             names = ("method", *(f"{group.scenario.upper()} {seed}" for group, seed in part))
             caption = f"{pretty(benchmark)}: {metric.short} of every seed in percent (column: scenario and seed)."

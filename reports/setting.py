@@ -25,10 +25,10 @@ def setting_table(study: Study) -> Table:
             ", ".join(group.scenario.upper() for group in groups),
             f"{record.n_tasks} × {record.classes_per_task}",
             " / ".join(dict.fromkeys(entry.record.network for entry in entries)),
-            " / ".join(dict.fromkeys(_budget(entry.record.budget) for entry in entries)),
+            " / ".join(dict.fromkeys(budget_words(entry.record.budget) for entry in entries)),
             " / ".join(dict.fromkeys(_held_out(entry.record) for entry in entries)),
             " / ".join(dict.fromkeys(_images(images_of(study, group)) for group in groups)),
-            _numbers(seeds),
+            numbers(seeds),
             str(len({entry.record.method for entry in entries})),
         )
         rows.append(tuple(map(Cell, cells)))
@@ -55,7 +55,8 @@ def _held_out(record: Record) -> str:
     return "not recorded" if held is None else str(held)
 
 
-def _budget(budget: Mapping[str, Any]) -> str:
+def budget_words(budget: Mapping[str, Any]) -> str:
+    """Training budget of a task in words."""
     length = next(
         (count(budget[key], key.removesuffix("s")) for key in ("steps", "epochs") if budget.get(key)),
         "length not recorded",
@@ -67,7 +68,8 @@ def _budget(budget: Mapping[str, Any]) -> str:
     return f"at most {found}, {rule}, down to {budget.get('lowest_rate', '?')}"
 
 
-def _numbers(values: list[int]) -> str:
+def numbers(values: list[int]) -> str:
+    """Numbers as a list, or as a range if they are three or more in a row."""
     if len(values) > 2 and values == list(range(values[0], values[-1] + 1)):
         return f"{values[0]}–{values[-1]}"
     return ", ".join(map(str, values))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
-from reports.study import FINETUNE, JOINT, Study
+from reports.names import Family, display, family, place
+from reports.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,9 +20,21 @@ FULL_WIDTH = 7.0
 """Width of both columns, in inches."""
 COLUMN_WIDTH = 3.35
 """Width of one column, in inches."""
-# Okabe & Ito (2008), safe for colour-blind readers, without its yellow, which is invisible on white.
-# Dark and light alternate, so that neighbours differ in grey too.
+# One hue for each family, from Okabe & Ito (2008), in shades that alternate between dark and light, so that neighbours
+# differ in grey too.
+HUES: Mapping[Family, tuple[str, ...]] = MappingProxyType(
+    {
+        Family.REGULARISATION: ("#0072B2", "#56B4E9", "#003A5D", "#8FB8DE", "#2C5AA0", "#6FD3E3", "#1F8A9E"),
+        Family.HYPERNETWORKS: ("#D55E00", "#E69F00", "#8C2D04", "#F4A582"),
+        Family.INTERVALS: ("#009E73", "#7BC96F", "#00543D", "#A6A600"),
+        Family.CONSTRUCTION: ("#6A3D9A", "#B58AD6", "#3F1D63", "#8E5FBF", "#C77CB5", "#5E4B8B"),
+        Family.CLOSED_FORM: ("#7F3C00", "#B98B5E"),
+        Family.REFERENCES: ("#8C8C8C", "#000000"),
+        Family.OWN: ("#CC3377", "#F08AB4", "#7A0F45"),
+    }
+)
 COLOURS = ("#0072B2", "#E69F00", "#7F3C00", "#56B4E9", "#D55E00", "#CC79A7", "#009E73")
+"""Colours of curves that are no methods."""
 LINES = ("-", "--", "-.", ":", (0, (5, 1)))
 HATCHES = ("", "/////", ".....", "xxxxx", "-----")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">", "h")
@@ -36,18 +52,38 @@ class Look:
 
 
 def looks(study: Study) -> dict[str, Look]:
-    """Assign a look to each label; the two reference points are grey and black."""
+    """Assign a look to each label, the same in every report: it depends on the label and its method alone.
+
+    Only if two labels would look alike does the later one, by name, take the next free look.
+    """
     methods = {entry.label: entry.record.method for entry in study.entries}
     found: dict[str, Look] = {}
-    others = [label for label in study.labels if methods[label] not in (FINETUNE, JOINT)]
-    for i, label in enumerate(others):
-        again = i // len(COLOURS)
-        line, hatch = LINES[again % len(LINES)], HATCHES[again % len(HATCHES)]
-        found[label] = Look(COLOURS[i % len(COLOURS)], line, MARKERS[i % len(MARKERS)], hatch)
-    for method, colour in ((FINETUNE, "#8C8C8C"), (JOINT, "#000000")):
-        for i, label in enumerate(label for label in study.labels if methods[label] == method):
-            found[label] = Look(colour, LINES[(3 + i) % len(LINES)], MARKERS[(9 + i) % len(MARKERS)])
+    for label in sorted(methods, key=lambda label: (label != methods[label], label)):
+        start = _number(label, methods[label])
+        found[label] = next(
+            look for step in count() if (look := _look(methods[label], start, step)) not in found.values()
+        )
     return found
+
+
+def _number(label: str, method: str) -> int:
+    """Number of a look: the place of a shipped method in its family; of variants and own methods a hash of the name."""
+    own = place(method)
+    return own if own is not None and label == method else crc32(label.encode())
+
+
+def _look(method: str, start: int, step: int) -> Look:
+    """Look of a number, `step` places on; variants of a shipped method keep its colour."""
+    hues, own, number = HUES[family(method)], place(method), start + step
+    colour = hues[(number if own is None else own) % len(hues)]
+    again = (number if own is None else 0) // len(hues) + number
+    first = list(Family).index(family(method))
+    return Look(
+        colour,
+        LINES[(again + step // len(MARKERS)) % len(LINES)],
+        MARKERS[(number + 2 * first) % len(MARKERS)],
+        HATCHES[again % len(HATCHES)],
+    )
 
 
 @contextmanager
@@ -142,7 +178,7 @@ def legend(figure: Figure, shown: Sequence[str], found: dict[str, Look], width: 
         columnspacing=1.2,
     )
     for text, name in zip(box.get_texts(), shown, strict=True):
-        text.set_text(cut(name))
+        text.set_text(cut(display(name)))
 
 
 def cut(name: str, limit: int = 28) -> str:
@@ -157,7 +193,7 @@ def legend_height(shown: Sequence[str], width: float) -> float:
 
 
 def _columns(shown: Sequence[str], width: float) -> int:
-    lengths = [0.42 + 0.053 * len(cut(name)) for name in shown]
+    lengths = [0.42 + 0.053 * len(cut(display(name))) for name in shown]
     if sum(lengths) < width:
         return len(shown)
     return max(1, int(width / max(lengths)))

@@ -11,6 +11,7 @@ from reports import statistics
 from reports.deviations import deviations
 from reports.marks import MARKED, marked, marks_words
 from reports.metrics import ACC, BWT, INFERENCE, TABLE_METRICS, Metric
+from reports.names import citation, display
 from reports.study import Group, Study, pretty
 from reports.words import count, join, percent
 
@@ -37,6 +38,10 @@ class Cell:
     """True if not shown to be worse than the best (only where that could be shown of every method)."""
     mark: str = ""
     """Letter of a note under the table."""
+    key: str = ""
+    """Text of the CSV, where readers see another: the id of a method."""
+    cite: str = ""
+    """Key of the bibliography; the PDF shows its number."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,16 @@ class Table:
     """Columns aligned left."""
     named_once: int = 0
     """Number of leading columns whose text is not repeated if the row above has the same (except in the CSV)."""
+
+
+def method_cell(label: str, mark: str = "", *, cited: bool = False) -> Cell:
+    """Cell of a row's method: its display name; the label in the CSV."""
+    return Cell(display(label), mark=mark, key=label, cite=citation(label) if cited else "")
+
+
+def text_cells(texts: Iterable[str], *methods: int) -> tuple[Cell, ...]:
+    """Cells of a row of texts; those in the columns `methods` are labels of methods."""
+    return tuple(method_cell(text) if i in methods else Cell(text) for i, text in enumerate(texts))
 
 
 @dataclass
@@ -87,15 +102,21 @@ def detail(study: Study, group: Group) -> Table:
         metrics.insert(metrics.index(ACC) + 1, INFERENCE)
     kept = [m for m in metrics if any(study.values(group, label, m) for label in labels)] or metrics[:1]
     columns = [column(study, group, metric, labels, notes) for metric in kept]
-    rows = [(Cell(label), *cells) for label, cells in zip(labels, zip(*columns, strict=True), strict=True)]
+    rows = [(method_cell(label), *cells) for label, cells in zip(labels, zip(*columns, strict=True), strict=True)]
     why = (_why_undefined(study, group, metric) for metric in metrics if metric not in kept)
     return Table(
         f"table-{group.stem}",
-        f"{group.title}: all metrics in percent, {spread_words(study, [group])}.{marks_words(study, columns)}",
+        f"{group.title}: all metrics in percent, {spread_words(study, [group])}.{marks_words(study, columns)}"
+        f"{_defined(kept)}",
         ("method", *(f"{m.short} {'↑' if m.higher_is_better else '↓'}" for m in kept)),
         tuple(rows),
         (*notes.lines(), *dict.fromkeys(reason for reason in why if reason)),
     )
+
+
+def _defined(shown: Sequence[Metric]) -> str:
+    """Sentence that defines the columns of a table."""
+    return f" ↑: higher is better, ↓: lower. {'; '.join(f'{m.short}: {m.title}' for m in shown)}."
 
 
 def _why_undefined(study: Study, group: Group, metric: Metric) -> str:
@@ -124,11 +145,14 @@ def _overview(
 ) -> Table:
     notes = Notes()
     columns = [column(study, group, metric, labels, notes) for group in groups]
-    rows = [(Cell(label), *cells) for label, cells in zip(labels, zip(*columns, strict=True), strict=True)]
+    rows = [
+        (method_cell(label, cited=True), *cells)
+        for label, cells in zip(labels, zip(*columns, strict=True), strict=True)
+    ]
     header, last = ["method", *_headings(study, groups)], part[0] == part[1] - 1
     if last and ranks:
         header.append("rank")
-        rows = [(*row, Cell(ranks.get(row[0].text, MISSING))) for row in rows]
+        rows = [(*row, Cell(ranks.get(row[0].key, MISSING))) for row in rows]
     ranked = _rank_words(study, scenario) if ranks and last else ""
     number = f" Part {part[0] + 1} of {part[1]}." if part[1] > 1 else ""
     return Table(
@@ -174,7 +198,7 @@ def rank_notes(study: Study, scenario: str) -> str:
     """Clauses on the benchmarks and methods without a rank, each after a semicolon."""
     absent = {
         "where other methods were run or with other numbers of seeds": study.left_out(scenario),
-        "not run on all of these with all seeds": study.not_comparable(scenario),
+        "not run on all of these with all seeds": [display(label) for label in study.not_comparable(scenario)],
     }
     return "".join(f"; left out: {join(names)} ({why})" for why, names in absent.items() if names)
 

@@ -11,7 +11,8 @@ import pytest
 from benchmarks import catalogue
 from benchmarks.types import UserError
 from reports.build import build_report
-from reports.render import latex_text, no_formula
+from reports.latex import latex_text
+from reports.render import no_formula
 from runners.command_line import names
 from runners.grid import suite
 from runners.grid.hyperparameters import configure, convert, parse_assignment

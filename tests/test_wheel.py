@@ -18,6 +18,7 @@ SHIPPED = (
     "benchmarks/suites/tuned/quick.toml",
     "reports/reference/README.md",
     "reports/paper.typ",
+    "reports/references.bib",
     "reports/speed.csv",
     "runners/new_method.txt",
     "continual_intervals/running.py",

@@ -43,7 +43,7 @@ def session(*cells: str) -> dict[str, Any]:
 
 
 def answer(folder: Path, *cells: str) -> Any:
-    """What the written class predicts, without the session's memory."""
+    """Predictions of the written class, without the session's memory."""
     written = classes.reference(session(*cells)["Drawn"], folder)
     return registry.load(written.text).predict(None, None)  # type: ignore[arg-type]
 

@@ -75,7 +75,7 @@ nbformat.write(notebook, sys.argv[1])
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
-    """What each cell has shown."""
+    """Outputs of each cell."""
     for module in ("nbclient", "nbformat", "ipykernel"):
         pytest.importorskip(module, reason=f"{module} executes the notebook; pip install '.[test]'")
     nbformat: Any = pytest.importorskip("nbformat")

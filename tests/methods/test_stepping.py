@@ -75,7 +75,7 @@ def replayed(monkeypatch):
 
     def record(body):
         """As a capture: the step's Python runs, but what it did to any tensor is undone."""
-        recording, before = Recording(), {}
+        recording, before, drawn = Recording(), {}, torch.get_rng_state()
 
         class Guard(TorchDispatchMode):
             def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -89,6 +89,7 @@ def replayed(monkeypatch):
             body()
         for storage, saved in before.values():
             storage.copy_(saved)
+        torch.set_rng_state(drawn)  # a capture draws no random numbers; its replays do
         recordings.append(recording)
         return recording.replay
 

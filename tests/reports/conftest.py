@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reports.build import Report, build_report
+from reports.load import load
+from reports.page import page
+from reports.study import study
 from tests.reports import synthetic
 
 
@@ -30,3 +36,20 @@ def quick_report(quick_results: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def several_report(several_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     return build_report(several_results, tmp_path_factory.mktemp("out") / "report")
+
+
+@pytest.fixture(scope="session")
+def placed_report(quick_results: Path, quick_report: Report, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The quick report with its page rendered inside a copy of its results folder, so that records are linked."""
+    results = tmp_path_factory.mktemp("placed") / "results"
+    shutil.copytree(quick_results, results)
+    folder = Path(shutil.copytree(quick_report.folder, results / "report"))
+    document = json.loads((folder / "source" / "report.json").read_text(encoding="utf-8"))
+    figures = [
+        {"stem": Path(item["path"]).stem, "caption": item["caption"]}
+        for item in (*document["body"], *document["appendix"])
+        if item["kind"] == "figure"
+    ]
+    text = page(study(load(results)), document, figures, folder)
+    (folder / "report.html").write_text(text, encoding="utf-8")
+    return replace(quick_report, folder=folder, html=folder / "report.html")

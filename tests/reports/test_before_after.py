@@ -42,7 +42,7 @@ def test_what_only_one_folder_has_is_named(tmp_path: Path) -> None:
     write(tmp_path / "new", "ewc", [0.6])
     write(tmp_path / "new", "hnet", [0.6])
     table = change_table(study(load(tmp_path / "old")), study(load(tmp_path / "new")), "old")
-    assert [row[1].text for row in table.rows] == ["ewc"]
+    assert [row[1].key for row in table.rows] == ["ewc"]
     assert table.notes == ("Only before: si (Split Digits, TIL).", "Only after: hnet (Split Digits, TIL).")
 
 
@@ -50,7 +50,7 @@ def test_the_report_has_both(tmp_path: Path) -> None:
     write(tmp_path / "earlier", "ewc", [0.5, 0.51])
     write(tmp_path / "now", "ewc", [0.6, 0.62])
     report = build_report(tmp_path / "now", compare=tmp_path / "earlier")
-    text = " ".join(PdfReader(report.pdf).pages[0].extract_text().split())
+    text = " ".join("".join(page.extract_text() + " " for page in PdfReader(report.pdf).pages).split())
     assert "Before (earlier) and after" in text and "+10.5" in text
     with pytest.raises(UserError, match="no results folder"):
         build_report(tmp_path / "now", compare=tmp_path / "nowhere")

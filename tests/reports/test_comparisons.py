@@ -9,9 +9,10 @@ import pytest
 
 from reports.comparisons import comparison_table
 from reports.hyperparameters import hyperparameters
+from reports.latex import to_latex
 from reports.load import load
 from reports.provenance import commands
-from reports.render import to_csv, to_data, to_latex, to_markdown
+from reports.render import to_csv, to_data, to_markdown
 from reports.setting import setting_table
 from reports.study import study
 from reports.tables import Cell, Table, split, without_repeats
@@ -29,9 +30,9 @@ def test_differences_are_paired_tested_and_sized(tmp_path: Path) -> None:
     write(tmp_path, "si", [0.90, 0.90, 0.92, 0.92])
     table = comparison_table(study(load(tmp_path)))
     assert table
-    rows = {row[2].text: [cell.text for cell in row] for row in table.rows}
+    rows = {row[2].key: [cell.text for cell in row] for row in table.rows}
     assert list(rows) == ["si", "ewc"]
-    assert rows["si"][:5] == ["Split Digits, TIL", "hnet", "si", "4", "+0.5"]
+    assert rows["si"][:5] == ["Split Digits, TIL", "HNET", "SI", "4", "+0.5"]
     differences = [0.10, 0.11, 0.09, 0.10, 0.09, 0.10]
     assert rows["ewc"][3:5] == ["6", f"+{100 * np.mean(differences):.1f}"]
     assert rows["ewc"][6] == "0.0312"  # the least of six seeds, although three pairs were compared
@@ -51,7 +52,7 @@ def test_a_p_is_marked_where_it_is_significant_among_all_pairs(tmp_path: Path) -
     write(tmp_path, "si", [0.3, 0.2, 0.3, 0.2, 0.3, 0.2])
     write(tmp_path, "mas", [0.2, 0.3, 0.2, 0.3, 0.2, 0.3])
     table = comparison_table(study(load(tmp_path)))
-    assert table and {row[2].text: row[6].text for row in table.rows}["ewc"] == "0.0625"
+    assert table and {row[2].key: row[6].text for row in table.rows}["ewc"] == "0.0625"
     assert not any(cell.best for row in table.rows for cell in row)
 
 
@@ -64,7 +65,7 @@ def test_the_interval_is_that_of_the_paired_differences(tmp_path: Path) -> None:
     # Of 20, 40 and 60: 40 plus or minus 4.303 times 20 over the root of 3, the t interval of two degrees of freedom.
     write(tmp_path, "si", [0.30, 0.30, 0.30])
     table = comparison_table(study(load(tmp_path)))
-    assert table and {row[2].text: row[5].text for row in table.rows}["si"] == "−9.7 to +89.7"
+    assert table and {row[2].key: row[5].text for row in table.rows}["si"] == "−9.7 to +89.7"
 
 
 def test_one_seed_has_no_interval_and_no_effect(tmp_path: Path) -> None:
@@ -86,10 +87,10 @@ def test_where_hyperparameters_come_from(tmp_path: Path) -> None:
     Synthetic("si", config=config, chosen={"lr": "a, b", "strength": "a, b"}).write(tmp_path)
     rows = [[cell.text for cell in row] for row in hyperparameters(study(load(tmp_path))).rows]
     assert rows == [
-        ["ewc", "everywhere", "lr=0.1", "defaults"],
+        ["EWC", "everywhere", "lr=0.1", "defaults"],
         ["", "Split Digits, TIL", "strength=5", "strength: chosen on validation data"],
         ["", "Split Digits, CIL", "strength=5", "strength: a paper"],
-        ["si", "Split Digits, TIL", "lr=0.1, strength=5", "lr, strength: a, b"],
+        ["SI", "Split Digits, TIL", "lr=0.1, strength=5", "lr, strength: a, b"],
     ]
 
 

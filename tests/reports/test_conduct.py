@@ -46,7 +46,7 @@ def written(results: Path, **fairness: dict[str, Any]) -> Study:
 
 def notes_of(found: Study, label: str) -> str:
     table = detail(found, GROUP)
-    (row,) = [row for row in table.rows if row[0].text == label]
+    (row,) = [row for row in table.rows if row[0].key == label]
     return next((note for note in table.notes if row[1].mark and note.startswith(f"({row[1].mark})")), "")
 
 
@@ -54,7 +54,7 @@ def notes_of(found: Study, label: str) -> str:
 def test_what_keeps_data_is_marked_and_neither_bold_nor_ranked(tmp_path: Path, held: dict[str, Any]) -> None:
     found = written(tmp_path, finetune=taken(), ewc=taken(), clone=taken(held=held))
     table = detail(found, GROUP)
-    assert [row[0].text for row in table.rows if row[1].best] == ["ewc"]
+    assert [row[0].key for row in table.rows if row[1].best] == ["ewc"]
     assert "keeps training data of earlier tasks" in notes_of(found, "clone")
     assert "clone" not in found.run(GROUP)
     assert "clone, which keeps training data of earlier tasks, is not ranked" in table.caption
@@ -79,26 +79,26 @@ def test_what_lies_beyond_the_budget_is_marked(tmp_path: Path, measured: dict[st
     usual = {"answers_with": 2800, "answers_with_all": 2800, "independence": {"asked": 400, "differ": 2}}
     found = written(tmp_path, finetune=taken(aside=240, held=usual), ewc=measured)
     assert words in notes_of(found, "ewc") and not notes_of(found, "finetune")
-    setting = " ".join(b["text"] for b in paper(contents(found), []).data["body"] if b["kind"] == "paragraph")
-    assert "ewc went beyond the budget" in setting or "Of ewc notes under the tables" in setting
+    setting = " ".join(b["text"] for b in paper(contents(found), []).data["appendix"] if b["kind"] == "paragraph")
+    assert "EWC went beyond the budget" in setting or "Of EWC notes under the tables" in setting
 
 
 def test_the_table_says_what_was_taken(tmp_path: Path) -> None:
     table = conduct_table(written(tmp_path, finetune=taken(), ewc=taken(steps=12)))
     assert table is not None
-    assert {row[1].text: row[2].text for row in table.rows} == {"finetune": "20 / 20", "ewc": "24 / 20"}
+    assert {row[1].key: row[2].text for row in table.rows} == {"finetune": "20 / 20", "ewc": "24 / 20"}
 
 
 def test_rows_without_measurements_are_counted_and_left_out(tmp_path: Path) -> None:
     table = conduct_table(written(tmp_path, finetune=taken(), ewc={}, mas={}))
     assert table is not None
-    assert [row[1].text for row in table.rows] == ["finetune"] and " 2 rows of records" in table.caption
+    assert [row[1].key for row in table.rows] == ["finetune"] and " 2 rows of records" in table.caption
     assert conduct_table(written(tmp_path / "old", ewc={})) is None
 
 
 def test_nothing_is_said_of_a_budget_that_was_not_measured(tmp_path: Path) -> None:
     found = written(tmp_path, finetune={}, ewc={})
-    setting = " ".join(b["text"] for b in paper(contents(found), []).data["body"] if b["kind"] == "paragraph")
+    setting = " ".join(b["text"] for b in paper(contents(found), []).data["appendix"] if b["kind"] == "paragraph")
     assert "were not measured" in setting and "same training budget" not in setting
 
 

@@ -35,7 +35,7 @@ class Costly(Synthetic):
 def costs(results: Path) -> dict[str, dict[str, str]]:
     table = cost_table(study(load(results)))
     assert table
-    return {row[1].text: dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in table.rows}
+    return {row[1].key: dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in table.rows}
 
 
 def test_memory_is_that_above_the_leanest_cell_of_the_same_environment(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def table(results: Path) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     """Rows by method, without benchmark, and the notes."""
     found = effort_table(study(load(results)))
     assert found is not None
-    return {row[1].text: [cell.text for cell in row[2:]] for row in found.rows}, found.notes
+    return {row[1].key: [cell.text for cell in row[2:]] for row in found.rows}, found.notes
 
 
 def test_equal_tuning_is_shown_with_its_gain_and_said_to_be_equal(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_another_number_of_trials_streams_or_length_is_named(tmp_path: Path, cha
     tuned(tmp_path, "ewc", "hnet", "joint")
     tuned(tmp_path, "si", name="other", **changed)
     usual = "16 trials on 3 streams, each at 0.5 of the training length"
-    assert table(tmp_path)[1] == (f"Split Digits, TIL: not equal, {usual} for 3 methods, but {words} for si.",)
+    assert table(tmp_path)[1] == (f"Split Digits, TIL: not equal, {usual} for 3 methods, but {words} for SI.",)
 
 
 def test_values_from_elsewhere_have_their_source_and_no_numbers(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_values_from_elsewhere_have_their_source_and_no_numbers(tmp_path: Path) 
     rows, notes = table(tmp_path)
     assert rows["si"] == ["–"] * 6 + ["chosen on validation data (three streams)"]
     assert rows["finetune"] == ["–"] * 6 + ["defaults"]
-    assert notes[0].endswith("for 2 methods, but defaults for finetune; values from elsewhere for si.")
+    assert notes[0].endswith("for 2 methods, but defaults for Fine-tuning; values from elsewhere for SI.")
 
 
 @pytest.mark.parametrize("options", [{"scenario": "dil"}, {"benchmark": "split-mnist"}, {"network": "mlp-400-400"}])

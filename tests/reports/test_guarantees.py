@@ -106,7 +106,7 @@ def test_a_certificate_stands_where_the_claim_about_an_old_task_still_holds(tmp_
 
 def test_the_first_clause_of_the_summary_is_on_what_still_stands(results: Path) -> None:
     (sentence,) = [sentence for sentence in findings(study(load(results))) if "guarantee" in sentence]
-    assert sentence.startswith("How much of hyperinterval's guarantee still stands: 0.0 % of old tasks' test samples")
+    assert sentence.startswith("How much of HyperInterval's guarantee still stands: 0.0 % of old tasks' test samples")
     assert "0 of 2 claims about old tasks hold after the last one" in sentence
 
 
@@ -120,7 +120,7 @@ def test_the_figure_of_a_void_claim_falls_to_zero_and_has_no_last_task(results: 
 
 
 def test_the_constant_of_an_inference_is_no_width_of_logits(tmp_path: Path) -> None:
-    """Where the task is inferred, the logits of tasks not chosen are 1e4 lower, whatever the intervals."""
+    """Logits of tasks not chosen are 1e4 lower there, whatever the intervals."""
     lines = ("2,0,1,0,0,0.1,10000,0,", "2,1,1,0,0,0.1,10000,0,")
     for scenario in ("til", "cil"):
         Claiming("hyperinterval", scenario=scenario, n_tasks=2, certifies=True, lines=lines).write(tmp_path)
@@ -151,9 +151,9 @@ def test_claims_without_certificates_are_said_to_be_about_numbers(results: Path)
     found = study(load(results))
     table = guarantee_table(found)
     assert table
-    by_method = {row[1].text: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    by_method = {row[1].key: dict(zip(table.columns, row, strict=True)) for row in table.rows}
     cell, other = by_method["analytic"]["old claims"], by_method["hyperinterval"]["old claims"]
     (note,) = [note for note in table.notes if "about the method's numbers" in note]
     assert cell.text == "1/1" and note.startswith(f"({cell.mark})") and other.mark != cell.mark
-    (words,) = [sentence for sentence in findings(found) if sentence.startswith("analytic certifies")]
-    assert words == "analytic certifies no answer in TIL: claims about its numbers that hold: 1 of 1."
+    (words,) = [sentence for sentence in findings(found) if sentence.startswith("Analytic certifies")]
+    assert words == "Analytic certifies no answer in TIL: claims about its numbers that hold: 1 of 1."

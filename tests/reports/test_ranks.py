@@ -36,7 +36,7 @@ def written(
 
 def rank_column(found: Study) -> dict[str, str]:
     (table,) = overview(found, "til", ACC)
-    return {row[0].text: row[-1].text for row in table.rows}
+    return {row[0].key: row[-1].text for row in table.rows}
 
 
 def test_a_benchmark_with_some_methods_only_is_left_out_of_the_ranks(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_methods_are_cut_where_otherwise_too_few_benchmarks_were_left(tmp_path: 
     found = written(tmp_path, {"a": FULL, "b": FULL, "few": ["finetune", "ewc", "hnet"]})
     assert list(ranked(found, "til").columns) == ["finetune", "ewc", "hnet"]
     assert len(ranked(found, "til")) == 3
-    assert "left out: hypermask (not run on all of these" in critical_difference(found, looks(found), ["til"]).caption
+    assert "left out: HyperMask (not run on all of these" in critical_difference(found, looks(found), ["til"]).caption
 
 
 def test_a_method_that_failed_does_not_take_its_benchmark_out(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_method_that_failed_does_not_take_its_benchmark_out(tmp_path: Path) ->
     assert list(ranked(found, "til").columns) == ["finetune", "ewc", "hnet"]
     assert rank_column(found)["hypermask"] == "2.0 (3)"
     caption = critical_difference(found, looks(found), ["til"]).caption
-    assert "left out: hypermask (without a value on one of these)" in caption
+    assert "left out: HyperMask (without a value on one of these)" in caption
 
 
 def test_a_cell_still_running_is_not_run_yet(tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ def test_a_cell_still_running_is_not_run_yet(tmp_path: Path) -> None:
 def test_the_summary_says_where_the_best_is_the_best_of_a_few(tmp_path: Path, complete: bool) -> None:
     found = written(tmp_path, {"a": FULL, "few": FULL if complete else ["finetune", "ewc", "joint"]})
     words = " ".join(findings(found))
-    assert ("Few (60.0 %, 10.0 points ahead of finetune, of the 2 methods run there)" in words) is not complete
-    assert "A (80.0 %, 10.0 points ahead of hypermask)" in words
+    assert ("Few (60.0 %, 10.0 points ahead of Fine-tuning, of the 2 methods run there)" in words) is not complete
+    assert "A (80.0 %, 10.0 points ahead of HyperMask)" in words
 
 
 def test_a_method_that_was_run_on_one_benchmark_only_makes_the_others_no_few(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_method_with_fewer_seeds_than_the_others_has_no_rank_there(tmp_path: P
             Synthetic(method, benchmark, n_tasks=2, seed=1, accuracy=np.full((3, 2), FULL[method])).write(tmp_path)
     found = study(load(tmp_path))
     assert set(found.comparable("til")[1]) == {"finetune", "hnet", "hypermask"}
-    assert "left out: ewc (not run on all of these with all seeds)" in overview(found, "til", ACC)[0].caption
+    assert "left out: EWC (not run on all of these with all seeds)" in overview(found, "til", ACC)[0].caption
 
 
 def test_there_is_no_bar_without_a_significant_test(tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ def test_single_values_of_thousands_of_cells_are_left_to_cells_csv(
     quick_results: Path, quick_report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the limit below the number of cells: no table of seeds, a sentence that says where the values are."""
-    monkeypatch.setattr(paper, "CELLS_PRINTED_AT_MOST", 1)
+    for module in ("contents", "appendix"):
+        monkeypatch.setattr(f"reports.{module}.CELLS_PRINTED_AT_MOST", 1)
     found = paper.paper(paper.contents(study(load(quick_results))), [])
     stems = {path.stem for path in quick_report.csv}
     left_out = {stem for stem in stems if stem.startswith("seeds-")}
@@ -205,9 +206,9 @@ def test_findings_name_the_winner_of_the_data(tmp_path: Path) -> None:
             r = np.full((3, 2), value + seed / 1000)
             Synthetic(method, seed=seed, n_tasks=2, accuracy=r).write(tmp_path)
     words = " ".join(findings(study(load(tmp_path))))
-    assert "In TIL, hnet is best on Split Digits (90.4 %, 20.0 points ahead of ewc)." in words
+    assert "In TIL, HNET is best on Split Digits (90.4 %, 20.0 points ahead of EWC)." in words
     assert "significant in 1 of 1 comparison" in words
-    assert "hnet over ewc on Split Digits, TIL (adjusted p = 0.0078" in words  # 2 of 2^8
+    assert "HNET over EWC on Split Digits, TIL (adjusted p = 0.0078" in words  # 2 of 2^8
     assert "claim" not in words and "inferred" not in words and "Plain fine-tuning" not in words
 
 
@@ -227,8 +228,8 @@ def test_means_less_than_one_test_image_apart_are_tied(tmp_path: Path) -> None:
     for method, value in (("hnet", 0.9), ("ewc", 0.895), ("mas", 0.894)):
         Synthetic(method, n_tasks=2, accuracy=np.full((3, 2), value)).write(tmp_path)
     words = " ".join(findings(study(load(tmp_path))))
-    assert "ewc and hnet are tied" in words or "hnet and ewc are tied" in words
-    assert "0.6 points ahead of mas" in words
+    assert "EWC and HNET are tied" in words or "HNET and EWC are tied" in words
+    assert "0.6 points ahead of MAS" in words
 
 
 def test_methods_are_counted_as_methods_not_as_rows(tmp_path: Path) -> None:
@@ -256,8 +257,8 @@ def test_methods_that_are_printed_alike_are_called_level(tmp_path: Path) -> None
         same = np.full((3, 2), 0.7)
         Synthetic(method, n_tasks=2, accuracy=same, benchmark="permuted-digits").write(tmp_path)
     words = " ".join(findings(study(load(tmp_path))))
-    assert "hnet and ewc are tied for best on Split Digits (90.0 %, 10.0 points ahead of mas)" in words
-    assert "ewc, hnet and mas are tied for best on Permuted Digits (70.0 %)" in words
+    assert "HNET and EWC are tied for best on Split Digits (90.0 %, 10.0 points ahead of MAS)" in words
+    assert "EWC, HNET and MAS are tied for best on Permuted Digits (70.0 %)" in words
 
 
 def test_records_of_earlier_code_are_said_to_be_so(tmp_path: Path) -> None:

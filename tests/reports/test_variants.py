@@ -43,14 +43,14 @@ def test_variants_have_no_part_in_the_comparison_of_methods(results: Path) -> No
     assert "mlp-1000-1000" in group.benchmark and VARIANT in found.labels
     content = contents(found)
     assert [table.stem for table in content.variants] == [f"table-{group.stem}"]
-    assert {row[0].text for row in content.variants[0].rows} == {"hyperinterval", VARIANT}
+    assert {row[0].key for row in content.variants[0].rows} == {"hyperinterval", VARIANT}
     assert content.compared and content.cost
     assert content.effort is None  # the compared methods have their defaults
     shown = [*content.main, content.compared, content.cost, *([content.guarantee] if content.guarantee else [])]
     texts = [cell.text for table in shown for row in table.rows for cell in row]
     assert VARIANT not in texts and not any("1000-1000" in text for text in texts)
     assert not any(VARIANT in sentence or "1000-1000" in sentence for sentence in content.findings)
-    everywhere = [row[0].text for table in (content.hyperparameters, *content.seeds) for row in table.rows]
+    everywhere = [row[0].key for table in (content.hyperparameters, *content.seeds) for row in table.rows]
     assert everywhere.count(VARIANT) == 3  # its settings, and ACC and BWT of its seed
 
 
@@ -68,7 +68,7 @@ def test_the_report_has_both_and_cells_csv_every_cell(results: Path) -> None:
     text = report.markdown.read_text(encoding="utf-8")
     headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     at = headings.index("Variants of one method")
-    assert headings[at - 1 : at + 2] == ["Results", "Variants of one method", "HINT by its authors and here"]
+    assert headings[at - 1 : at + 2] == ["Cost", "Variants of one method", "HINT by its authors and here"]
     assert "](figures/authors-permuted-mnist-10" in text.split("## HINT by its authors and here")[1].split("## ")[0]
     with report.cells.open(newline="", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 4

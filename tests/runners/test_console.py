@@ -34,7 +34,7 @@ def called(*arguments: str, cwd: Path | None = None, **variables: str) -> subpro
 
 
 def completed(line: str, cwd: Path | None = None) -> list[str]:
-    """What bash offers at the end of a line."""
+    """Offers of bash at the end of a line."""
     words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
     return called(cwd=cwd, _CONTINUAL_INTERVALS_COMPLETE="complete_bash", **words).stdout.split()
 

@@ -1,0 +1,112 @@
+"""Abstract of the report: at most 120 words, made of the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from reports.guarantees import Promise, promises
+from reports.leads import Lead, leads
+from reports.metrics import ACC
+from reports.names import Family, display, family
+from reports.study import FINETUNE, JOINT, Study, pretty
+from reports.words import count, join, percent
+
+WORDS_AT_MOST = 120
+"""Largest number of words of the abstract."""
+LITTLE = 0.05
+"""Gain over finetune, 5 points, below which a method is said to gain little."""
+
+
+def abstract(study: Study) -> list[str]:
+    """Sentences of at most 120 words together, most important first; later ones that do not fit are left out."""
+    found: list[str] = []
+    for sentence in (*_what(study), *_best(study), *_worth(study), *_failed(study)):
+        if len(" ".join([*found, sentence]).split()) <= WORDS_AT_MOST:
+            found.append(sentence)
+    return found
+
+
+def _what(study: Study) -> Iterator[str]:
+    learners = len({entry.record.method for entry in study.entries} - {FINETUNE, JOINT})
+    counts = sorted({len(study.seeds(group)) for group in study.groups})
+    seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else count(counts[0], "seed")
+    where = count(len(study.benchmarks), "benchmark")
+    yield f"We compare {count(learners, 'method')} of continual learning on {where} ({seeds})."
+
+
+def _best(study: Study) -> Iterator[str]:
+    """One sentence a scenario: the method that leads most often, its margin, and how many leads are shown."""
+    for scenario in study.scenarios:
+        found = [lead for lead in leads(study) if lead.group.scenario == scenario]
+        total, found = len(found), [lead for lead in found if not lead.tied]
+        if total and not found:
+            yield f"In {scenario.upper()}, methods are tied for the highest accuracy everywhere."
+        if not found:
+            continue
+        wins = {lead.best: sum(other.best == lead.best for other in found) for lead in found}
+        proved = {lead.best: sum(other.shown for other in found if other.best == lead.best) for lead in found}
+        widest = {lead.best: max(other.gap for other in found if other.best == lead.best) for lead in found}
+        best = max(wins, key=lambda label: (wins[label], proved[label], widest[label]))
+        own = [lead for lead in found if lead.best == best]
+        where = pretty(own[0].group.benchmark) if total == 1 else f"{len(own)} of {total} benchmarks"
+        number = proved[best]
+        certainty = "significant" if number == len(own) else f"significant on {number}" if number else "not significant"
+        yield (
+            f"In {scenario.upper()}, {display(best)} has the highest accuracy on {where}, by {_margin(own)} points "
+            f"({certainty})."
+        )
+
+
+def _margin(found: Sequence[Lead]) -> str:
+    gaps = sorted(percent(lead.gap) for lead in found)
+    low, high = min(gaps, key=float), max(gaps, key=float)
+    return low if low == high else f"{low} to {high}"
+
+
+def _worth(study: Study) -> Iterator[str]:
+    """Standing certificates of the methods whose family is intervals, else of all that certify."""
+    every = [promise for promise in promises(study) if promise.standing is not None]
+    methods = {entry.label: entry.record.method for entry in study.entries}
+    boxes = [promise for promise in every if family(methods[promise.label]) is Family.INTERVALS] or every
+    if not boxes:
+        return
+    parts = []
+    for label in dict.fromkeys(promise.label for promise in boxes if promise.label == methods[promise.label]):
+        own = [promise.standing for promise in boxes if promise.label == label and promise.standing is not None]
+        low, high = percent(min(own)), percent(max(own))
+        parts.append(f"{display(label)} {low} %" if low == high else f"{display(label)} {low} to {high} %")
+    if parts:
+        yield f"Of old tasks' test samples, certificates that still stand cover: {join(parts)}."
+    yield _contradicted(every)
+
+
+def _contradicted(found: Sequence[Promise]) -> str:
+    broken = sum(promise.broken for promise in found)
+    return (
+        f"Certificates were contradicted {count(broken, 'time')} while their claims held."
+        if broken
+        else "No standing certificate was contradicted."
+    )
+
+
+def _failed(study: Study) -> Iterator[str]:
+    """What failed: methods that gain little over finetune in the hardest scenario, and cells without results."""
+    scenario = study.scenarios[-1]
+    little, total = 0, set()
+    gains: dict[str, list[float]] = {}
+    for group in study.groups:
+        if group.scenario != scenario or FINETUNE not in study.rows(group):
+            continue
+        floor = list(study.values(group, FINETUNE, ACC).values())
+        for label in study.rows(group):
+            values = list(study.values(group, label, ACC).values())
+            if values and floor and label not in (*study.unranked, FINETUNE):
+                gains.setdefault(label, []).append(fmean(values) - fmean(floor))
+    total = set(gains)
+    little = sum(fmean(found) < LITTLE for found in gains.values())
+    if total:
+        yield f"In {scenario.upper()}, {little} of {len(total)} methods gain less than 5 points over fine-tuning."
+    lost = sum(not entry.record.done for entry in study.entries)
+    if lost:
+        yield f"{lost} of {len(study.entries)} cells have no result."

@@ -1,0 +1,200 @@
+"""Rows and columns of the page: one row a method in a benchmark and scenario, with all that the page shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from reports import metrics, statistics
+from reports.costs import duration, empty_processes, environment_of, thousands
+from reports.guarantees import Promise, number, promises
+from reports.hyperparameters import settings_text
+from reports.leads import means
+from reports.metrics import ACC, BWT, CERTIFIED, FORGETTING, INFERENCE, STANDING
+from reports.names import display
+from reports.study import METRICS, Entry, Group, Study, pretty
+from reports.tables import MISSING, Notes, column
+from reports.words import percent
+
+DIGITS = 4
+SHOWN = (ACC, STANDING, CERTIFIED, BWT, FORGETTING, INFERENCE)
+"""Metrics shown at first, in this order; the others follow and can be shown."""
+TEXTS = {"benchmark": "benchmark", "scenario": "scenario", "method": "method"}
+CLAIMS = ("claims", "old claims", "claims about old tasks that hold after the last task, of all, over seeds")
+COSTS: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "train": ("training time of the whole stream", duration),
+    "evaluate": ("evaluation time of the whole stream", duration),
+    "memory": ("peak memory above that of the leanest cell of the same environment", lambda v: f"{v / 1e6:.0f} MB"),
+    "stored": ("parameters stored to predict and to learn further tasks", thousands),
+}
+Json = dict[str, Any]
+
+
+def columns(study: Study) -> list[Json]:
+    """Columns that have values: key, title, meaning, and whether they are texts, measured, and shown at first."""
+    ordered = [*SHOWN, *(metric for metric in METRICS if metric not in SHOWN)]
+    found = [_column(key, title, title, text=True) for key, title in TEXTS.items()]
+    for metric in ordered:
+        if any(study.values(group, label, metric) for group in study.groups for label in study.rows(group)):
+            words = f"{metric.title}; {'higher' if metric.higher_is_better else 'lower'} is better"
+            found.append(_column(metric.key, metric.short, words, measured=True, shown=metric in SHOWN))
+        if metric is STANDING and any(promise.claims for promise in promises(study)):
+            found.append(_column(*CLAIMS))
+    found.append(_column("n", "n", "number of finished seeds"))
+    return found + [_column(key, key, words, shown=False) for key, (words, _) in COSTS.items()]
+
+
+def _column(key: str, title: str, words: str, *, text=False, measured=False, shown=True) -> Json:
+    return {"key": key, "title": title, "words": words, "text": text, "measured": measured, "shown": shown}
+
+
+def rows(study: Study, used: Sequence[Json], files: Collection[str]) -> list[Json]:
+    """Rows in the order of the tables. files: tables of the report to which facts may point."""
+    kept = {promise.group.title + promise.label: promise for promise in promises(study)}
+    empty, keys, found = empty_processes(study), {one["key"] for one in used}, []
+    for group in study.groups:
+        labels, notes = study.rows(group), Notes()
+        cells = {m.key: column(study, group, m, labels, notes) for m in METRICS if m.key in keys}
+        tests = _tests(study, group)
+        for i, label in enumerate(labels):
+            entries, promise = study.at(group, label), kept.get(group.title + label)
+            row = _row(study, group, label)
+            row["values"] = {key: _measured(some[i], entries, key) for key, some in cells.items()}
+            row["values"] |= {"n": _plain(len(study.done(group, label)), str), "claims": _claims(promise)}
+            row["values"] |= _costs(study.done(group, label), empty)
+            row["facts"] = [
+                {**fact, "file": fact["file"] if fact["file"] in files else ""}
+                for fact in (*_promised(promise), *tests.get(label, ()), _spent(row["values"]), _settings(entries[0]))
+            ]
+            found.append(row)
+    return found
+
+
+def _row(study: Study, group: Group, label: str) -> Json:
+    entries, done = study.at(group, label), study.done(group, label)
+    texts = {"benchmark": pretty(group.benchmark), "scenario": group.scenario.upper(), "method": display(label)}
+    return {
+        "id": label,
+        "texts": {**texts, "status": "done" if done else str(entries[0].record.status)},
+        "reason": "" if done else entries[0].record.reason,
+        "accuracy": _mean(study.matrices(group, label)),
+        "certified": _mean(study.matrices(group, label, "certified")),
+        "cells": [
+            {
+                "seed": entry.seed,
+                "status": str(entry.record.status),
+                "acc": entry.measures[metrics.ACC.key].value,
+                "folder": entry.record.folder.as_posix(),
+            }
+            for entry in entries
+        ],
+    }
+
+
+def _measured(cell: Any, entries: Sequence[Entry], key: str) -> Json:
+    """Value of a measured column: text, mean and spread in percent, n, marks, and the reason of an absence."""
+    if cell.value is None:
+        reasons = (entry.measures[key].reason for entry in entries)
+        return {"text": cell.text, "mean": None, "reason": next(reasons, "")}
+    spread = None if cell.spread is None else float(f"{100 * cell.spread:.6g}")
+    shown: Json = {"text": cell.text, "mean": float(f"{100 * cell.value:.6g}"), "spread": spread, "n": cell.n}
+    return shown | {name: True for name in ("best", "level") if getattr(cell, name)}
+
+
+def _plain(value: float | None, show: Callable[[Any], str]) -> Json:
+    return {"text": MISSING, "mean": None} if value is None else {"text": show(value), "mean": value, "exact": value}
+
+
+def _claims(promise: Promise | None) -> Json:
+    if promise is None or not promise.claims:
+        return _plain(None, str)
+    return {"text": f"{promise.holding}/{promise.claims}", "mean": promise.holding / promise.claims}
+
+
+def _costs(done: Sequence[Entry], empty: Mapping[str, float]) -> Json:
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return fmean(known) if known else None
+
+    records = [entry.record for entry in done]
+    above = [None if (p := e.record.peak_rss) is None else p - empty[environment_of(e)] for e in done]
+    values = {
+        "train": mean([sum(r.train_seconds) if r.train_seconds else None for r in records]),
+        "evaluate": mean([sum(r.evaluate_seconds) if r.evaluate_seconds else None for r in records]),
+        "memory": mean(above),
+        "stored": mean([r.parameters_stored for r in records]),
+    }
+    return {key: _plain(value, COSTS[key][1]) for key, value in values.items()}
+
+
+def _fact(term: str, text: str, file: str = "") -> Json:
+    return {"term": term, "text": text, "file": file}
+
+
+def _promised(promise: Promise | None) -> list[Json]:
+    """Sentences on certificates and claims."""
+    if promise is None:
+        return []
+
+    def share(value: float | None) -> str:
+        return MISSING if value is None else f"{percent(value)} %"
+
+    found = []
+    if promise.standing is not None or promise.when_learnt is not None:
+        text = (
+            f"standing {share(promise.standing)}; when learnt {share(promise.when_learnt)} (old tasks; on training "
+            f"data {share(promise.on_training)}); after the last task, over all tasks, {share(promise.certified)}"
+        )
+        found.append(_fact("certified accuracy", text, "tables/guarantees.csv"))
+    if promise.claims:
+        void = f"; void: {'; '.join(promise.reasons)}" if promise.reasons else ""
+        text = (
+            f"{promise.holding} of {promise.claims} about old tasks hold after the last task; largest drift "
+            f"{number(promise.drift)}; violations {promise.violations}, {promise.broken} of them while the claim "
+            f"held{void}"
+        )
+        found.append(_fact("claims", text, "tables/guarantees.csv"))
+    return found
+
+
+def _tests(study: Study, group: Group) -> dict[str, list[Json]]:
+    """Sentence by label on the test against the best method of the group."""
+    ranked = means(study, group)
+    if len(ranked) < 2:
+        return {}
+    best = ranked[0][0]
+    values = {label: study.values(group, label, ACC) for label, _ in ranked}
+    adjusted = statistics.all_pairs(values)
+    found = {best: [_fact("test", "highest mean ACC of the methods ranked here", "tables/comparisons.csv")]}
+    for label, _ in ranked[1:]:
+        seeds = sorted(values[best].keys() & values[label].keys())
+        if seeds:
+            differences = [values[best][seed] - values[label][seed] for seed in seeds]
+            interval = statistics.mean_interval(differences)
+            span = f" (95 % t interval {' to '.join(percent(v, signed=True) for v in interval)})" if interval else ""
+            text = (
+                f"{display(best)} is higher by {percent(fmean(differences), signed=True)} points{span} over "
+                f"{len(seeds)} paired seeds; p = {float(adjusted.at[best, label]):.3g}, adjusted for all pairs of "
+                "methods"
+            )
+            found[label] = [_fact("test", text, "tables/comparisons.csv")]
+    return found
+
+
+def _spent(values: Json) -> Json:
+    return _fact("cost", "; ".join(f"{COSTS[key][0]} {values[key]['text']}" for key in COSTS), "tables/cost.csv")
+
+
+def _settings(entry: Entry) -> Json:
+    return _fact("hyperparameters", settings_text(entry.record.config), "tables/hyperparameters.csv")
+
+
+def _mean(matrices: Sequence[metrics.Matrix]) -> list[list[float | None]] | None:
+    """Mean of the matrices, row 0 included; None where not measured."""
+    if not matrices:
+        return None
+    mean = np.mean(np.stack(matrices), axis=0)
+    return [[None if np.isnan(value) else round(float(value), DIGITS) for value in row] for row in mean]

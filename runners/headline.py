@@ -1,0 +1,44 @@
+"""Write the headline table of the reference results into README.md.
+
+python runners/headline.py
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder; with -m, not the working directory
+
+from benchmarks.types import UserError
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+BEGIN, END = "<!-- headline: python runners/headline.py -->\n", "<!-- end of headline -->\n"
+
+
+def table() -> str:
+    """Headline of the shipped records, in Markdown."""
+    from reports.build import headline
+    from runners.records import reference_records
+
+    with TemporaryDirectory() as folder:
+        reference_records.unpack(Path(folder))
+        return headline(Path(folder))
+
+
+def renewed(text: str, headline: str) -> str:
+    """Text of the README with this headline between the marks. Raises UserError if a mark is missing."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise UserError(f"README.md needs the lines {BEGIN.strip()!r} and {END.strip()!r} once each; restore them")
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{headline}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    README.write_text(renewed(README.read_text(encoding="utf-8"), table()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""The front of the report: abstract, names, looks, headline and scores."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import resources
+from pathlib import Path
+from statistics import fmean, stdev
+
+import numpy as np
+import pytest
+
+from reports.abstract import WORDS_AT_MOST, abstract
+from reports.build import Report
+from reports.front import methods_table
+from reports.headline import headline_table, shared_groups
+from reports.load import load
+from reports.names import METHODS, ROWS, Family, display, family
+from reports.scores import interquartile_mean, iqm_interval, probability_of_improvement, profile, scores_of
+from reports.study import Study, study
+from reports.style import HUES, looks
+from tests.reports.synthetic import Synthetic
+
+
+def a_study(tmp_path: Path, methods: list[str], **rest: object) -> Study:
+    for method in methods:
+        Synthetic(method, **rest).write(tmp_path)  # type: ignore[arg-type]
+    return study(load(tmp_path))
+
+
+def test_the_abstract_has_at_most_120_words(several_results: Path, quick_results: Path) -> None:
+    for results in (several_results, quick_results):
+        words = " ".join(abstract(study(load(results)))).split()
+        assert 40 < len(words) <= WORDS_AT_MOST == 120
+
+
+def test_the_abstract_leaves_out_whole_sentences(several_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = study(load(several_results))
+    whole = abstract(found)
+    monkeypatch.setattr("reports.abstract.WORDS_AT_MOST", len(" ".join(whole).split()) - 1)
+    shorter = abstract(found)
+    assert len(shorter) == len(whole) - 1 and set(shorter) < set(whole)
+
+
+def test_the_abstract_tells_a_significant_lead_from_another(tmp_path: Path) -> None:
+    for seeds, verdict in ((8, "by 20.0 points (significant)"), (3, "by 20.0 points (not significant)")):
+        for seed in range(seeds):
+            for method, value in (("hnet", 0.9), ("ewc", 0.7)):
+                r = np.full((6, 5), value + seed / 1000)
+                Synthetic(method, seed=seed, accuracy=r).write(tmp_path / str(seeds))
+        (sentence,) = [s for s in abstract(study(load(tmp_path / str(seeds)))) if s.startswith("In TIL")]
+        assert sentence == f"In TIL, HNET has the highest accuracy on Split Digits, {verdict}."
+
+
+def test_a_lead_of_less_than_one_test_image_is_no_lead(tmp_path: Path) -> None:
+    for method, value in (("hnet", 0.9), ("ewc", 0.8999)):
+        Synthetic(method, accuracy=np.full((6, 5), value)).write(tmp_path)
+    assert "In TIL, methods are tied for the highest accuracy everywhere." in abstract(study(load(tmp_path)))
+
+
+def test_a_method_looks_the_same_whatever_else_is_in_the_report(tmp_path: Path) -> None:
+    few = looks(a_study(tmp_path / "few", ["ewc", "hnet", "my-method"]))
+    many = looks(a_study(tmp_path / "many", [*METHODS, "my-method", "another"]))
+    assert {label: many[label] for label in few} == few
+
+
+def test_looks_differ_and_families_share_a_hue(tmp_path: Path) -> None:
+    found = looks(a_study(tmp_path, [*METHODS, *(f"own-{i}" for i in range(30))]))
+    assert len(set(found.values())) == len(found)
+    for label, look in found.items():
+        assert look.colour in HUES[family(label)], label
+    colours = [found[name].colour for name in METHODS]
+    assert len(set(colours)) == len(colours), "two shipped methods share a colour"
+
+
+def test_families_have_no_hue_in_common() -> None:
+    colours = [colour for hues in HUES.values() for colour in hues]
+    assert set(HUES) == set(Family) and len(set(colours)) == len(colours)
+
+
+def test_display_names() -> None:
+    names = ["hyperinterval", "intercontinet", "hnet", "lwf", "ewc-online", "ewc (strength=9)", "my_method"]
+    shown = ["HyperInterval", "InterContiNet", "HNET", "LwF", "EWC online", "EWC (strength=9)", "my_method"]
+    assert [display(name) for name in names] == shown
+    assert not ROWS.keys() & METHODS.keys()
+
+
+def test_every_shipped_method_is_described(tmp_path: Path) -> None:
+    files = resources.files("methods").iterdir()
+    found = {name for file in files if file.name.endswith(".py") for name in _registered(file.read_text("utf-8"))}
+    assert found == set(METHODS)
+
+
+def _registered(source: str) -> list[str]:
+    return re.findall(r'^@register\("([\w-]+)"\)', source, re.MULTILINE)
+
+
+def test_every_citation_is_in_the_bibliography() -> None:
+    library = resources.files("reports").joinpath("references.bib").read_text("utf-8")
+    keys = set(re.findall(r"@\w+\{(\w+),", library))
+    cited = {about.cite for about in METHODS.values() if about.cite}
+    assert keys == cited | {"vandeven2022", "agarwal2021"}
+    for about in METHODS.values():
+        if about.cite:
+            (entry,) = [line for line in library.splitlines() if f"{{{about.cite}," in line]
+            assert f"year={{{about.source[-4:]}}}" in entry
+
+
+def test_readers_see_names_and_csv_files_ids(quick_report: Report) -> None:
+    (table,) = [path for path in quick_report.csv if path.stem == "headline"]
+    assert [line.split(",")[0] for line in table.read_text().splitlines()[1:]][:2] == ["ewc", "hnet"]
+    data = json.loads((quick_report.folder / "source" / "report.json").read_text())
+    (shown,) = [item for item in data["body"] if item.get("stem") == "headline"]
+    assert [row[0]["text"] for row in shown["rows"]][:2] == ["EWC", "HNET"]
+    assert [row[0].get("cite") for row in shown["rows"]][:2] == ["kirkpatrick2017", "oswald2020"]
+
+
+def test_the_headline_equals_the_records(tmp_path: Path) -> None:
+    """Mean of the last row of R over tasks, then over seeds; half of the t interval by its formula for n = 3."""
+    values = [0.80, 0.90, 0.85]
+    for seed, value in enumerate(values):
+        Synthetic("ewc", seed=seed, accuracy=np.full((6, 5), value)).write(tmp_path)
+        Synthetic("hnet", seed=seed, accuracy=np.full((6, 5), 0.5)).write(tmp_path)
+    rows = {row[0].key: row[1] for row in headline_table(study(load(tmp_path))).rows}
+    half = 4.302652729911275 * stdev(values) / 3**0.5
+    assert rows["ewc"].value == pytest.approx(fmean(values)) and rows["ewc"].best and not rows["hnet"].best
+    assert rows["ewc"].text == f"85.0 ± {100 * half:.1f}"
+
+
+def test_the_headline_averages_over_benchmarks_that_all_rows_share(tmp_path: Path) -> None:
+    for benchmark, methods in (("split-digits", ("ewc", "hnet", "lwf")), ("permuted-digits", ("ewc", "hnet"))):
+        for method in methods:
+            Synthetic(method, benchmark, accuracy=np.full((6, 5), 0.7)).write(tmp_path)
+    found = study(load(tmp_path))
+    assert [group.benchmark for group in shared_groups(found, "til")] == ["split-digits"]
+    Synthetic("lwf", "permuted-digits", accuracy=np.full((6, 5), 0.9)).write(tmp_path)
+    found = study(load(tmp_path))
+    assert len(shared_groups(found, "til")) == 2
+    assert {row[0].key: row[1].value for row in headline_table(found).rows}["lwf"] == pytest.approx(0.8)
+
+
+def test_methods_without_a_description_are_the_users_own(tmp_path: Path) -> None:
+    rows = methods_table(a_study(tmp_path, ["my_method", "ewc"])).rows
+    assert [[cell.text for cell in row[:3]] for row in rows] == [
+        ["regularisation", "EWC", "weights, importances a task"],
+        ["own", "my_method", "not described"],
+    ]
+
+
+def test_the_interquartile_mean_of_a_hand_computed_example() -> None:
+    """Of 0..7 the lowest and the highest two are left out: (2 + 3 + 4 + 5) / 4; an outlier changes nothing."""
+    values = np.array([[0.0, 4], [1, 5], [2, 6], [3, 700]])
+    assert interquartile_mean(values) == 3.5
+
+
+def test_the_bootstrap_is_stratified() -> None:
+    """Seeds agree within each benchmark, so that every resample is the sample, however far apart benchmarks are."""
+    values = np.array([[0.0, 1.0]] * 4)
+    assert iqm_interval(values) == (0.5, 0.5)
+    assert iqm_interval(values[:2]) is None
+    low, high = iqm_interval(np.array([[0.0], [1], [2], [3]])) or (0, 0)
+    assert 0 <= low < 1.5 < high <= 3
+
+
+def test_the_probability_of_improvement_of_a_hand_computed_example() -> None:
+    """First benchmark: 3 of 4 pairs are won; second: one pair is won, two are tied, one lost: 2 of 4."""
+    first, second = np.array([[1.0, 5], [3, 7]]), np.array([[0.0, 5], [2, 7]])
+    assert probability_of_improvement(first, second) == (3 / 4 + 2 / 4) / 2
+    assert probability_of_improvement(first, first) == 0.5
+
+
+def test_the_profile_is_the_share_of_runs_above() -> None:
+    assert profile(np.array([[0.1, 0.5], [0.5, 0.9]]), np.array([0.0, 0.5, 1.0])).tolist() == [1.0, 0.25, 0.0]
+
+
+def test_scores_are_relative_to_finetune_and_joint(tmp_path: Path) -> None:
+    for method, value in (("finetune", 0.4), ("joint", 0.8), ("ewc", 0.7), ("hnet", 0.9)):
+        for seed in range(2):
+            Synthetic(method, seed=seed, accuracy=np.full((6, 5), value)).write(tmp_path)
+    scores = scores_of(study(load(tmp_path)), "til")
+    assert scores and scores.values["ewc"].ravel() == pytest.approx([0.75, 0.75])
+    assert scores.values["hnet"].ravel() == pytest.approx([1.25, 1.25])
+
+
+def test_no_score_without_a_range(tmp_path: Path) -> None:
+    for method, value in (("finetune", 0.79), ("joint", 0.8), ("ewc", 0.7)):
+        Synthetic(method, accuracy=np.full((6, 5), value)).write(tmp_path)
+    assert scores_of(study(load(tmp_path)), "til") is None
