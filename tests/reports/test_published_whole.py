@@ -75,7 +75,8 @@ def test_a_row_that_the_paper_took_over_says_from_where(tmp_path: Path) -> None:
     notes = {line[1]: line[4:] for line in table.notes}
     assert notes[marks["joint"]] == "taken over from Saha et al. 2021"
     assert notes[marks["ewc"]] == "SGD 0.03, strength 1000"
-    assert not marks["packnet"] and not marks["wsn"]
+    assert notes[marks["wsn"]] == "c = 0.5"  # the other values of c are in the labels
+    assert not marks["packnet"] and not marks["wsn-0.3"]
     assert table.caption.endswith("Table 1; multi-head.")  # of every row, so no note
 
 
