@@ -31,6 +31,9 @@ Deviations from the official program, and the option that restores its behaviour
 - Same as in the program, each with an option: only the output bias counts as last layer (`unmasked`); N also
   shrinks the masks of weights that moved (`detach_mask`); old embeddings are trained further (`freeze_embeddings`).
 
+On a network without biases the last tensor is the head's matrix. There `unmasked="bias"` leaves the whole head unmasked
+and shared by all tasks; "nothing" masks it too, as the suite `wsn-permuted` does.
+
 Defaults are the published settings for Split MNIST. For Permuted MNIST-10: embedding 24, hidden (100, 100),
 sparsity 0, beta 5e-4, lambda 1e-3. (Published betas go with the official division.)
 """

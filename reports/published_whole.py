@@ -7,9 +7,19 @@ from statistics import fmean
 
 from reports import statistics
 from reports.metrics import ACC, BWT
-from reports.published import CAP, METRICS, Published, interval, metric_values, protocol_differences, published, two
+from reports.published import (
+    CAP,
+    METRICS,
+    TRUSTED,
+    Published,
+    interval,
+    metric_values,
+    protocol_differences,
+    published,
+    two,
+)
 from reports.study import Group, Study
-from reports.tables import MISSING, Cell, Table, method_cell
+from reports.tables import MISSING, Cell, Notes, Table, method_cell
 
 WHOLE = (
     "permuted-mnist-10-wsn",
@@ -52,14 +62,21 @@ def _alike(study: Study, group: Group, label: str, rows: dict[str, dict[str, Pub
 
 def _table(study: Study, group: Group, rows: dict[str, dict[str, Published]], ours: Sequence[str]) -> Table:
     order = [*rows, *(label for label in ours if label not in rows)]
-    lines = [_line(study, group, label, rows.get(label, {}), label in ours) for label in order]
+    clauses = {label: _clauses(values) for label, values in rows.items()}
+    shared = [one for one in next(iter(clauses.values())) if all(one in others for others in clauses.values())]
+    notes, lines = Notes(), []
+    for label in order:
+        own = "; ".join(one for one in clauses.get(label, ()) if one not in shared)
+        cells = _line(study, group, label, rows.get(label, {}), label in ours)
+        lines.append((method_cell(label, notes.mark(own) if own else ""), *cells))
     sources = dict.fromkeys(f"{one.source}, {one.where}" for values in rows.values() for one in values.values())
     return Table(
         f"published-{group.stem}",
         f"{group.title}: the published table and ours, in percent (BWT: points): mean ± sample standard deviation over "
         "n seeds (theirs: as printed, five), and the 95 % t interval of published less ours. CAP: share of the shared "
         "weights in use plus the size of the masks, by the authors' estimate of a Huffman code (0.22 bits an entry). A "
-        f"dash: not published, not run, or not defined. Source: {'; '.join(sources)}.",
+        f"dash: not published, not run, or not defined. Source: {'; '.join(sources)}"
+        f"{''.join(f'; {one}' for one in shared)}.",
         (
             "method",
             *(f"{metric.short} {whose}" for metric in _OF_ALL for whose in ("published", "ours")),
@@ -67,11 +84,20 @@ def _table(study: Study, group: Group, rows: dict[str, dict[str, Published]], ou
             "interval of ACC",
         ),
         tuple(lines),
+        notes.lines(),
     )
 
 
+def _clauses(values: dict[str, Published]) -> list[str]:
+    """Statements on a published row's protocol and trust, of all its metrics, each once."""
+    found = [clause for one in values.values() for clause in (*one.other.split("; "), TRUSTED[one.trust])]
+    return [clause for clause in dict.fromkeys(found) if clause]
+
+
 def _line(study: Study, group: Group, label: str, values: dict[str, Published], present: bool) -> tuple[Cell, ...]:
-    cells, n, apart = [method_cell(label)], 0, MISSING
+    """Cells of a row, after the method's."""
+    cells: list[Cell] = []
+    n, apart = 0, MISSING
     for metric in _OF_ALL:
         one = next((values[key] for key in values if METRICS[key] is metric), None)
         measured = metric_values(study, group, label, metric) if present else []

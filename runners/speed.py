@@ -11,6 +11,10 @@ hand-written loop of its own, with a penalty for each old task and parameter.
 `--epochs` times whole tasks of one epoch, EWC's Fisher pass included. `--methods ewc,avalanche:EWC` compares
 Avalanche's EWC with ours, on the same network and images, from tensors and from PIL images.
 
+`--group masks` times the methods with masks or owner maps next to finetuning, on two networks of WSN's tables, with
+the hyperparameters of its suites: `over plain loop` is the ratio to a plain step of that network in the same process.
+`--random-images` needs no data: the cost of a step depends on the shape of images, not on their content.
+
 `--official DIR` also times the authors' step: same shapes, same data, same number of old tasks. DIR is a checkout of
 github.com/gmum/HyperInterval, HyperMask or InterContiNet; the first two need hypnettorch on PYTHONPATH.
 """
@@ -37,12 +41,14 @@ from runners import command_line, completion
 from runners.grid.hyperparameters import parse_assignment
 from runners.grid.suite import find as find_suites
 from runners.process import cpu, devices
+from runners.timing import groups
 from runners.timing.measure import Result, measure
 from runners.timing.official import method_of
 from runners.timing.rounds import Order
 from runners.timing.table import compare, machines, rows, table, title
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+METHODS, BENCHMARKS = (",".join(names) for names in (groups.DEFAULT.methods, groups.DEFAULT.suites))
 STEPS = {"cpu": 20, "cuda": 250}
 """Timed steps by device. On CUDA each of the five rounds has 50 steps, as many as training runs between two checks of
 the losses: a check waits for the device, so that shorter rounds would measure more waiting than training has."""
@@ -51,13 +57,25 @@ the losses: a check waits for the device, so that shorter rounds would measure m
 @app.command()
 def speed(
     methods: Annotated[
-        str, typer.Option(metavar="A,B", autocompletion=completion.methods)
-    ] = "finetune,ewc,hnet,hypermask,intercontinet,hyperinterval",
-    benchmarks: Annotated[str, typer.Option(metavar="A,B", autocompletion=completion.benchmarks)] = "split-digits",
+        str | None, typer.Option(metavar="A,B", autocompletion=completion.methods, show_default=METHODS)
+    ] = None,
+    benchmarks: Annotated[
+        str | None, typer.Option(metavar="A,B", autocompletion=completion.benchmarks, show_default=BENCHMARKS)
+    ] = None,
     scenarios: Annotated[str, typer.Option(metavar="til,dil,cil", autocompletion=completion.scenarios)] = "til",
     suite: Annotated[
-        str, typer.Option(help="Suite whose hyperparameters are used.", autocompletion=completion.suites)
-    ] = "mnist",
+        str | None,
+        typer.Option(
+            help="Suite whose hyperparameters are used.", autocompletion=completion.suites, show_default=groups.SUITE
+        ),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Methods, benchmarks and suites of a group instead of these defaults: {', '.join(groups.GROUPS)}.",
+        ),
+    ] = None,
     tasks: Annotated[
         int | None, typer.Option(metavar="N", help="Number of tasks instead of the benchmark's (permuted).")
     ] = None,
@@ -83,6 +101,9 @@ def speed(
     threads: Annotated[int, typer.Option(help="Threads of the process.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
     data: Annotated[Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets.")] = None,
+    random_images: Annotated[
+        bool, typer.Option("--random-images", help="Random images in the shape of the benchmark's; no data is read.")
+    ] = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as CSV.")] = None,
     profile: Annotated[
         Path | None,
@@ -97,7 +118,8 @@ def speed(
     device = devices.single(device)
     steps = steps or STEPS.get(device.partition(":")[0], STEPS["cpu"])
     given = [parse_assignment(text) for text in set_ or []]
-    named = command_line.names(methods) or ()
+    members = groups.find(group)
+    named = command_line.names(methods) or members.methods
     for name, key, _ in given:
         if name not in named:
             raise UserError(f"--set {name}.{key}: {name} is not among the methods to time, {', '.join(named)}")
@@ -108,19 +130,17 @@ def speed(
         raise UserError("--official times steps; leave --epochs out")
     seen = tuple(sorted(int(number) for number in tasks_seen.split(","))) if tasks_seen else ()
     orders: list[Order] = []
-    for benchmark in command_line.names(benchmarks) or ():
+    for benchmark in command_line.names(benchmarks) or members.suites:
+        source = suite or members.suites.get(benchmark, groups.SUITE)
         for scenario in command_line.scenarios(scenarios) or ():
             for method in named:
-                settings = _settings(suite, method, benchmark, scenario)
+                settings = _settings(source, method, benchmark, scenario)
                 settings |= {key: value for name, key, value in given if name == method}
                 order = Order(
-                    method, benchmark, scenario, device, threads, steps, tasks, data, settings, seen, None, epochs
-                )
-                orders.append(order)
-                if epochs and method.startswith(AVALANCHE_PREFIX):
-                    orders.append(replace(order, pictures=True))
-                if method in checkouts:
-                    orders.append(replace(order, official=checkouts[method]))
+                    method, benchmark, scenario, device, threads, steps, tasks, data, settings, seen, epochs=epochs,
+                    random_images=random_images,
+                )  # fmt: skip
+                orders += _with_others(order, checkouts.get(method))
     results = [_apart(order) for order in orders]
     found = [row for result in results for row in rows(result)]
     compare(found)
@@ -132,6 +152,16 @@ def speed(
         pd.DataFrame(found).to_csv(csv, index=False)
     if profile is not None:
         profile.write_text("\n".join(map(_profiled, results)), encoding="utf-8")
+
+
+def _with_others(order: Order, checkout: Path | None) -> list[Order]:
+    """The order, then those of the same method's other programs."""
+    found = [order]
+    if order.epochs and order.method.startswith(AVALANCHE_PREFIX):
+        found.append(replace(order, pictures=True))
+    if checkout is not None:
+        found.append(replace(order, official=checkout))
+    return found
 
 
 def _profiled(result: Result) -> str:

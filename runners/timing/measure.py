@@ -101,16 +101,18 @@ class _Lengthened:
 
 def opened(order: Order) -> Any:
     """The order's stream, as long as `seen` asks for."""
-    from benchmarks.stream import open_stream
+    from benchmarks.stream import Stream, open_stream
+    from runners.timing import made_up
 
     benchmark = catalogue.find(order.benchmark)
     if order.n_tasks:
         benchmark = replace(benchmark, n_tasks=order.n_tasks)
     size = benchmark.budget.batch_size
     budget = Budget(size, epochs=1) if order.epochs else Budget(size, steps=100 + order.steps)
-    stream = open_stream(
-        benchmark, order.scenario, 0, data_dir=order.data, device=order.device, budget=budget
-    )  # fmt: skip
+    if order.random_images:
+        stream = Stream(benchmark, benchmark.spec(order.scenario), 0, made_up.data_set(benchmark, order.device), budget)
+    else:
+        stream = open_stream(benchmark, order.scenario, 0, data_dir=order.data, device=order.device, budget=budget)
     needed = max(order.seen, default=0) + 1
     if needed <= len(stream):
         return stream

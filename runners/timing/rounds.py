@@ -50,6 +50,8 @@ class Order:
     """After the last task's steps a few more are profiled, operation by operation."""
     pictures: bool = False
     """A method of Avalanche gets its samples as PIL images, which it turns into tensors one by one."""
+    random_images: bool = False
+    """Images are random, in the shape of the benchmark's; no data is read."""
 
 
 class Run(Protocol):

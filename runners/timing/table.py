@@ -22,14 +22,15 @@ HIDDEN = (None, "step by step")
 
 def machines(results: Iterable[Result]) -> str:
     """The device, torch's version and the bandwidth of a copy, a line for each device that was measured on."""
-    lines: dict[tuple[str, str, int], list[float]] = {}
+    lines: dict[tuple[str, str, int, bool], list[float]] = {}
     for result in results:
-        at = result.conditions
-        lines.setdefault((at["device_name"], at["torch"], result.order.threads), []).append(result.bandwidth / 1e9)
+        at, order = result.conditions, result.order
+        place = (at["device_name"], at["torch"], order.threads, order.random_images)
+        lines.setdefault(place, []).append(result.bandwidth / 1e9)
     return "\n".join(
         f"{name}, torch {torch}, {threads} thread{'s' * (threads != 1)} of the host; "
-        f"a copy moves {_between(rates)} GB/s, read and written"
-        for (name, torch, threads), rates in lines.items()
+        f"a copy moves {_between(rates)} GB/s, read and written" + "; random images" * made_up
+        for (name, torch, threads, made_up), rates in lines.items()
     )
 
 

@@ -17,12 +17,17 @@ from benchmarks.types import Scenario
 from methods import registry
 from reports.load import load
 from reports.published import TRUSTED, differences, published, published_table
+from reports.published_whole import WHOLE
 from reports.study import study
 from runners.grid import suite
 from tests.reports.synthetic import Synthetic
 
 FILE = Path(reports.__file__).parent / "published.csv"
 BUDGET = {"batch_size": 128, "steps": 2000, "epochs": None}
+
+
+NOT_HERE = {"La-MAML", "FS-DGPM", "GEM", "iCaRL", "ER"}
+"""Methods of tables that are shown whole, next to which nothing of ours stands."""
 
 
 def test_the_file_holds_trusted_values_of_things_we_have() -> None:
@@ -33,7 +38,11 @@ def test_the_file_holds_trusted_values_of_things_we_have() -> None:
     assert len(rows) == len(published()) > 50
     for row in rows:
         assert row["trust"] in TRUSTED
-        assert catalogue.find(row["benchmark"]) and row["scenario"] in set(Scenario) and row["method"] in known
+        assert (
+            catalogue.find(row["benchmark"])
+            and row["scenario"] in set(Scenario)
+            and (row["method"] in known or (row["method"] in NOT_HERE and row["benchmark"] in WHOLE))
+        )
         capacity = row["metric"] == "cap"  # masks count too, so that it exceeds 100
         assert capacity or (row["metric"] in {"acc", "bwt", "certified"} and -100 <= float(row["value"]) <= 100)
         assert row["source"] and row["where"]

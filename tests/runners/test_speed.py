@@ -15,11 +15,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from typer import testing
 
+from benchmarks import catalogue
 from benchmarks.samples import Samples
 from benchmarks.types import CIL, TIL, UserError
 from methods.base import STEPS_BETWEEN_CHECKS
 from runners import speed
 from runners.timing import by_hand, official
+from runners.timing.made_up import SAMPLES
 from runners.timing.measure import measure, opened
 from runners.timing.rounds import ROUNDS, Order, rounds
 from runners.timing.table import compare, machines, rows, table
@@ -158,6 +160,65 @@ def test_a_profile_names_the_operations_of_a_step():
     products = [part for part in timing.profile if part.name in ("aten::mm", "aten::addmm")]
     assert {part.name for part in products} == {"aten::mm", "aten::addmm"}
     assert products[0].calls >= 3 and 0 < sum(part.share for part in timing.profile) <= 1 + 1e-9
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Orders measured in this process, with a plain loop of one step and no copies for the bandwidth; lists them."""
+    orders = []
+
+    def apart(order):
+        orders.append(order)
+        return measure(order)
+
+    monkeypatch.setattr(speed, "_apart", apart)
+    monkeypatch.setattr(by_hand, "STEPS_AT_LEAST", 1)
+    monkeypatch.setattr("runners.timing.measure.copy_bandwidth", lambda device: 1e9)
+    return orders
+
+
+def call(*arguments):
+    tiny = ["--random-images", "--tasks-seen", "1", "--steps", "1", "--threads", "1"]
+    done = testing.CliRunner().invoke(speed.app, [*arguments, *tiny], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
+def test_a_group_times_masks_next_to_a_plain_step_by_their_suites_settings(here, tmp_path):
+    """Without data. PackNet has two phases: training, and training again after pruning."""
+    files = ["--csv", str(tmp_path / "csv"), "--profile", str(tmp_path / "profile.md")]
+    call("--group", "masks", "--benchmarks", "permuted-mnist-10-wsn", *files)
+    with (tmp_path / "csv").open() as table:
+        found = list(csv.DictReader(table))
+    methods = ["finetune", "packnet", "packnet", "supsup", "wsn", "hat"]
+    assert [(row["method"], row["phase"]) for row in found] == list(zip(methods, "001000", strict=True))
+    assert all(float(row["over_plain_loop"]) > 0 for row in found)
+    settings = {order.method: order.settings for order in here}
+    assert settings["wsn"]["capacity"] == 0.5 and settings["packnet"]["biases"] == "none"
+    headings = [line for line in (tmp_path / "profile.md").read_text().splitlines() if line.startswith("## ")]
+    assert headings == [f"## {name} on permuted-mnist-10-wsn, til, task 1" for name in dict.fromkeys(methods)]
+
+
+def test_the_group_has_wsns_large_network_too(here):
+    call("--group", "masks", "--methods", "wsn")
+    small, large = here
+    assert (small.benchmark, large.benchmark) == ("permuted-mnist-10-wsn", "split-cifar-100-wsn-shuffled")
+    networks = [opened(order).spec.network for order in here]
+    assert networks == ["mlp-100-100-nobias", "alexnet-hat"]
+
+
+@pytest.mark.parametrize("name", ["split-mnist", "permuted-mnist-10", "split-cifar-100-superclass", "cifar-mini"])
+def test_random_images_make_every_task_of_the_benchmarks_shape(name):
+    """Each task has its validation images and training images of all its classes, so that no batch is repeated."""
+    order = Order("finetune", name, TIL, "cpu", 1, 1, None, None, random_images=True)
+    stream, benchmark = opened(order), catalogue.find(name)
+    for task in (stream.task(0), stream.task(len(stream) - 1)):
+        assert len(task.validation) == benchmark.validation and len(task.train) >= SAMPLES
+        assert task.x.shape[1:] == benchmark.input_shape and len(task.y.unique()) == benchmark.classes_per_task
+
+
+def test_an_unknown_group_is_answered_with_those_there_are():
+    answer = testing.CliRunner().invoke(speed.app, ["--group", "mask"]).exception
+    assert str(answer) == "--group mask: there is no such group. Did you mean masks? Groups: masks"
 
 
 @pytest.mark.parametrize(
