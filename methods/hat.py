@@ -47,7 +47,6 @@ of 64, lam 0.75, S 400; searched were lam from 0.1 to 4 and S from 25 to 800.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -63,7 +62,7 @@ from methods.point_promise import Numbers
 from methods.search import Log, OneOf, ranges
 from methods.shared import inference, optimizers, tables
 from methods.shared.attention import Annealing, Schedule, capacity_of_units, compensation, gate_table, occupancy
-from methods.shared.chain import Gating, NotAChain, chain_of
+from methods.shared.chain import Gating, chain_of, no_chain
 from methods.shared.grouped import Group, GroupedNetwork, Named, Point
 from methods.shared.inference import Inference
 from methods.shared.optimizers import OptimizerName
@@ -134,7 +133,7 @@ class HAT(PointPerTask):
     @classmethod
     def skip(cls, spec: StreamSpec, config: Any) -> str | None:
         """Skip also networks that are no chain of layers."""
-        return super().skip(spec, config) or _refusal(spec.network, spec.input_shape)
+        return super().skip(spec, config) or no_chain(cls.name, spec.network, spec.input_shape)
 
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
@@ -306,13 +305,3 @@ class HAT(PointPerTask):
 def _leaves(views: Named) -> Named:
     """Trainable tensors in the memory of the views."""
     return {name: view.detach().requires_grad_() for name, view in views.items()}
-
-
-@lru_cache(maxsize=64)
-def _refusal(network: str, input_shape: tuple[int, ...]) -> str | None:
-    """Reason why the units of a network cannot be gated, if they cannot."""
-    try:
-        chain_of(targets.on_meta(network.replace("+pretrained", ""), input_shape, 2))
-    except NotAChain as error:
-        return f"hat needs a chain of layers whose units it can gate; {network} is none: {error}"
-    return None

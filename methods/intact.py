@@ -57,7 +57,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -69,10 +68,9 @@ from torch.nn.functional import cross_entropy
 from benchmarks.samples import Samples
 from benchmarks.types import CIL, DIL, StreamSpec, UserError
 from methods.base import Batch, Exhibit, Method, Needs, Task, register
-from methods.networks import targets
 from methods.search import LEARNING_RATE, Log, ranges
 from methods.shared import optimizers
-from methods.shared.chain import LAYERS, Layer, Linear, NotAChain, chain_of
+from methods.shared.chain import LAYERS, Layer, Linear, chain_of, no_chain
 from methods.shared.fisher import draw
 from methods.shared.optimizers import OptimizerName
 
@@ -134,7 +132,7 @@ class InTAct(Method):
     @classmethod
     def skip(cls, spec: StreamSpec, config: Any) -> str | None:
         """Skip also networks that are no chain of layers."""
-        return super().skip(spec, config) or _refusal(spec.network, spec.input_shape)
+        return super().skip(spec, config) or no_chain(cls.name, spec.network, spec.input_shape)
 
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
@@ -378,13 +376,3 @@ def _module(network: nn.Module, layer: Layer) -> Linear:
     module = network.get_submodule(layer.name)
     assert isinstance(module, LAYERS)
     return module
-
-
-@lru_cache(maxsize=64)
-def _refusal(network: str, input_shape: tuple[int, ...]) -> str | None:
-    """Reason why a network has no ranges, if it has none."""
-    try:
-        chain_of(targets.on_meta(network.replace("+pretrained", ""), input_shape, 2))
-    except NotAChain as error:
-        return f"intact needs a chain of layers with ranges of their inputs; {network} is none: {error}"
-    return None

@@ -80,18 +80,7 @@ def protocol_table(study: Study) -> Table:
         "Protocol: image size in pixels; tasks × classes in each; images for training / validation (of each task) / "
         "test; what a seed varies besides initial weights and the order of batches; training budget per task, the same "
         "for all methods; tuning trials per method (0: published values or defaults).",
-        (
-            "benchmark",
-            "size",
-            "tasks",
-            "train / val / test",
-            "scenarios",
-            "seed varies",
-            "budget",
-            "network",
-            "seeds",
-            "trials",
-        ),
+        COLUMNS,
         tuple(rows),
         small=True,
         text_columns=frozenset(range(len(COLUMNS))),

@@ -8,6 +8,7 @@ gate may as well scale the row of weights and the bias that make the unit, or th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from benchmarks.types import UserError
+from methods.networks import targets
 
 Linear = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -73,6 +75,16 @@ def chain_of(network: nn.Module) -> list[Layer]:
         last = node
     _check(network, layers)
     return layers
+
+
+@lru_cache(maxsize=64)
+def no_chain(method: str, network: str, input_shape: tuple[int, ...]) -> str | None:
+    """Reason why a method that needs a chain of layers skips a network, by name; None for a chain."""
+    try:
+        chain_of(targets.on_meta(network.replace("+pretrained", ""), input_shape, 2))
+    except NotAChain as error:
+        return f"{method} needs a chain of layers; {network} is none: {error}"
+    return None
 
 
 def _layer(name: str, module: Linear, before: Sequence[Layer], after_map: bool, flat: bool) -> Layer:

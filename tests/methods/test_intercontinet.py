@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from benchmarks.samples import Samples
-from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Budget, Scenario, StreamSpec, Task
+from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Scenario
 from methods.base import Batch, Certifying
 from methods.intercontinet import InterContiNet, ReleasedInterContiNet
 from methods.intervals import boxed
@@ -19,27 +18,7 @@ from methods.intervals.boxed import BoxedNetwork
 from methods.intervals.contraction import Gate, easiest_loss, evenly, largest_factor
 from methods.intervals.weights import head_names, moved, nested, scale, shift
 from tests.methods import exact
-
-TASKS, SIZE = 3, 6
-
-
-def spec(scenario: Scenario) -> StreamSpec:
-    return StreamSpec("test", scenario, TASKS, 2, (1, 2, SIZE // 2), "mlp-12-8")
-
-
-def samples(t: int, scenario: Scenario, n: int = 120) -> Samples:
-    """Two classes a task, told apart by pixel 2 t being brighter than the next one or not."""
-    g = torch.Generator().manual_seed(t)
-    y = torch.randint(2, (n,), generator=g)
-    x = 0.3 * torch.rand(n, SIZE, generator=g)
-    x[torch.arange(n), 2 * t + y] += 0.7
-    labels = y + 2 * t if scenario is CIL else y
-    return Samples(x.view(n, 1, 2, SIZE // 2), torch.arange(n), labels, t)
-
-
-def task(t: int, scenario: Scenario, steps: int = 60) -> Task:
-    data = samples(t, scenario)
-    return Task(t, data, data, Budget(20, steps=steps), order_seed=t)
+from tests.methods.bright_pixels import TASKS, samples, spec, task
 
 
 def trained(

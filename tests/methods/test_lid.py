@@ -4,36 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.samples import Samples
-from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Budget, Scenario, StreamSpec, Task, UserError
+from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Scenario, UserError
 from methods.base import Batch, Certifying
 from methods.intervals.bounding import Interval, certified, contains
 from methods.intervals.box_search import BoxSearch, SearchOptions
 from methods.intervals.choice import project, stacked
 from methods.lid import LID
 from methods.search import space
-
-TASKS, SIZE = 3, 6
-
-
-def spec(scenario: Scenario) -> StreamSpec:
-    return StreamSpec("test", scenario, TASKS, 2, (1, 2, SIZE // 2), "mlp-12-8")
-
-
-def samples(t: int, scenario: Scenario, n: int = 120) -> Samples:
-    """Two classes a task, told apart by pixel 2 t being brighter than the next one or not."""
-    g = torch.Generator().manual_seed(t)
-    y = torch.randint(2, (n,), generator=g)
-    x = 0.3 * torch.rand(n, SIZE, generator=g)
-    x[torch.arange(n), 2 * t + y] += 0.7
-    labels = y + 2 * t if scenario is CIL else y
-    return Samples(x.view(n, 1, 2, SIZE // 2), torch.arange(n), labels, t)
-
-
-def task(t: int, scenario: Scenario, steps: int = 80) -> Task:
-    data = samples(t, scenario)
-    return Task(t, data, data, Budget(20, steps=steps), order_seed=t)
-
+from tests.methods.bright_pixels import TASKS, samples, spec, task
 
 QUICK = {"lr": 0.03, "search_lr": 1e-3, "l2": 0.0, "unbias": 0.0, "choose": "closest"}
 
@@ -100,8 +78,8 @@ def test_a_kept_box_meets_its_limit_on_the_fitting_samples(groups: str):
     method = made(DIL, groups=groups, allowance=0.2)
     for t in range(TASKS):
         learn(method, t, DIL)
-        assert all(method._certified_share(task(t, DIL), box) >= method.limits[t] for box in method.present_boxes())
-        accuracy = method._certified_share(task(t, DIL), Interval.point(method.model.centres()))
+        assert all(method._certified_share(task(t, DIL, 80), box) >= method.limits[t] for box in method.present_boxes())
+        accuracy = method._certified_share(task(t, DIL, 80), Interval.point(method.model.centres()))
         assert method.limits[t] == pytest.approx(max(accuracy - 0.2, accuracy / 2))
     table = method.exhibits()["regions"]
     assert table["limit"] == method.limits and len(table["boxes"]) == TASKS
@@ -111,7 +89,7 @@ def test_boxes_that_miss_the_limit_are_returned_only_on_request():
     """A rate so large that the sides overshoot at once."""
     options = {"search_lr": 1.0, "snapshots": 4}
     every, met = (trained(DIL, tasks=1, keep=keep, **options) for keep in ("all", "feasible"))
-    learnt, limit = task(0, DIL), every.limits[0]
+    learnt, limit = task(0, DIL, 80), every.limits[0]
     shares = [every._certified_share(learnt, box) for box in every.present_boxes()]
     assert len(shares) == 4 and min(shares) < limit
     assert met.limits == every.limits
