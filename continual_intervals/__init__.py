@@ -4,5 +4,6 @@ from benchmarks.types import UserError
 from continual_intervals import plot
 from continual_intervals.frames import Frames, load
 from continual_intervals.running import compare, run
+from runners.loggers.logger import Axis, Logger, Run
 
-__all__ = ["Frames", "UserError", "compare", "load", "plot", "run"]
+__all__ = ["Axis", "Frames", "Logger", "Run", "UserError", "compare", "load", "plot", "run"]

@@ -27,6 +27,7 @@ from runners.cell import certificates, checkpoint, exhibits, sample_sheet, state
 from runners.cell.blank import blank_record, stamp, usable_record
 from runners.cell.evaluation import Evaluator, NotFinite, accuracy_so_far
 from runners.cell.events import Emit, Event, EventKind, Phase
+from runners.cell.metrics import after_task
 from runners.grid import hyperparameters
 from runners.grid.cells import Conditions, Job
 from runners.grid.loading import load_method, modules_of, parts_of
@@ -206,7 +207,7 @@ class _CellRun:
             if j + 1 < len(stream) and method.resumable:
                 self._save(method, j + 1)
             accuracy = accuracy_so_far(self.measured, j + 1)
-            self.emit(Event(EventKind.TASK_DONE, task=j, accuracy=accuracy))
+            self.emit(Event(EventKind.TASK_DONE, task=j, accuracy=accuracy, metrics=after_task(self.measured, j + 1)))
         if stop < len(stream):
             return False
         self._certify(method, stream)
