@@ -211,7 +211,7 @@ def _listed(names: Any) -> list[Any]:
 
 
 def _loggers(logger: Loggers) -> tuple[str | Logger, ...]:
-    found = (logger,) if isinstance(logger, str | Logger) else tuple(logger)
+    found = tuple(logger) if isinstance(logger, Iterable) and not isinstance(logger, str) else (logger,)
     for each in found:
         if not isinstance(each, str | Logger):
             raise UserError(f"logger = {each!r}: give a name, FILE.py:CLASS, or an object of a subclass of Logger")

@@ -29,6 +29,7 @@ POINTS_A_TASK = 200
 class Receiver(Protocol):
     """Where messages to a logger go."""
 
+    def wait(self) -> None: ...
     def send(self, message: Message) -> None: ...
     def close(self) -> None: ...
 
@@ -39,6 +40,9 @@ class Local:
     def __init__(self, logger: Logger, say: Any) -> None:
         self.delivery = Delivery(type(logger).__name__, lambda: logger, say)
         self.delivery.start()
+
+    def wait(self) -> None:
+        """Nothing: it has started."""
 
     def send(self, message: Message) -> None:
         with _same_draws():  # with --engine inline the cells run here too
@@ -63,6 +67,8 @@ class Feed:
         for each in self.loggers:
             say = self.said.put
             self.receivers.append(Remote(each, self.results, say) if isinstance(each, str) else Local(each, say))
+        for receiver in self.receivers:
+            receiver.wait()
         return self
 
     def __exit__(
@@ -95,6 +101,8 @@ class Feed:
         self._tell()
 
     def _begin(self, job: Job, tasks_before: int) -> None:
+        if job.cell.key in self.runs:  # another process takes the cell over
+            self._send(Message(Kind.END, self.runs[job.cell.key], status="stopped", reason="run again"))
         run = replace(run_of(job, self.results), tasks_before=tasks_before)
         self.runs[job.cell.key], self.curves[job.cell.key] = run, _Curve()
         self._send(Message(Kind.BEGIN, run))
@@ -159,7 +167,7 @@ def _costs(job: Job) -> dict[str, float]:
         return {}
     sizes = {
         **{f"bytes/{name}": size for name, size in record.memory_bytes.items()},
-        **{f"parameters/{name}": size for name, size in record.parameters.items()},
+        "parameters/trained": record.parameters.get("trained"),
     }
     total = {f"total_seconds/{name}": sum(values) for name, values in record.seconds.items()}
     return {**total, **{name: float(size) for name, size in sizes.items() if size is not None}}

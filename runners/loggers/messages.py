@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from benchmarks.types import UserError
 from runners.loggers.logger import Axis, Logger, Run
 
 MOST_FAILURES = 3
@@ -91,5 +92,7 @@ class Delivery:
 
 
 def _said(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from runners.loggers.logger import Axis, Logger, Run
 
@@ -15,17 +17,17 @@ STORE, FILES = "mlflow.db", "mlflow"
 LONGEST = 500
 """Characters of a parameter's value that every store takes."""
 _KEY = "cell"
-_ENDS = {"done": "FINISHED", "skipped": "FINISHED", "diverged": "FINISHED", "stopped": "KILLED"}
+_ENDS = {"done": "FINISHED", "skipped": "FINISHED", "diverged": "FINISHED", "stopped": "KILLED", "running": "KILLED"}
 
 
 class MlflowLogger(Logger):
     """Settings as parameters, metrics by step or task; status and reason as tags."""
 
     def __init__(self, results: Path) -> None:
-        from mlflow.tracking import MlflowClient
-
+        self.metric = importlib.import_module("mlflow.entities").Metric  # an extra, unknown to type checkers
+        client = importlib.import_module("mlflow").MlflowClient
         place = os.environ.get("MLFLOW_TRACKING_URI")
-        self.client = MlflowClient(place or f"sqlite:///{(results / STORE).resolve()}")
+        self.client: Any = client(place or f"sqlite:///{(results / STORE).resolve()}")
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         found = self.client.get_experiment_by_name(name)
         files = None if place else (results / FILES).resolve().as_uri()
@@ -59,7 +61,6 @@ class MlflowLogger(Logger):
             self.client.set_terminated(number, "KILLED")
 
     def _metrics(self, run: Run, metrics: Mapping[str, float], at: int) -> None:
-        from mlflow.entities import Metric
-
         now = int(1000 * time.time())
-        self.client.log_batch(self.runs[run.key], [Metric(name, value, now, at) for name, value in metrics.items()])
+        values = [self.metric(name, value, now, at) for name, value in metrics.items()]
+        self.client.log_batch(self.runs[run.key], values)

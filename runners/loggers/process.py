@@ -1,7 +1,7 @@
 """A logger's own process, where it can neither delay the cells nor change their numbers, nor take them down.
 
-Started by `Remote` as `python -P -m runners.loggers.process NAME RESULTS`: reads messages as JSON lines and writes
-sentences to the user as lines. What the logger prints goes to its log file.
+Started by `Remote` as `python -P -m runners.loggers.process NAME RESULTS`: reads messages as JSON lines; writes an
+empty line once it has started, then sentences to the user. What the logger prints goes to its log file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from runners.loggers.messages import Delivery, Message
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = "loggers"
 """In the results folder: what each logger printed."""
-SECONDS_TO_CLOSE = 60.0
+SECONDS_TO_START, SECONDS_TO_CLOSE = 60.0, 60.0
 SECONDS_TO_JOIN = 1.0
 LAST_WORDS = 2000
 
@@ -34,6 +34,8 @@ class Remote:
         self.name, self.say = name, say
         self.printed = results / FOLDER / f"{Path(name).name.replace(':', '-')}.log"
         self.printed.parent.mkdir(parents=True, exist_ok=True)
+        self.started = threading.Event()
+        """Set too when it has ended."""
         self.late = False
         """True once the process is ended from here."""
         self.outbox: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -52,6 +54,10 @@ class Remote:
 
     def send(self, message: Message) -> None:
         self.outbox.put(json.dumps(message.to_json()))
+
+    def wait(self) -> None:
+        """Wait until the logger has started: its imports would disturb the clocks of cells."""
+        self.started.wait(SECONDS_TO_START)
 
     def close(self) -> None:
         """Let the logger finish what it was sent; after a minute it is ended."""
@@ -82,7 +88,10 @@ class Remote:
         assert self.process.stdout is not None
         with self.process.stdout as pipe:
             for line in pipe:
-                self.say(line.decode(errors="replace").rstrip())
+                self.started.set()
+                if sentence := line.decode(errors="replace").rstrip():
+                    self.say(sentence)
+        self.started.set()
         if self.process.wait() and not self.late:
             self.say(f"logger {self.name} ended early{self._last_words()} ({self.printed}); the cells go on without it")
 
@@ -98,11 +107,12 @@ def main(name: str, results: Path) -> None:
     from runners.loggers import registry
 
     def say(sentence: str) -> None:
-        pipe.write(sentence + "\n")
+        pipe.write(" ".join(sentence.split()) + "\n")
         pipe.flush()
 
     delivery = Delivery(name, lambda: registry.make(name, results), say)
     delivery.start()
+    say("")
     for line in sys.stdin:
         delivery.deliver(Message.from_json(json.loads(line)))
     delivery.close()

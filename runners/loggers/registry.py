@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def check(names: Sequence[str]) -> None:
     """Raise UserError for an unknown name, a missing file, or a package that is not installed."""
     for name in names:
         if is_file(name):
-            _file(name)
+            _expect_class(name)
         elif name not in KNOWN:
             hint = suggestion(name, KNOWN, most=1)
             raise UserError(
@@ -66,6 +67,18 @@ def _file(name: str) -> Path:
     return file
 
 
+def _expect_class(name: str) -> None:
+    """Raise UserError if the file cannot be read or has no class of that name; nothing of it is run."""
+    file = _file(name)
+    try:
+        there = [node.name for node in ast.parse(file.read_bytes()).body if isinstance(node, ast.ClassDef)]
+    except (SyntaxError, ValueError, OSError) as error:
+        raise UserError(f"--logger {name}: {file} cannot be read as Python: {error}") from error
+    wanted = name.partition(".py:")[2]
+    if wanted and wanted not in there:
+        raise UserError(f"--logger {name}: {file} has no class {wanted!r}.{suggestion(wanted, there, most=1)}")
+
+
 def _class(name: str) -> Any:
     from methods.user_files import import_file
 
@@ -78,8 +91,6 @@ def _class(name: str) -> Any:
     }
     wanted = name.partition(".py:")[2] or (next(iter(classes)) if len(classes) == 1 else "")
     if wanted not in classes:
-        raise UserError(
-            f"--logger {name}: {file} holds no subclass of runners.loggers.logger.Logger called {wanted!r}; it holds: "
-            f"{', '.join(classes) or 'none'}"
-        )
+        holds = ", ".join(classes) or "none"
+        raise UserError(f"{file} has no subclass {wanted!r} of continual_intervals.Logger; it has: {holds}")
     return classes[wanted]
