@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ class Receiver(Protocol):
 class Local:
     """An object of the user's program, called in this process; the generators of random numbers stay as they are."""
 
-    def __init__(self, logger: Logger, say: Any) -> None:
+    def __init__(self, logger: Logger, say: Callable[[str], None]) -> None:
         self.delivery = Delivery(type(logger).__name__, lambda: logger, say)
         self.delivery.start()
 
@@ -65,8 +65,10 @@ class Feed:
 
     def __enter__(self) -> Feed:
         for each in self.loggers:
-            say = self.said.put
-            self.receivers.append(Remote(each, self.results, say) if isinstance(each, str) else Local(each, say))
+            try:
+                self.receivers.append(self._receiver(each))
+            except OSError as error:  # no process can be started, say
+                self.said.put(f"logger {each} does not start: {error}; the cells run without it")
         for receiver in self.receivers:
             receiver.wait()
         return self
@@ -79,6 +81,11 @@ class Feed:
         for receiver in self.receivers:
             receiver.close()
         self._tell()
+
+    def _receiver(self, logger: str | Logger) -> Receiver:
+        if isinstance(logger, str):
+            return Remote(logger, self.results, self.said.put)
+        return Local(logger, self.said.put)
 
     def planned(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
         """Nothing: only cells that run are logged."""
