@@ -24,6 +24,8 @@ def whole(value: Any, what: str) -> int:
 
 def curve(method: Method) -> list[tuple[int, int, float]]:
     """Task, step and loss of every entry. Raises UserError where they are no numbers, or endlessly many."""
+    if not isinstance(method.curve, list | tuple):
+        raise UserError(f"{_name(method)}: the curve is {_shown(method.curve)}, not a list of Progress")
     if len(method.curve) > ENTRIES_AT_MOST:
         raise UserError(
             f"{_name(method)}: the curve of a task has {len(method.curve)} entries; at most {ENTRIES_AT_MOST}"

@@ -57,12 +57,12 @@ def of_method(method: Method, stream: Stream, answers: Mapping[int, Tensor]) -> 
         "found": images_kept(method.state_dict(), stream),
         "network": spec.network,
         "network_parameters": network_parameters(spec.network, spec.input_shape, spec.n_outputs),
-        "module_parameters": network_used.trained_numbers(_attributes(method)),
+        "module_parameters": network_used.trained_numbers(attributes(method)),
     }
     return held | _network_used(method, stream) | {"independence": independence.measure(method, stream, answers)}
 
 
-def _attributes(method: Method) -> dict[str, Any]:
+def attributes(method: Method) -> dict[str, Any]:
     return {name: value for name, value in vars(method).items() if name != "progress"}  # which leads to the runner
 
 
