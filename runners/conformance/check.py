@@ -26,7 +26,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Looked:
-    """Outcome of a check in a scenario: its findings, or why it was skipped; otherwise it passed, with a note or not."""
+    """Outcome of a check in a scenario: its findings, or why it was skipped; else it passed, perhaps with a note."""
 
     check: str
     scenario: str

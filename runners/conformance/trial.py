@@ -171,8 +171,7 @@ class Trial:
             )
             accuracies.append(accuracy_of(answers[j][j], stream.test(j)))
             saved = saved or self._tried("state_dict after a task", "state_dict", lambda: packed(method))
-            name = "parameters_stored"
-            stored.append(self._tried(name, name, lambda: stated.whole(method.parameters_stored(), name)))
+            stored.append(self._tried("parameters_stored", "parameters_stored", lambda: _stored(method)))
         return Run(method, early, accuracies, saved, answers, stored, updates, reported, taken, watch)
 
     @property
@@ -195,6 +194,10 @@ class Trial:
             own = function == "build" and self.cls.__init__ is not Method.__init__
             hint = "; leave __init__ out and make networks in build" if own else ""
             raise Broken(f"{said}{hint}") from error
+
+
+def _stored(method: Method) -> int:
+    return stated.whole(method.parameters_stored(), "parameters_stored")
 
 
 def packed(method: Method) -> bytes:
