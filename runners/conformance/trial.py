@@ -190,8 +190,8 @@ class Trial:
         except Broken:
             raise
         except (Exception, SystemExit) as error:
-            said = mistakes.told(what, error, self.cls, function)
             own = function == "build" and self.cls.__init__ is not Method.__init__
+            said = mistakes.told(what, error, self.cls, "__init__" if own else function)
             hint = "; leave __init__ out and make networks in build" if own else ""
             raise Broken(f"{said}{hint}") from error
 
