@@ -67,5 +67,5 @@ def caption() -> str:
     """Sentence that defines the column, after a space."""
     return (
         " Keeps: what is kept of earlier tasks besides the network that answers; of training samples the number "
-        "declared, or found if more."
+        "declared, or found if more, the most of any cell."
     )
