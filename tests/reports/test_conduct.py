@@ -10,6 +10,7 @@ import pytest
 
 from reports.conduct import conduct_table
 from reports.conformance import conformance_table
+from reports.front import methods_table
 from reports.headline import headline_table
 from reports.keeping import WORDS
 from reports.load import load
@@ -83,6 +84,8 @@ def test_every_table_of_results_says_what_is_kept(tmp_path: Path, held: dict[str
         kept = {row[0].key: row[column].text for row in table.rows}
         assert kept == {"wsn": "masks", "joint": "all samples", "clone": words}
         assert "Keeps: what is kept of earlier tasks" in table.caption
+    stored = {row[1].key: row[2].text for row in methods_table(found).rows}["clone"]
+    assert stored == (words if any(c.isdigit() for c in words) or words == "all samples" else "not described")
     assert {row["texts"]["keeps"] for row in rows(found, columns(found), ())} == {"masks", "all samples", words}
     assert set(summary(found)["keeps"]) == set(found.frame["keeps"]) == {"masks", "all samples", words}
 
