@@ -39,7 +39,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import StreamSpec
@@ -226,6 +225,9 @@ class HNET(NetworkPerTask):
                 own, drift = self.hypernetwork.held(torch.cat([embedding, held.embeddings]), held.targets)
                 return self.task_loss(own[0], batch) + beta / t * drift
             rows = held.draw()
+            if held.frozen is not None:
+                value = self.task_loss(self.hypernetwork(embedding)[0], batch)
+                return value + beta * held.drift_of(self.hypernetwork, rows)
             outputs = self.hypernetwork(torch.cat([embedding, held.embeddings[rows]]))
             return self.task_loss(outputs[0], batch) + beta * held.drift(outputs[1:], rows)
 
@@ -245,9 +247,7 @@ class HNET(NetworkPerTask):
             value = _Differentiated.apply(value.detach(), gradients, *trained)
             steps = next_step(optimizer, parameters, gradients[:-1])
             ahead = {name: p + d for name, p, d in zip(names, parameters, steps, strict=True)}
-            rows = held.draw()
-            others = functional_call(self.hypernetwork, ahead, (held.embeddings[rows],))
-            return value + beta * held.drift(others, rows)
+            return value + beta * held.drift_of(self.hypernetwork, held.draw(), ahead)
 
         return total
 

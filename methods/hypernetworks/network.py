@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from methods.hypernetworks.drift import Frozen, squared_drift
 from methods.hypernetworks.output_layer import OutputLayer, Targets
 
 ACTIVATIONS = {"relu": torch.relu, "elu": nn.functional.elu}
@@ -81,9 +82,27 @@ class ChunkedHypernetwork(nn.Module):
         self.chunks = nn.Parameter(torch.randn(-(-n_outputs // chunk_size), chunk_embedding))
         self.inner = Hypernetwork(n_inputs + chunk_embedding, hidden, chunk_size, activation)
 
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Embeddings (k, E) -> target weights (k, N)."""
-        return self._joined(self.inner(self._inputs(embeddings, self.chunks)))
+    def forward(self, embeddings: Tensor, since: Frozen | None = None) -> Tensor:
+        """Embeddings (k, E) -> target weights (k, N), or with a frozen state their drift since then.
+
+        The drift is the sum of squared differences to what the frozen state generates for its k tasks, 0-d.
+        """
+        if since is None:
+            return self._joined(self.inner(self._inputs(embeddings, self.chunks)))
+        last = self.n_outputs - (len(self.chunks) - 1) * self.chunk_size
+        return squared_drift(self._hidden(embeddings), self.output.weight, self.output.bias, since, last)
+
+    @torch.no_grad()
+    def frozen(self, embeddings: Tensor) -> Frozen:
+        """Copy of the state that generates the target weights of these embeddings (k, E)."""
+        return Frozen(self._hidden(embeddings), self.output.weight.clone(), self.output.bias.clone())
+
+    def of_low_rank(self, tasks: int) -> bool:
+        """Check whether the outputs for so many tasks are more than the output layer has inputs.
+
+        From there on their drift costs less without the outputs.
+        """
+        return tasks * len(self.chunks) >= self.output.weight.shape[1]
 
     def held(self, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Same contract as `Hypernetwork.held`."""
@@ -114,6 +133,11 @@ class ChunkedHypernetwork(nn.Module):
         """All parameters but the output layer's."""
         yield self.chunks
         yield from self.inner.small_parameters()
+
+    def _hidden(self, embeddings: Tensor) -> Tensor:
+        """Embeddings (k, E) -> inputs (k, c, h) of the output layer."""
+        hidden = self.inner._hidden(self._inputs(embeddings, self.chunks))
+        return hidden.view(len(embeddings), len(self.chunks), -1)
 
     def _inputs(self, tasks: Tensor, chunks: Tensor) -> Tensor:
         """Pair every task (k, E) with every chunk (c, e): (k * c, E + e), task by task."""
