@@ -7,7 +7,8 @@ h. Their targets are C0 W0' + b0, those of the state before a new task. With D =
 
 So the sum of squares is <A'A, B'B>, and its gradients are 2 B (A'[C 1]) by W and b, and 2 A (B'W) by C. Work and memory
 per row of W do not depend on k, the number of old tasks. All terms vanish with the drift, so nothing cancels that is as
-large as the outputs.
+large as the outputs. The last chunk may be cut: rows of W from `edge` on have no outputs there, so all products exist
+twice, for the rows before `edge` and for the others.
 """
 
 from __future__ import annotations
@@ -33,40 +34,55 @@ class Frozen(NamedTuple):
         return self._replace(inputs=self.inputs[rows])
 
 
-def squared_drift(inputs: Tensor, weight: Tensor, bias: Tensor, since: Frozen, last: int) -> Tensor:
+def squared_drift(inputs: Tensor, weight: Tensor, bias: Tensor, since: Frozen, edge: int) -> Tensor:
     """Sum of squared differences, 0-d, of inputs (t, c, h) times weight (N, h), plus bias (N,), to those frozen.
 
-    last: number of outputs of the last chunk that count; those behind are no target weights.
+    edge: number of outputs of the last chunk that count; those behind are no target weights.
     """
-    return _SquaredDrift.apply(inputs, weight, bias, *since, last)
+    return _SquaredDrift.apply(inputs, weight, bias, *since, edge)
+
+
+def of_inputs(inputs: Tensor, since: Frozen) -> tuple[Tensor, Tensor]:
+    """A (t, c, 2h + 1), and A'A (2, 2h + 1, 2h + 1) over all chunks and over all but the last."""
+    a = torch.cat([inputs - since.inputs, since.inputs, torch.ones_like(inputs[..., :1])], -1)
+    parts = [a.flatten(0, 1), a[:, :-1].flatten(0, 1)]
+    return a, torch.stack([part.t() @ part for part in parts])
+
+
+def for_weights(gram: Tensor) -> Tensor:
+    """A'A (2, 2h + 1, 2h + 1) -> A'[C 1] (2, 2h + 1, h + 1)."""
+    h = gram.shape[-1] // 2
+    return torch.cat([gram[..., :h] + gram[..., h : 2 * h], gram[..., 2 * h :]], -1)
+
+
+def for_inputs(a: Tensor, gram: Tensor) -> Tensor:
+    """A (t, c, 2h + 1) times B'W, from B'B (2, 2h + 1, 2h + 1): half the gradient by the inputs (t, c, h)."""
+    h = gram.shape[-1] // 2
+    gradient = a @ gram[0, :, :h]
+    gradient[:, :-1] += a[:, :-1] @ gram[1, :, :h]
+    return gradient
 
 
 class _SquaredDrift(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor,
-        frozen_inputs: Tensor, frozen_weight: Tensor, frozen_bias: Tensor, last: int,
+        frozen_inputs: Tensor, frozen_weight: Tensor, frozen_bias: Tensor, edge: int,
     ) -> Tensor:  # fmt: skip
-        a = torch.cat([inputs - frozen_inputs, frozen_inputs, torch.ones_like(inputs[..., :1])], -1)
+        a, inner = of_inputs(inputs, Frozen(frozen_inputs, frozen_weight, frozen_bias))
         b = torch.cat([weight, weight - frozen_weight, (bias - frozen_bias)[:, None]], 1)
-        # the last chunk may be cut: the outputs behind its end belong to the other chunks only
-        parts = [(slice(0, last), a.flatten(0, 1)), (slice(last, None), a[:, :-1].flatten(0, 1))]
-        ctx.products = [(rows, part.t() @ part, b[rows].t() @ b[rows]) for rows, part in parts if len(b[rows])]
-        ctx.save_for_backward(a, b)
-        drifts = [(of_inputs * of_weights).sum() for _, of_inputs, of_weights in ctx.products]
-        return torch.stack(drifts).sum()
+        outer = torch.stack([part.t() @ part for part in (b[:edge], b[edge:])])
+        ctx.save_for_backward(a, inner, b, outer)
+        ctx.edge = edge
+        return (inner * outer).sum()
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        (a, b), scale = ctx.saved_tensors, 2 * cotangents[0]
-        n, h = len(b), a.shape[-1] // 2
-        grad_inputs = torch.zeros_like(a[..., :h]) if ctx.needs_input_grad[0] else None
-        grad_weight, grad_bias = b.new_empty(n, h), b.new_empty(n)
-        for rows, of_inputs, of_weights in ctx.products:
-            of_inputs = of_inputs * scale
-            torch.mm(b[rows], of_inputs[:, :h] + of_inputs[:, h : 2 * h], out=grad_weight[rows])
-            torch.mv(b[rows], of_inputs[:, 2 * h], out=grad_bias[rows])
-            if grad_inputs is not None:
-                chunks = slice(0, None if rows.stop is not None else -1)
-                grad_inputs[:, chunks] += a[:, chunks] @ (of_weights[:, :h] * scale)
+        (a, inner, b, outer), scale = ctx.saved_tensors, 2 * cotangents[0]
+        products, h = for_weights(inner * scale), a.shape[-1] // 2
+        grad_weight, grad_bias = b.new_empty(len(b), h), b.new_empty(len(b))
+        for rows, product in zip((slice(0, ctx.edge), slice(ctx.edge, None)), products, strict=True):
+            torch.mm(b[rows], product[:, :h], out=grad_weight[rows])
+            torch.mv(b[rows], product[:, h], out=grad_bias[rows])
+        grad_inputs = for_inputs(a, outer * scale) if ctx.needs_input_grad[0] else None
         return grad_inputs, grad_weight, grad_bias, None, None, None, None

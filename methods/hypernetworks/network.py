@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,9 +57,11 @@ class Hypernetwork(nn.Module):
             centres, radii = (upper + lower) / 2, (upper - lower) / 2
         return self.output(centres, radii[:with_radius], held)
 
-    def _hidden(self, embeddings: Tensor) -> Tensor:
+    def _hidden(self, embeddings: Tensor, instead: Mapping[nn.Parameter, Tensor] | None = None) -> Tensor:
         for layer in self.hidden:
-            embeddings = self.activation(layer(embeddings))
+            assert isinstance(layer, nn.Linear)
+            weight, bias = ((instead or {}).get(p, p) for p in (layer.weight, layer.bias))
+            embeddings = self.activation(nn.functional.linear(embeddings, weight, bias))
         return embeddings
 
     def small_parameters(self) -> Iterator[nn.Parameter]:
@@ -89,13 +92,17 @@ class ChunkedHypernetwork(nn.Module):
         """
         if since is None:
             return self._joined(self.inner(self._inputs(embeddings, self.chunks)))
-        last = self.n_outputs - (len(self.chunks) - 1) * self.chunk_size
-        return squared_drift(self._hidden(embeddings), self.output.weight, self.output.bias, since, last)
+        return squared_drift(self.hidden(embeddings), self.output.weight, self.output.bias, since, self.edge)
+
+    @property
+    def edge(self) -> int:
+        """Number of outputs in the last chunk that are target weights."""
+        return self.n_outputs - (len(self.chunks) - 1) * self.chunk_size
 
     @torch.no_grad()
     def frozen(self, embeddings: Tensor) -> Frozen:
         """Copy of the state that generates the target weights of these embeddings (k, E)."""
-        return Frozen(self._hidden(embeddings), self.output.weight.clone(), self.output.bias.clone())
+        return Frozen(self.hidden(embeddings), self.output.weight.clone(), self.output.bias.clone())
 
     def of_low_rank(self, tasks: int) -> bool:
         """Check whether the outputs for so many tasks are more than the output layer has inputs.
@@ -134,9 +141,9 @@ class ChunkedHypernetwork(nn.Module):
         yield self.chunks
         yield from self.inner.small_parameters()
 
-    def _hidden(self, embeddings: Tensor) -> Tensor:
-        """Embeddings (k, E) -> inputs (k, c, h) of the output layer."""
-        hidden = self.inner._hidden(self._inputs(embeddings, self.chunks))
+    def hidden(self, embeddings: Tensor, instead: Mapping[nn.Parameter, Tensor] | None = None) -> Tensor:
+        """Embeddings (k, E) -> inputs (k, c, h) of the output layer, with other values instead of parameters."""
+        hidden = self.inner._hidden(self._inputs(embeddings, (instead or {}).get(self.chunks, self.chunks)), instead)
         return hidden.view(len(embeddings), len(self.chunks), -1)
 
     def _inputs(self, tasks: Tensor, chunks: Tensor) -> Tensor:
@@ -147,8 +154,25 @@ class ChunkedHypernetwork(nn.Module):
 
     def _joined(self, outputs: Tensor) -> Tensor:
         """Join the chunks of k tasks: (k * c, size) -> (k, N)."""
-        tasks = len(outputs) // len(self.chunks)
-        return outputs.view(tasks, len(self.chunks) * self.chunk_size)[:, : self.n_outputs]
+        return _Joined.apply(outputs, len(self.chunks), self.n_outputs)
+
+
+class _Joined(torch.autograd.Function):
+    """Chunks (k * c, size) -> (k, N): a view, whose gradient is written once instead of onto zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, chunks: int, n_outputs: int) -> Tensor:
+        ctx.chunks, ctx.size = chunks, outputs.shape[1]
+        return outputs.view(len(outputs) // chunks, chunks * ctx.size)[:, :n_outputs]
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = cotangents
+        tasks, n_outputs = gradient.shape
+        padded = gradient.new_empty(tasks, ctx.chunks * ctx.size)
+        padded[:, :n_outputs] = gradient
+        padded[:, n_outputs:] = 0
+        return padded.view(tasks * ctx.chunks, ctx.size), None, None
 
 
 def hypernetwork(

@@ -28,7 +28,7 @@ def passes(request, monkeypatch):
         pytest.skip("there is no C++ compiler, or CONTINUAL_COMPILED is 0")
     monkeypatch.setattr(output_layer, "passes_for", lambda weight, boxes: chosen)
     monkeypatch.setattr(torch_passes, "CPU_BLOCK", 32)
-    monkeypatch.setattr(compiled, "_parts", lambda rows: min(rows, 3))
+    monkeypatch.setattr(compiled, "parts", lambda rows: min(rows, 3))
     return chosen
 
 
@@ -210,7 +210,7 @@ def test_the_bits_are_those_of_every_other_machine(passes, monkeypatch):
     """x86-64 and 64-bit ARM; shipped records were computed with these."""
     if passes is not compiled:
         pytest.skip("needs machine code")
-    monkeypatch.setattr(compiled, "_parts", lambda rows: 1)  # PyTorch adds those of several up
+    monkeypatch.setattr(compiled, "parts", lambda rows: 1)  # PyTorch adds those of several up
     found = hashlib.sha256()
     for tensor in (tensor for shape in BIT_SHAPES for tensor in three_steps(*shape)):
         found.update((tensor + 0.0).numpy().tobytes())  # no negative zeros: PyTorch's sum of one may lose the sign
