@@ -16,7 +16,8 @@ the hyperparameters of its suites: `over plain loop` is the ratio to a plain ste
 `--random-images` needs no data: the cost of a step depends on the shape of images, not on their content.
 
 `--official DIR` also times the authors' step: same shapes, same data, same number of old tasks. DIR is a checkout of
-github.com/gmum/HyperInterval, HyperMask or InterContiNet; the first two need hypnettorch on PYTHONPATH.
+github.com/gmum/HyperInterval, HyperMask or InterContiNet, or of github.com/chrhenning/hypercl (HNET); the first two need
+hypnettorch on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def speed(
     tasks_seen: Annotated[str | None, typer.Option(metavar="0,4,9", help="Numbers of old tasks to time after.")] = None,
     official: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Also time the official step of HyperInterval, HyperMask or InterContiNet."),
+        typer.Option(metavar="DIR", help="Also time the official step of HyperInterval, HyperMask, HNET or InterContiNet."),
     ] = None,
     epochs: Annotated[
         bool,

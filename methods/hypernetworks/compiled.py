@@ -32,7 +32,7 @@ from methods.hypernetworks.passes import Cotangents, Images, Step, Targets
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("output_layer.cpp", "drift.cpp"))
 HEADER = Path(__file__).with_name("vectors.h")
-SOURCE_DIGEST = "b82a17456489b316582004badb1a9da8c20475e8afc8474ed0e0880385cfdaba"
+SOURCE_DIGEST = "7e1fe2456d366cf91c9da6107a81bbea6c781caa391c874a2ecf89820f32286f"
 """SHA-256 of HEADER and SOURCES: a cell is keyed by Python code, which thereby names the machine code too."""
 # In the C++ code `fetch` is always_inline, for GCC 12 drops the calls of a function that does nothing but prefetch.
 # -ffp-contract=off: which products a compiler would fuse with a sum depends on the processor that it tunes for.
@@ -45,20 +45,17 @@ ROWS_A_THREAD = 2000
 
 log = logging.getLogger(__name__)
 Pointer = ctypes.c_void_p
-_FORWARD: list[Any] = [
-    *[ctypes.c_long] * 3, *[ctypes.c_int] * 3, Pointer, *[ctypes.c_int] * 2, *[Pointer] * 8
-]  # fmt: skip
-_BACKWARD: list[Any] = [
-    *[ctypes.c_long] * 3, *[ctypes.c_int] * 3, Pointer, *[ctypes.c_int] * 2, *[Pointer] * 4, ctypes.c_float,
-    *[Pointer] * 2, ctypes.c_float, *[Pointer] * 6, *[ctypes.c_float] * 5,
-]  # fmt: skip
-_STEP_AHEAD: list[Any] = [ctypes.c_long, *[Pointer] * 4, *[ctypes.c_float] * 5, Pointer]
-_LOOK_AHEAD: list[Any] = [
-    *[ctypes.c_long] * 3, ctypes.c_int, *[Pointer] * 7, *[ctypes.c_float] * 5, *[Pointer] * 2
-]  # fmt: skip
-_DRIFT_GRADIENT: list[Any] = [
-    *[ctypes.c_long] * 3, ctypes.c_int, *[Pointer] * 5, ctypes.c_float, *[Pointer] * 2
-]  # fmt: skip
+FUNCTIONS: dict[str, list[Any]] = {
+    "output_forward": [*[ctypes.c_long] * 3, *[ctypes.c_int] * 3, Pointer, *[ctypes.c_int] * 2, *[Pointer] * 8],
+    "output_backward": [
+        *[ctypes.c_long] * 3, *[ctypes.c_int] * 3, Pointer, *[ctypes.c_int] * 2, *[Pointer] * 4, ctypes.c_float,
+        *[Pointer] * 2, ctypes.c_float, *[Pointer] * 6, *[ctypes.c_float] * 5,
+    ],
+    "step_ahead": [ctypes.c_long, *[Pointer] * 4, *[ctypes.c_float] * 5, Pointer],
+    "look_ahead": [*[ctypes.c_long] * 3, ctypes.c_int, *[Pointer] * 7, *[ctypes.c_float] * 5, *[Pointer] * 2],
+    "drift_gradient": [*[ctypes.c_long] * 3, ctypes.c_int, *[Pointer] * 5, ctypes.c_float, *[Pointer] * 2],
+}  # fmt: skip
+"""Functions of the library and the types of their arguments; they return nothing."""
 
 
 @cache
@@ -73,11 +70,9 @@ def library() -> ctypes.CDLL | None:
 
 def _opened(target: Path) -> ctypes.CDLL:
     found = ctypes.CDLL(str(target))
-    found.output_forward.argtypes, found.output_forward.restype = _FORWARD, None
-    found.output_backward.argtypes, found.output_backward.restype = _BACKWARD, None
-    found.step_ahead.argtypes, found.step_ahead.restype = _STEP_AHEAD, None
-    found.look_ahead.argtypes, found.look_ahead.restype = _LOOK_AHEAD, None
-    found.drift_gradient.argtypes, found.drift_gradient.restype = _DRIFT_GRADIENT, None
+    for name, types in FUNCTIONS.items():
+        function = getattr(found, name)
+        function.argtypes, function.restype = types, None
     return found
 
 

@@ -36,15 +36,20 @@ void ahead_of(float* out, const float* w, const float* g, const float* mean, con
     for (; i < n; ++i) ahead_at<float>(out + i, w + i, g + i, mean + i, square + i, rule, [](float x) { return x; });
 }
 
-// Rows of B = [W V v], padded with the zeros that `out` has from the start.
+// Rows of B = [W V v], padded with zeros. Vectors run beyond a row's end, into what is written next; the last row, behind
+// which the arrays may end, goes by single weights.
 void fill(const float* weight, const float* frozen, const float* bias, const float* frozen_bias, long rows, int h,
           int width, float* out) {
     for (long r = 0; r < rows; ++r, out += width, weight += h, frozen += h) {
-        for (int i = 0; i < h; ++i) {
-            out[i] = weight[i];
-            out[h + i] = weight[i] - frozen[i];
-        }
+        const bool whole = r + 1 < rows && h >= COLUMNS;
+        int i = 0;
+        if (whole) for (; i < h; i += COLUMNS) store(out + i, load_as<Eight>(weight + i));
+        for (; i < h; ++i) out[i] = weight[i];
+        i = 0;
+        if (whole) for (; i < h; i += COLUMNS) store(out + h + i, load_as<Eight>(weight + i) - load_as<Eight>(frozen + i));
+        for (; i < h; ++i) out[h + i] = weight[i] - frozen[i];
         out[2 * h] = bias[r] - frozen_bias[r];
+        for (int k = 2 * h + 1; k < width; ++k) out[k] = 0;
     }
 }
 
@@ -134,7 +139,7 @@ void look_ahead(long first, long last, long edge, int h, const float* weight, co
                 float beta2, float complement2, float eps, float size, float* ahead, double* grams) {
     const int width = padded(2 * h + 1, COLUMNS);
     const Rule rule{complement1, beta2, complement2, eps, size};
-    std::vector<float> b((size_t)std::max(TILE_FLOATS, 4 * width), 0.0f);
+    std::vector<float> b((size_t)std::max(TILE_FLOATS, 4 * width) + COLUMNS, 0.0f);
     tiles(first, last, edge, width, [&](long from, long rows) {
         const long i = from * h;
         ahead_of(ahead + i, weight + i, grad + i, mean + i, square + i, rows * h, rule);
@@ -148,7 +153,7 @@ void look_ahead(long first, long last, long edge, int h, const float* weight, co
 void drift_gradient(long first, long last, long edge, int h, const float* weight, const float* bias, const float* frozen,
                     const float* frozen_bias, const float* products, float scale, float* grad, float* grad_bias) {
     const int n = 2 * h + 1, width = padded(n, COLUMNS), columns = padded(h + 1, COLUMNS);
-    std::vector<float> b((size_t)std::max(TILE_FLOATS, 4 * width), 0.0f), out((size_t)4 * columns);
+    std::vector<float> b((size_t)std::max(TILE_FLOATS, 4 * width) + COLUMNS, 0.0f), out((size_t)4 * columns);
     tiles(first, last, edge, width, [&](long from, long rows) {
         fill(weight + from * h, frozen + from * h, bias + from, frozen_bias + from, rows, h, width, b.data());
         const float* product = products + (from < edge ? 0 : (long)n * columns);
