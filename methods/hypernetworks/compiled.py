@@ -1,8 +1,9 @@
 """The output layer's passes as machine code: output_layer.cpp, compiled once per machine and cached.
 
-The library also has drift.cpp, which `compiled_drift` calls. Used for float32 on a CPU with fused multiply-adds and a C++ compiler. Elsewhere the log gives the reason, and the same
-arithmetic runs block by block in PyTorch (`torch_passes`). The two differ by rounding only. The bits of the
-machine code's results depend on neither processor nor compiler.
+The library also has drift.cpp, which `compiled_drift` calls. Used for float32 on a CPU with fused multiply-adds and a
+C++ compiler. Elsewhere the log gives the reason, and the same arithmetic runs block by block in PyTorch
+(`torch_passes`). The two differ by rounding only. The bits of the machine code's results depend on neither processor
+nor compiler.
 
 CXX names the compiler (default c++, g++ or clang++). CONTINUAL_COMPILED=0 turns the machine code off.
 """
@@ -32,7 +33,7 @@ from methods.hypernetworks.passes import Cotangents, Images, Step, Targets
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("output_layer.cpp", "drift.cpp"))
 HEADER = Path(__file__).with_name("vectors.h")
-SOURCE_DIGEST = "7e1fe2456d366cf91c9da6107a81bbea6c781caa391c874a2ecf89820f32286f"
+SOURCE_DIGEST = "7e41b0a6a384e33562a9dcf28a522a4d2ead74f574d929508093f9723be1f13c"
 """SHA-256 of HEADER and SOURCES: a cell is keyed by Python code, which thereby names the machine code too."""
 # In the C++ code `fetch` is always_inline, for GCC 12 drops the calls of a function that does nothing but prefetch.
 # -ffp-contract=off: which products a compiler would fuse with a sum depends on the processor that it tunes for.

@@ -66,11 +66,13 @@ def look_ahead(
 
 
 def add_gradient(
-    grad: Tensor, grad_bias: Tensor, scale: float, weight: Tensor, bias: Tensor, since: Frozen, products: Tensor, edge: int
-) -> None:
+    grad: Tensor, grad_bias: Tensor, scale: float, weight: Tensor, bias: Tensor, since: Frozen,
+    products: Tensor, edge: int,
+) -> None:  # fmt: skip
     """Scale a gradient by weight (N, h) and bias (N,), and add that of the drift: B times a product for each row.
 
-    products (2, 2h + 1, h + 1): that of the rows before `edge`, and of those from there on. The last column is the bias's.
+    products (2, 2h + 1, h + 1): that of the rows before `edge`, and of those from there on; the last column is for the
+    bias.
     """
     n, h = weight.shape
     products = pad(products, (0, _padded(h + 1) - h - 1)).contiguous()

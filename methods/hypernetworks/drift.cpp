@@ -36,8 +36,8 @@ void ahead_of(float* out, const float* w, const float* g, const float* mean, con
     for (; i < n; ++i) ahead_at<float>(out + i, w + i, g + i, mean + i, square + i, rule, [](float x) { return x; });
 }
 
-// Rows of B = [W V v], padded with zeros. Vectors run beyond a row's end, into what is written next; the last row, behind
-// which the arrays may end, goes by single weights.
+// Rows of B = [W V v], padded with zeros. Vectors run beyond a row's end, into what is written next; the last row,
+// behind which the arrays may end, goes by single weights.
 void fill(const float* weight, const float* frozen, const float* bias, const float* frozen_bias, long rows, int h,
           int width, float* out) {
     for (long r = 0; r < rows; ++r, out += width, weight += h, frozen += h) {
@@ -46,7 +46,8 @@ void fill(const float* weight, const float* frozen, const float* bias, const flo
         if (whole) for (; i < h; i += COLUMNS) store(out + i, load_as<Eight>(weight + i));
         for (; i < h; ++i) out[i] = weight[i];
         i = 0;
-        if (whole) for (; i < h; i += COLUMNS) store(out + h + i, load_as<Eight>(weight + i) - load_as<Eight>(frozen + i));
+        if (whole) for (; i < h; i += COLUMNS)
+            store(out + h + i, load_as<Eight>(weight + i) - load_as<Eight>(frozen + i));
         for (; i < h; ++i) out[h + i] = weight[i] - frozen[i];
         out[2 * h] = bias[r] - frozen_bias[r];
         for (int k = 2 * h + 1; k < width; ++k) out[k] = 0;
@@ -135,8 +136,8 @@ void step_ahead(long n, const float* parameters, const float* grad, const float*
 
 // ahead (N, h) receives W after the look-ahead; grams (2, width, width) B'B of the rows before and from `edge` on.
 void look_ahead(long first, long last, long edge, int h, const float* weight, const float* grad, const float* mean,
-                const float* square, const float* bias, const float* frozen, const float* frozen_bias, float complement1,
-                float beta2, float complement2, float eps, float size, float* ahead, double* grams) {
+                const float* square, const float* bias, const float* frozen, const float* frozen_bias,
+                float complement1, float beta2, float complement2, float eps, float size, float* ahead, double* grams) {
     const int width = padded(2 * h + 1, COLUMNS);
     const Rule rule{complement1, beta2, complement2, eps, size};
     std::vector<float> b((size_t)std::max(TILE_FLOATS, 4 * width) + COLUMNS, 0.0f);
@@ -150,8 +151,8 @@ void look_ahead(long first, long last, long edge, int h, const float* weight, co
 
 // grad (N, h) and grad_bias (N) become scale times themselves plus B times a product (2h + 1, padded h + 1), of which
 // `products` has one for the rows before `edge` and one for the others. weight, bias: those after the look-ahead.
-void drift_gradient(long first, long last, long edge, int h, const float* weight, const float* bias, const float* frozen,
-                    const float* frozen_bias, const float* products, float scale, float* grad, float* grad_bias) {
+void drift_gradient(long first, long last, long edge, int h, const float* weight, const float* bias,
+                    const float* frozen, const float* frozen_bias, const float* products, float scale, float* grad, float* grad_bias) {
     const int n = 2 * h + 1, width = padded(n, COLUMNS), columns = padded(h + 1, COLUMNS);
     std::vector<float> b((size_t)std::max(TILE_FLOATS, 4 * width) + COLUMNS, 0.0f), out((size_t)4 * columns);
     tiles(first, last, edge, width, [&](long from, long rows) {

@@ -1,7 +1,7 @@
 """Drift of a chunked hypernetwork's outputs since a frozen state, without the outputs.
 
-The outputs of old tasks are C W' + b for inputs C (k, h) of the output layer: k rows, one for each task and chunk, of rank
-h. Their targets are C0 W0' + b0, those of the state before a new task. With D = C - C0, V = W - W0 and v = b - b0
+The outputs of old tasks are C W' + b for inputs C (k, h) of the output layer: k rows, one for each task and chunk, of
+rank h. Their targets are C0 W0' + b0, those of the state before a new task. With D = C - C0, V = W - W0 and v = b - b0
 
     C W' + b - (C0 W0' + b0) = D W' + C0 V' + 1 v' = A B',    A = [D C0 1] (k, 2h + 1),    B = [W V v] (N, 2h + 1).
 

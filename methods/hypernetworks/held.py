@@ -63,10 +63,12 @@ class HeldOutputs:
             return torch.rand(t, device=self.start.device).argsort()[: self.at_once]
         return torch.randperm(t)[: self.at_once]
 
-    def drift_of(self, network: nn.Module, rows: slice | Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Mean over the drawn tasks of their weighted squared drift, 0-d, in a network, with parameters instead of its own.
+    def drift_of(
+        self, network: nn.Module, rows: slice | Tensor, parameters: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Mean over the drawn tasks of their weighted squared drift in a network, 0-d.
 
-        rows: the drawn tasks.
+        rows: the drawn tasks. parameters: values by name instead of the network's own.
         """
         embeddings, named = self.embeddings[rows], dict(parameters or {})
         if self.frozen is None:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from methods.hypernetworks import compiled, compiled_drift, drift
 from methods.hypernetworks.drift import Frozen
@@ -97,7 +96,7 @@ def _chunked(
     """The same sum, with two passes over the output layer: its step ahead with B'B, and the gradient from it."""
     assert held.frozen is not None
     rows, output, rule = held.draw(), network.output, _rule(optimizer, network.output.weight)
-    of = dict(zip(network.parameters(), gradients, strict=False))
+    of: dict[Tensor, Tensor] = dict(zip(network.parameters(), gradients, strict=False))
     of_weight, of_bias = of.pop(output.weight).contiguous(), of.pop(output.bias).contiguous()
     value = _Differentiated.apply(value, [*of.values(), gradients[-1]], *of, embedding)
     ahead = {p: _Ahead.apply(p, gradient, optimizer.state[p], rule) for p, gradient in of.items()}

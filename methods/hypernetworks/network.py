@@ -57,7 +57,7 @@ class Hypernetwork(nn.Module):
             centres, radii = (upper + lower) / 2, (upper - lower) / 2
         return self.output(centres, radii[:with_radius], held)
 
-    def _hidden(self, embeddings: Tensor, instead: Mapping[nn.Parameter, Tensor] | None = None) -> Tensor:
+    def _hidden(self, embeddings: Tensor, instead: Mapping[Tensor, Tensor] | None = None) -> Tensor:
         for layer in self.hidden:
             assert isinstance(layer, nn.Linear)
             weight, bias = ((instead or {}).get(p, p) for p in (layer.weight, layer.bias))
@@ -141,7 +141,7 @@ class ChunkedHypernetwork(nn.Module):
         yield self.chunks
         yield from self.inner.small_parameters()
 
-    def hidden(self, embeddings: Tensor, instead: Mapping[nn.Parameter, Tensor] | None = None) -> Tensor:
+    def hidden(self, embeddings: Tensor, instead: Mapping[Tensor, Tensor] | None = None) -> Tensor:
         """Embeddings (k, E) -> inputs (k, c, h) of the output layer, with other values instead of parameters."""
         hidden = self.inner._hidden(self._inputs(embeddings, (instead or {}).get(self.chunks, self.chunks)), instead)
         return hidden.view(len(embeddings), len(self.chunks), -1)

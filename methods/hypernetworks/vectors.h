@@ -1,7 +1,7 @@
 // Vectors of float32, their fused multiply-adds and square roots, for GCC and Clang.
 //
-// -ffp-contract=off, with which compiled.py calls the compiler: a product is rounded together with its sum where `fused`
-// says so, and nowhere else.
+// compiled.py calls the compiler with -ffp-contract=off: a product is rounded together with its sum where `fused` says
+// so, and nowhere else.
 
 #pragma once
 #include <cstdint>

@@ -1,4 +1,4 @@
-"""Floor of a hypernetwork's step: the time that the memory traffic of its output layer takes at the bandwidth of a copy."""
+"""Floor of a hypernetwork's step: the time of its output layer's memory traffic at the bandwidth of a copy."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from typing import Any
 STEP = 4 * (1 + 6)
 """Bytes of a step per weight of the output layer: it is read forward; it and Adam's moments are read and written."""
 LOOK_AHEAD = 4 * (2 + 3 + 1)
-"""Further bytes per weight for the step ahead of a regulariser: the task's gradient is written and read, because a step
-of the inputs' layers needs all of it; the weight and the moments are read again, and the weight of the earlier state."""
+"""Further bytes per weight for the step ahead of a regulariser: the task's gradient is written and read, because the
+layers before need all of it for their step; the weight and the moments are read again, and the earlier weight."""
 OUTPUT = 4 * 2
-"""Bytes per output of a chunked hypernetwork, which writes and reads the weights of the current task's network.
-
-No step needs the outputs for old tasks, however many: their drift is a product of the output layer's inputs and weights.
-"""
+"""Bytes per output of a chunked hypernetwork, which writes and reads the weights of the current task's network. No step needs the outputs for old tasks, however many: their drift is a product of the output layer's inputs and weights."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +20,8 @@ class Layer:
 
     weights: int = 0
     outputs: int = 0
-    """Target weights that a chunked hypernetwork generates for a task, padding included; 0 for a full one, whose outputs
-    are negligible next to its weights."""
+    """Target weights that a chunked hypernetwork generates for a task, padding included. A full one has 0 here: its
+    outputs are negligible next to its weights."""
     look_ahead: bool = False
     """A chunked one whose regulariser looks ahead."""
 

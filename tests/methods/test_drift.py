@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from methods.hypernetworks import compiled, compiled_drift, look_ahead
-from methods.hypernetworks.drift import Frozen
 from methods.hypernetworks.held import HeldOutputs
 from methods.hypernetworks.network import ChunkedHypernetwork
 
@@ -93,7 +92,9 @@ def machine_code(monkeypatch):
     return monkeypatch
 
 
-def after_steps(hidden: tuple[int, ...], n_outputs: int, chunk: int, held: dict[str, Any], steps: int = 3) -> list[Tensor]:
+def after_steps(
+    hidden: tuple[int, ...], n_outputs: int, chunk: int, held: dict[str, Any], steps: int = 3
+) -> list[Tensor]:
     """Losses and parameters of some steps with look-ahead, of a made-up task."""
     network, _ = moved(hidden, n_outputs, chunk, double=False)
     outputs = HeldOutputs(network, torch.randn(TASKS, EMBEDDING), **held)

@@ -8,8 +8,8 @@ from torch import nn
 
 from benchmarks.types import CIL, DIL, TIL
 from methods.base import Batch
-from methods.hypernetworks.look_ahead import next_step
 from methods.hypernetworks.held import HeldOutputs
+from methods.hypernetworks.look_ahead import next_step
 from tests.methods.golden import assert_close, group
 from tests.methods.hyper_golden import CONFIG, GOLDEN, hnet, stored_order, test_samples, trajectory_task
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.types import UserError
 
 if TYPE_CHECKING:
-    from runners.timing.official.step import Step
     from runners.timing.floor import Layer
+    from runners.timing.official.step import Step
     from runners.timing.rounds import Order, Timing
 
 CHECKOUTS = {
