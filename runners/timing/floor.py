@@ -11,7 +11,10 @@ LOOK_AHEAD = 4 * (2 + 3 + 1)
 """Further bytes per weight for the step ahead of a regulariser: the task's gradient is written and read, because the
 layers before need all of it for their step; the weight and the moments are read again, and the earlier weight."""
 OUTPUT = 4 * 2
-"""Bytes per output of a chunked hypernetwork, which writes and reads the weights of the current task's network. No step needs the outputs for old tasks, however many: their drift is a product of the output layer's inputs and weights."""
+"""Bytes per output of a chunked hypernetwork, which writes and reads the weights of the current task's network.
+
+No step needs the outputs for old tasks: their drift is a product of the output layer's inputs and weights.
+"""
 
 
 @dataclass(frozen=True)
