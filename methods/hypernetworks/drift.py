@@ -7,7 +7,7 @@ rank h. Their targets are C0 W0' + b0, those of the state before a new task. Wit
 
 So the sum of squares is <A'A, B'B>, and its gradients are 2 B (A'[C 1]) by W and b, and 2 A (B'W) by C. Work and memory
 per row of W do not depend on k, the number of old tasks. All terms vanish with the drift, so nothing cancels that is as
-large as the outputs. The last chunk may be cut: rows of W from `edge` on have no outputs there, so all products exist
+large as the outputs. Terms cancel each other where W makes up for a change of C: A'A and B'B are summed in float64. The last chunk may be cut: rows of W from `edge` on have no outputs there, so all products exist
 twice, for the rows before `edge` and for the others.
 """
 
@@ -43,10 +43,14 @@ def squared_drift(inputs: Tensor, weight: Tensor, bias: Tensor, since: Frozen, e
 
 
 def of_inputs(inputs: Tensor, since: Frozen) -> tuple[Tensor, Tensor]:
-    """A (t, c, 2h + 1), and A'A (2, 2h + 1, 2h + 1) over all chunks and over all but the last."""
+    """A (t, c, 2h + 1), and A'A (2, 2h + 1, 2h + 1) in float64 over all chunks and over all but the last."""
     a = torch.cat([inputs - since.inputs, since.inputs, torch.ones_like(inputs[..., :1])], -1)
-    parts = [a.flatten(0, 1), a[:, :-1].flatten(0, 1)]
-    return a, torch.stack([part.t() @ part for part in parts])
+    return a, _grams(a.flatten(0, 1), a[:, :-1].flatten(0, 1))
+
+
+def _grams(*parts: Tensor) -> Tensor:
+    """Product of each part (n, m) with itself: (parts, m, m) in float64."""
+    return torch.stack([part.t() @ part for part in (part.double() for part in parts)])
 
 
 def for_weights(gram: Tensor) -> Tensor:
@@ -71,18 +75,18 @@ class _SquaredDrift(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         a, inner = of_inputs(inputs, Frozen(frozen_inputs, frozen_weight, frozen_bias))
         b = torch.cat([weight, weight - frozen_weight, (bias - frozen_bias)[:, None]], 1)
-        outer = torch.stack([part.t() @ part for part in (b[:edge], b[edge:])])
+        outer = _grams(b[:edge], b[edge:])
         ctx.save_for_backward(a, inner, b, outer)
         ctx.edge = edge
-        return (inner * outer).sum()
+        return (inner * outer).sum().to(inputs.dtype)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         (a, inner, b, outer), scale = ctx.saved_tensors, 2 * cotangents[0]
-        products, h = for_weights(inner * scale), a.shape[-1] // 2
+        products, h = for_weights(inner * scale).to(a.dtype), a.shape[-1] // 2
         grad_weight, grad_bias = b.new_empty(len(b), h), b.new_empty(len(b))
         for rows, product in zip((slice(0, ctx.edge), slice(ctx.edge, None)), products, strict=True):
             torch.mm(b[rows], product[:, :h], out=grad_weight[rows])
             torch.mv(b[rows], product[:, h], out=grad_bias[rows])
-        grad_inputs = for_inputs(a, outer * scale) if ctx.needs_input_grad[0] else None
+        grad_inputs = for_inputs(a, (outer * scale).to(a.dtype)) if ctx.needs_input_grad[0] else None
         return grad_inputs, grad_weight, grad_bias, None, None, None, None

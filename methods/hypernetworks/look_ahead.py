@@ -148,6 +148,6 @@ class _Regularised(torch.autograd.Function):
         scale = 2 * factor * cotangents[0]
         compiled_drift.add_gradient(
             step.weight, step.bias, float(cotangents[0]), ahead, step.bias_ahead, step.since,
-            drift.for_weights(inner * scale), step.edge,
+            drift.for_weights(inner * scale).to(a.dtype), step.edge,
         )  # fmt: skip
         return cotangents[0], drift.for_inputs(a, (outer * scale).to(a.dtype)), step.weight, step.bias, None, None
