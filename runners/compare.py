@@ -51,7 +51,12 @@ def compare(
         str | None,
         typer.Option(metavar="til,dil,cil", help="Only these scenarios.", autocompletion=completion.scenarios),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(metavar="N", help="Seeds 0 to N-1 instead of the suite's.")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|A,B", help="Seeds instead of the suite's: 0 to N-1, or those of a list; `5,` is seed 5 alone."
+        ),
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="METHOD.KEY=VALUE", help="A hyperparameter; may be repeated."),
@@ -132,7 +137,7 @@ def compare(
         foreign=tuple(method or ()),
         benchmarks=command_line.names(benchmarks),
         scenarios=command_line.scenarios(scenarios),
-        seeds=seeds,
+        seeds=command_line.seeds(seeds),
         assignments=tuple(assignments or ()),
         budget_scale=budget_scale,
         device=device,

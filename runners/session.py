@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from runners.engines.scheduler import Outcome
     from runners.grid.cells import Cell
 
+TUNING_SEEDS = 1_000_000
+"""First seed of tuning (`runners.tuning.study`): hyperparameters were chosen on its streams."""
 ENGINES = ("local", "ray", "inline")
 ON_OOM = ("record", "retry-smaller")
 FAILURES_SHOWN = 20
@@ -36,7 +38,8 @@ class Options:
     foreign: tuple[str, ...] = ()
     benchmarks: tuple[str, ...] | None = None
     scenarios: tuple[Scenario, ...] | None = None
-    seeds: int | None = None
+    seeds: int | tuple[int, ...] | None = None
+    """Number of seeds, or the seeds themselves; None: the suites'."""
     assignments: tuple[str, ...] = ()
     budget_scale: float = 1.0
     device: str = "auto"
@@ -83,7 +86,8 @@ def tell(cells: Sequence[Cell], console: Console) -> None:
 
 def check(options: Options) -> None:
     """Check the values of options that are invalid on every machine. Raises UserError."""
-    for name in ("seeds", "workers", "threads"):
+    check_seeds(options.seeds)
+    for name in ("workers", "threads"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: must be at least 1")
@@ -105,6 +109,20 @@ def check(options: Options) -> None:
         raise UserError(f"--ray-address {options.ray_address}: run this command on a node of the cluster, with auto")
     if options.data is not None and not options.data.is_dir():
         raise UserError(f"--data {options.data}: there is no such folder")
+
+
+def check_seeds(seeds: int | Sequence[int] | None) -> None:
+    """Check a number of seeds, or the seeds themselves. Raises UserError."""
+    if seeds is None:
+        return
+    if isinstance(seeds, int) and seeds < 1:
+        raise UserError(f"--seeds {seeds}: must be at least 1")
+    listed = [seeds - 1] if isinstance(seeds, int) else list(seeds)
+    shown = seeds if isinstance(seeds, int) else ",".join(map(str, listed))
+    if not listed or min(listed) < 0:
+        raise UserError(f"--seeds {shown}: a list has whole numbers from 0")
+    if max(listed) >= TUNING_SEEDS:
+        raise UserError(f"--seeds {shown}: seeds from {TUNING_SEEDS:,} on are kept for tuning; write smaller ones")
 
 
 def build_cells(options: Options) -> list[Cell]:
