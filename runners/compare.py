@@ -104,7 +104,10 @@ def compare(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the grid, finished cells and the estimated time; run nothing.")
+        bool, typer.Option("--dry-run", help="Show a line for each benchmark and scenario, with time and memory; run nothing.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="With --dry-run: show every cell, its memory and its expected time.")
     ] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Run without writing a report.")] = False,
     check: Annotated[
@@ -131,6 +134,8 @@ def compare(
         return
     if watch:
         raise UserError("--watch needs a results folder: write --status RESULTS --watch")
+    if verbose and not dry_run:
+        raise UserError("--verbose shows the cells of a plan: write --dry-run --verbose")
     options = Options(
         suites=tuple(suite or [DEFAULT_SUITE]),
         methods=command_line.names(methods),
@@ -153,6 +158,7 @@ def compare(
         results=results,
         reference=reference,
         dry_run=dry_run,
+        verbose=verbose,
         report=not no_report,
         check=check,
         command=command_line.invocation("compare.py"),

@@ -57,6 +57,8 @@ class Options:
     reference: bool | None = None
     """Take shipped reference records if key and code agree; None: only if `foreign` names a method."""
     dry_run: bool = False
+    verbose: bool = False
+    """A dry run shows every cell."""
     report: bool = True
     check: bool = True
     """Switch of the conformance check of foreign methods."""
@@ -271,41 +273,10 @@ def make_engine(options: Options, assigned: Sequence[str]) -> Engine:
 
 
 def _show_plan(cells: Sequence[Cell], options: Options, assigned: Sequence[str], console: Console) -> None:
-    from runners.engines import scheduler
-    from runners.grid.cells import Conditions
-    from runners.plan import footprint
-    from runners.plan.estimate import estimate, in_words
-    from runners.records import reference_records
+    from runners import planned
 
-    jobs, outcomes = scheduler.plan(cells, options.results.resolve(), Conditions())
-    shipped = reference_records.read()
-    to_take = [job for job in jobs if job.cell.key in shipped]
-    if _wants_reference(options):
-        jobs = [job for job in jobs if job.cell.key not in shipped]
-    finished = {outcome.cell.key: outcome.status for outcome in outcomes}
-    groups = Counter((cell.benchmark, cell.scenario, cell.label) for cell in cells)
-    ready = Counter((cell.benchmark, cell.scenario, cell.label) for cell in cells if cell.key in finished)
-    memory = {(cell.benchmark, cell.scenario, cell.label): footprint.of_cell(cell) for cell in cells}
-    for group, seeds in groups.items():
-        needed = f", memory at least about {memory[group]}" if memory[group] else ""
-        line = f"{' '.join(group)}: {count(seeds, 'seed')}, {ready[group]} finished{needed}"
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    for sentence in dict.fromkeys(footprint.refusals(cells, assigned[0]).values()):
-        console.print(f"refused: {sentence}", style="red", highlight=False, soft_wrap=True, markup=False)
-    expected = estimate([job.cell for job in jobs], options.results, len(assigned))
-    known = f"about {in_words(expected.seconds)}" if expected.unknown < len(jobs) else "no estimate"
-    rest = f" and {count(expected.unknown, 'cell')} of methods never run here" if expected.unknown and jobs else ""
-    if to_take:
-        how = "will be taken" if _wants_reference(options) else "could be taken, by --reference,"
-        console.print(
-            f"{count(len(to_take), 'cell')} {how} from the reference records", highlight=False, soft_wrap=True
-        )
-    console.print(
-        f"{count(len(cells), 'cell')}, {len(finished)} finished, {len(jobs)} to run: "
-        f"{known + rest if jobs else 'nothing left'} on {count(len(assigned), 'worker')}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    place = planned.Place(options.results, tuple(assigned), options.threads, _wants_reference(options))
+    planned.show(planned.Plan(cells, place), options.verbose, console)
 
 
 def _report(outcomes: Sequence[Outcome], results: Path, console: Console) -> bool:
