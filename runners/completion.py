@@ -69,7 +69,7 @@ def _methods(incomplete: str) -> Names:
 def _suites() -> list[str]:
     from runners.grid import suite
 
-    return [*suite.available(), suite.ALL]
+    return [*suite.shipped(), *suite.points(), suite.ALL]
 
 
 def _benchmarks() -> list[str]:

@@ -40,7 +40,7 @@ def test_the_list_is_whole_at_every_width(columns):
     assert {"avalanche:NAME", "images-FOLDER-TASKSxCLASSES", "SPLIT-shuffled"} <= set(text.split())
     for info in registry.available().values():
         assert words(info.summary) in words(text)
-    for name, path in suite.available().items():
+    for name, path in suite.shipped().items():
         assert name in text.split() and words(suite.read(path).description) in words(text)
     longest = max(len(line.rstrip()) for line in text.splitlines())
     assert columns is None or longest <= int(columns)
