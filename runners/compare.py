@@ -106,6 +106,15 @@ def compare(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show a line for each benchmark and scenario, with time and memory; run nothing.")
     ] = False,
+    rerun: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CELL",
+            help="Run only this cell, also if finished (a name of --dry-run --verbose or --status, or a folder); may be "
+            "repeated. The old record stays until the new one is complete.",
+            autocompletion=completion.cells,
+        ),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="With --dry-run: show every cell, its memory and its expected time.")
     ] = False,
@@ -158,6 +167,7 @@ def compare(
         results=results,
         reference=reference,
         dry_run=dry_run,
+        rerun=tuple(name for text in rerun or () for name in command_line.names(text) or ()),
         verbose=verbose,
         report=not no_report,
         check=check,

@@ -57,6 +57,8 @@ class Options:
     reference: bool | None = None
     """Take shipped reference records if key and code agree; None: only if `foreign` names a method."""
     dry_run: bool = False
+    rerun: tuple[str, ...] = ()
+    """Names of cells: only these are run, also where they are finished."""
     verbose: bool = False
     """A dry run shows every cell."""
     report: bool = True
@@ -68,16 +70,25 @@ class Options:
 def run(options: Options, console: Console) -> int:
     """Run the grid and write the report; return 0, or 1 if a cell or the report failed. Raises UserError."""
     check(options)
-    cells = build_cells(options)
+    grid = build_cells(options)
+    cells = _chosen(grid, options)
     tell(cells, console)
     assigned = devices_of(options)
     if options.dry_run:
         _show_plan(cells, options, assigned, console)
         return 0
     outcomes = run_cells(cells, options, console)
-    written = _report(outcomes, options.results, console) if options.report else True
+    written = _report(grid, options.results, console) if options.report else True
     failed = sum_up(outcomes, console)
     return EXIT_FAILED_CELLS if failed or not written else 0
+
+
+def _chosen(grid: list[Cell], options: Options) -> list[Cell]:
+    if not options.rerun:
+        return grid
+    from runners import again
+
+    return again.chosen(grid, options.rerun)
 
 
 def tell(cells: Sequence[Cell], console: Console) -> None:
@@ -200,7 +211,8 @@ def _wants_reference(options: Options) -> bool:
 
 
 def run_cells(cells: Sequence[Cell], options: Options, console: Console) -> list[Outcome]:
-    """Outcomes of all cells; those that are unfinished are run. Raises UserError."""
+    """Outcomes of all cells; those that are unfinished are run, with `options.rerun` all. Raises UserError."""
+    from runners import again
     from runners.engines import scheduler
     from runners.grid.cells import Conditions
     from runners.records import environment, folder
@@ -209,7 +221,10 @@ def run_cells(cells: Sequence[Cell], options: Options, console: Console) -> list
 
     # A folder that cannot be written to must be noticed before the training, not at its end.
     folder.probe(options.results)
-    _take_reference(cells, options, console)
+    results = options.results.resolve()
+    again.recover(results)
+    if not options.rerun:
+        _take_reference(cells, options, console)
     assigned = devices_of(options)
     conditions = Conditions(
         device=assigned[0],
@@ -222,11 +237,12 @@ def run_cells(cells: Sequence[Cell], options: Options, console: Console) -> list
     engine = make_engine(options, assigned)
     try:
         with notebook.display(console) as display, StatusFile(options.results, display.board, options.command):
-            return scheduler.run_grid(
-                cells, options.results.resolve(), conditions, engine, display, options.on_oom == "retry-smaller"
-            )
+            place = again.scratch(results) if options.rerun else results
+            smaller = options.on_oom == "retry-smaller"
+            outcomes = scheduler.run_grid(cells, place, conditions, engine, display, smaller)
     finally:
         engine.close()
+    return again.put_in_place(outcomes, results) if options.rerun else outcomes
 
 
 def _verdicts(cells: Sequence[Cell], options: Options, console: Console) -> dict[str, dict[str, Any]]:
@@ -275,17 +291,19 @@ def make_engine(options: Options, assigned: Sequence[str]) -> Engine:
 def _show_plan(cells: Sequence[Cell], options: Options, assigned: Sequence[str], console: Console) -> None:
     from runners import planned
 
-    place = planned.Place(options.results, tuple(assigned), options.threads, _wants_reference(options))
+    place = planned.Place(
+        options.results, tuple(assigned), options.threads, _wants_reference(options), bool(options.rerun)
+    )
     planned.show(planned.Plan(cells, place), options.verbose, console)
 
 
-def _report(outcomes: Sequence[Outcome], results: Path, console: Console) -> bool:
+def _report(grid: Sequence[Cell], results: Path, console: Console) -> bool:
     """Write the report of this grid's cells; return False on failure, which leaves the records intact."""
     from reports.build import build_report
 
     begun = time.monotonic()
     try:
-        report = build_report(results, cells=[outcome.folder for outcome in outcomes])
+        report = build_report(results, cells=[cell.folder(results.resolve()) for cell in grid])
     except UserError as error:
         complain(f"no report: {error}")
         return False

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from benchmarks import catalogue
 from benchmarks.types import UserError, ValidatedBudget
+from methods import registry
 from methods.base import Needs
 from methods.networks import targets
 from runners.grid import hyperparameters
 from runners.grid.cells import Cell
-from runners.grid.loading import load_method
 from runners.process import known_state
 
 FLOAT = 4
@@ -116,7 +116,7 @@ def in_words(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
 
-_loaded = lru_cache(maxsize=256)(load_method)
+_loaded = lru_cache(maxsize=256)(registry.load)
 
 
 @lru_cache(maxsize=4096)
@@ -127,7 +127,7 @@ def _estimate(
     benchmark = catalogue.find(benchmark_name)
     if scenario in benchmark.undefined:
         return None
-    cls: Any = _loaded(reference).cls
+    cls: Any = _loaded(reference)
     config = hyperparameters.configure(name, cls.Config, json.loads(config_text))
     spec = benchmark.spec(scenario, network)
     if cls.skip(spec, config):

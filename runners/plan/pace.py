@@ -25,7 +25,7 @@ from runners.records.record import Record, Status
 
 PLAIN = "finetune"
 """The method whose step is that of a plain training loop."""
-ROUNDS, STEPS, SAMPLES = 5, 40, 512
+ROUNDS, STEPS, SAMPLES = 4, 15, 512
 
 
 @dataclass(frozen=True)
