@@ -386,6 +386,7 @@ def _line(entry: Entry) -> dict[str, Any]:
         "parameters_trained": record.parameters_trained,
         "parameters_stored": record.parameters_stored,
         "folder": record.folder.as_posix(),
+        "machine": str(record.environment.get("device_name") or record.environment.get("processor") or ""),
         "commit": str(record.environment.get("commit", "")),
         "command": record.command,
     }
