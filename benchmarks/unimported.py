@@ -106,9 +106,9 @@ class _Module:
                 raise Unreadable(ast.unparse(node))
 
     def attribute(self, owner: ast.expr, attribute: str, depth: int) -> Any:
-        if isinstance(owner, ast.Name) and owner.id not in self.assigned and attribute in self.classes:
-            if not (owner.id in self.classes and isinstance(self.classes[owner.id], EnumMeta)):
-                return self.classes[attribute]  # `types.Budget` after `from benchmarks import types`
+        unknown = isinstance(owner, ast.Name) and owner.id not in (*self.assigned, *self.classes)
+        if unknown and attribute in self.classes:  # `types.Budget` after `from benchmarks import types`
+            return self.classes[attribute]
         found = self.value(owner, depth)
         if isinstance(found, EnumMeta):
             return found[attribute]

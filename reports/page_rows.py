@@ -48,9 +48,7 @@ def columns(study: Study) -> list[Json]:
     found.append(_column("n", "n", "number of finished seeds"))
     names = machines.letters(study)
     several = {key: f"; of {machines.in_words(names)}" for key in MEASURED_ON} if names else {}
-    return found + [
-        _column(key, key, words + several.get(key, ""), shown=False) for key, (words, _) in COSTS.items()
-    ]
+    return found + [_column(key, key, words + several.get(key, ""), shown=False) for key, (words, _) in COSTS.items()]
 
 
 def _column(key: str, title: str, words: str, *, text=False, measured=False, shown=True) -> Json:

@@ -94,7 +94,10 @@ def _placed(outcome: Outcome, results: Path) -> Outcome:
 def _names(cell: Cell) -> set[str]:
     folder = Path(cell.place)
     short = f"seed{cell.seed}"
-    places = {cell.place, *(f"{cell.benchmark}/{cell.scenario}/{name}/{short}" for name in (cell.label, *folder.parts[2:3]))}
+    places = {
+        cell.place,
+        *(f"{cell.benchmark}/{cell.scenario}/{name}/{short}" for name in (cell.label, *folder.parts[2:3])),
+    }
     return {*places, *(place.replace("/", " ") for place in places), cell.title}
 
 

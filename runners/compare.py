@@ -104,14 +104,17 @@ def compare(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show a line for each benchmark and scenario, with time and memory; run nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Show a line for each benchmark and scenario, with time and memory; run nothing."
+        ),
     ] = False,
     rerun: Annotated[
         list[str] | None,
         typer.Option(
             metavar="CELL",
-            help="Run only this cell, also if finished (a name of --dry-run --verbose or --status, or a folder); may be "
-            "repeated. The old record stays until the new one is complete.",
+            help="Run this cell alone, also if finished (a name of --dry-run --verbose or --status); may be repeated. "
+            "The old record stays until the new one is complete.",
             autocompletion=completion.cells,
         ),
     ] = None,

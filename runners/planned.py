@@ -82,7 +82,9 @@ class Plan:
         found = {cell.key: expected(cell, own) for cell in self.to_run}
         methods = {cell.method for cell in self.to_run if (one := found[cell.key]) is None or one.rough}
         records = [one.record for one in shipped.values()]
-        scaled, self.paces = pace.rates([r for r in records if r.method in methods], pace.Paces(records, measure), weight)
+        scaled, self.paces = pace.rates(
+            [r for r in records if r.method in methods], pace.Paces(records, measure), weight
+        )
         found |= {cell.key: expected(cell, own, scaled) for cell in self.to_run if cell.method in methods}
         return {key: one for key, one in found.items() if one is not None}
 
@@ -177,4 +179,3 @@ def _total(plan: Plan) -> str:
         f"{count(len(plan.cells), 'cell')}, {len(plan.finished)} finished, {cells} to run: "
         f"{known + rest if cells else 'nothing left'} on {count(len(plan.place.devices), 'worker')}"
     )
-

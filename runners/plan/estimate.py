@@ -34,10 +34,10 @@ Weight = Callable[[str, str, int], float]
 class Rates:
     """Rates of finished cells; the most similar ones predict another cell.
 
-    weight: relative time of a training step on (benchmark, network, batch size), for records of another benchmark or
-    network. Training counts in seconds per task and step (or epoch), evaluation in seconds per pair of tasks, since all tasks
-    are evaluated after each. Most similar: same method, benchmark, network and scenario, then any scenario, then any
-    network, then any benchmark.
+    Most similar: same method, benchmark, network and scenario, then any scenario, then any network, then any benchmark.
+    Training counts in seconds per task and step (or epoch), evaluation in seconds per pair of tasks, since all tasks are
+    evaluated after each. weight: relative time of a training step on (benchmark, network, batch size), for the records
+    of others.
     """
 
     def __init__(self, weight: Weight | None = None) -> None:

@@ -84,7 +84,9 @@ def test_clocks_of_two_machines_have_rows_of_their_own(tmp_path: Path) -> None:
         ("ewc", "B", "two, 1 thread", "2.0 s"),
         ("finetune", "B", "two, 1 thread", "1.0 s"),
     ]
-    shown = {row["id"]: row["values"]["evaluate"]["text"] for row in page_rows.rows(found, page_rows.columns(found), set())}
+    shown = {
+        row["id"]: row["values"]["evaluate"]["text"] for row in page_rows.rows(found, page_rows.columns(found), set())
+    }
     assert shown == {"finetune": "1.0 s (B)", "ewc": "1.0 s (A), 2.0 s (B)"}
     words = {column["key"]: column["words"] for column in page_rows.columns(found)}
     assert "A: one, 1 thread" in words["train"] and "A: one" not in words["stored"]

@@ -117,7 +117,14 @@ def test_an_event_survives_the_pipe():
 
 
 def test_durations_in_words():
-    assert [in_words(s) for s in (0.25, 9.96, 42, 200, 18_600, 3.6e6)] == ["0.2 s", "10 s", "42 s", "3 min 20 s", "5 h 10 min", "1,000 h"]
+    assert [in_words(s) for s in (0.25, 9.96, 42, 200, 18_600, 3.6e6)] == [
+        "0.2 s",
+        "10 s",
+        "42 s",
+        "3 min 20 s",
+        "5 h 10 min",
+        "1,000 h",
+    ]
 
 
 def test_an_estimate_scales_with_the_budget_and_the_workers(tmp_path):

@@ -59,7 +59,9 @@ def rewritten(folder: Path, accuracy: float | None = None, **changes: object) ->
 
 def test_each_cell_once_and_the_folders_stay(two: tuple[Path, Path], tmp_path: Path) -> None:
     a, b = two
-    rewritten(cell(b, 1), environment={"device_name": "another machine"}, seconds={"train": [9.0] * 5, "evaluate": [1.0]})
+    rewritten(
+        cell(b, 1), environment={"device_name": "another machine"}, seconds={"train": [9.0] * 5, "evaluate": [1.0]}
+    )
     before = tables(a), tables(b)
     said = CliRunner().invoke(merge.app, [str(b), str(a), "--into", str(tmp_path / "c")])
     assert said.exit_code == 0, said.output
@@ -105,7 +107,9 @@ def test_a_merge_that_was_stopped_is_completed(
 ) -> None:
     a, b = two
     copied = merging._copy
-    monkeypatch.setattr(merging, "_copy", lambda source, target: copied(source, target) if "seed0" in source.place else 1 / 0)
+    monkeypatch.setattr(
+        merging, "_copy", lambda source, target: copied(source, target) if "seed0" in source.place else 1 / 0
+    )
     with pytest.raises(ZeroDivisionError):
         merging.write(merging.merged([a, b]), tmp_path / "c")
     assert set(tables(tmp_path / "c")) < set(tables(a))
@@ -150,6 +154,9 @@ def test_a_report_of_two_folders(two: tuple[Path, Path], tmp_path: Path, monkeyp
 def test_folders_that_cannot_be_merged(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("")
-    for folder, sentence in ((tmp_path / "none", "there is no results folder"), (tmp_path / "other", "holds no record")):
+    for folder, sentence in (
+        (tmp_path / "none", "there is no results folder"),
+        (tmp_path / "other", "holds no record"),
+    ):
         with pytest.raises(UserError, match=sentence):
             merging.merged([folder])

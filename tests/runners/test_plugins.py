@@ -115,9 +115,9 @@ def test_what_is_wrong_with_an_entry_point_is_said(installed: dict[str, str], tm
         assert said.returncode == 2 and sentence in said.stderr and "Traceback" not in said.stderr
 
 
-SLOW = '''
+SLOW = """
 raise RuntimeError("this package takes long to import")
-'''
+"""
 
 
 def test_lists_and_completion_import_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,9 @@ def test_lists_and_completion_import_no_package(tmp_path: Path, monkeypatch: pyt
     package.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: slow-package\nVersion: 1.0\n")
     points = POINTS.replace("stripes_package:", "slow_package.parts:").replace("theirs =", "slow-theirs =")
-    points = points.replace("[continual_intervals.suites]", "made = slow_package.parts:MADE\n[continual_intervals.suites]")
+    points = points.replace(
+        "[continual_intervals.suites]", "made = slow_package.parts:MADE\n[continual_intervals.suites]"
+    )
     (about / "entry_points.txt").write_text(points + "unread = slow_package.parts:MADE\n")
     (package / "__init__.py").write_text(SLOW)
     made = "\nMADE = stripes()\n"
