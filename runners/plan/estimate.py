@@ -28,6 +28,8 @@ class Estimate:
 
 
 _Kind = tuple[str, ...]
+Names = tuple[str, str, str, str]
+"""Method, benchmark, network and scenario of a cell."""
 Weight = Callable[[str, str, int], float]
 
 
@@ -35,9 +37,9 @@ class Rates:
     """Rates of finished cells; the most similar ones predict another cell.
 
     Most similar: same method, benchmark, network and scenario, then any scenario, then any network, then any benchmark.
-    Training counts in seconds per task and step (or epoch), evaluation in seconds per pair of tasks, since all tasks are
-    evaluated after each. weight: relative time of a training step on (benchmark, network, batch size), for the records
-    of others.
+    Training counts in seconds per task and step (or epoch), evaluation in seconds per pair of tasks, since all tasks
+    are evaluated after each. weight: relative time of a training step on (benchmark, network, batch size), by which
+    records of others are converted.
     """
 
     def __init__(self, weight: Weight | None = None) -> None:
@@ -47,28 +49,19 @@ class Rates:
 
     def add(self, cell: Cell, train: float, evaluate: float = 0.0) -> None:
         """Note a cell's seconds; where both kinds are not known apart, all as training."""
-        kinds = _kinds(cell.method, cell.benchmark, cell.network, cell.scenario, cell.budget)
-        self._note(kinds, self._weight_of(cell), cell.budget, cell.n_tasks, train, evaluate)
+        self.note(_names(cell), cell.budget, cell.n_tasks, train, evaluate)
 
-    def note(
-        self, method: str, benchmark: str, network: str, scenario: str, budget: Budget, n_tasks: int,
-        train: float, evaluate: float,
-    ) -> None:  # fmt: skip
-        """Note a record's seconds; as `add`."""
-        kinds = _kinds(method, benchmark, network, scenario, budget)
-        weight = self.weight(benchmark, network, budget.batch_size)
-        self._note(kinds, weight, budget, n_tasks, train, evaluate)
-
-    def _note(
-        self, kinds: Iterable[_Kind], weight: float, budget: Budget, n_tasks: int, train: float, evaluate: float
-    ) -> None:
+    def note(self, names: Names, budget: Budget, n_tasks: int, train: float, evaluate: float) -> None:
+        """Note a record's seconds, as `add` does."""
+        weight = self._weight(names, budget)
         rates = train / (n_tasks * _length(budget) * weight), evaluate / (n_tasks**2 * weight)
-        for kind in kinds:
+        for kind in _kinds(names, budget):
             self.seen[kind].append(rates)
             self.medians.pop(kind, None)
 
-    def _weight_of(self, cell: Cell) -> float:
-        return self.weight(cell.benchmark, cell.network, cell.budget.batch_size)
+    def _weight(self, names: Names, budget: Budget) -> float:
+        _, benchmark, network, _ = names
+        return self.weight(benchmark, network, budget.batch_size)
 
     def of(self, cell: Cell) -> float | None:
         """Seconds that the cell will take, None for a method never run."""
@@ -83,7 +76,8 @@ class Rates:
             train, evaluate = zip(*self.seen[kind], strict=True)
             self.medians[kind] = median(train), median(evaluate)
         train, evaluate = self.medians[kind]
-        return (train * cell.n_tasks * _length(cell.budget) + evaluate * cell.n_tasks**2) * self._weight_of(cell)
+        whole = train * cell.n_tasks * _length(cell.budget) + evaluate * cell.n_tasks**2
+        return whole * self._weight(_names(cell), cell.budget)
 
     def total(self, groups: Iterable[tuple[Cell, int]]) -> float | None:
         """For so many cells like each of those given, one after the other.
@@ -110,7 +104,7 @@ class Expected:
 
 def expected(cell: Cell, *sources: Rates) -> Expected | None:
     """Seconds of a cell by the most similar records; among equally similar ones, by those of the earlier source."""
-    for place, kind in enumerate(_kinds(cell.method, cell.benchmark, cell.network, cell.scenario, cell.budget)):
+    for place, kind in enumerate(_kinds(_names(cell), cell.budget)):
         for rates in sources:
             seconds = rates.of_kind(kind, cell)
             if seconds is not None:
@@ -137,18 +131,22 @@ def history(results: Path, weight: Weight | None = None) -> Rates:
             body = untrusted.read_record(file)
             if body["status"] == "done":
                 train, evaluate = (sum(body["seconds"][name]) for name in ("train", "evaluate"))
-                names = (str(body[name]) for name in ("method", "benchmark", "network", "scenario"))
-                rates.note(*names, Budget.of(body["budget"]), body["n_tasks"], train, evaluate)
+                names = (body["method"], body["benchmark"], body["network"], body["scenario"])
+                rates.note(names, Budget.of(body["budget"]), body["n_tasks"], train, evaluate)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, UserError):
             continue
     return rates
 
 
-def _kinds(method: str, benchmark: str, network: str, scenario: str, budget: Budget) -> list[_Kind]:
+def _names(cell: Cell) -> Names:
+    return cell.method, cell.benchmark, cell.network, str(cell.scenario)
+
+
+def _kinds(names: Names, budget: Budget) -> list[_Kind]:
     """Kinds of records that predict such a cell, the most similar first."""
-    unit = "steps" if budget.steps is not None else "epochs"
-    names = (unit, method, benchmark)
-    return [(*names, network, scenario), (*names, network), names, (unit, method)]
+    method, benchmark, network, scenario = names
+    same = ("steps" if budget.steps is not None else "epochs", method, benchmark)
+    return [(*same, network, scenario), (*same, network), same, same[:2]]
 
 
 def _length(budget: Budget) -> int:

@@ -133,7 +133,7 @@ def rates(records: Iterable[Record], paces: Paces, weight: Weight | None = None)
         used[pace] = None
         train, evaluate = (pace.factor * sum(record.seconds[name]) for name in ("train", "evaluate"))
         names = record.method, record.benchmark, record.network, str(record.scenario)
-        found.note(*names, record.budget, record.n_tasks, train, evaluate)
+        found.note(names, record.budget, record.n_tasks, train, evaluate)
     return found, list(used)
 
 
