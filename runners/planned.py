@@ -174,7 +174,7 @@ def _details(plan: Plan, say: Callable[[str], object]) -> None:
 def _total(plan: Plan) -> str:
     found, cells = plan.estimate(plan.to_run), len(plan.to_run)
     known = f"about {in_words(found.seconds)}" if found.unknown < cells else "no estimate"
-    rest = f" and {count(found.unknown, 'cell')} of methods without a record" if found.unknown else ""
+    rest = f" and {count(found.unknown, 'cell')} that no record predicts" if found.unknown else ""
     return (
         f"{count(len(plan.cells), 'cell')}, {len(plan.finished)} finished, {cells} to run: "
         f"{known + rest if cells else 'nothing left'} on {count(len(plan.place.devices), 'worker')}"

@@ -36,7 +36,8 @@ Weight = Callable[[str, str, int], float]
 class Rates:
     """Rates of finished cells; the most similar ones predict another cell.
 
-    Most similar: same method, benchmark, network and scenario, then any scenario, then any network, then any benchmark.
+    Most similar: same method, benchmark, network and scenario, then any scenario, then any network, then any benchmark
+    (with a budget in steps).
     Training counts in seconds per task and step (or epoch), evaluation in seconds per pair of tasks, since all tasks
     are evaluated after each. weight: relative time of a training step on (benchmark, network, batch size), by which
     records of others are converted.
@@ -146,7 +147,9 @@ def _kinds(names: Names, budget: Budget) -> list[_Kind]:
     """Kinds of records that predict such a cell, the most similar first."""
     method, benchmark, network, scenario = names
     same = ("steps" if budget.steps is not None else "epochs", method, benchmark)
-    return [(*same, network, scenario), (*same, network), same, same[:2]]
+    kinds = [(*same, network, scenario), (*same, network), same]
+    # The steps of an epoch depend on the benchmark's samples, which are not known before its data is read.
+    return kinds if budget.steps is None else [*kinds, same[:2]]
 
 
 def _length(budget: Budget) -> int:

@@ -119,7 +119,7 @@ def test_a_dry_run_writes_nothing_and_estimates_from_what_is_on_record(tmp_path)
     _, output = compare_here(tmp_path, dry_run=True, methods=("finetune", "ewc"), seeds=2)
     assert "12 cells, 3 finished, 9 to run: about " in output and "shipped times" in output
     _, output = compare_here(tmp_path, dry_run=True, methods=(), foreign=(foreign("Good"),), seeds=1)
-    assert "3 cells, 0 finished, 3 to run: no estimate and 3 cells of methods without a record" in output
+    assert "3 cells, 0 finished, 3 to run: no estimate and 3 cells that no record predicts" in output
     _, output = compare_here(tmp_path, dry_run=True, verbose=True, seeds=(5, 7), methods=("finetune",))
     assert "split-digits til finetune: 2 seeds, 0 finished, memory at least about 6" in output
     assert re.findall(r"  split-digits/til/finetune/(seed\d)-\w{12}: to run, about ", output) == ["seed5", "seed7"]

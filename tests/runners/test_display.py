@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from benchmarks.types import Budget
 from runners.cell.events import Event, EventKind
 from runners.engines.scheduler import Outcome
 from runners.grid.cells import Conditions, Job
@@ -145,4 +146,7 @@ def test_an_estimate_scales_with_the_budget_and_the_workers(tmp_path):
     assert told([cell] * 10, 2).seconds == pytest.approx(one.seconds / 2)
     assert told([cell], 2).seconds == pytest.approx(one.seconds / 10)
     assert told(cells("joint"), 1).unknown == 1
+    by_epochs = replace(cell, benchmark="permuted-digits", budget=Budget(32, epochs=2))
+    own.add(replace(cell, budget=Budget(32, epochs=1)), 1.0)
+    assert told([by_epochs], 1).unknown == 1, "epochs of two benchmarks have different numbers of steps"
     assert not one.rough and told([replace(cell, network="mlp-400")], 1).rough

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from benchmarks.types import UserError
-from runners import again, session
+from runners import again, completion, session
 from tests.runners.helpers import cells, compare_here, foreign
 
 GRID = {"methods": ("finetune", "ewc"), "scenarios": ("til",), "benchmarks": ("split-digits",), "seeds": 2}
@@ -101,3 +103,11 @@ def test_names(tmp_path: Path) -> None:
 def test_seeds_that_are_refused(seeds: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="--seeds"):
         session.check(session.Options(suites=("quick",), seeds=seeds))
+
+
+def test_completion_offers_the_cells_on_record(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        (tmp_path / "split-digits" / "til" / "ewc" / f"seed{seed}-0123456789ab").mkdir(parents=True)
+    ctx: Any = SimpleNamespace(params={"results": tmp_path})
+    assert completion.cells(ctx, "split-digits/til/ewc/seed1") == ["split-digits/til/ewc/seed1-0123456789ab"]
+    assert len(completion.cells(ctx, "split")) == 2 and completion.cells(ctx, "other") == []
