@@ -55,7 +55,7 @@ class Plan:
         skipped = {cell.key for cell in self.taken} if place.takes_reference else set[str]()
         self.to_run = [cell for cell in unfinished if cell.key not in skipped]
         self.memory = footprint.of_cells(cells)
-        self.refused = footprint.refusals(cells, place.devices[0])
+        self.refused = footprint.refusals(cells, place.devices[0], self.memory)
         self.paces: list[pace.Pace] = []
         self.expected = self._expected(shipped or reference_records.read())
 

@@ -164,10 +164,9 @@ def not_in_keys(cells: Sequence[Cell]) -> list[str]:
     """Warnings of inputs to these cells that their keys do not cover, one sentence each."""
     from benchmarks import catalogue, plugins
     from runners.grid.fingerprint import not_followed
-    from runners.grid.loading import load_method
+    from runners.grid.loading import source_file
 
-    loaded = (load_method(reference) for reference in dict.fromkeys(cell.reference for cell in cells))
-    files = dict.fromkeys(method.file for method in loaded)
+    files = dict.fromkeys(source_file(name) for name in dict.fromkeys(cell.reference for cell in cells))
     sets = dict.fromkeys(catalogue.find(name).dataset for name in dict.fromkeys(cell.benchmark for cell in cells))
     made = [dataset for dataset in sets if plugins.is_reference(dataset) and plugins.problem(dataset) is None]
     places = dict.fromkeys(place for file in [*files, *map(plugins.file_of, made)] for place in not_followed(file))

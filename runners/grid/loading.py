@@ -6,12 +6,16 @@ import inspect
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.catalogue import Augmentation, Benchmark, Kind
 from benchmarks.types import UserError
 from methods import registry
 from methods.networks import targets
 from runners.grid.fingerprint import file_of, source_hash
+
+if TYPE_CHECKING:
+    from methods.base import Method
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,16 @@ class LoadedMethod:
 
 def load_method(reference: str) -> LoadedMethod:
     """Load a method's class and hash its code. Raises UserError."""
+    cls, file, reference = _loaded(reference)
+    return LoadedMethod(cls.name, reference, cls, file, source_hash(file))
+
+
+def source_file(reference: str) -> Path:
+    """The file of a method's class. Raises UserError."""
+    return _loaded(reference)[1]
+
+
+def _loaded(reference: str) -> tuple[type[Method], Path, str]:
     if reference.endswith(".py") or ".py:" in reference:
         path, _, class_name = reference.partition(".py:")
         file = Path(path if path.endswith(".py") else path + ".py").resolve()
@@ -38,7 +52,7 @@ def load_method(reference: str) -> LoadedMethod:
     else:
         cls = registry.load(reference)
         file = Path(inspect.getfile(sys.modules[cls.__module__]))
-    return LoadedMethod(cls.name, reference, cls, file, source_hash(file))
+    return cls, file, reference
 
 
 def parts_of(benchmark: Benchmark, network: str) -> dict[str, str]:

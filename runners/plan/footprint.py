@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -86,12 +86,14 @@ def _of_cell(cell: Cell) -> Footprint | None:
     )  # fmt: skip
 
 
-def refusals(cells: Iterable[Cell], device: str) -> dict[str, str]:
-    """Key -> sentence for each cell that needs more than the device has."""
+def refusals(
+    cells: Iterable[Cell], device: str, estimates: Mapping[str, Footprint | None] | None = None
+) -> dict[str, str]:
+    """Key -> sentence for each cell that needs more than the device has. estimates: those of `of_cells`, if known."""
     capacity, cells = capacity_of(device), list(cells)
-    found, estimates = {}, of_cells(cells)
+    found, known = {}, of_cells(cells) if estimates is None else estimates
     for cell in cells:
-        needed = estimates[cell.key]
+        needed = known[cell.key]
         if needed is not None and needed.total > capacity:
             chunked = cell.config.get("chunk") == 0
             hint = f"; a chunked hypernetwork needs less, for example --set {cell.label}.chunk=50000" if chunked else ""
