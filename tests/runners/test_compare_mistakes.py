@@ -186,7 +186,8 @@ def test_two_suite_files_of_one_name_keep_their_own_methods(tmp_path):
     for name, methods in (("a", '["finetune", "l2"]'), ("b", '["ewc"]')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine.toml").write_text(text.format(methods), encoding="utf-8-sig")
-    done = call("--suite", "a/mine.toml", "--suite", "b/mine.toml", "--dry-run", "--results", "results", cwd=tmp_path)
+    files = ("--suite", "a/mine.toml", "--suite", "b/mine.toml")
+    done = call(*files, "--dry-run", "--verbose", "--results", "results", cwd=tmp_path)
     listed = [line.split(":")[0].split()[-1] for line in done.stdout.splitlines() if "1 seed," in line]
     assert sorted(listed) == ["ewc", "finetune", "l2"], done.stdout + done.stderr
 

@@ -68,7 +68,7 @@ def test_a_run_with_a_label_that_the_encoding_lacks_goes_through(tmp_path):
     file.write_text(text, encoding="utf-8")
     call = ("runners/compare.py", "--suite", str(file), "--engine", "inline", "--results", str(tmp_path / "results"))
     shown = r"\u65b9\u6cd5 [/x] [bold] ... \xe9"
-    assert shown in printed(*call, "--dry-run", encoding="ascii")
+    assert shown in printed(*call, "--dry-run", "--verbose", encoding="ascii")
     assert shown in printed(*call, "--no-report", encoding="ascii")
     assert "2 done" in printed("runners/compare.py", "--status", str(tmp_path / "results"), encoding="ascii")
 
