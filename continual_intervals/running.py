@@ -77,7 +77,7 @@ def compare(
     add: Methods = (),
     benchmarks: Iterable[str] | None = None,
     scenarios: Iterable[str] | None = None,
-    seeds: int | None = None,
+    seeds: int | Iterable[int] | None = None,
     settings: Mapping[str, object] | None = None,
     budget_scale: float = 1.0,
     data: Folder | None = None,
@@ -107,7 +107,7 @@ def compare(
         foreign=tuple(files),
         benchmarks=None if benchmarks is None else tuple(_listed(benchmarks)),
         scenarios=None if scenarios is None else tuple(map(_scenario, _listed(scenarios))),
-        seeds=seeds,
+        seeds=seeds if seeds is None or isinstance(seeds, int) else tuple(_seeds(seeds)),
         assignments=tuple(f"{name}={_text(value)}" for name, value in (settings or {}).items()),
         budget_scale=budget_scale,
         device=device,
@@ -150,7 +150,7 @@ def _cells(
             "description": "a call of continual_intervals.run",
             "methods": [name],
             "scenarios": [scenario],
-            "seeds": max(seeds) + 1,
+            "seeds": 1,
             "benchmarks": [{"name": benchmark}],
             "settings": [{"method": name, "values": plain, "source": "Python"}],
         },
@@ -158,9 +158,9 @@ def _cells(
     )
     own = (reference,) if reference != name else ()
     choices = build.Choices(
-        methods=() if own else None, foreign=own, budget_scale=options.budget_scale, data=options.data
+        methods=() if own else None, foreign=own, seeds=seeds, budget_scale=options.budget_scale, data=options.data
     )
-    return [cell for cell in build.build([made], choices) if cell.seed in seeds]
+    return build.build([made], choices)
 
 
 def _matrices(outcomes: Sequence[Outcome], results: Path) -> pd.DataFrame:

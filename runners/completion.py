@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import typer
+
 from benchmarks.types import Scenario, UserError
+from reports.schema import CELL_FOLDERS
 
 Names = Callable[[], Iterable[str]]
 
@@ -42,6 +45,13 @@ def loggers(incomplete: str) -> list[str]:
     return _last_of_list(lambda: KNOWN, incomplete)
 
 
+def cells(ctx: typer.Context, incomplete: str) -> list[str]:
+    """A cell on record in the results folder that is typed so far, by default `results`."""
+    results = Path(ctx.params.get("results") or "results")
+    found = (folder.relative_to(results).as_posix() for folder in sorted(results.glob(CELL_FOLDERS)))
+    return _matching(lambda: found, incomplete)
+
+
 def data_sets(incomplete: str) -> list[str]:
     """A data set, a benchmark, or `all`."""
     from benchmarks import preparation
@@ -76,7 +86,7 @@ def _methods(incomplete: str) -> Names:
 def _suites() -> list[str]:
     from runners.grid import suite
 
-    return [*suite.available(), suite.ALL]
+    return [*suite.shipped(), *suite.points(), suite.ALL]
 
 
 def _benchmarks() -> list[str]:

@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.catalogue import Augmentation, Benchmark, Kind
 from benchmarks.types import UserError
@@ -14,6 +15,9 @@ from methods import registry
 from methods.networks import targets
 from runners.grid.edits import forget_edited
 from runners.grid.fingerprint import ROOT, file_of, source_hash
+
+if TYPE_CHECKING:
+    from methods.base import Method
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,16 @@ class LoadedMethod:
 
 def load_method(reference: str) -> LoadedMethod:
     """Load a method's class and hash its code. Raises UserError."""
+    cls, file, reference = _loaded(reference)
+    return LoadedMethod(cls.name, reference, cls, file, source_hash(file))
+
+
+def source_file(reference: str) -> Path:
+    """The file of a method's class. Raises UserError."""
+    return _loaded(reference)[1]
+
+
+def _loaded(reference: str) -> tuple[type[Method], Path, str]:
     if reference.endswith(".py") or ".py:" in reference:
         path, _, class_name = reference.partition(".py:")
         file = Path(path if path.endswith(".py") else path + ".py").resolve()
@@ -44,7 +58,7 @@ def load_method(reference: str) -> LoadedMethod:
         file = Path(inspect.getfile(sys.modules[cls.__module__]))
         if not file.is_relative_to(ROOT) and forget_edited(file):
             cls = registry.load(reference)
-    return LoadedMethod(cls.name, reference, cls, file, source_hash(file))
+    return cls, file, reference
 
 
 def parts_of(benchmark: Benchmark, network: str) -> dict[str, str]:
