@@ -265,13 +265,18 @@ class InterContiNet(BoxPromise):
                 else:
                     gate.observe(right, (worst.argmax(1) == batch.y).float().mean())
                 closed.copy_(~gate.open())
-            if self.device.type == "cpu" and closed:
-                robust = robust.detach()  # its gradient is multiplied by zero; a GPU would have to wait for the answer
-            return config.robust_weight * robust * (1 - closed) + given_up * (config.expansion / raw.numel()) * closed
+            return self._gated(config.robust_weight * robust, given_up * (config.expansion / raw.numel()), closed)
 
         if steps:
             self.fit(task, loss, optimizer, first_step=first, steps=steps, scheduled=False)
         return raw.detach()
+
+    def _gated(self, robust: Tensor, given_up: Tensor, closed: Tensor) -> Tensor:
+        """Loss while the gate is open, or room given up while it is closed (1, else 0), all 0-d."""
+        if self.device.type != "cpu":
+            return robust * (1 - closed) + given_up * closed
+        # Without a wait for the answer: no gradient is computed of what would be multiplied by zero.
+        return robust.detach() * 0 + given_up if closed else robust
 
     def _search(self, task: Task, shifts: Tensor, first: int, steps: int) -> None:
         """Contraction by LID's search: the latest box of it that meets the threshold, around its own middle."""

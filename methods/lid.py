@@ -51,7 +51,7 @@ from methods.box_promise import BoxPromise
 from methods.intervals.boundable import unbounded
 from methods.intervals.bounding import Interval, contains
 from methods.intervals.box_search import BoxSearch, SearchOptions
-from methods.intervals.boxed import BoxedNetwork
+from methods.intervals.boxed import Box, BoxedNetwork
 from methods.intervals.choice import Choice, project, stacked
 from methods.intervals.midpoint import propagate_midpoint
 from methods.intervals.weights import head_names, nested

@@ -1,13 +1,14 @@
 """Interval product of a dense layer with non-negative inputs, written out because its weights dominate a step.
 
-x_l W+ + x_u W- = x_l W + (x_u - x_l) W-, likewise above. Autograd would keep W- of both sides for the backward pass, and
-the gradients of four products by W. Here W- is computed anew in one place of memory, which stays in the cache.
+x_l W+ + x_u W- = x_l W + (x_u - x_l) W-, likewise above. Autograd would keep W- of both sides for the backward
+pass, and four gradients of W. Here W- is computed anew in one place of memory, which stays in the cache.
 Values and gradients have the roundings of autograd's formulas.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -56,7 +57,7 @@ class _NonnegativeLinear(torch.autograd.Function):
         if of_weight:
             width = x_upper - x_lower
             for at, weight, x, g, add in ((2, w_lower, x_lower, g_lower, 1), (3, w_upper, x_upper, g_upper, -1)):
-                through = _where_not_positive(torch.mm(g.t(), width, out=negative), weight)
+                through = _through_clamp(torch.mm(g.t(), width, out=negative), weight)
                 grads[at] = torch.mm(g.t(), x).add_(through, alpha=add)
         if of_x:
             of_width = g_lower @ torch.clamp(w_lower, max=0, out=negative)
@@ -65,10 +66,18 @@ class _NonnegativeLinear(torch.autograd.Function):
         return tuple(grads)
 
 
-def _where_not_positive(grad: Tensor, weight: Tensor) -> Tensor:
-    """Set `grad` to zero where weight > 0, in place, as the gradient of clamp(max=0) does.
+def _through_clamp(grad: Tensor, weight: Tensor) -> Tensor:
+    """Set `grad` to zero where weight > 0, in place: the gradient of weight.clamp(max=0).
 
     `where` and `masked_fill` branch at every number, and guess wrong at half of them: twenty times slower on a CPU.
     """
-    smallest = torch.finfo(weight.dtype).tiny
-    return torch.ops.aten.hardtanh_backward.grad_input(grad, weight, -math.inf, smallest, grad_input=grad)
+    highest = torch.finfo(weight.dtype).tiny if _passes_at_the_bound() else 0.0
+    return torch.ops.aten.hardtanh_backward.grad_input(grad, weight, -math.inf, highest, grad_input=grad)
+
+
+@cache
+def _passes_at_the_bound() -> bool:
+    """Check whether this PyTorch's clamp passes the gradient of a number at its bound; versions differ."""
+    with torch.enable_grad():
+        zero = torch.zeros((), requires_grad=True)
+        return bool(torch.autograd.grad(zero.clamp(max=0), zero)[0])

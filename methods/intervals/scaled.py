@@ -49,27 +49,27 @@ class _ScaledBox(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         k, room = ctx.saved_tensors
         given_up, n = grads[0], len(ctx.sizes)
-        factor = k.new_zeros(()) if given_up is None else given_up
         grad = torch.empty_like(k)
         sides = (_flat(lower, upper) for lower, upper in zip(grads[1 : n + 1], grads[n + 1 :], strict=True))
         for out, scale, radius, bounds in zip(*(flat.split(ctx.sizes) for flat in (grad, k, room)), sides, strict=True):
             if bounds is None:
-                torch.sub(scale, 1, out=out).mul_(factor)
+                out.zero_() if given_up is None else torch.sub(scale, 1, out=out).mul_(given_up)
                 continue
             for g, s, r, low, high in _blocks(out, scale, radius, *bounds):
                 torch.sub(high, low, out=g).mul_(r)
                 torch.ops.aten.sigmoid_backward.grad_input(g, s, grad_input=g)
-                g.add_((s - 1).mul_(factor))
+                if given_up is not None:
+                    g.add_((s - 1).mul_(given_up))
         return grad, None, None, None
 
 
 def _flat(lower: Tensor | None, upper: Tensor | None) -> tuple[Tensor, Tensor] | None:
     """Gradients of a part's sides, flat; None if the loss does not depend on them."""
-    if lower is None and upper is None:
-        return None
     given = lower if lower is not None else upper
-    zero = torch.zeros_like(given) if lower is None or upper is None else None
-    return tuple((side if side is not None else zero).reshape(-1) for side in (lower, upper))
+    if given is None:
+        return None
+    low, high = (torch.zeros_like(given) if side is None else side for side in (lower, upper))
+    return low.reshape(-1), high.reshape(-1)
 
 
 def _blocks(*flat: Tensor) -> Iterator[Sequence[Tensor]]:
