@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.intervals.interval import Interval, exactly, outward, slack, widened
+from methods.intervals.products import nonnegative_linear, suits
 
 Bilinear = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 """Function (x, weight, bias) -> x * weight + bias for some product that is linear in both."""
@@ -99,6 +100,8 @@ def _bilinear(product: Bilinear, x: Interval, weight: Interval, bias: Interval |
             product(positive, weight.lower, b_lower) + product(negative, weight.upper, None),
             product(positive, weight.upper, b_upper) + product(negative, weight.lower, None),
         )
+    if nonnegative and product is F.linear and suits(x, weight):
+        return nonnegative_linear(x, weight, bias)
     if nonnegative or weight.is_point:
         # x_l W+ + x_u W- = x_l W + (x_u - x_l) W-, likewise above: this needs half as many clamped copies of W.
         width = x.upper - x.lower
