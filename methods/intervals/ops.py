@@ -61,7 +61,8 @@ def conv2d(
     if not rounded:
         return _bilinear(_one_by_one(convolve), x.is_point, weight, bias, nonnegative)(x)[0]
     terms = math.prod(weight.lower.shape[1:])
-    joint = _stacked(convolve) if groups == 1 else _one_by_one(convolve)
+    small = groups == 1 and len(weight.lower) <= _STACKED and terms <= 9 * _STACKED
+    joint = _stacked(convolve) if small else _one_by_one(convolve)
     bounds = _rounded(joint, x.is_point, weight, bias, nonnegative, terms)
     # On a CPU a float64 convolution copies an input once for each weight of a filter (im2col). With few samples at a
     # time the copies, and the products, stay in the cache, which is several times faster.
@@ -70,6 +71,9 @@ def conv2d(
 
 _COPIED = 1 << 19
 """Largest count of numbers that a convolution copies at once: 4 MiB."""
+_STACKED = 64
+"""Largest number of maps of a convolution whose products are computed together. With more, the copies cost little
+next to the products, and libraries of matrix products may sum in another order for more outputs."""
 
 
 def _one_by_one(product: Product) -> Joint:
