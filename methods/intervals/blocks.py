@@ -14,7 +14,7 @@ AT_ONCE = 1 << 15
 
 
 def elementwise(function: Callable[..., Interval], x: Interval, *others: Interval) -> Interval:
-    """Apply an elementwise function(x, *others) block by block, with the same numbers; x has the result's shape."""
+    """Apply an elementwise function(x, *others) block by block, with the same numbers; x has the result's samples."""
     a_sample = x.lower[:1].numel() if x.lower.dim() else 0
     if not a_sample:
         return function(x, *others)

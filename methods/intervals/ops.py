@@ -206,8 +206,7 @@ def add(a: Interval, b: Interval, *, rounded: bool = False) -> Interval:
 
 def _widened_pair(function: Callable[[Interval, Interval], Interval], a: Interval, b: Interval) -> Interval:
     """Image under a commutative elementwise function of two, in float64, rounded outwards."""
-    if a.lower.dim() < b.lower.dim() or a.lower.numel() < b.lower.numel():
-        a, b = b, a
+    a, b = sorted((a, b), key=lambda part: (part.lower.dim(), *part.lower.shape[:1]), reverse=True)
     return elementwise(lambda p, q: outward(function(exactly(p), exactly(q)), 2), a, b)
 
 

@@ -187,7 +187,7 @@ def test_blocks_of_samples_change_no_number(monkeypatch):
     def found() -> list[Interval]:
         logits = propagate(net.eval(), box, x, rounded=True)
         scaled = ops.multiply(rows, Interval.point(columns), rounded=True)
-        return [logits, scaled, ops.add(scaled, rows, rounded=True), ops.add(*[Interval.point(x)] * 2, rounded=True)]
+        return [logits, scaled, ops.add(rows, scaled, rounded=True), ops.add(*[Interval.point(x)] * 2, rounded=True)]
 
     whole = found()
     monkeypatch.setattr("methods.intervals.blocks.AT_ONCE", 1)
