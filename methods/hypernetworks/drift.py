@@ -5,10 +5,11 @@ rank h. Their targets are C0 W0' + b0, those of the state before a new task. Wit
 
     C W' + b - (C0 W0' + b0) = D W' + C0 V' + 1 v' = A B',    A = [D C0 1] (k, 2h + 1),    B = [W V v] (N, 2h + 1).
 
-So the sum of squares is <A'A, B'B>, and its gradients are 2 B (A'[C 1]) by W and b, and 2 A (B'W) by C. Work and memory
-per row of W do not depend on k, the number of old tasks. All terms vanish with the drift, so nothing cancels that is as
-large as the outputs. Terms cancel each other where W makes up for a change of C: A'A and B'B are summed in float64. The last chunk may be cut: rows of W from `edge` on have no outputs there, so all products exist
-twice, for the rows before `edge` and for the others.
+So the sum of squares is <A'A, B'B>, and its gradients are 2 B (A'[C 1]) by W and b, and 2 A (B'W) by C. Work and
+memory per row of W do not depend on k, the number of old tasks. All terms vanish with the drift, so nothing cancels
+that is as large as the outputs. Terms cancel each other where W makes up for a change of C: A'A and B'B are summed in
+float64. The last chunk may be cut: rows of W from `edge` on have no outputs there, so all products exist twice, for
+the rows before `edge` and for the others.
 """
 
 from __future__ import annotations
