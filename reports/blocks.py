@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from reports.glossary import glossed
 from reports.render import to_data
 from reports.tables import Table, longest, split
 
@@ -29,6 +30,7 @@ class Blocks:
         self.items.append({"kind": "paragraph", "text": text})
 
     def table(self, table: Table) -> None:
+        table = glossed(table)
         self.tables.append(table)
         for i, part in enumerate([table] if self.single else split(table)):
             crowded = _width(part) > CHARACTERS_IN_A_LINE

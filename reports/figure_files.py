@@ -47,16 +47,20 @@ class Artist:
 
     def draw(self, job: Job) -> dict[str, Any]:
         """Draw and save one figure; returns its data for the template: stem, path, caption, width, appendix."""
+        from matplotlib.text import Text
+
+        from reports.glossary import complete
         from reports.style import drawing
 
         with drawing():
             drawn = job(self.study, self.looks)
+            texts = [text.get_text() for text in drawn.figure.findobj(Text)]
             drawn.figure.savefig(self.folder / f"{drawn.stem}.svg", metadata={"Date": None})
         _convert(self.folder / f"{drawn.stem}.svg")
         return {
             "stem": drawn.stem,
             "path": f"../figures/{drawn.stem}.svg",
-            "caption": drawn.caption,
+            "caption": complete(drawn.caption, texts),
             "width": round(float(drawn.figure.get_figwidth()), 3),
             "appendix": drawn.appendix,
         }

@@ -106,17 +106,11 @@ def detail(study: Study, group: Group) -> Table:
     why = (_why_undefined(study, group, metric) for metric in metrics if metric not in kept)
     return Table(
         f"table-{group.stem}",
-        f"{group.title}: all metrics in percent, {spread_words(study, [group])}.{marks_words(study, columns)}"
-        f"{_defined(kept)}",
+        f"{group.title}: all metrics in percent, {spread_words(study, [group])}.{marks_words(study, columns)}",
         ("method", *(f"{m.short} {'↑' if m.higher_is_better else '↓'}" for m in kept)),
         tuple(rows),
         (*notes.lines(), *dict.fromkeys(reason for reason in why if reason)),
     )
-
-
-def _defined(shown: Sequence[Metric]) -> str:
-    """Sentence that defines the columns of a table."""
-    return f" ↑: higher is better, ↓: lower. {'; '.join(f'{m.short}: {m.title}' for m in shown)}."
 
 
 def _why_undefined(study: Study, group: Group, metric: Metric) -> str:

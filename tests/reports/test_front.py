@@ -81,7 +81,7 @@ def test_families_have_no_hue_in_common() -> None:
 
 def test_display_names() -> None:
     names = ["hyperinterval", "intercontinet", "hnet", "lwf", "ewc-online", "ewc (strength=9)", "my_method"]
-    shown = ["HyperInterval", "InterContiNet", "HNET", "LwF", "EWC online", "EWC (strength=9)", "my_method"]
+    shown = ["HyperInterval", "InterContiNet", "HNET", "LwF", "EWC online", "EWC (strength = 9)", "my_method"]
     assert [display(name) for name in names] == shown
     assert not ROWS.keys() & METHODS.keys()
 
