@@ -76,7 +76,7 @@ def _apart(content: Contents, blocks: Blocks, figures: Sequence[dict[str, Any]])
 
 def _figures(blocks: Blocks, figures: Sequence[dict[str, Any]]) -> None:
     if figures:
-        blocks.heading("More figures")
+        blocks.heading("More figures", gallery=True)
         blocks.figures(figures)
 
 

@@ -11,6 +11,8 @@ from reports.tables import Table, longest, split
 
 CHARACTERS_IN_A_LINE = 118
 """Characters across the whole page; the text columns of a table with longer rows are wrapped."""
+HALF = 0.46
+"""Share of the page's width up to which two tables stand side by side."""
 ROWS_TOGETHER = 12
 """Largest number of lines (wrapped ones counted) of an appendix table that must not break across pages."""
 
@@ -23,8 +25,9 @@ class Blocks:
         self.items: list[dict[str, Any]] = []
         self.tables: list[Table] = []
 
-    def heading(self, text: str, level: int = 1) -> None:
-        self.items.append({"kind": "heading", "text": text, "level": level})
+    def heading(self, text: str, level: int = 1, *, gallery: bool = False) -> None:
+        """Add a heading. gallery: it stands above the figures at the end, which the template arranges."""
+        self.items.append({"kind": "heading", "text": text, "level": level, "gallery": gallery})
 
     def paragraph(self, text: str) -> None:
         self.items.append({"kind": "paragraph", "text": text})
@@ -38,7 +41,8 @@ class Blocks:
             widths = [round(longest(part, i) ** 0.5, 1) if i in flexible else 0 for i in range(len(part.columns))]
             label = f"tab:{table.stem}" + (f":{i + 1}" if i else "")
             long = self.single and _lines(part, widths) > ROWS_TOGETHER
-            placed = {"label": label, "widths": widths, "long": long}
+            half = self.single and not any(widths) and _width(part) <= CHARACTERS_IN_A_LINE * HALF
+            placed = {"label": label, "widths": widths, "long": long, "half": half}
             self.items.append({"kind": "table", **to_data(part), **placed})
 
     def figures(self, figures: Any) -> None:

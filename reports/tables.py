@@ -87,6 +87,22 @@ class Notes:
         return tuple(f"({letter(i)}) {reason}" for i, reason in enumerate(self.reasons))
 
 
+@dataclass
+class Sources:
+    """Numbered sources under a table: each once, so that a row names it in two characters."""
+
+    texts: list[str] = field(default_factory=list)
+
+    def cell(self, text: str) -> Cell:
+        """Cell with the number of a source; the CSV has the source itself."""
+        if text not in self.texts:
+            self.texts.append(text)
+        return Cell(f"S{self.texts.index(text) + 1}", key=text)
+
+    def lines(self) -> tuple[str, ...]:
+        return tuple(f"S{i + 1}: {text}" for i, text in enumerate(self.texts))
+
+
 def letter(index: int) -> str:
     """Letter of a note: a, b, ..., z, aa, ab, ..."""
     head, tail = divmod(index, 26)

@@ -269,7 +269,7 @@ def test_records_of_earlier_code_are_said_to_be_so(tmp_path: Path) -> None:
     found = study(load(tmp_path))
     assert "2 records of earlier code that was shown to give the same numbers" in " ".join(findings(found))
     rows = {row[0].text: row[1].text for row in environment(found).rows}
-    assert rows["earlier code of hnet"] == "2 cells: computed by source abc, as 7 cells show"
+    assert rows["earlier code of HNET"] == "2 cells: computed by source abc, as 7 cells show"
 
 
 def test_wrapped_text_counts_by_its_lines() -> None:
