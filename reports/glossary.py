@@ -44,10 +44,10 @@ _METRICS: dict[Metric, str] = {
 
 
 def _abbreviation(metric: Metric, words: str) -> Term:
-    short = re.escape(metric.short)
+    short, known = re.escape(metric.short), "|".join(map(re.escape, (metric.title, words.split(",")[0], "measured")))
     # A single letter is the metric only where it stands alone.
     used = rf"(?m)^{short}(?: [↑↓])?$" if len(metric.short) == 1 else rf"(?<![\w.-]){short}(?![\w.-])"
-    return Term(used, rf"(?<!\w){short}: (?=[a-z])|\({short}\)", f"{metric.short}: {words}", listed=True)
+    return Term(used, rf"(?<!\w){short}: (?:{known})|\({short}\)", f"{metric.short}: {words}", listed=True)
 
 
 TERMS: tuple[Term, ...] = (

@@ -26,7 +26,7 @@ def hyperparameters(study: Study) -> Table:
             if entry.label == label:
                 records.setdefault(entry.group, entry.record)
         keys = list(dict.fromkeys(key for record in records.values() for key in record.config))
-        varies = {key for key in keys if len({_with_source(record, key) for record in records.values()}) > 1}
+        varies = {key for key in keys if len({repr(r.config[key]) for r in records.values() if key in r.config}) > 1}
         places: dict[tuple[str, str], list[Group]] = {}
         for group in study.groups:
             if group in records:
@@ -56,10 +56,6 @@ def _places(groups: Sequence[Group]) -> str:
     for group in groups:
         found.setdefault(pretty(group.benchmark), []).append(group.scenario.upper())
     return "; ".join(f"{name} {', '.join(scenarios)}" for name, scenarios in found.items())
-
-
-def _with_source(record: Record, key: str) -> tuple[str, str]:
-    return repr(record.config.get(key)), record.chosen.get(key, "")
 
 
 def _settings(record: Record, varies: set[str], notes: Notes) -> tuple[Cell, Cell]:
