@@ -1,4 +1,7 @@
-"""Small multiples by family: one column of panels for each family of methods, one row for each benchmark."""
+"""Figures of lines: one panel for each benchmark, or of many methods small multiples by family.
+
+Small multiples have one column of panels for each family of methods, and one row for each benchmark.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reports.names import Family, display, family
-from reports.panels import Page
+from reports.panels import Page, panels
 from reports.study import Group, Study, pretty
 from reports.style import FULL_WIDTH, Look, Margins, canvas, cut
 
@@ -19,25 +22,66 @@ METHODS_AT_MOST = 12
 """Largest number of methods in one panel; with more, families get panels of their own."""
 PANEL_HEIGHT, LINE_OF_KEY = 0.62, 0.1
 """Heights in inches: of a panel, and of a method's name in the key of its family."""
+LINES_AT_LEAST = 5
+"""Least number of methods whose lines have their names at their ends instead of in a legend."""
 Draw = Callable[["Axes", Group, Sequence[str]], Any]
-"""Function that draws some labels of a group."""
+"""Function that draws some labels of a group; the matplotlib label of a line is that of its method."""
+Shown = Callable[[Group, str], bool]
+"""Check whether a label has something to draw in a group."""
 
 
-def crowded(study: Study, page: Page) -> bool:
-    """Check whether the page has more methods than one panel should show."""
-    return len(_labels(study, page)) > METHODS_AT_MOST
+def lines(
+    study: Study,
+    page: Page,
+    found: dict[str, Look],
+    draw: Draw,
+    y_label: str,
+    x_label: str,
+    *,
+    shown: Shown | None = None,
+    **options: Any,
+) -> Figure:
+    """Draw the lines of a page, their names at their ends where they are many, by family where they are too many.
+
+    shown: what is drawn (default: labels with results). options: those of `panels`.
+    """
+    there = shown or _done(study)
+    labels = _labels(study, page, there)
+    if len(labels) > METHODS_AT_MOST:
+        return by_family(study, page, found, draw, y_label, x_label, there)
+
+    def of_group(ax: Axes, group: Group) -> list[str]:
+        own = [label for label in study.rows(group) if there(group, label)]
+        draw(ax, group, own)
+        return own
+
+    direct = len(labels) >= LINES_AT_LEAST
+    return panels(study, page, found, of_group, y_label, x_label, likely=there, direct=direct, **options)
 
 
-def _labels(study: Study, page: Page) -> list[str]:
-    return [label for label in study.labels if any(study.done(group, label) for group in page.groups)]
+def families(study: Study, page: Page, shown: Shown | None = None) -> str:
+    """Sentence of the caption on small multiples, after a space; empty without."""
+    if len(_labels(study, page, shown or _done(study))) <= METHODS_AT_MOST:
+        return ""
+    return " One column for each family of methods; grey and black: the references finetune and joint."
 
 
-def by_family(study: Study, page: Page, found: dict[str, Look], draw: Draw, y_label: str, x_label: str) -> Figure:
+def _done(study: Study) -> Shown:
+    return lambda group, label: bool(study.done(group, label))
+
+
+def _labels(study: Study, page: Page, shown: Shown) -> list[str]:
+    return [label for label in study.labels if any(shown(group, label) for group in page.groups)]
+
+
+def by_family(
+    study: Study, page: Page, found: dict[str, Look], draw: Draw, y_label: str, x_label: str, shown: Shown
+) -> Figure:
     """Draw every group once for each family, with the references in every panel; rows share their y axis."""
     import seaborn
 
     methods = {entry.label: entry.record.method for entry in study.entries}
-    labels = _labels(study, page)
+    labels = _labels(study, page, shown)
     members = {name: [label for label in labels if family(methods[label]) is name] for name in Family}
     references = members.pop(Family.REFERENCES)
     columns = [name for name, own in members.items() if own]
@@ -50,8 +94,9 @@ def by_family(study: Study, page: Page, found: dict[str, Look], draw: Draw, y_la
     for row, group in zip(axes, groups, strict=True):
         first = True
         for ax, name in zip(row, columns, strict=True):
-            if any(study.done(group, label) for label in members[name]):
-                draw(ax, group, [*references, *members[name]])
+            own = [label for label in (*references, *members[name]) if shown(group, label)]
+            if set(own) - set(references):
+                draw(ax, group, own)
                 ax.tick_params(labelbottom=True, labelleft=first, labelsize=5, pad=1.5)
                 first = False
             else:
