@@ -84,7 +84,7 @@ def accuracy_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     def draw(ax: Axes, group: Group, labels: Sequence[str]) -> list[str]:
         return _curves(ax, study, group, labels, found, metrics.accuracy_so_far, 1)
 
-    figure = lines(study, page, found, draw, "accuracy (%)", "tasks learnt", share_y=page.stem != "")
+    figure = lines(study, page, found, draw, "accuracy (%)", "tasks learnt", share_y=False)
     caption = (
         f"{page.words}: average accuracy on the tasks learnt so far, in percent (mean over seeds; band: ± one sample "
         f"standard deviation). Higher is better.{families(study, page)}{_left_out(study, page)}"
@@ -106,7 +106,7 @@ def forgetting_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn
     def draw(ax: Axes, group: Group, labels: Sequence[str]) -> list[str]:
         return _curves(ax, study, group, labels, found, metrics.forgetting_so_far, 2)
 
-    figure = lines(study, page, found, draw, "forgetting (points)", "tasks learnt", share_y=page.stem != "")
+    figure = lines(study, page, found, draw, "forgetting (points)", "tasks learnt", share_y=False)
     caption = (
         f"{page.words}: forgetting of the tasks learnt so far, in percentage points: a task's best accuracy so far "
         "less its present one (mean over seeds; band: ± one sample standard deviation). Lower is better."
@@ -149,7 +149,7 @@ def final_accuracy(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     def draw(ax: Axes, group: Group, labels: Sequence[str]) -> list[str]:
         return _per_task(ax, study, group, labels, found)
 
-    figure = lines(study, page, found, draw, "accuracy (%)", "task", share_y=page.stem != "")
+    figure = lines(study, page, found, draw, "accuracy (%)", "task", share_y=False)
     caption = (
         f"{page.words}: accuracy on each task after the last one, in percent (mean over seeds). Higher is better."
         f"{families(study, page)}"

@@ -60,10 +60,11 @@ def _last(line: Line2D) -> tuple[float, float] | None:
     return (float(x[there[-1]]), float(y[there[-1]])) if len(there) else None
 
 
-def spread(wanted: Sequence[float], step: float) -> list[float]:
+def spread(wanted: Sequence[float], step: float, low: float = -0.1, high: float = 1.0) -> list[float]:
     """Places at least `step` apart, in the order of `wanted` (ascending), with the least squared distance from it.
 
-    The places less their multiples of `step` must not fall: isotonic regression, by pooling adjacent violators.
+    The places less their multiples of `step` must not fall: isotonic regression, by pooling adjacent violators. None is
+    above `high`, and none below `low` where there is room.
     """
     pools: list[tuple[float, int]] = []  # mean and size
     for i, value in enumerate(wanted):
@@ -73,4 +74,5 @@ def spread(wanted: Sequence[float], step: float) -> list[float]:
             mean, size = (mean * size + before * n) / (size + n), size + n
         pools.append((mean, size))
     flat = [mean for mean, size in pools for _ in range(size)]
-    return [value + i * step for i, value in enumerate(flat)]
+    top = high - (len(flat) - 1) * step
+    return [min(max(value, low), top) + i * step for i, value in enumerate(flat)]

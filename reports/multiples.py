@@ -24,6 +24,8 @@ PANEL_HEIGHT, LINE_OF_KEY = 0.62, 0.1
 """Heights in inches: of a panel, and of a method's name in the key of its family."""
 LINES_AT_LEAST = 5
 """Least number of methods whose lines have their names at their ends instead of in a legend."""
+NAMED_IN_A_ROW = 3
+"""Largest number of panels in a row with room for names between them."""
 Draw = Callable[["Axes", Group, Sequence[str]], Any]
 """Function that draws some labels of a group; the matplotlib label of a line is that of its method."""
 Shown = Callable[[Group, str], bool]
@@ -55,7 +57,7 @@ def lines(
         draw(ax, group, own)
         return own
 
-    direct = len(labels) >= LINES_AT_LEAST
+    direct = len(labels) >= LINES_AT_LEAST and len(page.rows[0]) <= NAMED_IN_A_ROW
     return panels(study, page, found, of_group, y_label, x_label, likely=there, direct=direct, **options)
 
 
