@@ -132,8 +132,8 @@ def effort_table(study: Study) -> Table | None:
         "Tuning effort: trials of runners/tune.py for the values of each method, streams of a trial, its training "
         "length as a share of the budget, and accuracy on validation data in percent with the values that the suite "
         "had before and with the best. Sensitivity: the best less the median of the trials that ran to their end, in "
-        "points; hopeless trials end earlier, so that it is a lower bound. Elsewhere: values of another source, which the table of "
-        "hyperparameters names.",
+        "points; hopeless trials end earlier, so that it is a lower bound. Elsewhere: values of another source, "
+        "which the table of hyperparameters names.",
         ("benchmark", "method", "trials", "streams", "length", "before", "best", "sensitivity", "how chosen"),
         tuple(rows),
         tuple(f"{'; '.join(groups)}: {sentence}." for sentence, groups in said.items()),

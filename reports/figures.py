@@ -30,7 +30,6 @@ from reports.words import join
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 FULL = 0.995
 """Accuracy from which a task counts as full."""
@@ -96,7 +95,9 @@ def _left_out(study: Study, page: Page) -> str:
     """Sentence on the groups of a page without a panel because nothing could be seen in it, after a space."""
     here = {group.scenario for group in page.groups}
     done = (group for group in study.groups if any_done(study, group) and task_count(study, group) > 1)
-    flat = [group.title for group in done if _flat(study, group) and (page.stem in ("", "-all") or group.scenario in here)]
+    flat = [
+        group.title for group in done if _flat(study, group) and (page.stem in ("", "-all") or group.scenario in here)
+    ]
     return f" Not drawn, since all methods stay above {100 * FULL:g} %: {join(flat)}." if flat else ""
 
 

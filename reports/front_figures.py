@@ -135,7 +135,8 @@ def score_figure(study: Study, found: dict[str, Look]) -> Drawn:
     caption = (
         "Scores (measures of rliable): (ACC − finetune) / (joint − finetune) of a run, with the mean ACC of the two "
         "references; 0 is sequential training, 1 training on all tasks so far. Above: performance profile, the share "
-        f"of runs (seeds × benchmarks) above τ, in the colours of the names below. Below: interquartile mean (IQM), its 95 % interval by {RESAMPLES:,} "
+        f"of runs (seeds × benchmarks) above τ, in the colours of the names below. "
+        f"Below: interquartile mean (IQM), its 95 % interval by {RESAMPLES:,} "
         "stratified bootstrap samples (seeds drawn within each benchmark), and P, the probability that a run of the "
         "best IQM beats one of this method (Mann–Whitney, mean over benchmarks; 50 % is no difference). "
         f"{over}; {' or '.join(map(str, seeds))} seeds. Benchmarks with joint and finetune less than 2 points apart, "

@@ -60,14 +60,14 @@ TERMS: tuple[Term, ...] = (
     Term(
         r"(?i)(?<![\w-])(?:standing|stands)\b",
         r"(?i)\b(?:standing(?: is)?|stands):? (?:the|share|accuracy)",
-        "Standing: the share of an old task's test samples that were certified when it was learnt, 0 if the claim about "
-        "it is void.",
+        "Standing: the share of an old task's test samples that were certified when it was learnt, 0 if the claim "
+        "about it is void.",
     ),
     Term(
         r"(?i)\bdrift\b",
         r"(?i)\bdrift(?: of [\w' ]+)?(?: is|:) ",
-        "Drift: the largest difference between a task's region (or its numbers, where it has none) when claimed and now, "
-        "in units of the weights.",
+        "Drift: the largest difference between a task's region (or its numbers, where it has none) when claimed and "
+        "now, in units of the weights.",
     ),
     Term(
         r"(?i)\bclaim(?:s|ed)?\b|\bvoid\b",

@@ -87,7 +87,12 @@ Place = tuple[Group, str, Entry, Columns]
 def layer_exhibits(study: Study) -> Iterator[Job]:
     """Yield the jobs of these figures; none if the records hold no such tables."""
     for kind in KINDS:
-        rows = [found for group in study.groups for label in study.rows(group) if (found := _first(study, group, label, kind))]
+        rows = [
+            found
+            for group in study.groups
+            for label in study.rows(group)
+            if (found := _first(study, group, label, kind))
+        ]
         for i in range(0, len(rows), ROWS_AT_MOST):
             stem = kind.stem + (f"-{i // ROWS_AT_MOST + 1}" if i else "")
             yield partial(_figure, kind=kind, stem=stem, rows=rows[i : i + ROWS_AT_MOST])

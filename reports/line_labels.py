@@ -28,7 +28,7 @@ def label_ends(axes: Iterable[Axes], found: Mapping[str, Look]) -> None:
     from matplotlib.lines import Line2D
 
     for ax in axes:
-        figure = ax.get_figure()
+        figure = ax.get_figure(root=True)
         assert figure is not None
         ends = sorted(_ends(ax, found), key=lambda end: end[2])
         height = ax.get_position().height * figure.get_size_inches()[1]

@@ -51,7 +51,9 @@ def _carried(evidence: Counter[str]) -> Cell:
     full = "; ".join(f"{count(n, 'cell')}: {words}" for words, n in evidence.items())
     if len(full) <= EVIDENCE_AT_MOST:
         return Cell(full)
-    text = f"{count(sum(evidence.values()), 'cell')}, which give the same numbers by {count(len(evidence), 'comparison')}"
+    text = (
+        f"{count(sum(evidence.values()), 'cell')}, which give the same numbers by {count(len(evidence), 'comparison')}"
+    )
     return Cell(f"{text} of both codes, named in the CSV of this table and in the records", key=full)
 
 

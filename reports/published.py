@@ -106,8 +106,9 @@ def published_table(study: Study) -> Table | None:
         "published",
         "Published values against ours (percent; BWT in points): mean ± standard deviation (SEM: standard error) and "
         "number of runs; published less ours in points, with the 95 % t interval of the difference of two independent "
-        f"means (Welch), where both have a spread and at least {statistics.MIN_FOR_INTERVAL} runs. S1, S2, ...: "
-        "sources, listed under the table. The last column names every known difference in protocol; few values are free of them, so read the differences first.",
+        f"means (Welch), where both have a spread and at least {statistics.MIN_FOR_INTERVAL} runs. S1, S2, "
+        "...: sources, listed under the table. The last column names every known difference in protocol; few values "
+        "are free of them, so read the differences first.",
         (
             "benchmark",
             "method",
@@ -153,9 +154,7 @@ def _matches(study: Study) -> Iterator[tuple[Published, Group, str, Record]]:
                     yield one, group, label, record
 
 
-def _line(
-    study: Study, one: Published, group: Group, label: str, record: Record, sources: Sources
-) -> tuple[Cell, ...]:
+def _line(study: Study, one: Published, group: Group, label: str, record: Record, sources: Sources) -> tuple[Cell, ...]:
     metric = METRICS[one.metric]
     values = metric_values(study, group, label, metric)
     mean, deviation = fmean(values), statistics.spread(values)
