@@ -116,7 +116,7 @@ def _figure(_: Study, __: dict[str, Look], *, kind: Kind, stem: str, rows: Seque
     for line, (group, label, _entry, columns) in zip(axes, rows, strict=True):
         for ax, series in zip(line, kind.panels, strict=True):
             _panel(ax, series, columns)
-        words = f"{cut(pretty(group.benchmark), 20)}\n{group.scenario.upper()}, {cut(display(label), 16)}"
+        words = f"{cut(pretty(group.benchmark), 26)}\n{group.scenario.upper()}, {cut(display(label), 16)}"
         line[0].text(-0.3, 0.5, words, transform=line[0].transAxes, fontsize=6, rotation=90, va="center", ha="center")
         _key(line[-1], columns)
     for ax, series in zip(axes[0], kind.panels, strict=True):

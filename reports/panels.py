@@ -128,7 +128,8 @@ def panels(
     """Draw the figure of one page: `draw` in every panel, labels at the edges, a legend of the drawn labels if `keyed`.
 
     direct: names at the ends of the lines instead of a legend. share_y: within a row. likely: labels that will be
-    drawn, to size the legend (default: those with results). height (of one panel), left (margin) and across (between panels) in inches.
+    drawn, to size the legend (default: those with results). height (of one panel), left (margin) and across (between
+    panels) in inches.
     """
     rows, columns = len(page.rows), len(page.rows[0])
     width = FULL_WIDTH if columns > 1 else COLUMN_WIDTH

@@ -85,7 +85,7 @@ def test_readers_see_no_id_of_a_variant_and_csv_files_have_it(tmp_path: Path) ->
     assert "WSN (c = 0.1)" in json.dumps(document.data)
     (table,) = [table for table in document.tables if table.stem == "headline"]
     assert any(line.startswith("wsn-0.1,") for line in to_csv(table).splitlines())
-    assert "wsn-0.1" in set(found.frame["label"]) and "wsn-0.1" in set(summary(found)["label"])
+    assert "wsn-0.1" in set(found.frame["label"]) and "wsn-0.1" in set(summary(found)["method"])
     shown = rows(found, [{"key": metric.key} for metric in METRICS], frozenset())
     assert {(row["id"], row["texts"]["method"]) for row in shown} >= {("wsn-0.1", "WSN (c = 0.1)")}
 
