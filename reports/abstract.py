@@ -19,12 +19,23 @@ LITTLE = 0.05
 
 
 def abstract(study: Study) -> list[str]:
-    """Sentences of at most 120 words together, most important first; later ones that do not fit are left out."""
-    found: list[str] = []
-    for sentence in (*_what(study), *_best(study), *_worth(study), *_failed(study)):
-        if len(" ".join([*found, sentence]).split()) <= WORDS_AT_MOST:
+    """Sentences of at most 120 words together, most important first; those that do not fit are left out.
+
+    What failed has its room reserved: its first sentence is never the one that is left out.
+    """
+    failed = list(_failed(study))
+    reserved, found = failed[:1], []
+    for sentence in (*_what(study), *_best(study), *_worth(study)):
+        if _words([*found, sentence, *reserved]) <= WORDS_AT_MOST:
+            found.append(sentence)
+    for sentence in failed:
+        if _words([*found, sentence]) <= WORDS_AT_MOST:
             found.append(sentence)
     return found
+
+
+def _words(sentences: Sequence[str]) -> int:
+    return len(" ".join(sentences).split())
 
 
 def _what(study: Study) -> Iterator[str]:
@@ -93,7 +104,6 @@ def _contradicted(found: Sequence[Promise]) -> str:
 def _failed(study: Study) -> Iterator[str]:
     """What failed: methods that gain little over finetune in the hardest scenario, and cells without results."""
     scenario = study.scenarios[-1]
-    little, total = 0, set()
     gains: dict[str, list[float]] = {}
     for group in study.groups:
         if group.scenario != scenario or FINETUNE not in study.rows(group):
@@ -110,3 +120,5 @@ def _failed(study: Study) -> Iterator[str]:
     lost = sum(not entry.record.done for entry in study.entries)
     if lost:
         yield f"{lost} of {len(study.entries)} cells have no result."
+    if not total and not lost:
+        yield "No cell failed."

@@ -48,8 +48,9 @@ def _in_full(content: Contents, blocks: Blocks, before: Sequence[Table]) -> None
     blocks.table(content.setting)
     if content.conformance:
         blocks.table(content.conformance)
+    shown = {table.stem for table in before}
     for table in content.main:
-        if table not in before:
+        if table.stem not in shown:
             blocks.table(table)
     for title, table in (("Guarantees in full", content.guarantee), ("Cost", content.cost)):
         if table:
@@ -75,7 +76,7 @@ def _apart(content: Contents, blocks: Blocks, figures: Sequence[dict[str, Any]])
 
 def _figures(blocks: Blocks, figures: Sequence[dict[str, Any]]) -> None:
     if figures:
-        blocks.heading("More figures")
+        blocks.heading("More figures", gallery=True)
         blocks.figures(figures)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reports.names import display
 from reports.panels import Band, Drawn, Job, bands, whole_numbers
 from reports.published_curves import TITLE, Pair, curves, pairs, steps_words
 from reports.study import Group, Study, pretty
@@ -72,7 +73,7 @@ def _panel(ax: Axes, study: Study, shown: Sequence[Pair]) -> None:
         if len(stack) > 1:
             band = stack.std(axis=0, ddof=1)
             spread.append(Band(x, mean - band, mean + band, colour))
-        name = f"{pair.curve.parameter} {pair.curve.value}" if len(same) == 1 else pair.label
+        name = f"{pair.curve.parameter} {pair.curve.value}" if len(same) == 1 else display(pair.label)
         keys.append((Line2D([], [], color=colour, marker=marker), cut(name, LETTERS_OF_A_KEY)))
     bands(ax, spread, 0.15)
     whole_numbers(ax)

@@ -18,7 +18,7 @@ from benchmarks import paths
 from reports.names import display
 from reports.record import Record
 from reports.study import Study
-from reports.tables import MISSING, Table, text_cells
+from reports.tables import MISSING, Cell, Table, method_cell
 from reports.words import count, join
 
 TUNED = "tuning"
@@ -112,28 +112,30 @@ def effort_of(efforts: Sequence[Effort], record: Record) -> Effort | None:
 def effort_table(study: Study) -> Table | None:
     """Table of the tuning of every method in every group; None if all have their defaults."""
     efforts = read(study.source.root)
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[Cell, ...]] = []
     said: dict[str, list[str]] = {}
     for group in study.groups:
         amounts = {}
         for label in study.rows(group):
             record = study.at(group, label)[0].record
             effort = effort_of(efforts, record)
-            how = "runners/tune.py" if effort else "; ".join(dict.fromkeys(record.chosen.values())) or DEFAULTS
-            amounts[label] = effort.amount if effort else DEFAULTS if how == DEFAULTS else NO_TRIALS
-            rows.append((group.title, label, *_shown(effort), how))
+            source = "; ".join(dict.fromkeys(record.chosen.values())) or DEFAULTS
+            how = Cell(TUNE) if effort else Cell(DEFAULTS) if source == DEFAULTS else Cell(ELSEWHERE, key=source)
+            amounts[label] = effort.amount if effort else DEFAULTS if source == DEFAULTS else NO_TRIALS
+            rows.append((Cell(group.title), method_cell(label), *map(Cell, _shown(effort)), how))
         methods = {label: study.at(group, label)[0].record.method for label in amounts}
         said.setdefault(_equality(amounts, methods), []).append(group.title)
-    if all(row[-1] == DEFAULTS for row in rows):
+    if all(row[-1].text == DEFAULTS for row in rows):
         return None
     return Table(
         "tuning-effort",
         "Tuning effort: trials of runners/tune.py for the values of each method, streams of a trial, its training "
         "length as a share of the budget, and accuracy on validation data in percent with the values that the suite "
         "had before and with the best. Sensitivity: the best less the median of the trials that ran to their end, in "
-        "points; hopeless trials end earlier, so that it is a lower bound.",
+        "points; hopeless trials end earlier, so that it is a lower bound. Elsewhere: values of another source, "
+        "which the table of hyperparameters names.",
         ("benchmark", "method", "trials", "streams", "length", "before", "best", "sensitivity", "how chosen"),
-        tuple(text_cells(row, 1) for row in rows),
+        tuple(rows),
         tuple(f"{'; '.join(groups)}: {sentence}." for sentence, groups in said.items()),
         small=True,
         text_columns=frozenset({0, 1, 8}),
@@ -141,7 +143,9 @@ def effort_table(study: Study) -> Table | None:
     )
 
 
+TUNE = "runners/tune.py"
 DEFAULTS = "defaults"
+ELSEWHERE = "elsewhere"
 NO_TRIALS = "values from elsewhere"
 
 

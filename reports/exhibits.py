@@ -1,4 +1,4 @@
-"""Figures of learnt structure and data: intervals of embeddings, overlap of masks, sample images."""
+"""Figures of learnt structure and data: intervals of embeddings, overlap of masks, bases and ranges, sample images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from benchmarks import paths
+from reports.layer_exhibits import layer_exhibits
 from reports.matrices import MatrixKind, heat_maps
 from reports.metrics import Matrix
 from reports.names import display
@@ -42,6 +43,7 @@ def exhibits(study: Study) -> Iterator[Job]:
         for i in range(0, len(rows), ROWS_AT_MOST):
             stem = f"embeddings-{Group(benchmark, '').stem}" + (f"-{i // ROWS_AT_MOST + 1}" if i else "")
             yield partial(_embeddings, stem=stem, words=pretty(benchmark), rows=rows[i : i + ROWS_AT_MOST])
+    yield from layer_exhibits(study)
     yield from heat_maps(study, OVERLAP)
 
 

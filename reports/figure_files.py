@@ -23,6 +23,8 @@ from reports.load import Found, read
 from reports.study import Study
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from reports.panels import Job
     from reports.style import Look
 
@@ -47,19 +49,28 @@ class Artist:
 
     def draw(self, job: Job) -> dict[str, Any]:
         """Draw and save one figure; returns its data for the template: stem, path, caption, width, appendix."""
+        from reports.glossary import complete
         from reports.style import drawing
 
         with drawing():
             drawn = job(self.study, self.looks)
+            texts = list(_texts(drawn.figure))
             drawn.figure.savefig(self.folder / f"{drawn.stem}.svg", metadata={"Date": None})
         _convert(self.folder / f"{drawn.stem}.svg")
         return {
             "stem": drawn.stem,
             "path": f"../figures/{drawn.stem}.svg",
-            "caption": drawn.caption,
+            "caption": complete(drawn.caption, texts),
             "width": round(float(drawn.figure.get_figwidth()), 3),
             "appendix": drawn.appendix,
         }
+
+
+def _texts(figure: Figure) -> Iterator[str]:
+    """Titles, labels and notes of a figure; tick labels are no terms, and matplotlib would have to make them first."""
+    for ax in figure.axes:
+        yield from (ax.get_title(), ax.get_xlabel(), ax.get_ylabel())
+    yield from (text.get_text() for holder in (figure, *figure.axes) for text in holder.texts)
 
 
 def save_figures(study: Study, folder: Path, studio: Studio | None = None) -> Callable[[], list[dict[str, Any]]]:

@@ -18,7 +18,7 @@ from reports.front_figures import front_figures
 from reports.guarantee_figures import guarantee_figures
 from reports.matrices import heat_maps
 from reports.metrics import BWT, Matrix
-from reports.multiples import Draw, by_family, crowded
+from reports.multiples import families, lines
 from reports.names import display
 from reports.panels import THIN, Band, Drawn, Job, Page, any_done, bands, pages, panels, task_count, whole_numbers
 from reports.study import Group, Study
@@ -26,10 +26,10 @@ from reports.style import Look, cut
 from reports.trade_offs import loss_curves, trade_offs
 from reports.tuning import tuning
 from reports.variants import compared
+from reports.words import join
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 FULL = 0.995
 """Accuracy from which a task counts as full."""
@@ -43,10 +43,11 @@ def plan(study: Study) -> Iterator[Job]:
     study = compared(study)
     yield from front_figures(study)
     several = pages(study, lambda group: any_done(study, group) and task_count(study, group) > 1)
+    moving = pages(study, lambda g: any_done(study, g) and task_count(study, g) > 1 and not _flat(study, g))
     done = pages(study, lambda group: any_done(study, group))
     varied = pages(study, lambda group: any_done(study, group) and not _full(study, group))
     for figure, where in (
-        (accuracy_curves, several),
+        (accuracy_curves, moving),
         (transfer_bars, several),
         (final_accuracy, varied),
         (forgetting_curves, several),
@@ -66,18 +67,38 @@ def _full(study: Study, group: Group) -> bool:
     return min(float(np.min(mean)) for mean in means) > FULL
 
 
+def _flat(study: Study, group: Group) -> bool:
+    """Check whether the average accuracy of all methods is 100 % as printed all along, within half a point."""
+    curves = [
+        np.mean([metrics.accuracy_so_far(r) for r in runs], axis=0)
+        for label in study.rows(group)
+        if (runs := study.matrices(group, label))
+    ]
+    return min(float(np.min(curve)) for curve in curves) > FULL
+
+
 def accuracy_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     """Figure of the average accuracy on the tasks learnt so far against their number."""
 
     def draw(ax: Axes, group: Group, labels: Sequence[str]) -> list[str]:
         return _curves(ax, study, group, labels, found, metrics.accuracy_so_far, 1)
 
-    figure = _lines(study, page, found, draw, "accuracy (%)", "tasks learnt")
+    figure = lines(study, page, found, draw, "accuracy (%)", "tasks learnt", share_y=False)
     caption = (
         f"{page.words}: average accuracy on the tasks learnt so far, in percent (mean over seeds; band: ± one sample "
-        f"standard deviation). Higher is better.{_families(study, page)}"
+        f"standard deviation). Higher is better.{families(study, page)}{_left_out(study, page)}"
     )
     return Drawn(f"accuracy{page.stem}", caption, figure)
+
+
+def _left_out(study: Study, page: Page) -> str:
+    """Sentence on the groups of a page without a panel because nothing could be seen in it, after a space."""
+    here = {group.scenario for group in page.groups}
+    done = (group for group in study.groups if any_done(study, group) and task_count(study, group) > 1)
+    flat = [
+        group.title for group in done if _flat(study, group) and (page.stem in ("", "-all") or group.scenario in here)
+    ]
+    return f" Not drawn, since all methods stay above {100 * FULL:g} %: {join(flat)}." if flat else ""
 
 
 def forgetting_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:
@@ -86,26 +107,13 @@ def forgetting_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn
     def draw(ax: Axes, group: Group, labels: Sequence[str]) -> list[str]:
         return _curves(ax, study, group, labels, found, metrics.forgetting_so_far, 2)
 
-    figure = _lines(study, page, found, draw, "forgetting (points)", "tasks learnt")
+    figure = lines(study, page, found, draw, "forgetting (points)", "tasks learnt", share_y=False)
     caption = (
         f"{page.words}: forgetting of the tasks learnt so far, in percentage points: a task's best accuracy so far "
         "less its present one (mean over seeds; band: ± one sample standard deviation). Lower is better."
-        f"{_families(study, page)}"
+        f"{families(study, page)}"
     )
     return Drawn(f"forgetting{page.stem}", caption, figure, appendix=True)
-
-
-def _lines(study: Study, page: Page, found: dict[str, Look], draw: Draw, y_label: str, x_label: str) -> Figure:
-    """Panels of lines; of many methods one column for each family."""
-    if crowded(study, page):
-        return by_family(study, page, found, draw, y_label, x_label)
-    return panels(study, page, found, lambda ax, group: draw(ax, group, study.rows(group)), y_label, x_label)
-
-
-def _families(study: Study, page: Page) -> str:
-    if not crowded(study, page):
-        return ""
-    return " One column for each family of methods; grey and black: the references finetune and joint."
 
 
 def _curves(
@@ -126,7 +134,7 @@ def _curves(
         x, mean = np.arange(first, first + stack.shape[1]), stack.mean(axis=0)
         look = found[label]
         every = max(1, len(x) // MARKERS_AT_MOST)
-        ax.plot(x, mean, color=look.colour, linestyle=look.line, marker=look.marker, markevery=every)
+        ax.plot(x, mean, color=look.colour, linestyle=look.line, marker=look.marker, markevery=every, label=label)
         if len(runs) > 1:
             band = stack.std(axis=0, ddof=1)
             spread.append(Band(x, mean - band, mean + band, look.colour))
@@ -142,10 +150,10 @@ def final_accuracy(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     def draw(ax: Axes, group: Group, labels: Sequence[str]) -> list[str]:
         return _per_task(ax, study, group, labels, found)
 
-    figure = _lines(study, page, found, draw, "accuracy (%)", "task")
+    figure = lines(study, page, found, draw, "accuracy (%)", "task", share_y=False)
     caption = (
         f"{page.words}: accuracy on each task after the last one, in percent (mean over seeds). Higher is better."
-        f"{_families(study, page)}"
+        f"{families(study, page)}"
     )
     return Drawn(f"per-task{page.stem}", caption, figure, appendix=True)
 
@@ -157,7 +165,7 @@ def _per_task(ax: Axes, study: Study, group: Group, labels: Sequence[str], found
     x, every = np.arange(1, tasks + 1), max(1, tasks // MARKERS_AT_MOST)
     for label, runs in rows:
         look, mean = found[label], np.mean(runs, axis=0)
-        ax.plot(x, mean, color=look.colour, linestyle=look.line, marker=look.marker, markevery=every, linewidth=0.9)
+        ax.plot(x, mean, color=look.colour, linestyle=look.line, marker=look.marker, markevery=every, label=label)
     whole_numbers(ax)
     return [label for label, _ in rows]
 

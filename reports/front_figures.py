@@ -135,7 +135,8 @@ def score_figure(study: Study, found: dict[str, Look]) -> Drawn:
     caption = (
         "Scores (measures of rliable): (ACC − finetune) / (joint − finetune) of a run, with the mean ACC of the two "
         "references; 0 is sequential training, 1 training on all tasks so far. Above: performance profile, the share "
-        f"of runs (seeds × benchmarks) above τ. Below: interquartile mean (IQM), its 95 % interval by {RESAMPLES:,} "
+        f"of runs (seeds × benchmarks) above τ, in the colours of the names below. "
+        f"Below: interquartile mean (IQM), its 95 % interval by {RESAMPLES:,} "
         "stratified bootstrap samples (seeds drawn within each benchmark), and P, the probability that a run of the "
         "best IQM beats one of this method (Mann–Whitney, mean over benchmarks; 50 % is no difference). "
         f"{over}; {' or '.join(map(str, seeds))} seeds. Benchmarks with joint and finetune less than 2 points apart, "
@@ -168,5 +169,7 @@ def _means(ax: Axes, scores: Scores, ranked: list[str], found: dict[str, Look]) 
     ax.axvline(0, color="#999999", linewidth=0.4)
     ax.axvline(1, color="#999999", linewidth=0.4)
     ax.set_yticks(range(len(ranked)), [cut(display(label), 18) for label in ranked], fontsize=5.6)
+    for name, label in zip(ax.get_yticklabels(), ranked, strict=True):
+        name.set_color(found[label].colour)  # the key of the profiles above
     ax.set_ylim(len(ranked) - 0.4, -0.6)
     ax.set_xlabel("IQM of the score")

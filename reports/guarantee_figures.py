@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reports.guarantees import logit_widths, old_claims
-from reports.panels import Band, Drawn, Job, Page, bands, logarithmic, pages, panels, whole_numbers
+from reports.multiples import families, lines
+from reports.panels import Band, Drawn, Job, Page, bands, logarithmic, pages, whole_numbers
 from reports.record import Record
 from reports.study import Entry, Group, Study
 from reports.style import Look
@@ -40,37 +41,32 @@ def _claims_at_all(study: Study, group: Group) -> bool:
 
 
 def _accuracies(study: Study, found: dict[str, Look], page: Page) -> Drawn:
-    def draw(ax: Axes, group: Group) -> list[str]:
-        shown, gaps = [], []
-        for label in study.rows(group):
-            entries = _certified(study, group, label)
-            if not entries:
-                continue
-            look, shown = found[label], [*shown, label]
+    def shown(group: Group, label: str) -> bool:
+        return bool(_certified(study, group, label))
+
+    def draw(ax: Axes, group: Group, labels: Sequence[str]) -> None:
+        gaps = []
+        for label in labels:
+            entries, look = _certified(study, group, label), found[label]
             measured = _mean([entry.record.accuracy[-1] for entry in entries if entry.record.accuracy is not None])
             certified = _mean([e.record.certified[-1] for e in entries if e.record.certified is not None])
             standing = _mean([_standing(entry) for entry in entries])
             x = np.arange(1, len(measured) + 1)
-            every = max(1, len(x) // 12)
-            ax.plot(x, measured, color=look.colour, marker=look.marker, linestyle="-", markevery=every)
-            ax.plot(
-                x[:-1], standing, color=look.colour, marker=look.marker, linestyle="--", mfc="white", markevery=every
-            )
+            style: dict[str, Any] = {"color": look.colour, "marker": look.marker, "markevery": max(1, len(x) // 12)}
+            ax.plot(x, measured, linestyle="-", label=label, **style)
+            ax.plot(x[:-1], standing, linestyle="--", mfc="white", **style)
             ax.plot(x, certified, color=look.colour, linestyle=":", linewidth=0.9)
             gaps.append(Band(x[:-1], standing, measured[:-1], look.colour))
         bands(ax, gaps, 0.1)
         whole_numbers(ax)
         ax.set_ylim(0, 102)
-        return shown
 
     caption = (
         f"{page.words}: measured accuracy on each task after the last one (full line), accuracy certified when the "
         "task was learnt, 0 where the claim no longer holds (dashed, old tasks only), and accuracy certified anew "
-        "after the last task (dotted). Mean over seeds."
+        f"after the last task (dotted). Mean over seeds.{families(study, page, shown)}"
     )
-    figure = panels(
-        study, page, found, draw, "accuracy (%)", "task", likely=lambda g, name: bool(_certified(study, g, name))
-    )
+    figure = lines(study, page, found, draw, "accuracy (%)", "task", shown=shown)
     return Drawn(f"certified{page.stem}", caption, figure)
 
 
@@ -85,29 +81,28 @@ def _standing(entry: Entry) -> np.ndarray:
 
 
 def _widths(study: Study, found: dict[str, Look], page: Page) -> Drawn:
-    def draw(ax: Axes, group: Group) -> list[str]:
-        shown = []
-        for label in study.rows(group):
-            entries = _claimed(study, group, label)
-            if not entries:
-                continue
-            look, shown = found[label], [*shown, label]
-            for style, widths in (("-", _by_task(entries, _weight_widths)), ("--", _by_task(entries, logit_widths))):
-                if widths:
-                    ax.plot(list(widths), list(widths.values()), color=look.colour, marker=look.marker, linestyle=style)
+    def shown(group: Group, label: str) -> bool:
+        return bool(_claimed(study, group, label))
+
+    def draw(ax: Axes, group: Group, labels: Sequence[str]) -> None:
+        for label in labels:
+            entries, look = _claimed(study, group, label), found[label]
+            style: dict[str, Any] = {"color": look.colour, "marker": look.marker}
+            if widths := _by_task(entries, _weight_widths):
+                ax.plot(list(widths), list(widths.values()), linestyle="-", label=label, **style)
+            if widths := _by_task(entries, logit_widths):
+                ax.plot(list(widths), list(widths.values()), linestyle="--", **style)
         whole_numbers(ax)
         if ax.lines and all(np.min(np.asarray(line.get_ydata(), dtype=float)) > 0 for line in ax.lines):
             logarithmic(ax.yaxis)
-        return shown
 
     caption = (
         f"{page.words}: median width of the weight intervals (full line) and of the logit intervals (dashed; not where "
-        "the task is inferred) of each task after the last one; mean over seeds."
+        f"the task is inferred) of each task after the last one; mean over seeds.{families(study, page, shown)}"
     )
-    figure = panels(
-        study, page, found, draw, "interval width", "task", share_y=False, left=0.54, across=0.44,
-        likely=lambda g, name: bool(_claimed(study, g, name)),
-    )  # fmt: skip
+    figure = lines(
+        study, page, found, draw, "interval width", "task", shown=shown, share_y=False, left=0.54, across=0.44
+    )
     return Drawn(f"widths{page.stem}", caption, figure)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from reports import keeping, statistics
+from reports.glossary import glossed
 from reports.marks import marked, marks_words
 from reports.metrics import ACC, STANDING, Metric
 from reports.names import Family, family
@@ -112,7 +113,7 @@ def _cell(values: list[float], *, interval: bool) -> Cell:
 
 def headline_markdown(study: Study) -> str:
     """Table in Markdown, its caption under it."""
-    table = headline_table(study)
+    table = glossed(headline_table(study))
     words = table.caption.removeprefix("Headline: ")
     below = "\n".join(textwrap.wrap(words[:1].upper() + words[1:], 118))
     return f"{to_markdown(replace(table, caption='')).strip()}\n\n{below}\n"

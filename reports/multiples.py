@@ -1,4 +1,7 @@
-"""Small multiples by family: one column of panels for each family of methods, one row for each benchmark."""
+"""Figures of lines: one panel for each benchmark, or of many methods small multiples by family.
+
+Small multiples have one column of panels for each family of methods, and one row for each benchmark.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reports.names import Family, display, family
-from reports.panels import Page
+from reports.panels import Page, panels
 from reports.study import Group, Study, pretty
-from reports.style import FULL_WIDTH, Look, Margins, canvas, cut
+from reports.style import FULL_WIDTH, Look, cut
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,66 +22,121 @@ METHODS_AT_MOST = 12
 """Largest number of methods in one panel; with more, families get panels of their own."""
 PANEL_HEIGHT, LINE_OF_KEY = 0.62, 0.1
 """Heights in inches: of a panel, and of a method's name in the key of its family."""
+LEFT, RIGHT, BOTTOM, ACROSS, DOWN = 0.72, 0.06, 0.34, 0.12, 0.22
+"""Room around and between the panels of small multiples, in inches."""
+LINES_AT_LEAST = 5
+"""Least number of methods whose lines have their names at their ends instead of in a legend."""
+NAMED_IN_A_ROW = 3
+"""Largest number of panels in a row with room for names between them."""
 Draw = Callable[["Axes", Group, Sequence[str]], Any]
-"""Function that draws some labels of a group."""
+"""Function that draws some labels of a group; the matplotlib label of a line is that of its method."""
+Shown = Callable[[Group, str], bool]
+"""Check whether a label has something to draw in a group."""
 
 
-def crowded(study: Study, page: Page) -> bool:
-    """Check whether the page has more methods than one panel should show."""
-    return len(_labels(study, page)) > METHODS_AT_MOST
+def lines(
+    study: Study,
+    page: Page,
+    found: dict[str, Look],
+    draw: Draw,
+    y_label: str,
+    x_label: str,
+    *,
+    shown: Shown | None = None,
+    **options: Any,
+) -> Figure:
+    """Draw the lines of a page, their names at their ends where they are many, by family where they are too many.
+
+    shown: what is drawn (default: labels with results). options: those of `panels`.
+    """
+    there = shown or _done(study)
+    labels = _labels(study, page, there)
+    if len(labels) > METHODS_AT_MOST:
+        return by_family(study, page, found, draw, y_label, x_label, there)
+
+    def of_group(ax: Axes, group: Group) -> list[str]:
+        own = [label for label in study.rows(group) if there(group, label)]
+        draw(ax, group, own)
+        return own
+
+    direct = len(labels) >= LINES_AT_LEAST and len(page.rows[0]) <= NAMED_IN_A_ROW
+    return panels(study, page, found, of_group, y_label, x_label, likely=there, direct=direct, **options)
 
 
-def _labels(study: Study, page: Page) -> list[str]:
-    return [label for label in study.labels if any(study.done(group, label) for group in page.groups)]
+def families(study: Study, page: Page, shown: Shown | None = None) -> str:
+    """Sentence of the caption on small multiples, after a space; empty without."""
+    if len(_labels(study, page, shown or _done(study))) <= METHODS_AT_MOST:
+        return ""
+    return " One column for each family of methods; grey and black: the references finetune and joint."
 
 
-def by_family(study: Study, page: Page, found: dict[str, Look], draw: Draw, y_label: str, x_label: str) -> Figure:
-    """Draw every group once for each family, with the references in every panel; rows share their y axis."""
+def _done(study: Study) -> Shown:
+    return lambda group, label: bool(study.done(group, label))
+
+
+def _labels(study: Study, page: Page, shown: Shown) -> list[str]:
+    return [label for label in study.labels if any(shown(group, label) for group in page.groups)]
+
+
+def by_family(
+    study: Study, page: Page, found: dict[str, Look], draw: Draw, y_label: str, x_label: str, shown: Shown
+) -> Figure:
+    """Draw every group once for each family, with the references in every panel; rows share their axes.
+
+    Only panels with something in them are made: an axis takes longer than its lines.
+    """
     import seaborn
+    from matplotlib.figure import Figure
 
     methods = {entry.label: entry.record.method for entry in study.entries}
-    labels = _labels(study, page)
+    labels = _labels(study, page, shown)
     members = {name: [label for label in labels if family(methods[label]) is name] for name in Family}
     references = members.pop(Family.REFERENCES)
     columns = [name for name, own in members.items() if own]
-    key = max(len(members[name]) for name in columns)
     groups = page.groups
     several = len({group.scenario for group in groups}) > 1
-    room = Margins(left=0.72, top=0.24 + LINE_OF_KEY * (key + 1), bottom=0.34, across=0.12, down=0.22)
-    height = room.top + room.bottom + len(groups) * PANEL_HEIGHT + (len(groups) - 1) * room.down
-    figure, axes = canvas(FULL_WIDTH, height, len(groups), len(columns), room, sharex="row", sharey="row")
-    for row, group in zip(axes, groups, strict=True):
-        first = True
-        for ax, name in zip(row, columns, strict=True):
-            if any(study.done(group, label) for label in members[name]):
-                draw(ax, group, [*references, *members[name]])
-                ax.tick_params(labelbottom=True, labelleft=first, labelsize=5, pad=1.5)
-                first = False
-            else:
-                ax.set_axis_off()
+    top = 0.24 + LINE_OF_KEY * (max(len(members[name]) for name in columns) + 1)
+    width = (FULL_WIDTH - LEFT - RIGHT - (len(columns) - 1) * ACROSS) / len(columns)
+    height = top + BOTTOM + len(groups) * PANEL_HEIGHT + (len(groups) - 1) * DOWN
+    figure = Figure(figsize=(FULL_WIDTH, height))
+    for i, group in enumerate(groups):
+        first: Axes | None = None
+        y = height - top - PANEL_HEIGHT - i * (PANEL_HEIGHT + DOWN)
+        for j, name in enumerate(columns):
+            own = [label for label in members[name] if shown(group, label)]
+            if own:
+                x = LEFT + j * (width + ACROSS)
+                place = (x / FULL_WIDTH, y / height, width / FULL_WIDTH, PANEL_HEIGHT / height)
+                ax = figure.add_axes(place, sharex=first, sharey=first)
+                draw(ax, group, [*(label for label in references if shown(group, label)), *own])
+                ax.tick_params(labelleft=first is None, labelsize=5, pad=1.5)
+                first = first or ax
         title = f"{group.scenario.upper()}, {pretty(group.benchmark)}" if several else pretty(group.benchmark)
-        words = "\n".join(textwrap.wrap(title, 17))
-        row[0].text(-0.24, 0.5, words, transform=row[0].transAxes, fontsize=6, rotation=90, va="center", ha="right")
-    for ax, name in zip(axes[0], columns, strict=True):
-        _key(ax, name, members[name], found)
+        words, middle = "\n".join(textwrap.wrap(title, 17)), (y + PANEL_HEIGHT / 2) / height
+        figure.text(0.4 / FULL_WIDTH, middle, words, fontsize=6, rotation=90, va="center", ha="right")
+    for j, name in enumerate(columns):
+        place = ((LEFT + j * (width + ACROSS)) / FULL_WIDTH, 1 - top / height)
+        _key(figure, place, name, members[name], found)
     figure.text(0.008, 0.995, f"{y_label} against {x_label}", fontsize=6, va="top")
     seaborn.despine(figure)
     return figure
 
 
-def _key(ax: Axes, name: Family, labels: Sequence[str], found: dict[str, Look]) -> None:
-    """Draw the key of a family above its column."""
+def _key(
+    figure: Figure, place: tuple[float, float], name: Family, labels: Sequence[str], found: dict[str, Look]
+) -> None:
+    """Draw the key of a family above its column; place: lower left corner, as shares of the figure."""
     from matplotlib.lines import Line2D
 
     looks = [found[label] for label in labels]
     handles = [Line2D([], [], color=look.colour, linestyle=look.line, marker=look.marker) for look in looks]
-    box = ax.legend(
+    box = figure.legend(
         handles,
         ["m"] * len(labels),
         title=str(name),
         title_fontsize=6.5,
         loc="lower left",
-        bbox_to_anchor=(0, 1.0),
+        bbox_to_anchor=place,
         frameon=False,
         fontsize=5.8,
         borderaxespad=0.2,

@@ -115,15 +115,34 @@ METHODS: dict[str, About] = {
 """Methods by id, family by family. HyperInterval is made by a hypernetwork, but promises what interval methods do."""
 
 
-ROWS = {"hyperinterval-chosen": "HyperInterval, chosen"}
-"""Display names of rows of the shipped suites that are variants of a method."""
+ROWS = {f"wsn-{c}": f"WSN (c = {c})" for c in ("0.03", "0.05", "0.1", "0.3", "0.7")}
+"""Display names of published rows that are variants of a method; those of records are named by their values."""
+SYMBOLS = {("wsn", "capacity"): "c"}
+"""Symbols that papers use for hyperparameters, by method and hyperparameter."""
+
+
+class Label(str):
+    """Id of a row, as CSV files have it, together with its name for readers and its method.
+
+    A label is a text for every dictionary, table and file; `display` alone shows its name.
+    """
+
+    shown: str
+    method: str
+
+    def __new__(cls, text: str, shown: str = "", method: str = "") -> Label:
+        found = super().__new__(cls, text)
+        found.shown, found.method = shown, method
+        return found
 
 
 def display(label: str) -> str:
-    """Name of a row for readers: `ewc (strength=9)` -> `EWC (strength=9)`; an unknown name stays."""
+    """Name of a row for readers: `ewc (strength=9)` -> `EWC (strength = 9)`; an unknown name stays."""
+    if isinstance(label, Label) and label.shown:
+        return label.shown
     name, bracket, rest = label.partition(" (")
     about = METHODS.get(name)
-    return (about.name if about else ROWS.get(name, name)) + bracket + rest
+    return (about.name if about else ROWS.get(name, name)) + bracket + rest.replace("=", " = ")
 
 
 def family(method: str) -> Family:
@@ -140,5 +159,6 @@ def place(method: str) -> int | None:
 
 def citation(label: str) -> str:
     """Key in references.bib of a row's method; empty without one."""
-    about = METHODS.get(label.partition(" (")[0])
+    method = label.method if isinstance(label, Label) else ""
+    about = METHODS.get(method or label.partition(" (")[0])
     return about.cite if about else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from reports.line_labels import ROOM, label_ends
 from reports.study import Group, Study, pretty
 from reports.style import COLUMN_WIDTH, FULL_WIDTH, Look, Margins, canvas, legend, legend_height
 
@@ -118,6 +119,7 @@ def panels(
     share_y: bool = True,
     bars: bool = False,
     keyed: bool = True,
+    direct: bool = False,
     likely: Callable[[Group, str], bool] | None = None,
     height: float = PANEL_HEIGHT,
     left: float = 0.44,
@@ -125,19 +127,22 @@ def panels(
 ) -> Figure:
     """Draw the figure of one page: `draw` in every panel, labels at the edges, a legend of the drawn labels if `keyed`.
 
-    share_y: within a row. likely: labels that will be drawn, to size the legend (default: those with results).
-    height (of one panel), left (margin) and across (between panels) in inches.
+    direct: names at the ends of the lines instead of a legend. share_y: within a row. likely: labels that will be
+    drawn, to size the legend (default: those with results). height (of one panel), left (margin) and across (between
+    panels) in inches.
     """
     rows, columns = len(page.rows), len(page.rows[0])
     width = FULL_WIDTH if columns > 1 else COLUMN_WIDTH
     drawn = likely or (lambda group, name: bool(study.done(group, name)))
-    expected = [name for name in study.labels if any(drawn(g, name) for g in page.groups)] if keyed else []
+    expected = [name for name in study.labels if any(drawn(g, name) for g in page.groups)]
+    keys = expected if keyed and not direct else []
     titles = {(i, j): _broken(page.title(i, group)) for i, j, group in _places(page)}
     more_lines = 0.13 * max((title.count("\n") for title in titles.values()), default=0)
     room = Margins(
         left=left + (0.13 if page.by_scenario else 0),
-        top=0.2 + more_lines + legend_height(expected, width),
-        across=across or (0.14 if share_y else 0.36),
+        right=ROOM if direct else 0.06,
+        top=0.2 + more_lines + legend_height(keys, width),
+        across=(across or (0.14 if share_y else 0.36)) + (ROOM - 0.06 if direct else 0),
         down=(0.28 if page.by_scenario else 0.44) + more_lines,
     )
     whole = rows * height + (rows - 1) * room.down + room.top + room.bottom
@@ -153,7 +158,9 @@ def panels(
             ax.set_ylabel(f"{group.scenario.upper()}\n{y_label}".rstrip() if page.by_scenario else y_label)
             ax.tick_params(labelleft=True)  # matplotlib labels only the first column, which may be empty here
     _finish(figure, axes, page)
-    legend(figure, [name for name in expected if name in shown], found, width, bars=bars)
+    if direct:
+        label_ends([axes[i][j] for i, j, _ in _places(page)], found)
+    legend(figure, [name for name in keys if name in shown], found, width, bars=bars)
     return figure
 
 

@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reports.names import display
 from reports.study import Entry, Study, pretty
 from reports.tables import Cell, Table, shorten
 from reports.words import count
 
 VALUES_AT_MOST = 6
 """Largest number of values of one property that the environment lists."""
+EVIDENCE_AT_MOST = 120
+"""Largest number of characters of the evidence on earlier code that the table shows."""
 SEEDS_OPTION = re.compile(r"(?<= --seeds)[ =](\d+)(?= |$)")
 
 
@@ -26,11 +29,14 @@ def environment(study: Study) -> Table:
     sources: dict[str, set[str]] = {}
     for entry in study.entries:
         sources.setdefault(entry.record.method, set()).add(entry.record.source[:12])
-    text = ", ".join(f"{method} {'/'.join(sorted(hashes))}" for method, hashes in sorted(sources.items()))
+    text = ", ".join(f"{display(method)} {'/'.join(sorted(hashes))}" for method, hashes in sorted(sources.items()))
     rows.append((Cell("source of methods"), Cell(text)))
-    carried = Counter((entry.record.method, entry.record.carried) for entry in study.entries if entry.record.carried)
-    for (method, words), n in sorted(carried.items()):
-        rows.append((Cell(f"earlier code of {method}"), Cell(f"{n} {'cell' if n == 1 else 'cells'}: {words}")))
+    carried: dict[str, Counter[str]] = {}
+    for entry in study.entries:
+        if entry.record.carried:
+            carried.setdefault(entry.record.method, Counter())[entry.record.carried] += 1
+    for method, evidence in sorted(carried.items()):
+        rows.append((Cell(f"earlier code of {display(method)}"), _carried(evidence)))
     return Table(
         "environment",
         "Environment of the cells.",
@@ -38,6 +44,17 @@ def environment(study: Study) -> Table:
         tuple(rows),
         text_columns=frozenset({0, 1}),
     )
+
+
+def _carried(evidence: Counter[str]) -> Cell:
+    """Cells of earlier code, and the evidence that it gives the same numbers: in full where it fits, and in the CSV."""
+    full = "; ".join(f"{count(n, 'cell')}: {words}" for words, n in evidence.items())
+    if len(full) <= EVIDENCE_AT_MOST:
+        return Cell(full)
+    text = (
+        f"{count(sum(evidence.values()), 'cell')}, which give the same numbers by {count(len(evidence), 'comparison')}"
+    )
+    return Cell(f"{text} of both codes, named in the CSV of this table and in the records", key=full)
 
 
 def _shown(values: Counter[str]) -> str:

@@ -14,7 +14,7 @@ from reports import statistics
 from reports.metrics import ACC, BWT, CERTIFIED, Metric
 from reports.record import Record
 from reports.study import Group, Study
-from reports.tables import MISSING, Cell, Table, method_cell
+from reports.tables import MISSING, Cell, Sources, Table, method_cell
 from reports.words import percent
 
 TRUSTED = {
@@ -98,15 +98,17 @@ def published_table(study: Study) -> Table | None:
     found = list(_matches(study))
     if not found:
         return None
-    rows = [_line(study, *match) for match in found]
+    sources = Sources()
+    rows = [_line(study, *match, sources) for match in found]
     marks = sorted({match[0].trust for match in found} & {key for key, words in TRUSTED.items() if words})
     notes = tuple(f"({_MARKS[trust]}) {TRUSTED[trust]}" for trust in marks)
     return Table(
         "published",
         "Published values against ours (percent; BWT in points): mean ± standard deviation (SEM: standard error) and "
         "number of runs; published less ours in points, with the 95 % t interval of the difference of two independent "
-        f"means (Welch), where both have a spread and at least {statistics.MIN_FOR_INTERVAL} runs. The last column "
-        "names every known difference in protocol; few values are free of them, so read the differences first.",
+        f"means (Welch), where both have a spread and at least {statistics.MIN_FOR_INTERVAL} runs. S1, S2, "
+        "...: sources, listed under the table. The last column names every known difference in protocol; few values "
+        "are free of them, so read the differences first.",
         (
             "benchmark",
             "method",
@@ -121,9 +123,9 @@ def published_table(study: Study) -> Table | None:
             "their protocol",
         ),
         tuple(rows),
-        notes,
+        (*notes, *sources.lines()),
         small=True,
-        named_once=1,
+        named_once=2,
         text_columns=frozenset({0, 1, 2, 9, 10}),
     )
 
@@ -152,7 +154,7 @@ def _matches(study: Study) -> Iterator[tuple[Published, Group, str, Record]]:
                     yield one, group, label, record
 
 
-def _line(study: Study, one: Published, group: Group, label: str, record: Record) -> tuple[Cell, ...]:
+def _line(study: Study, one: Published, group: Group, label: str, record: Record, sources: Sources) -> tuple[Cell, ...]:
     metric = METRICS[one.metric]
     values = metric_values(study, group, label, metric)
     mean, deviation = fmean(values), statistics.spread(values)
@@ -168,7 +170,7 @@ def _line(study: Study, one: Published, group: Group, label: str, record: Record
         Cell(str(len(values))),
         Cell(two(one.value / 100 - mean, signed=True)),
         Cell(interval(one, values)),
-        Cell(f"{one.source}, {one.where}"),
+        sources.cell(f"{one.source}, {one.where}"),
         Cell("; ".join(differences(one, record)) or "same as far as known"),
     )
 

@@ -61,7 +61,7 @@ def _alike(study: Study, group: Group, label: str, rows: dict[str, dict[str, Pub
 
 
 def _table(study: Study, group: Group, rows: dict[str, dict[str, Published]], ours: Sequence[str]) -> Table:
-    order = [*rows, *(label for label in ours if label not in rows)]
+    order = [*dict.fromkeys(study.label(name) for name in rows), *(label for label in ours if label not in rows)]
     clauses = {label: _clauses(values) for label, values in rows.items()}
     shared = [one for one in next(iter(clauses.values())) if all(one in others for others in clauses.values())]
     notes, lines = Notes(), []

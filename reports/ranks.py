@@ -68,7 +68,8 @@ def critical_difference(study: Study, found: dict[str, Look], scenarios: list[st
 def _diagram(ax: Axes, test: statistics.RankTest, found: dict[str, Look]) -> None:
     from scikit_posthocs import critical_difference_diagram
 
-    names = {name: f"{i} {cut(display(str(name)), 20)}" for i, name in enumerate(test.ranks.index)}
+    labels = {str(label): label for label in found}  # an index keeps texts only, without their names for readers
+    names = {name: f"{i} {cut(display(labels[str(name)]), 20)}" for i, name in enumerate(test.ranks.index)}
     critical_difference_diagram(
         test.ranks.rename(names),
         test.pairwise.rename(index=names, columns=names),

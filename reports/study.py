@@ -16,6 +16,7 @@ import pandas as pd
 from benchmarks import catalogue
 from reports import keeping, metrics, statistics
 from reports.deviations import keeps
+from reports.labels import labelled
 from reports.metrics import Matrix, Measure, Metric
 from reports.record import Record, Records, Status
 from reports.words import count
@@ -114,6 +115,10 @@ class Study:
         methods = {entry.label: entry.record.method for entry in self.entries}
         place = {FINETUNE: 0, JOINT: 2}
         return sorted(methods, key=lambda label: (place.get(methods[label], 1), natural(label)))
+
+    def label(self, name: str) -> str:
+        """Label of that id, with its name for readers; the text itself if the study has none."""
+        return next((label for label in self.labels if label == name), name)
 
     @cached_property
     def methods(self) -> frozenset[str]:
@@ -236,6 +241,7 @@ def study(records: Records) -> Study:
     label = _distinct(
         records.records, lambda r: (benchmark[r.folder], r.scenario), lambda r: r.label, _config, lambda _: ()
     )
+    label = labelled(records.records, label)
     named = [
         (record, Group(benchmark[record.folder], record.scenario), label[record.folder]) for record in records.records
     ]
@@ -252,12 +258,13 @@ def pretty(benchmark: str) -> str:
     return re.sub(r"(\d+)x(\d+)", r"\1 × \2", words) + bracket + rest
 
 
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """Sorting key that places `a2` before `a10`."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.split(r"(\d+)", text) if part]
+def natural(text: str) -> list[tuple[int, float, str]]:
+    """Sorting key that places `a2` before `a10`, and `a0.03` before `a0.1`."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    return [(1, 0, part.lower()) if i % 2 == 0 else (0, float(part), "") for i, part in enumerate(parts) if part]
 
 
-def _natural(group: Group) -> list[tuple[int, int, str]]:
+def _natural(group: Group) -> list[tuple[int, float, str]]:
     return natural(group.benchmark)
 
 

@@ -87,6 +87,22 @@ class Notes:
         return tuple(f"({letter(i)}) {reason}" for i, reason in enumerate(self.reasons))
 
 
+@dataclass
+class Sources:
+    """Numbered sources under a table: each once, so that a row names it in two characters."""
+
+    texts: list[str] = field(default_factory=list)
+
+    def cell(self, text: str) -> Cell:
+        """Cell with the number of a source; the CSV has the source itself."""
+        if text not in self.texts:
+            self.texts.append(text)
+        return Cell(f"S{self.texts.index(text) + 1}", key=text)
+
+    def lines(self) -> tuple[str, ...]:
+        return tuple(f"S{i + 1}: {text}" for i, text in enumerate(self.texts))
+
+
 def letter(index: int) -> str:
     """Letter of a note: a, b, ..., z, aa, ab, ..."""
     head, tail = divmod(index, 26)
@@ -111,17 +127,12 @@ def detail(study: Study, group: Group) -> Table:
     return Table(
         f"table-{group.stem}",
         f"{group.title}: all metrics in percent, {spread_words(study, [group])}.{marks_words(study, columns)}"
-        f"{_defined(kept)}{keeping.caption()}",
+        f"{keeping.caption()}",
         ("method", *(f"{m.short} {'↑' if m.higher_is_better else '↓'}" for m in kept), keeping.COLUMN),
         tuple(rows),
         (*notes.lines(), *dict.fromkeys(reason for reason in why if reason)),
         text_columns=frozenset({0, len(kept) + 1}),
     )
-
-
-def _defined(shown: Sequence[Metric]) -> str:
-    """Sentence that defines the columns of a table."""
-    return f" ↑: higher is better, ↓: lower. {'; '.join(f'{m.short}: {m.title}' for m in shown)}."
 
 
 def _why_undefined(study: Study, group: Group, metric: Metric) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from reports import machines
 from reports.metrics import ACC, BWT
+from reports.multiples import families, lines
 from reports.panels import Drawn, Job, Page, logarithmic, pages, panels
 from reports.ranks import critical_difference, not_drawn
 from reports.study import Entry, Group, Study
@@ -109,21 +110,22 @@ def _pareto(points: list[tuple[float, float, str]]) -> list[tuple[float, float, 
 def loss_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     """Figure of the training loss over the whole stream, first seed of each method; for the appendix."""
 
-    def draw(ax: Axes, group: Group) -> list[str]:
-        shown = []
-        for label in study.rows(group):
-            entries = study.done(group, label)
-            losses = entries[0].record.losses if entries else ()
-            if losses:
-                x, y = _whole_stream(losses)
-                ax.plot(x, y, color=found[label].colour, linestyle=found[label].line, linewidth=0.6)
-                shown.append(label)
-        if shown:
-            logarithmic(ax.yaxis)
-        return shown
+    def shown(group: Group, label: str) -> bool:
+        entries = study.done(group, label)
+        return bool(entries and entries[0].record.losses)
 
-    figure = panels(study, page, found, draw, "training loss", "step", left=0.56)
-    caption = f"{page.words}: training loss over the whole stream, first seed of each method."
+    def draw(ax: Axes, group: Group, labels: Sequence[str]) -> None:
+        for label in labels:
+            x, y = _whole_stream(study.done(group, label)[0].record.losses)
+            look = found[label]
+            ax.plot(x, y, color=look.colour, linestyle=look.line, linewidth=0.6, label=label)
+        if labels:
+            logarithmic(ax.yaxis)
+
+    figure = lines(study, page, found, draw, "training loss", "step", shown=shown, left=0.56)
+    caption = (
+        f"{page.words}: training loss over the whole stream, first seed of each method.{families(study, page, shown)}"
+    )
     return Drawn(f"loss{page.stem}", caption, figure, appendix=True)
 
 

@@ -85,13 +85,15 @@ def test_where_hyperparameters_come_from(tmp_path: Path) -> None:
     Synthetic("ewc", config=config, chosen={"strength": "chosen on validation data"}).write(tmp_path)
     Synthetic("ewc", scenario="cil", config=config, chosen={"strength": "a paper"}).write(tmp_path)
     Synthetic("si", config=config, chosen={"lr": "a, b", "strength": "a, b"}).write(tmp_path)
-    rows = [[cell.text for cell in row] for row in hyperparameters(study(load(tmp_path))).rows]
-    assert rows == [
-        ["EWC", "everywhere", "lr=0.1", "defaults"],
-        ["", "Split Digits, TIL", "strength=5", "strength: chosen on validation data"],
-        ["", "Split Digits, CIL", "strength=5", "strength: a paper"],
-        ["SI", "Split Digits, TIL", "lr=0.1, strength=5", "lr, strength: a, b"],
+    table = hyperparameters(study(load(tmp_path)))
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["EWC", "Split Digits TIL", "strength = 5", "a"],
+        ["EWC", "Split Digits CIL", "strength = 5", "b"],
+        ["SI", "Split Digits TIL", "lr = 0.1, strength = 5", "c"],
     ]
+    assert table.notes == ("(a) chosen on validation data", "(b) a paper", "(c) a, b")
+    first = to_csv(table).splitlines()[1]
+    assert first == 'ewc,Split Digits TIL,"lr=0.1, strength=5",strength: chosen on validation data; others: defaults'
 
 
 def test_the_setting_says_what_is_held_out_for_selection(tmp_path: Path) -> None:

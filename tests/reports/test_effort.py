@@ -42,7 +42,7 @@ def table(results: Path) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     """Rows by method, without benchmark, and the notes."""
     found = effort_table(study(load(results)))
     assert found is not None
-    return {row[1].key: [cell.text for cell in row[2:]] for row in found.rows}, found.notes
+    return {row[1].key: [cell.key or cell.text for cell in row[2:]] for row in found.rows}, found.notes
 
 
 def test_equal_tuning_is_shown_with_its_gain_and_said_to_be_equal(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from PIL import Image
 from reports import figure_files
 from reports.build import Report
 from reports.exhibits import OVERLAP, exhibits, read_sheet
+from reports.layer_exhibits import layer_exhibits
 from reports.load import load
 from reports.study import Group, study
+from reports.style import drawing, looks
 from tests.reports.synthetic import Synthetic, write_samples
 
 GROUP = Group("split-digits", "til")
@@ -96,3 +98,32 @@ def test_other_pictures_are_no_sheets(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     for name in ("plain.png", "broken.png", "missing.png"):
         assert read_sheet(tmp_path / name, "x") is None
+
+
+BASES = (
+    "task,layer,columns,inputs,captured,leak,drift\n0,0,7,65,0.95,0,0\n0,1,2,101,0.99,0,0\n1,0,13,65,0.93,1e-7,0.125\n"
+)
+
+
+def test_bases_are_drawn_with_the_drift_next_to_the_promise(tmp_path: Path) -> None:
+    folder = Synthetic("gpm", n_tasks=2).write(tmp_path)
+    (folder / "exhibit-bases.csv").write_text(BASES)
+    found = study(load(tmp_path))
+    with drawing():
+        (drawn,) = [job(found, looks(found)) for job in layer_exhibits(found)]
+    size, captured, drift = drawn.figure.axes
+    assert list(size.lines[0].get_ydata()) == pytest.approx([100 * 7 / 65, 20.0]) and len(size.lines) == 2
+    assert list(captured.lines[0].get_ydata()) == pytest.approx([95, 93])
+    solid, dashed = drift.lines[:2]
+    assert solid.get_ydata()[1] == 0.125 and dashed.get_ydata()[1] == 1e-7 and dashed.get_linestyle() == "--"
+    assert "largest leak: 1e-07; largest drift: 0.12." in drawn.caption and drawn.caption.startswith("GPM: ")
+
+
+def test_ranges_are_drawn_and_an_incomplete_table_is_not(tmp_path: Path) -> None:
+    folder = Synthetic("intact", n_tasks=2).write(tmp_path)
+    table = folder / "exhibit-drift.csv"
+    table.write_text("task,layer,lower,upper,inside,width\n0,1,0,0,0.5,1\n1,1,0.25,0.5,0.75,2\n")
+    out = tmp_path / "out"
+    assert stems(tmp_path, out) == ["ranges"]
+    table.write_text("task,layer,lower\n0,1,0\n")
+    assert stems(tmp_path, tmp_path / "again") == []

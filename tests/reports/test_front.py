@@ -41,6 +41,18 @@ def test_the_abstract_leaves_out_whole_sentences(several_results: Path, monkeypa
     monkeypatch.setattr("reports.abstract.WORDS_AT_MOST", len(" ".join(whole).split()) - 1)
     shorter = abstract(found)
     assert len(shorter) == len(whole) - 1 and set(shorter) < set(whole)
+    assert any("over fine-tuning" in sentence for sentence in shorter)
+
+
+def test_what_failed_is_in_the_abstract_however_full_it_is(
+    several_results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = study(load(several_results))
+    for most in (60, 40, 30):
+        monkeypatch.setattr("reports.abstract.WORDS_AT_MOST", most)
+        shown = abstract(found)
+        assert any("gain less than 5 points over fine-tuning" in sentence for sentence in shown), shown
+        assert len(" ".join(shown).split()) <= most
 
 
 def test_the_abstract_tells_a_significant_lead_from_another(tmp_path: Path) -> None:
@@ -81,7 +93,7 @@ def test_families_have_no_hue_in_common() -> None:
 
 def test_display_names() -> None:
     names = ["hyperinterval", "intercontinet", "hnet", "lwf", "ewc-online", "ewc (strength=9)", "my_method"]
-    shown = ["HyperInterval", "InterContiNet", "HNET", "LwF", "EWC online", "EWC (strength=9)", "my_method"]
+    shown = ["HyperInterval", "InterContiNet", "HNET", "LwF", "EWC online", "EWC (strength = 9)", "my_method"]
     assert [display(name) for name in names] == shown
     assert not ROWS.keys() & METHODS.keys()
 

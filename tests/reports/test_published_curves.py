@@ -119,9 +119,9 @@ def test_the_table_has_their_mean_ours_and_the_difference(tmp_path: Path) -> Non
     write(tmp_path)
     write(tmp_path, label="low", beta=0.001)
     write(tmp_path, "til", label="wide", eps=10.0)
-    found = rows(read(tmp_path))
-    assert list(found) == ["TIL eps 10 wide", "DIL beta 0.001 low", "DIL eps 5 HyperInterval"]
-    low, wide = found["DIL beta 0.001 low"], found["TIL eps 10 wide"]
+    found, low_row = rows(read(tmp_path)), "beta 0.001 HyperInterval (beta = 0.001)"
+    assert list(found) == ["TIL eps 10 wide", f"DIL {low_row}", "DIL eps 5 HyperInterval"]
+    low, wide = found[f"DIL {low_row}"], found["TIL eps 10 wide"]
     assert (low["authors"], low["ours"], low["difference"]) == ("45.30 ± 0.5", "94.50", "−49.20")
     assert found["DIL eps 5 HyperInterval"]["difference"] == "−9.20"
     assert (wide["authors"], wide["difference"]) == ("95.20 ± 0.7[a]", "+0.70")

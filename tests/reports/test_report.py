@@ -94,7 +94,7 @@ def test_the_pdf_says_what_was_done_and_what_failed(several_text: str) -> None:
         "hypermask is not defined in dil",
         "mlp-400-400",
         "300 steps, batch 32",
-        "lr=0.001",
+        "lr = 0.001",
         "2.12.0",
         "the region has drifted",
         "Friedman p",
@@ -158,7 +158,8 @@ def test_nothing_finished_still_gives_a_report(tmp_path: Path) -> None:
 
 def test_names_that_mean_something_to_typesetters(tmp_path: Path) -> None:
     for seed in range(2):
-        Synthetic(WEIRD, seed=seed, config={"path": "C:\\temp_$1", "#": [1, {"a": None}]}).write(tmp_path)
+        odd = {"path": "C:\\temp_$1", "#": [1, {"a": None}]}
+        Synthetic(WEIRD, seed=seed, config=odd, chosen=dict.fromkeys(odd, "by $hand_")).write(tmp_path)
         Synthetic("_hidden", seed=seed).write(tmp_path)
     text = text_of(build_report(tmp_path).pdf)
     assert "a_b & 50% $x$ #1 [y] *z* @w `v` <u>" in text
@@ -269,7 +270,7 @@ def test_records_of_earlier_code_are_said_to_be_so(tmp_path: Path) -> None:
     found = study(load(tmp_path))
     assert "2 records of earlier code that was shown to give the same numbers" in " ".join(findings(found))
     rows = {row[0].text: row[1].text for row in environment(found).rows}
-    assert rows["earlier code of hnet"] == "2 cells: computed by source abc, as 7 cells show"
+    assert rows["earlier code of HNET"] == "2 cells: computed by source abc, as 7 cells show"
 
 
 def test_wrapped_text_counts_by_its_lines() -> None:
