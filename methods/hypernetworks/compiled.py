@@ -33,7 +33,7 @@ from methods.hypernetworks.passes import Cotangents, Images, Step, Targets
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("output_layer.cpp", "drift.cpp"))
 HEADER = Path(__file__).with_name("vectors.h")
-SOURCE_DIGEST = "7e41b0a6a384e33562a9dcf28a522a4d2ead74f574d929508093f9723be1f13c"
+SOURCE_DIGEST = "c57535ef08a4c3666c341c4095d32be5d0d397961302d65457c6753fc8ce68f9"
 """SHA-256 of HEADER and SOURCES: a cell is keyed by Python code, which thereby names the machine code too."""
 # In the C++ code `fetch` is always_inline, for GCC 12 drops the calls of a function that does nothing but prefetch.
 # -ffp-contract=off: which products a compiler would fuse with a sum depends on the processor that it tunes for.
@@ -54,7 +54,7 @@ FUNCTIONS: dict[str, list[Any]] = {
     ],
     "step_ahead": [ctypes.c_long, *[Pointer] * 4, *[ctypes.c_float] * 5, Pointer],
     "look_ahead": [*[ctypes.c_long] * 3, ctypes.c_int, *[Pointer] * 7, *[ctypes.c_float] * 5, *[Pointer] * 2],
-    "drift_gradient": [*[ctypes.c_long] * 3, ctypes.c_int, *[Pointer] * 5, ctypes.c_float, *[Pointer] * 2],
+    "drift_gradient": [*[ctypes.c_long] * 3, ctypes.c_int, *[Pointer] * 7],
 }  # fmt: skip
 """Functions of the library and the types of their arguments; they return nothing."""
 

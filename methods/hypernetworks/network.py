@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from methods.hypernetworks import compiled, compiled_drift
 from methods.hypernetworks.drift import Frozen, squared_drift
 from methods.hypernetworks.output_layer import OutputLayer, Targets
 
@@ -102,7 +103,9 @@ class ChunkedHypernetwork(nn.Module):
     @torch.no_grad()
     def frozen(self, embeddings: Tensor) -> Frozen:
         """Copy of the state that generates the target weights of these embeddings (k, E)."""
-        return Frozen(self.hidden(embeddings), self.output.weight.clone(), self.output.bias.clone())
+        weight, bias = self.output.weight, self.output.bias
+        blocks = compiled_drift.in_blocks(weight) if compiled.suits(weight) else weight.new_empty(0)
+        return Frozen(self.hidden(embeddings), weight.clone(), bias.clone(), blocks)
 
     def of_low_rank(self, tasks: int) -> bool:
         """Check whether the outputs for so many tasks are more than the output layer has inputs.

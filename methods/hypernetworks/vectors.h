@@ -29,6 +29,11 @@ typedef int32_t Bits __attribute__((vector_size(4 * LANES)));
 template <typename V> inline V load_as(const float* p) { V v; std::memcpy(&v, p, sizeof v); return v; }
 inline Vec load(const float* p) { return load_as<Vec>(p); }
 template <typename V> inline void store(float* p, V v) { std::memcpy(p, &v, sizeof v); }
+#ifdef __AVX512F__
+inline Vec splat(float x) { return Vec{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+#else
+inline Vec splat(float x) { return Vec{x, x, x, x, x, x, x, x}; }
+#endif
 inline int padded(int n, int to) { return (n + to - 1) / to * to; }
 
 // a * b + c, rounded once, and the square root. In vectors by name: GCC 12 makes a vector's instruction of a loop over
