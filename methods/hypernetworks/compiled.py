@@ -33,7 +33,7 @@ from methods.hypernetworks.passes import Cotangents, Images, Step, Targets
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("output_layer.cpp", "drift.cpp"))
 HEADER = Path(__file__).with_name("vectors.h")
-SOURCE_DIGEST = "c57535ef08a4c3666c341c4095d32be5d0d397961302d65457c6753fc8ce68f9"
+SOURCE_DIGEST = "8e8b290fff23eabdaa1b9d45e9e754952595881fd8b0d725121b9553a0b7794b"
 """SHA-256 of HEADER and SOURCES: a cell is keyed by Python code, which thereby names the machine code too."""
 # In the C++ code `fetch` is always_inline, for GCC 12 drops the calls of a function that does nothing but prefetch.
 # -ffp-contract=off: which products a compiler would fuse with a sum depends on the processor that it tunes for.

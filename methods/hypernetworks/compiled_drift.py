@@ -67,8 +67,7 @@ def look_ahead(
         )  # fmt: skip
 
     compiled.in_parallel(run, n)
-    upper = grams.sum(0)[:, : 2 * h + 1, : 2 * h + 1].triu()
-    return ahead, upper + upper.triu(1).transpose(1, 2)
+    return ahead, grams.sum(0)[:, : 2 * h + 1, : 2 * h + 1]
 
 
 def add_gradient(

@@ -12,10 +12,9 @@
 
 namespace {
 
-constexpr int ROWS = 16;  // of a block
 constexpr int SIDE = 4;  // of a square of B'B that is summed at once
 constexpr int ABREAST = 12;  // columns of a gradient that are summed at once
-constexpr int TILE_FLOATS = 9216;  // of B that stay in the first cache
+constexpr int TILE_FLOATS = 36864;  // of B that stay in the second cache
 
 struct Rule { float complement1, beta2, complement2, eps, size; };
 
@@ -34,34 +33,6 @@ void ahead_of(float* out, const float* w, const float* g, const float* mean, con
     long i = 0;
     for (; i + LANES <= n; i += LANES) ahead_at<Vec>(out + i, w + i, g + i, mean + i, square + i, rule, splat);
     for (; i < n; ++i) ahead_at<float>(out + i, w + i, g + i, mean + i, square + i, rule, [](float x) { return x; });
-}
-
-inline void transpose(Eight (&v)[8]) {
-    Eight pair[8], four[8];
-    for (int i = 0; i < 8; i += 2) {
-        pair[i] = __builtin_shufflevector(v[i], v[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
-        pair[i + 1] = __builtin_shufflevector(v[i], v[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
-    }
-    for (int i = 0; i < 8; i += 4) for (int k = 0; k < 2; ++k) {
-        four[i + 2 * k] = __builtin_shufflevector(pair[i + k], pair[i + k + 2], 0, 1, 8, 9, 4, 5, 12, 13);
-        four[i + 2 * k + 1] = __builtin_shufflevector(pair[i + k], pair[i + k + 2], 2, 3, 10, 11, 6, 7, 14, 15);
-    }
-    for (int i = 0; i < 4; ++i) {
-        v[i] = __builtin_shufflevector(four[i], four[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-        v[i + 4] = __builtin_shufflevector(four[i], four[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
-    }
-}
-
-// ROWS rows of h columns, one behind the other -> columns of a block.
-void to_columns(const float* rows, int h, float* block) {
-    int i = 0;
-    for (; i + 8 <= h; i += 8) for (int half = 0; half < ROWS; half += 8) {
-        Eight v[8];
-        for (int r = 0; r < 8; ++r) v[r] = load_as<Eight>(rows + (half + r) * (long)h + i);
-        transpose(v);
-        for (int k = 0; k < 8; ++k) store(block + (i + k) * ROWS + half, v[k]);
-    }
-    for (; i < h; ++i) for (int r = 0; r < ROWS; ++r) block[i * ROWS + r] = rows[r * (long)h + i];
 }
 
 // Columns of a block are added to so many rows of h columns.
@@ -164,21 +135,19 @@ void look_ahead(long first, long last, long edge, int h, const float* weight, co
     const int width = padded(2 * h + 1, SIDE);
     const Rule rule{complement1, beta2, complement2, eps, size};
     const long most = std::max(1, TILE_FLOATS / (width * ROWS));
-    std::vector<float> b((size_t)most * width * ROWS, 0.0f), part((size_t)width * ROWS), rows((size_t)most * ROWS * h);
+    std::vector<float> b((size_t)most * width * ROWS, 0.0f), part((size_t)width * ROWS), rows((size_t)ROWS * h);
+    double* const others = grams + (long)width * width;
     for (long at = first; at < last;) {
         const long before = edge - at, left = (last - at + ROWS - 1) / ROWS;
         const bool both = 0 < before && before < ROWS;
         const long blocks = both ? 1 : std::min({most, left, before > 0 ? before / ROWS : left});
-        const long count = std::min(blocks * ROWS, last - at), i = at * h;
-        ahead_of(rows.data(), weight + i, grad + i, mean + i, square + i, count * h, rule);
-        std::fill(rows.begin() + count * h, rows.end(), 0.0f);
         for (long k = 0; k < blocks; ++k) {
-            float* block = ahead + i + k * h * ROWS;
-            to_columns(&rows[k * h * ROWS], h, block);
-            fill(block, frozen + i + k * h * ROWS, bias + at + k * ROWS, frozen_bias + at + k * ROWS,
-                 (int)std::min((long)ROWS, count - k * ROWS), h, &b[k * width * ROWS]);
+            const long row = at + k * ROWS, i = row * h, count = std::min((long)ROWS, last - row);
+            if (count < ROWS) std::fill(rows.begin(), rows.end(), 0.0f);
+            ahead_of(rows.data(), weight + i, grad + i, mean + i, square + i, count * h, rule);
+            to_columns(rows.data(), h, ahead + i);
+            fill(ahead + i, frozen + i, bias + row, frozen_bias + row, (int)count, h, &b[k * width * ROWS]);
         }
-        double* const others = grams + (long)width * width;
         if (both) {
             some_rows(b.data(), width, 0, (int)before, part.data());
             gram(part.data(), 1, width, grams);
@@ -189,6 +158,8 @@ void look_ahead(long first, long last, long edge, int h, const float* weight, co
         }
         at += blocks * ROWS;
     }
+    for (double* total : {grams, others}) for (int i = 0; i < width; ++i) for (int j = 0; j < i; ++j)
+        total[(long)i * width + j] = total[(long)j * width + i];
 }
 
 // B times a product (2h + 1, padded h + 1) is added to grad (N, h) and grad_bias (N); `products` has one for the rows

@@ -72,9 +72,7 @@ def for_inputs(a: Tensor, gram: Tensor) -> Tensor:
 
 class _SquaredDrift(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, since: Frozen, edge: int
-    ) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, since: Frozen, edge: int) -> Tensor:
         a, inner = of_inputs(inputs, since)
         b = torch.cat([weight, weight - since.weight, (bias - since.bias)[:, None]], 1)
         outer = _grams(b[:edge], b[edge:])

@@ -18,6 +18,7 @@ namespace {
 constexpr int PARTS = 8;  // of a sum along a row
 constexpr int ABREAST = LANES / PARTS;  // inputs whose sums share a vector
 constexpr int MANY = LANES == 16 ? 12 : 4;  // inputs whose sums fit the registers
+constexpr int MANY_OUTPUTS = 8;  // from here on it pays that a block's columns are gathered first
 constexpr int LINE = 16;  // floats that come from memory together
 constexpr long TILE = 48;  // rows whose W, gradient and outputs fit the first two caches
 constexpr int TILES_A_SUM = 16;  // sums over rows are kept in float32 for so many tiles, then in float64
@@ -160,6 +161,25 @@ double deliver(const float* tile, long rows, int k, int n_held, long at, long n,
     return sum;
 }
 
+// theta = W c + b for R more than a multiple of 8 columns (padded) of a block, and all inputs (k, h padded to 8). In the
+// order of `product`: a sum along a row has eight parts.
+template <int R>
+void outputs_of_block(const float* block, int h, const float* inputs, int width, int k, const float* bias, long n,
+                      float* theta) {
+    for (int lane = 0; lane < ROWS; lane += LANES) for (int j = 0; j < k; ++j) {
+        const float *x = block + lane, *c = inputs + (long)j * width;
+        Vec sum[PARTS];
+        for (int p = 0; p < PARTS; ++p) sum[p] = splat(0);
+        for (int i = 0; i < h / PARTS; ++i, x += PARTS * ROWS, c += PARTS)
+#pragma GCC unroll 8
+            for (int p = 0; p < PARTS; ++p) sum[p] = fused(load(x + p * ROWS), splat(c[p]), sum[p]);
+#pragma GCC unroll 8
+        for (int p = 0; p < R; ++p) sum[p] = fused(load(x + p * ROWS), splat(c[p]), sum[p]);
+        const Vec total = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+        store(theta + j * n + lane, total + load(bias + lane));
+    }
+}
+
 struct Source {  // cotangents of outputs: `given` (k - n_held, N), and residuals (n_held, N) with a scale
     const float* given; const float* residual; float scale; int k, n_held;
     void sum(long at, long rows, long n, float* sums) const {  // over k, where nothing is held
@@ -295,10 +315,25 @@ void output_forward(long first, long last, long n, int h, int k, int n_held, con
     const int width = padded(h, PARTS);
     const std::vector<float> c = packed_abreast(centre, k, h, width), q = packed_abreast(radius, m, h, width);
     std::vector<float> out((size_t)TILE * padded(k > m ? k : m, ABREAST)), edge;
+    const bool many = k >= MANY_OUTPUTS && !m && !n_held;  // the chunks of a chunked hypernetwork
+    const std::vector<float> inputs = packed_rows(centre, many ? k : 0, h, width);
+    std::vector<float> block(many ? (size_t)width * ROWS : 0, 0.0f);
     double centres = 0, radii = 0;
     for (long at = first; at < last; at += TILE) {
         const long rows = last - at < TILE ? last - at : TILE;
         const float* w = readable(weight, at, rows, n, h, edge);
+        if (many && rows == TILE) {
+            for (long r = 0; r < rows; r += ROWS) {
+                to_columns(w + r * h, h, block.data());
+                const auto some = [&](auto rest) {
+                    outputs_of_block<rest.value>(block.data(), h, inputs.data(), width, k, bias + at + r, n, theta + at + r);
+                };
+                if (h % PARTS == 0) some(std::integral_constant<int, 0>{});
+                else if (h % PARTS <= 2) some(std::integral_constant<int, 2>{});
+                else some(std::integral_constant<int, PARTS>{});
+            }
+            continue;
+        }
         const float* next = at + 2 * TILE <= last ? w + TILE * h : nullptr;
         products<false>(w, rows, h, c.data(), k, width, out.data(), next);
         centres += deliver(out.data(), rows, k, n_held, at, n, bias, held_theta, theta);
