@@ -5,7 +5,7 @@ Source: von Oswald et al. (2020), arXiv 1906.00695, eq. 2; dtheta is a constant 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
