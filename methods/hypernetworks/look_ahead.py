@@ -106,13 +106,8 @@ def _chunked(
     compiled_drift.add_gradient(of_weight, of_bias, weight, bias, since, products, edge)
     moved = [*ahead.values(), *([held.embeddings] if held.embeddings.requires_grad else [])]
     found = torch.autograd.grad(inputs, moved, drift.for_inputs(a, (outer * (2 * factor)).to(a.dtype)))
-    sums = torch._foreach_add(list(of.values()), list(found[: len(of)]))
-    given = {
-        **dict(zip(of, sums, strict=True)),
-        output.weight: of_weight,
-        output.bias: of_bias,
-        embedding: gradients[-1],
-    }
+    given = {p: g + more for (p, g), more in zip(of.items(), found, strict=False)}
+    given |= {output.weight: of_weight, output.bias: of_bias, embedding: gradients[-1]}
     if held.embeddings.requires_grad:
         given[held.embeddings] = found[-1]
     return _Differentiated.apply(value, list(given.values()), *given)
