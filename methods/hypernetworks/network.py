@@ -33,6 +33,10 @@ class Hypernetwork(nn.Module):
         """Embeddings (k, E) -> target weights (k, N)."""
         return self.output(self._hidden(embeddings))[0]
 
+    def padded(self, embeddings: Tensor) -> Tensor:
+        """Same contract as `ChunkedHypernetwork.padded`."""
+        return self(embeddings)
+
     def held(self, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings (k + t, E) -> target weights (k, N) of the first k, and the drift of the last t.
 
@@ -94,6 +98,10 @@ class ChunkedHypernetwork(nn.Module):
         if since is None:
             return self._joined(self.inner(self._inputs(embeddings, self.chunks)))
         return squared_drift(self.hidden(embeddings), self.output.weight, self.output.bias, since, self.edge)
+
+    def padded(self, embeddings: Tensor) -> Tensor:
+        """Target weights (k, N or more) with what the last chunk has beyond N: their gradient needs no copy."""
+        return self.inner(self._inputs(embeddings, self.chunks)).view(len(embeddings), -1)
 
     @property
     def edge(self) -> int:

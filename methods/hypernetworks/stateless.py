@@ -33,9 +33,10 @@ class FunctionalNetwork:
         self.n_weights = sum(self.sizes)
 
     def named(self, flat: Tensor) -> dict[str, Tensor]:
-        """Views into flat weights (N,) by parameter name."""
-        parts = flat.split(self.sizes)
-        return {name: part.view(shape) for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)}
+        """Views into flat weights (N,) by parameter name; what a vector has beyond N is left out."""
+        rest = len(flat) - self.n_weights
+        parts = flat.split([*self.sizes, rest] if rest else self.sizes)
+        return {name: part.view(shape) for part, (name, shape) in zip(parts, self.shapes.items(), strict=False)}
 
     def __call__(self, flat: Tensor, x: Tensor, statistics: Statistics | None = None, training: bool = False) -> Tensor:
         """Logits (b, C) of the network with weights `flat` (N,) on inputs (b, *input_shape).
