@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import paths, plugins
 from benchmarks.types import CIL, Budget, Scenario, StreamSpec, UserError, ValidatedBudget, suggestion
+
+if TYPE_CHECKING:
+    from benchmarks.plugins import DataSource
 
 SHUFFLED_SUFFIX = "-shuffled"
 
@@ -85,7 +88,8 @@ class Benchmark:
 
     name: str
     title: str
-    dataset: str
+    dataset: DataSource
+    """A name, or the function that makes the data set: itself, of the top level of a module, or `module:function`."""
     kind: Kind
     n_tasks: int
     classes_per_task: int
@@ -149,11 +153,13 @@ class Benchmark:
 
 
 def find(name: str) -> Benchmark:
-    """The benchmark called `name`, from here or from an installed package (`benchmarks.plugins`); a split one also
-    as `NAME-shuffled`, with a class order for each seed.
+    """The benchmark called `name`, from here or from an installed package, or that of a file, `FILE.py:NAME`
+    (`benchmarks.plugins`); a split one also as `NAME-shuffled`, with a class order for each seed.
 
     Raises UserError with the nearest names.
     """
+    if plugins.is_file(name):
+        return plugins.of_file(name)[1]
     if name in BENCHMARKS:
         return BENCHMARKS[name]
     plain = name.removesuffix(SHUFFLED_SUFFIX)
@@ -167,7 +173,8 @@ def find(name: str) -> Benchmark:
         raise UserError(f"benchmark {name!r}: write {form}, for example images-my birds-5x2-64px; counts begin at 1")
     known = [*BENCHMARKS, *plugins.points()]
     hint = suggestion(name, known)
-    raise UserError(f"unknown benchmark {name!r}.{hint} Available: {', '.join(known)}, images-FOLDER-TASKSxCLASSES")
+    forms = "images-FOLDER-TASKSxCLASSES, FILE.py:NAME"
+    raise UserError(f"unknown benchmark {name!r}.{hint} Available: {', '.join(known)}, {forms}")
 
 
 _DIGITS, _MNIST, _CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks import cache, catalogue, data, files
+from benchmarks import cache, catalogue, data, files, plugins
 from benchmarks.files import DataError, Location, locate
 from benchmarks.types import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.plugins import DataSource
 
 __all__ = ["Action", "DataError", "Row", "check", "chosen", "prepare", "survey"]
 
 ALL = "all"
-Action = Callable[[str, "Path | None", cache.Progress], list[str]]
+Action = Callable[["DataSource", "Path | None", cache.Progress], list[str]]
 """(data set, folder, progress) -> what to say of it. Raises DataError."""
 
 
@@ -32,12 +36,12 @@ class Row:
 
 def known() -> list[str]:
     """All data sets that the catalogue uses, in its order."""
-    return list(dict.fromkeys(benchmark.dataset for benchmark in catalogue.BENCHMARKS.values()))
+    return list(dict.fromkeys(plugins.named(benchmark.dataset) for benchmark in catalogue.BENCHMARKS.values()))
 
 
-def chosen(names: Iterable[str], folder: Path | None) -> list[str]:
+def chosen(names: Iterable[str], folder: Path | None) -> list[DataSource]:
     """Data sets from their own names, those of benchmarks, or `all`: all existing ones. Raises UserError."""
-    found: list[str] = []
+    found: list[DataSource] = []
     for name in names:
         if name == ALL:
             found += [each for each in known() if not _missing(each, folder)]
@@ -58,17 +62,17 @@ def survey(folder: Path | None) -> list[Row]:
     return [_row(name, locate(folder)) for name in known()]
 
 
-def prepare(name: str, folder: Path | None, progress: cache.Progress) -> list[str]:
+def prepare(name: DataSource, folder: Path | None, progress: cache.Progress) -> list[str]:
     """Fetch the data set where that may be done, check its files and decode its images. Raises DataError."""
     loaded = data.load(name, folder, download=True, progress=progress)
     return [_counted(name, loaded), *_notes(name, folder, loaded)]
 
 
-def check(name: str, folder: Path | None, progress: cache.Progress) -> list[str]:
+def check(name: DataSource, folder: Path | None, progress: cache.Progress) -> list[str]:
     """Read every file of the data set and what is decoded of it; compare checksums, count classes. Raises DataError."""
     place = locate(folder)
     source = data.source_of(name, place)
-    if source is None:
+    if source is None or not isinstance(name, str):
         loaded = data.load(name, folder)
         return [_counted(name, loaded), *_notes(name, folder, loaded)]
     source.require()
@@ -133,9 +137,9 @@ def _expected(name: str, place: Location) -> str:
     return f"{place.folder} ({' or '.join([*parts, *also])}); {place.advice}"
 
 
-def _counted(name: str, loaded: data.DataSet) -> str:
+def _counted(source: DataSource, loaded: data.DataSet) -> str:
     """Numbers of images and classes, after a look through the data, each class in both parts. Raises DataError."""
-    _ = loaded.known
+    name, _ = plugins.named(source), loaded.known
     train, test = loaded.train_labels.bincount(), loaded.test_labels.bincount()
     if len(train) != len(test) or not (train.min() > 0 and test.min() > 0):
         raise DataError(f"{name}: a class has no images in one of the parts: training {len(train)}, test {len(test)}")
@@ -151,10 +155,12 @@ def _counted(name: str, loaded: data.DataSet) -> str:
     )
 
 
-def _notes(name: str, folder: Path | None, loaded: data.DataSet) -> list[str]:
+def _notes(name: DataSource, folder: Path | None, loaded: data.DataSet) -> list[str]:
     notes = [f"note: {note}" for note in loaded.known]
     source = data.source_of(name, locate(folder))
-    entry = cache.find(name, source.key()) if isinstance(source, data.Decodable) else None
+    entry = None
+    if isinstance(source, data.Decodable) and isinstance(name, str):
+        entry = cache.find(name, source.key())
     if entry is None:
         return notes
     size = sum(entry.manifest["sizes"].values())

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+from benchmarks.modules import PROJECT, is_installed
 from benchmarks.types import UserError
 from methods import registry
-from methods.modules import PROJECT, is_installed
 
 PLAIN = (bool, int, float, str, bytes, type(None))
 """Types whose values are written as they are; an assignment in an earlier cell may be out of date."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,10 +18,13 @@ from rich.console import Console
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder; with -m, not the working directory
 
-from benchmarks import preparation
+from benchmarks import plugins, preparation
 from benchmarks.types import UserError
 from runners import command_line, completion
 from runners.columns import Columns
+
+if TYPE_CHECKING:
+    from benchmarks.plugins import DataSource
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -70,11 +73,11 @@ def main(
     raise typer.Exit(command_line.EXIT_FAILED_CELLS if failed else 0)
 
 
-def _act(action: preparation.Action, name: str, data: Path | None, console: Console) -> bool:
-    begun = time.monotonic()
+def _act(action: preparation.Action, dataset: DataSource, data: Path | None, console: Console) -> bool:
+    begun, name = time.monotonic(), plugins.named(dataset)
     try:
         with command_line.progress_bar(console, name) as progress:
-            lines = action(name, data, progress)
+            lines = action(dataset, data, progress)
     except UserError as error:
         command_line.complain(str(error))
         return False

@@ -35,6 +35,7 @@ class Options:
     methods: tuple[str, ...] | None = None
     foreign: tuple[str, ...] = ()
     benchmarks: tuple[str, ...] | None = None
+    own_benchmarks: tuple[str, ...] = ()
     scenarios: tuple[Scenario, ...] | None = None
     seeds: int | None = None
     assignments: tuple[str, ...] = ()
@@ -117,6 +118,7 @@ def build_cells(options: Options) -> list[Cell]:
         methods=options.methods,
         foreign=options.foreign,
         benchmarks=options.benchmarks,
+        own_benchmarks=options.own_benchmarks,
         scenarios=options.scenarios,
         seeds=options.seeds,
         assignments=tuple(hyperparameters.parse_assignment(text, labels) for text in options.assignments),
@@ -137,7 +139,9 @@ def not_in_keys(cells: Sequence[Cell]) -> list[str]:
 
     loaded = (load_method(reference) for reference in dict.fromkeys(cell.reference for cell in cells))
     files = dict.fromkeys(method.file for method in loaded)
-    sets = dict.fromkeys(catalogue.find(name).dataset for name in dict.fromkeys(cell.benchmark for cell in cells))
+    sets = dict.fromkeys(
+        catalogue.find(name).dataset for name in dict.fromkeys(cell.benchmark_reference for cell in cells)
+    )
     made = [dataset for dataset in sets if plugins.is_reference(dataset) and plugins.problem(dataset) is None]
     places = dict.fromkeys(place for file in [*files, *map(plugins.file_of, made)] for place in not_followed(file))
     found = []

@@ -63,7 +63,7 @@ class Footprint:
 def of_cell(cell: Cell) -> Footprint | None:
     """The estimate, or None for a method that cannot be built without memory. Reads no data."""
     return _estimate(
-        cell.reference, cell.method, json.dumps(cell.config), cell.benchmark, cell.scenario, cell.network,
+        cell.reference, cell.method, json.dumps(cell.config), cell.benchmark_reference, cell.scenario, cell.network,
         cell.budget.batch_size, isinstance(cell.budget, ValidatedBudget),
     )  # fmt: skip
 
