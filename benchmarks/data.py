@@ -50,6 +50,8 @@ FOLDER_PREFIX = "folder/"
 class DataSet:
     """Images (N, channels, height, width), uint8 or float32 in [0, 1]; labels (N,) int64; all on one device.
 
+    Instead of images there may be series (N, channels, length) or features (N, n), of about [0, 1] or standardised.
+
     tasks: for benchmarks of the kind `given`, the task of each sample, (N,) int64; labels then count within the task.
     class_names: of each label of other benchmarks, as sentences name it; may be empty.
     """

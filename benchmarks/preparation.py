@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import cache, catalogue, data, files, plugins
+from benchmarks import cache, catalogue, data, door, files, plugins
 from benchmarks.files import DataError, Location, locate
 from benchmarks.types import UserError
 
@@ -143,6 +143,7 @@ def _counted(source: DataSource, loaded: data.DataSet) -> str:
     train, test = loaded.train_labels.bincount(), loaded.test_labels.bincount()
     if len(train) != len(test) or not (train.min() > 0 and test.min() > 0):
         raise DataError(f"{name}: a class has no images in one of the parts: training {len(train)}, test {len(test)}")
+    what = door.word_for(loaded.train_images)
     shape = " x ".join(map(str, loaded.train_images.shape[1:]))
 
     def each(counts: object) -> str:
@@ -150,7 +151,7 @@ def _counted(source: DataSource, loaded: data.DataSet) -> str:
         return f"{low} each" if low == high else f"{low} to {high} each"
 
     return (
-        f"{name}: {len(loaded.train_labels)} training images ({each(train)}) and {len(loaded.test_labels)} test images "
+        f"{name}: {len(loaded.train_labels)} training {what} ({each(train)}) and {len(loaded.test_labels)} test {what} "
         f"({each(test)}) of {len(train)} classes, {shape}"
     )
 

@@ -35,9 +35,11 @@ def _methods() -> Columns:
 def _benchmarks() -> Columns:
     rows = []
     for benchmark in (*BENCHMARKS.values(), *map(plugins.benchmark, plugins.points())):
-        tasks = f"{benchmark.n_tasks} x {benchmark.classes_per_task} classes"
+        sizes = benchmark.sizes
+        tasks = f"{len(sizes)} x {sizes[0]}" if len(set(sizes)) == 1 else f"{len(sizes)}: {', '.join(map(str, sizes))}"
+        tasks += " classes"
         rows.append((benchmark.name, *_setting(benchmark, tasks)))
-    rows.append(("images-" + IMAGES, *_setting(catalogue.find("images-FOLDER-1x1"), "TASKS x CLASSES")))
+    rows.append(("images-" + IMAGES, *_setting(catalogue.find("images-FOLDER-2x2"), "TASKS x CLASSES")))
     rows.append((f"SPLIT{SHUFFLED_SUFFIX}", "", "of any split-... or images-..., in an order from the seed", "", ""))
     return Columns("Benchmarks", ("name", "scenarios", "tasks", "budget per task", "network"), rows)
 

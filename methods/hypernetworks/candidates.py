@@ -78,7 +78,8 @@ class Candidates:
         """Validation accuracy, 0-d, of answers: inputs (b, ...) -> within-task logits (b, C)."""
         right = torch.zeros((), device=self.method.device)
         for batch in self.task.validation.batches(2000):
-            right += (answer(batch.x).argmax(1) == self.method.within_task(batch.y, batch.task)).sum()
+            logits = self.method.of_task(answer(batch.x), self.task.index)
+            right += (logits.argmax(1) == self.method.within_task(batch.y, batch.task)).sum()
         return right / len(self.task.validation)
 
 

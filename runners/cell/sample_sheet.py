@@ -35,8 +35,10 @@ def sheet(stream: Stream) -> bytes | None:
     """A PNG: one row for each of at most ten tasks, the first training samples of each class side by side.
 
     Its text fields describe the content: `tasks` (numbers from 0), `names` (of those tasks, one a line), `tile` (pixels
-    a side), `columns`, `seed`. None where an input is no square image of one or three channels.
+    a side), `columns`, `seed`. None where a sample is no square image of one or three channels.
     """
+    if not stream.benchmark.holds_images:
+        return None
     last = len(stream) - 1
     shown = np.unique(np.linspace(0, last, min(TASKS_AT_MOST, len(stream))).round().astype(int)).tolist()
     rows = []

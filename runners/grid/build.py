@@ -189,7 +189,8 @@ def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
     """Definition of a benchmark as stored in a cell's key and record."""
     return {
         "n_tasks": benchmark.n_tasks,
-        "classes_per_task": benchmark.classes_per_task,
+        "classes_per_task": benchmark.largest_task,
+        **({} if len(set(benchmark.sizes)) == 1 else {"sizes": list(benchmark.sizes)}),
         "input_shape": list(benchmark.input_shape),
         "validation": benchmark.validation,
         **({} if benchmark.held_out is HeldOut.FIRST else {"held_out": str(benchmark.held_out)}),
