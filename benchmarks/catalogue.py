@@ -157,10 +157,10 @@ class Benchmark:
                 f"benchmark {self.name}: {moved} is for images (channels, height, width), but stored_shape is {shape}; "
                 "leave it out"
             )
-        if self.normalisation is not None and len(shape) == 1 and len(self.normalisation.mean) > 1:
+        if self.normalisation is not None and len(shape) != 3 and len(self.normalisation.mean) > 1:
             raise UserError(
-                f"benchmark {self.name}: normalisation has {len(self.normalisation.mean)} means for a table; give one "
-                "mean and one deviation, or standardise the features in the function that makes the data set"
+                f"benchmark {self.name}: normalisation has {len(self.normalisation.mean)} means, which is for images; "
+                "give one mean and one deviation, or standardise the samples in the function that makes the data set"
             )
 
     @property

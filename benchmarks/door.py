@@ -112,16 +112,17 @@ def check_form(data: DataSet) -> None:
         _check_numbers(data.name, f"{word} labels", labels, images)
         if tasks is not None:
             _check_numbers(data.name, f"tasks of {word} {word_for(images)}", tasks, images)
+    what = word_for(data.train_images)
     if data.train_images.shape[1:] != data.test_images.shape[1:]:
         shapes = (tuple(images.shape[1:]) for images in (data.train_images, data.test_images))
-        raise DataError(f"{data.name}: training samples have the shape {next(shapes)}, test samples {next(shapes)}")
+        raise DataError(f"{data.name}: training {what} have the shape {next(shapes)}, test {what} {next(shapes)}")
     if data.train_images.dtype != data.test_images.dtype:
         raise DataError(
-            f"{data.name}: training samples are {_dtype(data.train_images)}, test samples {_dtype(data.test_images)}; "
+            f"{data.name}: training {what} are {_dtype(data.train_images)}, test {what} {_dtype(data.test_images)}; "
             "give both the same type"
         )
     if (data.train_tasks is None) != (data.test_tasks is None):
-        raise DataError(f"{data.name}: tasks are given of one part only; say of training and of test samples")
+        raise DataError(f"{data.name}: tasks are given of one part only; say of training and of test {what}")
 
 
 def check_fit(benchmark: Benchmark, data: DataSet) -> None:
@@ -140,6 +141,8 @@ def check_fit(benchmark: Benchmark, data: DataSet) -> None:
         _check_given(benchmark, data)
         return
     n_classes = _whole(benchmark, data.train_labels, data.test_labels, "")
+    if n_classes == 1:
+        raise DataError(f"{benchmark.name}: {data.name} has one class only, so that there is nothing to tell apart")
     needed = sum(benchmark.sizes) if benchmark.kind is Kind.SPLIT else benchmark.largest_task
     if needed > n_classes:
         raise DataError(f"{benchmark.name} needs {needed} classes, but {data.name} has {n_classes}")
@@ -233,8 +236,8 @@ def _check_constants(benchmark: Benchmark, channels: int) -> None:
     constants = benchmark.normalisation
     if constants is None:
         return
-    if len(benchmark.stored_shape) == 1:
-        channels = 1  # the one constant of all features
+    if not benchmark.holds_images:
+        channels = 1  # one constant of all features
     if not len(constants.mean) == len(constants.std) == channels:
         raise DataError(
             f"{benchmark.name}: normalisation has {len(constants.mean)} means and {len(constants.std)} deviations, "

@@ -26,6 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from benchmarks.samples import Samples
 from benchmarks.types import StreamSpec, UserError, ValidatedBudget, suggestion
@@ -321,7 +322,9 @@ class _Heads(MultiTaskModule):
             self.known_train_tasks_labels |= set(experience.task_labels)
 
     def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
-        return self.net(x)[:, self.spec.outputs_of(task_label)]
+        own = self.net(x)[:, self.spec.outputs_of(task_label)]
+        gap = self.spec.classes_per_task - own.shape[1]  # Avalanche would fill it with logits of 0
+        return pad(own, (0, gap), value=MASKED) if gap else own
 
 
 class _Limit(SupervisedPlugin):

@@ -112,7 +112,7 @@ class NetworkPerTask(Method):
         return heads.without_gaps(answers, self.spec), task
 
     def every_head(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """`every_task`, in which outputs beyond a task's classes have no probability; entropies are over log C_k then."""
+        """`every_task`; outputs beyond a task's classes have no probability, and entropies are over log C_k then."""
         logits, weights = self.every_task(x)
         weights = heads.per_capacity(weights, self.spec, len(logits), logits)
         return heads.without_gaps(logits, self.spec), weights

@@ -24,9 +24,9 @@ def stacked(logits: Sequence[Tensor], gap: float = VOID) -> Tensor:
 
 
 def without_gaps(logits: Tensor, spec: StreamSpec) -> Tensor:
-    """Logits (k, b, C) of the first k tasks, with `VOID` at every output beyond a task's classes; C of the largest task.
+    """Logits (k, b, C) of the first k tasks, with `VOID` at each output beyond a task's classes; C: the largest number.
 
-    logits: (k, b, C) or less wide, where the largest task is none of them.
+    logits: (k, b, C), or less wide where the largest task is none of them.
     """
     if not spec.sizes:
         return logits
@@ -35,7 +35,7 @@ def without_gaps(logits: Tensor, spec: StreamSpec) -> Tensor:
 
 
 def per_capacity(weights: Tensor | None, spec: StreamSpec, tasks: int, like: Tensor) -> Tensor | None:
-    """Factors of the terms of an entropy, given `weights` (k, b, C) or none, over the largest entropy of each task, log C_k.
+    """Factors of an entropy's terms: `weights` (k, b, C), or 1, over the largest entropy of each task, log C_k.
 
     Without it the tasks with the fewest classes would be the most certain.
     """

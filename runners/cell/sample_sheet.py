@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
+from torch.nn.functional import pad
 
 from benchmarks.stream import Stream
 from runners.records.folder import Store
@@ -48,7 +49,8 @@ def sheet(stream: Stream) -> bytes | None:
         if images is None:
             return None
         rows.append(torch.cat(list(images), dim=1))
-    pixels = torch.cat(rows)
+    widest = max(row.shape[1] for row in rows)
+    pixels = torch.cat([pad(row, (0, 0, 0, widest - row.shape[1]), value=1.0) for row in rows])
     tile, names = rows[0].shape[0], stream.task_names
     fields = {
         "tasks": " ".join(map(str, shown)),
