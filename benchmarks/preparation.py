@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import cache, catalogue, data, door, files, plugins
+from benchmarks import cache, catalogue, data, door, files, image_tree, plugins
 from benchmarks.files import DataError, Location, locate
+from benchmarks.pictures import shown
 from benchmarks.types import UserError
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def chosen(names: Iterable[str], folder: Path | None) -> list[DataSource]:
 
 
 def survey(folder: Path | None) -> list[Row]:
-    """One row for each data set; reads only names and sizes."""
-    return [_row(name, locate(folder)) for name in known()]
+    """One row for each data set and each folder of images; reads only names and sizes."""
+    place = locate(folder)
+    return [*(_row(name, place) for name in known()), *_image_folders(place)]
 
 
 def prepare(name: DataSource, folder: Path | None, progress: cache.Progress) -> list[str]:
@@ -105,6 +107,19 @@ def _row(name: str, place: Location) -> Row:
     if not isinstance(source, data.Decodable):
         return Row(name, "there", _size(name), "")
     return Row(name, "there", _size(name), "no" if cache.find(name, source.key()) is None else "yes")
+
+
+def _image_folders(place: Location) -> Iterator[Row]:
+    """Rows of the folders DIR/NAME/train/CLASS of images; looks at the names of classes only."""
+    for entry in image_tree.entries(place.folder) if place.folder.is_dir() else ():
+        root = Path(entry.path)
+        if image_tree.is_hidden(entry.name) or entry.name == data.TinyImageNet.root or not (root / "train").is_dir():
+            continue
+        classes = len(image_tree.classes(root / "train", "train", image_tree.LeftOut()))
+        tested = (root / "val").is_dir() or (root / "test").is_dir()
+        advice = "" if tested else f"{root} has no folder val or test with images to test on"
+        name = f"images-{shown(entry.name)}-TASKSxCLASSES"
+        yield Row(name, "there" if tested else "damaged", f"{classes} class{'es' * (classes != 1)}", "", advice)
 
 
 def _size(name: str) -> str:

@@ -65,7 +65,7 @@ def protocol_table(study: Study) -> Table:
         cells = (
             pretty(benchmark),
             _side(known),
-            f"{record.n_tasks} × {record.classes_per_task}",
+            record.cut,
             _counts(known, record.definition.get("validation"), images),
             ", ".join(group.scenario.upper() for group in groups),
             _varies(known, record.benchmark),
