@@ -31,14 +31,24 @@ def is_file(name: str) -> bool:
     return ".py:" in name or name.endswith(".py")
 
 
+def file_in(reference: str) -> tuple[Path, str]:
+    """File and name of a reference `FILE.py:NAME`; the name is empty where there is none."""
+    path, _, attribute = reference.removesuffix(".py").partition(".py:")
+    return Path(f"{path}.py").expanduser().resolve(), attribute
+
+
+def forget() -> None:
+    """Run files again, although they are the same, since modules that they import have changed."""
+    _of_file.cache_clear()
+
+
 def of_file(reference: str) -> tuple[str, Benchmark]:
     """The benchmark `FILE.py:NAME`, or the only one of `FILE.py`; before it, its reference with the absolute path.
 
     This runs the file, again only after a change. Raises UserError for a file that is missing, does not import, or does
     not hold the benchmark.
     """
-    path, _, attribute = reference.removesuffix(".py").partition(".py:")
-    file = Path(f"{path}.py").expanduser().resolve()
+    file, attribute = file_in(reference)
     if not file.is_file():
         raise UserError(f"benchmark {reference}: there is no file {file}")
     stamp = file.stat()

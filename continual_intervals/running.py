@@ -16,6 +16,7 @@ from benchmarks.catalogue import Benchmark
 from benchmarks.types import Scenario, UserError, suggestion
 from continual_intervals import classes, frames
 from runners import command_line, session
+from runners.loggers.logger import Logger
 from runners.session import Options
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 CLASSES = "classes"
 """In the results folder: the classes of notebook cells and scripts that were run."""
 Methods = Iterable[str | type]
+Loggers = str | Logger | Iterable[str | Logger]
 Folder = str | Path
 
 
@@ -41,6 +43,7 @@ def run(
     workers: int | None = None,
     engine: str = "local",
     check: bool = False,
+    logger: Loggers = (),
     progress: bool = True,
     **hyperparameters: object,
 ) -> pd.DataFrame:
@@ -49,13 +52,15 @@ def run(
     method: a registered name, FILE.py:CLASS, or a class, also one of a notebook cell. benchmark: likewise a name,
     FILE.py:NAME, or a `benchmarks.catalogue.Benchmark`. seeds: their number, or the seeds themselves. Hyperparameters
     that are not given have the method's defaults. Other arguments: as of `compare.py`. Finished cells are read from
-    `results`, not run again. Raises UserError for a mistake in the call, and where a cell ends without numbers.
+    `results`, not run again. logger: "tensorboard", "wandb", "mlflow", FILE.py:CLASS, an object of a subclass of
+    Logger, or a list of these. Raises UserError for a mistake in the call, and where a cell ends without numbers.
     """
     found = classes.reference(method, Path(results) / CLASSES)
     on = classes.benchmark_reference(benchmark, Path(results) / CLASSES)
     called = f"continual_intervals.run({_named(method)!r}, {_named(benchmark)!r}, {scenario!r}, ...)"
     options = Options((), data=_path(data), device=device, workers=workers, engine=engine, results=Path(results),
-                      budget_scale=budget_scale, check=check, reference=False, command=called)  # fmt: skip
+                      budget_scale=budget_scale, check=check, reference=False, loggers=_loggers(logger),
+                      command=called)  # fmt: skip
     session.check(options)
     with _searchable(found, on):
         cells = _cells(found.text, on.text, _scenario(scenario), _seeds(seeds), options, hyperparameters)
@@ -83,14 +88,16 @@ def compare(
     engine: str = "local",
     reference: bool = False,
     check: bool = True,
+    logger: Loggers = (),
     progress: bool = True,
 ) -> frames.Frames:
     """Tables of a suite's cells; those that are unfinished are run first.
 
     methods: only these, names and classes; None: the suite's. add: further ones. benchmarks: likewise, names,
     FILE.py:NAME and `Benchmark`s. settings: hyperparameters, such as {"ewc.strength": 100}. reference: take shipped
-    records where they agree. Other arguments: as of `compare.py`. A cell that fails stops no other; `cells` of the
-    tables has its reason. Raises UserError for a mistake in the call.
+    records where they agree. logger: as of `run`. Other arguments: as of
+    `compare.py`. A cell that fails stops no other; `cells` of the tables has its
+    reason. Raises UserError for a mistake in the call.
     """
     folder = Path(results) / CLASSES
     only = None if methods is None else [classes.reference(method, folder) for method in _listed(methods)]
@@ -114,6 +121,7 @@ def compare(
         results=Path(results),
         reference=reference,
         check=check,
+        loggers=_loggers(logger),
         command=f"continual_intervals.compare({suite!r}, {named!r}, ...)",
     )
     session.check(options)
@@ -204,6 +212,14 @@ def _listed(names: Any) -> list[Any]:
     if isinstance(names, str | type | Benchmark):
         raise UserError(f"{_named(names)}: give a list, [{_named(names)!r}]")
     return list(names)
+
+
+def _loggers(logger: Loggers) -> tuple[str | Logger, ...]:
+    found = tuple(logger) if isinstance(logger, Iterable) and not isinstance(logger, str) else (logger,)
+    for each in found:
+        if not isinstance(each, str | Logger):
+            raise UserError(f"logger = {each!r}: give a name, FILE.py:CLASS, or an object of a subclass of Logger")
+    return found
 
 
 def _named(method: str | type | Benchmark) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reports.keeping import samples
 from reports.record import Record
 
 NETWORKS = 2.0
@@ -18,7 +19,7 @@ ALL = "all scenarios"
 def keeps(record: Record) -> bool:
     """Check whether the method kept earlier training data: declared, or found in its state."""
     held = record.fairness.get("held") or {}
-    return bool(held.get("rehearses") or held.get("declared") or held.get("found"))
+    return bool(held.get("rehearses") or samples(record))
 
 
 def deviations(record: Record) -> list[str]:
@@ -31,14 +32,22 @@ def excesses(record: Record) -> list[str]:
     held = record.fairness.get("held") or {}
     found = beyond(of_tasks(record))
     if held.get("found", 0) > held.get("declared", 0) and not held.get("rehearses"):
-        found.append("keeps training images that it does not declare")
+        found.append(_undeclared(held))
     return found
+
+
+def _undeclared(held: Mapping[str, int]) -> str:
+    found, declared = held["found"], held.get("declared", 0)
+    which = f", {found - declared:,} of which it does not declare" if declared else " that it does not declare"
+    return f"keeps {found:,} training images{which}"
 
 
 def oddities(record: Record) -> list[str]:
     """Clauses on how the cell's answers came about, and on the conformance suite's findings in its method."""
     held, found = record.fairness.get("held") or {}, []
-    if any(not task["steps"] and task["steps_allowed"] for task in of_tasks(record)):
+    if "found" in held and held["found"] < held.get("declared", 0):
+        found.append(f"declares {held['declared']:,} training samples; its state holds {held['found']:,}")
+    if any(not task["steps"] and task["steps_allowed"] for task in of_tasks(record)) and not in_closed_form(record):
         found.append("took no optimiser step that could be counted")
     if networks(record) > NETWORKS:
         found.append(f"answers with {networks(record):.1f} times the parameters of the benchmark's network")
@@ -51,6 +60,12 @@ def oddities(record: Record) -> list[str]:
     if failed := failed_checks(record):
         found.append(f"fails checks of the conformance suite: {', '.join(failed)}")
     return found
+
+
+def in_closed_form(record: Record) -> bool:
+    """Check whether nothing is trained by gradients: no step was counted, and the method holds nothing that has any."""
+    held = record.fairness.get("held") or {}
+    return held.get("module_parameters") == 0 and not any(task["steps"] for task in of_tasks(record))
 
 
 def networks(record: Record) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import catalogue
-from reports import statistics
+from reports import keeping, statistics
 from reports.effort import effort_of, read
 from reports.names import METHODS, family
 from reports.resolution import TEST_IMAGES, TRAIN_IMAGES, images_of
@@ -37,7 +37,9 @@ def methods_table(study: Study) -> Table:
             source = Cell(about.source or MISSING, cite=about.cite)
             cells = (Cell(about.stored), Cell(about.task), Cell(about.promise), source)
         else:
-            cells = (Cell("not described"),) * 3 + (Cell(MISSING),)
+            kept = keeping.in_words(entry.record for entry in study.entries if entry.record.method == name)
+            stored = "not described" if kept in (keeping.NO_SAMPLES, keeping.UNKNOWN) else kept
+            cells = (Cell(stored), Cell("not described"), Cell("not described"), Cell(MISSING))
         rows.append((Cell(str(family(name))), method_cell(name), *cells))
     return Table(
         "methods",

@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import replace
 from statistics import fmean
 
-from reports import statistics
+from reports import keeping, statistics
 from reports.marks import marked, marks_words
 from reports.metrics import ACC, STANDING, Metric
 from reports.names import Family, family
@@ -52,7 +52,8 @@ def headline_table(study: Study) -> Table:
         if any(standing):
             columns.append([_cell(found, interval=False) for found in standing])
             names.append("stands ↑")
-    rows = [(method_cell(label, cited=True), *cells) for label, *cells in zip(labels, *columns, strict=True)]
+    kept = map(Cell, keeping.of_rows(study, labels, study.groups))
+    rows = [(method_cell(label, cited=True), *cells) for label, *cells in zip(labels, *columns, kept, strict=True)]
     stands = (
         " Stands: share of old tasks' test samples that were certified when learnt by a claim that still holds after "
         "the last task; a dash where nothing is certified."
@@ -65,10 +66,11 @@ def headline_table(study: Study) -> Table:
     return Table(
         "headline",
         f"Headline: mean accuracy after the last task (ACC) in percent{half}. {over}.{stands}"
-        f"{marks_words(study, columns)}",
-        ("method", *names),
+        f"{marks_words(study, columns)}{keeping.caption()}",
+        ("method", *names, keeping.COLUMN),
         tuple(row for row in rows if any(cell.value is not None for cell in row)),
         small=True,
+        text_columns=frozenset({0, len(names) + 1}),
     )
 
 

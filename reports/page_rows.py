@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reports import metrics, statistics
+from reports import keeping, metrics, statistics
 from reports.costs import duration, empty_processes, environment_of, thousands
 from reports.guarantees import Promise, number, promises
 from reports.hyperparameters import settings_text
@@ -44,6 +44,9 @@ def columns(study: Study) -> list[Json]:
         if metric is STANDING and any(promise.claims for promise in promises(study)):
             found.append(_column(*CLAIMS))
     found.append(_column("n", "n", "number of finished seeds"))
+    found.append(
+        _column(keeping.COLUMN, keeping.COLUMN, "what is kept of earlier tasks besides the network", text=True)
+    )
     return found + [_column(key, key, words, shown=False) for key, (words, _) in COSTS.items()]
 
 
@@ -76,6 +79,7 @@ def rows(study: Study, used: Sequence[Json], files: Collection[str]) -> list[Jso
 def _row(study: Study, group: Group, label: str) -> Json:
     entries, done = study.at(group, label), study.done(group, label)
     texts = {"benchmark": pretty(group.benchmark), "scenario": group.scenario.upper(), "method": display(label)}
+    texts[keeping.COLUMN] = keeping.in_words(entry.record for entry in entries)
     return {
         "id": label,
         "texts": {**texts, "status": "done" if done else str(entries[0].record.status)},

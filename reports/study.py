@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import catalogue
-from reports import metrics, statistics
+from reports import keeping, metrics, statistics
 from reports.deviations import keeps
 from reports.metrics import Matrix, Measure, Metric
 from reports.record import Record, Records, Status
@@ -385,6 +385,9 @@ def _line(entry: Entry) -> dict[str, Any]:
         "peak_device": record.peak_device,
         "parameters_trained": record.parameters_trained,
         "parameters_stored": record.parameters_stored,
+        "keeps": keeping.in_words([record]),
+        "memory_samples": (record.fairness.get("held") or {}).get("declared"),
+        "samples_found": (record.fairness.get("held") or {}).get("found"),
         "folder": record.folder.as_posix(),
         "commit": str(record.environment.get("commit", "")),
         "command": record.command,

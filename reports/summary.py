@@ -6,7 +6,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from reports import statistics
+from reports import keeping, statistics
 from reports.study import METRICS, Study
 
 COLUMNS = (
@@ -20,6 +20,7 @@ COLUMNS = (
     "seeds_run",
     "ci95_low",
     "ci95_high",
+    "keeps",
     "reason",
 )
 
@@ -33,6 +34,7 @@ def summary(study: Study) -> pd.DataFrame:
     for group in study.groups:
         for label in study.rows(group):
             entries = study.at(group, label)
+            kept = keeping.in_words(entry.record for entry in entries)
             for metric in METRICS:
                 values = list(study.values(group, label, metric).values())
                 low, high = statistics.mean_interval(values) or (None, None)
@@ -49,6 +51,7 @@ def summary(study: Study) -> pd.DataFrame:
                         len(entries),
                         _percent(low),
                         _percent(high),
+                        kept,
                         "; ".join(reason for reason in reasons if reason),
                     )
                 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from reports import statistics
+from reports import keeping, statistics
 from reports.deviations import deviations
 from reports.marks import MARKED, marked, marks_words
 from reports.metrics import ACC, BWT, INFERENCE, TABLE_METRICS, Metric
@@ -102,15 +102,20 @@ def detail(study: Study, group: Group) -> Table:
         metrics.insert(metrics.index(ACC) + 1, INFERENCE)
     kept = [m for m in metrics if any(study.values(group, label, m) for label in labels)] or metrics[:1]
     columns = [column(study, group, metric, labels, notes) for metric in kept]
-    rows = [(method_cell(label), *cells) for label, cells in zip(labels, zip(*columns, strict=True), strict=True)]
+    kept_samples = map(Cell, keeping.of_rows(study, labels, [group]))
+    rows = [
+        (method_cell(label), *cells)
+        for label, cells in zip(labels, zip(*columns, kept_samples, strict=True), strict=True)
+    ]
     why = (_why_undefined(study, group, metric) for metric in metrics if metric not in kept)
     return Table(
         f"table-{group.stem}",
         f"{group.title}: all metrics in percent, {spread_words(study, [group])}.{marks_words(study, columns)}"
-        f"{_defined(kept)}",
-        ("method", *(f"{m.short} {'↑' if m.higher_is_better else '↓'}" for m in kept)),
+        f"{_defined(kept)}{keeping.caption()}",
+        ("method", *(f"{m.short} {'↑' if m.higher_is_better else '↓'}" for m in kept), keeping.COLUMN),
         tuple(rows),
         (*notes.lines(), *dict.fromkeys(reason for reason in why if reason)),
+        text_columns=frozenset({0, len(kept) + 1}),
     )
 
 
@@ -145,11 +150,12 @@ def _overview(
 ) -> Table:
     notes = Notes()
     columns = [column(study, group, metric, labels, notes) for group in groups]
+    kept = map(Cell, keeping.of_rows(study, labels, groups))
     rows = [
         (method_cell(label, cited=True), *cells)
-        for label, cells in zip(labels, zip(*columns, strict=True), strict=True)
+        for label, cells in zip(labels, zip(*columns, kept, strict=True), strict=True)
     ]
-    header, last = ["method", *_headings(study, groups)], part[0] == part[1] - 1
+    header, last = ["method", *_headings(study, groups), keeping.COLUMN], part[0] == part[1] - 1
     if last and ranks:
         header.append("rank")
         rows = [(*row, Cell(ranks.get(row[0].key, MISSING))) for row in rows]
@@ -158,10 +164,11 @@ def _overview(
     return Table(
         f"overview-{metric.key}-{scenario}" + (f"-{part[0] + 1}" if part[1] > 1 else ""),
         f"{scenario.upper()}: {metric.title} ({metric.short}) in percent, {spread_words(study, groups)}."
-        f"{marks_words(study, columns)}{ranked}{number}",
+        f"{marks_words(study, columns)}{keeping.caption()}{ranked}{number}",
         tuple(header),
         tuple(rows),
         notes.lines(),
+        text_columns=frozenset({0, len(groups) + 1}),
     )
 
 

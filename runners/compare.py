@@ -114,6 +114,14 @@ def compare(
         bool,
         typer.Option("--check/--no-check", help="Check methods of your own for conformance first; noted in records."),
     ] = True,
+    logger: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Also log live to tensorboard, wandb, mlflow, or FILE.py:CLASS.",
+            autocompletion=completion.loggers,
+        ),
+    ] = None,
     status: Annotated[
         Path | None,
         typer.Option(metavar="RESULTS", help="Show cells finished, running, failed and waiting there; run nothing."),
@@ -159,6 +167,7 @@ def compare(
         dry_run=dry_run,
         report=not no_report,
         check=check,
+        loggers=command_line.names(logger) or (),
         command=command_line.invocation("compare.py"),
     )
     with command_line.interruptible():

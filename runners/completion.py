@@ -35,6 +35,13 @@ def scenarios(incomplete: str) -> list[str]:
     return _last_of_list(lambda: list(Scenario), incomplete)
 
 
+def loggers(incomplete: str) -> list[str]:
+    """A list of loggers, `a,b`."""
+    from runners.loggers.registry import KNOWN
+
+    return _last_of_list(lambda: KNOWN, incomplete)
+
+
 def data_sets(incomplete: str) -> list[str]:
     """A data set, a benchmark, or `all`."""
     from benchmarks import preparation

@@ -15,12 +15,14 @@ from rich.console import Console
 from benchmarks.types import Scenario, UserError
 from reports.words import count
 from runners.command_line import EXIT_FAILED_CELLS, complain
+from runners.loggers import registry
 from runners.records.record import Status
 
 if TYPE_CHECKING:
     from runners.engines.engine import Engine
     from runners.engines.scheduler import Outcome
     from runners.grid.cells import Cell
+    from runners.loggers.logger import Logger
 
 ENGINES = ("local", "ray", "inline")
 ON_OOM = ("record", "retry-smaller")
@@ -58,6 +60,8 @@ class Options:
     report: bool = True
     check: bool = True
     """Switch of the conformance check of foreign methods."""
+    loggers: tuple[str | Logger, ...] = ()
+    """Names, FILE.py:CLASS, and objects; see runners.loggers.feed."""
     command: str = ""
 
 
@@ -106,6 +110,7 @@ def check(options: Options) -> None:
         raise UserError(f"--ray-address {options.ray_address}: run this command on a node of the cluster, with auto")
     if options.data is not None and not options.data.is_dir():
         raise UserError(f"--data {options.data}: there is no such folder")
+    registry.check([name for name in options.loggers if isinstance(name, str)])
 
 
 def build_cells(options: Options) -> list[Cell]:
@@ -187,6 +192,7 @@ def run_cells(cells: Sequence[Cell], options: Options, console: Console) -> list
     """Outcomes of all cells; those that are unfinished are run. Raises UserError."""
     from runners.engines import scheduler
     from runners.grid.cells import Conditions
+    from runners.loggers.feed import Feed
     from runners.records import environment, folder
     from runners.watch import notebook
     from runners.watch.status import StatusFile
@@ -205,9 +211,14 @@ def run_cells(cells: Sequence[Cell], options: Options, console: Console) -> list
     )
     engine = make_engine(options, assigned)
     try:
-        with notebook.display(console) as display, StatusFile(options.results, display.board, options.command):
+        with (
+            notebook.display(console) as display,
+            StatusFile(options.results, display.board, options.command),
+            Feed(options.loggers, options.results, console) as feed,
+        ):
+            watcher = scheduler.Watchers((display, feed))
             return scheduler.run_grid(
-                cells, options.results.resolve(), conditions, engine, display, options.on_oom == "retry-smaller"
+                cells, options.results.resolve(), conditions, engine, watcher, options.on_oom == "retry-smaller"
             )
     finally:
         engine.close()

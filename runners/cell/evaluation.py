@@ -16,15 +16,12 @@ from benchmarks.types import CIL, TIL, UserError
 from methods.base import Certifying, Inferring, Method
 from reports.schema import NAN, ClaimRow
 from runners.cell import independence, stated
+from runners.cell.finite import NotFinite
 from runners.process.precision import ieee_float32, in_force
 from runners.records.record import Measurements
 
 TRAINING_SAMPLES = 10_000
 """At most so many training samples of a task are certified, drawn from the seed with the classes in proportion."""
-
-
-class NotFinite(Exception):
-    """A prediction is infinite or not a number."""
 
 
 @dataclass(frozen=True)

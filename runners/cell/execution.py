@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ from benchmarks.types import UserError, derived_seed
 from methods.base import Certifying, Diverged, Method, Progress
 from methods.shared import state
 from methods.shared.stepping import CaptureFailed
-from runners.cell import certificates, checkpoint, exhibits, sample_sheet, stated, usage
+from runners.cell import certificates, checkpoint, exhibits, finite, sample_sheet, stated, usage
 from runners.cell.blank import blank_record, stamp, usable_record
-from runners.cell.evaluation import Evaluator, NotFinite, accuracy_so_far
+from runners.cell.evaluation import Evaluator, accuracy_so_far
 from runners.cell.events import Emit, Event, EventKind, Phase
+from runners.cell.metrics import after_task
 from runners.grid import hyperparameters
 from runners.grid.cells import Conditions, Job
-from runners.grid.loading import load_method, modules_of, parts_of
+from runners.grid.loading import LoadedMethod, load_method, modules_of, parts_of
 from runners.process import cpu, devices
 from runners.process.guard import Guard
 from runners.process.memory import MemoryPeak
@@ -93,8 +94,10 @@ def run_held(job: Job, folder: Store, emit: Emit) -> Event:
     return _CellRun(job, folder, emit).run()
 
 
-_loaded = cache(load_method)
-"""One class and hash per process: an edit while a grid runs does not reach cells of running workers."""
+@cache
+def _loaded(reference: str, _source: str) -> LoadedMethod:
+    """One class and hash per process and source: an edit while a grid runs does not reach cells of running workers."""
+    return load_method(reference)
 
 
 @cache
@@ -113,6 +116,8 @@ class _CellRun:
         """None until the device is in use."""
         self.phase = Phase.PREPARATION
         self.guard = Guard(job.cell.method)
+        self.reported: list[tuple[int, int, float]] = []
+        """Task, step and loss of every report of progress in the present task."""
         self.refused = False
         """True once the user knows that the method's state cannot be kept."""
 
@@ -143,7 +148,7 @@ class _CellRun:
             raise
         except Skip as skip:
             return Status.SKIPPED, text(skip), None
-        except (Diverged, NotFinite) as error:
+        except (Diverged, finite.NotFinite) as error:
             return Status.DIVERGED, text(error), None
         except BaseException as error:  # sys.exit in a method ends its cell, not the run
             status, reason = _diagnose(error)
@@ -187,8 +192,9 @@ class _CellRun:
         """Learn and measure task after task; return False if the cell pauses before the last one."""
         stream, make = self._prepare()
         method, start = self._resumed(make)
+        self.measured.held = usage.declared(method)
         evaluator = Evaluator(method, stream, self.job.conditions.evaluation_batch)
-        method.progress, method.step_by_step = self._report, self.job.conditions.step_by_step
+        method.progress, method.step_by_step = partial(self._report, method), self.job.conditions.step_by_step
         self.emit(Event(EventKind.STARTED, task=start))
         self.folder.write(self.record)
         if self.cell.judged_on == "test":
@@ -198,6 +204,7 @@ class _CellRun:
         stop = min(len(stream), self.job.conditions.stop_after or len(stream))
         for j in range(start, stop):
             self._learn(method, stream, j)
+            self.measured.held = usage.declared(method)
             self._evaluate(evaluator, j + 1)
             trained = stated.whole(method.parameters_trained(), f"{self.cell.method}: parameters_trained")
             stored = stated.whole(method.parameters_stored(), f"{self.cell.method}: parameters_stored")
@@ -206,7 +213,7 @@ class _CellRun:
             if j + 1 < len(stream) and method.resumable:
                 self._save(method, j + 1)
             accuracy = accuracy_so_far(self.measured, j + 1)
-            self.emit(Event(EventKind.TASK_DONE, task=j, accuracy=accuracy))
+            self.emit(Event(EventKind.TASK_DONE, task=j, accuracy=accuracy, metrics=after_task(self.measured, j + 1)))
         if stop < len(stream):
             return False
         self._certify(method, stream)
@@ -221,11 +228,9 @@ class _CellRun:
             raise Skip(
                 f"{benchmark.name} is not defined in {self.cell.scenario}: {benchmark.undefined[self.cell.scenario]}"
             )
-        loaded = _loaded(self.cell.reference)
-        if (
-            loaded.source != self.cell.source
-            or _parts(self.cell.benchmark_reference, self.cell.network) != self.cell.parts
-        ):
+        loaded = _loaded(self.cell.reference, self.cell.source)
+        parts = _parts(self.cell.benchmark_reference, self.cell.network)
+        if loaded.source != self.cell.source or parts != self.cell.parts:
             raise SourceChanged(f"the code of {self.cell.method} changed while the run was under way; start it again")
         cls: Any = loaded.cls
         config = hyperparameters.configure(self.cell.method, cls.Config, self.cell.config)
@@ -297,6 +302,7 @@ class _CellRun:
         _seed_others(self.cell.seed, "learn", j)
         self.phase = Phase.TRAINING
         cpu.give_back_freed_memory()
+        curve, self.reported = [], []
         begun = self._clock()
         try:
             method.begin(task)
@@ -305,10 +311,12 @@ class _CellRun:
             self.guard.assure(f"learning task {j}")
             method.check_budget()
         finally:
-            self.measured.steps += stated.curve(method)
+            curve = stated.curve(method) or self.reported
+            self.measured.steps += curve
         self.measured.taken.append(usage.of_task(tally, task))
         self.measured.train_seconds.append(self._clock() - begun)
         self.record = replace(self.record, environment={**self.record.environment, **environment.of_training(method)})
+        finite.assure(method, j, curve)
 
     def _evaluate(self, evaluator: Evaluator, after: int) -> None:
         self.phase = Phase.EVALUATION
@@ -362,8 +370,13 @@ class _CellRun:
             self.emit(Event(EventKind.NOTE, reason=f"{self.cell.method}: no checkpoint: {why}, {advice}"))
         self.refused = True
 
-    def _report(self, at: Progress) -> None:
-        self.emit(Event(EventKind.PROGRESS, task=at.task, step=at.step, steps=at.steps, loss=at.loss))
+    def _report(self, method: Method, at: Progress) -> None:
+        """Hear the progress of training; it is the curve of a loop that keeps none, thinned where it is long."""
+        task, step, loss = stated.entry(at, method, "progress is told something")
+        self.reported.append((task, step, loss))
+        if len(self.reported) > stated.ENTRIES_AT_MOST:
+            del self.reported[::2]
+        self.emit(Event(EventKind.PROGRESS, task=task, step=step, steps=int(at.steps), loss=loss))
 
     def _clock(self) -> float:
         if self.device.type == "cuda":

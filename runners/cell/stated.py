@@ -24,14 +24,21 @@ def whole(value: Any, what: str) -> int:
 
 def curve(method: Method) -> list[tuple[int, int, float]]:
     """Task, step and loss of every entry. Raises UserError where they are no numbers, or endlessly many."""
+    if not isinstance(method.curve, list | tuple):
+        raise UserError(f"{_name(method)}: the curve is {_shown(method.curve)}, not a list of Progress")
     if len(method.curve) > ENTRIES_AT_MOST:
         raise UserError(
             f"{_name(method)}: the curve of a task has {len(method.curve)} entries; at most {ENTRIES_AT_MOST}"
         )
+    return [entry(one, method, "the curve has an entry") for one in method.curve]
+
+
+def entry(given: Any, method: Method, what: str) -> tuple[int, int, float]:
+    """Task, step and loss of a Progress. Raises UserError where it is none; `what` is in the sentence."""
     try:
-        return [(int(entry.task), int(entry.step), float(entry.loss)) for entry in method.curve]
+        return int(given.task), int(given.step), float(given.loss)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{_name(method)}: the curve has an entry that is no Progress of numbers ({error})") from error
+        raise UserError(f"{_name(method)}: {what} that is no Progress of numbers ({error})") from error
 
 
 def answers(logits: Any, method: Method, shape: tuple[int, int], device: torch.device) -> Tensor:

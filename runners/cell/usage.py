@@ -14,7 +14,7 @@ from benchmarks.tally import Tally
 from benchmarks.types import TIL, Task
 from methods.base import Method
 from methods.networks import targets
-from runners.cell import independence, network_used
+from runners.cell import independence, network_used, stated
 from runners.cell.kept_images import images_kept
 
 
@@ -45,24 +45,33 @@ def network_parameters(name: str, input_shape: tuple[int, ...], n_outputs: int) 
     return sum(p.numel() for p in network.parameters())
 
 
+def declared(method: Method) -> dict[str, Any]:
+    """What a method says of its memory: whether it is given earlier tasks, and how many of their samples it keeps.
+
+    Raises UserError for a number that is not whole.
+    """
+    return {
+        "rehearses": bool(method.rehearses),
+        "declared": stated.whole(method.memory_samples, f"{method.name}: memory_samples"),
+    }
+
+
 def of_method(method: Method, stream: Stream, answers: Mapping[int, Tensor]) -> dict[str, Any]:
     """Size of the trained method's state and network. Do not use the method afterwards.
 
     answers: logits of the test samples that are asked again; see `runners.cell.independence`.
     """
     spec = stream.spec
-    held = {
-        "rehearses": bool(method.rehearses),
-        "declared": int(method.memory_samples),
+    held = declared(method) | {
         "found": images_kept(method.state_dict(), stream),
         "network": spec.network,
         "network_parameters": network_parameters(spec.network, spec.input_shape, spec.n_outputs),
-        "module_parameters": network_used.trained_numbers(_attributes(method)),
+        "module_parameters": network_used.trained_numbers(attributes(method)),
     }
     return held | _network_used(method, stream) | {"independence": independence.measure(method, stream, answers)}
 
 
-def _attributes(method: Method) -> dict[str, Any]:
+def attributes(method: Method) -> dict[str, Any]:
     return {name: value for name, value in vars(method).items() if name != "progress"}  # which leads to the runner
 
 

@@ -6,7 +6,7 @@ Used by `runners/check_method.py`, by `pytest --method path.py:Class`, and by th
 """
 
 from runners.conformance.check import Check, Finding
-from runners.conformance.suite import CHECKS, FIELDS, conform, scenarios_of
+from runners.conformance.suite import CHECKS, FIELDS, conform, examine, scenarios_of
 from runners.conformance.trial import Trial
 
-__all__ = ["CHECKS", "FIELDS", "Check", "Finding", "Trial", "conform", "scenarios_of"]
+__all__ = ["CHECKS", "FIELDS", "Check", "Finding", "Trial", "conform", "examine", "scenarios_of"]

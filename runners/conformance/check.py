@@ -20,16 +20,19 @@ class Check:
     look: Callable[[Trial], Iterator[str]]
     skip: Callable[[Trial], str] = lambda _: ""
     """Reason to skip the check in a trial whose run exists; empty where there is none."""
+    note: Callable[[Trial], str] = lambda _: ""
+    """Remark on a method that passes the check; empty where there is none."""
 
 
 @dataclass(frozen=True)
 class Looked:
-    """Outcome of a check in a scenario: its findings, or why it was skipped; otherwise it passed."""
+    """Outcome of a check in a scenario: its findings, or why it was skipped; else it passed, perhaps with a note."""
 
     check: str
     scenario: str
     found: tuple[Finding, ...] = ()
     skipped: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.types import TIL
 from methods.base import Certifying
-from runners.cell import reach
+from runners.cell import reach, stated
 from runners.cell.kept_images import images_kept
 from runners.conformance.check import Check
 from runners.conformance.rounding import Magnitude
@@ -40,6 +40,29 @@ def _test_data(trial: Trial) -> Iterator[str]:
 
 
 def _memory(trial: Trial) -> Iterator[str]:
+    declared, (found, alike, places) = _declared(trial), _samples_found(trial)
+    if found > declared:
+        where = ", ".join(place.lstrip(".") for place in places[:3])
+        yield f"after training it keeps {found} training samples ({where}), but declares {declared}"
+    elif alike > declared:
+        yield f"after training it keeps {alike} images like training samples, but declares {declared}"
+
+
+def _fewer(trial: Trial) -> str:
+    """Remark on a method that holds fewer training samples than it declares."""
+    declared = _declared(trial)
+    found = max(_samples_found(trial)[:2]) if declared else 0
+    if found == declared:
+        return ""
+    return f"it declares {declared} training samples (memory_samples); after two tasks {found} are found in it"
+
+
+def _declared(trial: Trial) -> int:
+    return stated.whole(trial.run.method.memory_samples, "memory_samples")
+
+
+def _samples_found(trial: Trial) -> tuple[int, int, list[str]]:
+    """Training samples in the method: different ones that are the same bit by bit, all that are alike, and places."""
     method, stream = trial.run.method, trial.stream
     size = BENCHMARK.stored_shape[1] * BENCHMARK.stored_shape[2]
     known = set().union(*(reach.rows_of(stream.task(j).x) for j in (0, 1)))
@@ -50,12 +73,7 @@ def _memory(trial: Trial) -> Iterator[str]:
         if rows:
             places.append(path)
             found |= rows
-    alike = 0 if len(found) > method.memory_samples else images_kept(method, stream)
-    if alike > method.memory_samples:
-        yield f"after training it keeps {alike} images like training samples, but declares {method.memory_samples}"
-    if len(found) > method.memory_samples:
-        where = ", ".join(place.lstrip(".") for place in places[:3])
-        yield f"after training it keeps {len(found)} training samples ({where}), but declares {method.memory_samples}"
+    return len(found), images_kept(method, stream), places
 
 
 def _resuming(trial: Trial) -> Iterator[str]:
@@ -153,6 +171,7 @@ CHECKS = (
         "Rehearsal is another class of methods; tables that mix the two without saying so mislead.",
         _memory,
         _rehearses,
+        _fewer,
     ),
     Check(
         "resuming",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.types import Scenario
-from runners.conformance import answers, conduct, costs, fields
+from runners.conformance import answers, conduct, costs, fields, mistakes
 from runners.conformance.check import Check, Finding, Looked
 from runners.conformance.trial import Broken, Trial
 
@@ -19,8 +20,7 @@ ALL = "all scenarios"
 
 def scenarios_of(cls: type) -> tuple[Scenario, ...]:
     """The scenarios that a method supports, in their usual order."""
-    supported: Any = cls
-    return tuple(scenario for scenario in Scenario if scenario in supported.supports)
+    return mistakes.supported(cls)
 
 
 def conform(
@@ -45,7 +45,8 @@ def examine(
     with_fields: bool = True,
 ) -> list[Looked]:
     """Outcome of every check in every scenario. Takes the arguments of `conform`."""
-    wanted = scenarios_of(cls) if scenarios is None else tuple(scenarios)
+    supported = scenarios_of(cls)
+    wanted = supported if scenarios is None else tuple(scenarios)
     trials, looked = [], []
     for trial in (Trial(cls, scenario, device=device, settings=settings) for scenario in wanted):
         reason = _reason(trial)
@@ -54,7 +55,7 @@ def examine(
     if with_fields:
         crashed = any(each.check == "runs" and each.found for each in looked)
         why = "" if trials and not crashed else "the method does not run"
-        texts = fields.unused(trials) if not why else ()
+        texts = _sentences(FIELDS.name, cls, lambda: fields.unused(trials)) if not why else []
         found = tuple(Finding(FIELDS.name, ALL, text, FIELDS.why) for text in texts)
         looked.append(Looked(FIELDS.name, ALL, found, why))
     return looked
@@ -70,7 +71,7 @@ def _reason(trial: Trial) -> str:
 
 def _looked(trial: Trial) -> list[Looked]:
     try:
-        _ = trial.run
+        _ = trial.skipped(), trial.run
     except Broken as error:
         broken = Finding("runs", trial.scenario, str(error), "What does not run cannot be compared.")
         rest = (Looked(check.name, trial.scenario, skipped="the method does not run") for check in CHECKS)
@@ -80,11 +81,27 @@ def _looked(trial: Trial) -> list[Looked]:
         if why := check.skip(trial):
             looked.append(Looked(check.name, trial.scenario, skipped=why))
             continue
-        texts = []
-        try:
-            texts += check.look(trial)
-        except Exception as error:
-            texts.append(f"it raises {type(error).__name__}: {error}")
+        texts = _sentences(check.name, trial.cls, partial(check.look, trial))
         found = tuple(Finding(check.name, trial.scenario, text, check.why) for text in texts)
-        looked.append(Looked(check.name, trial.scenario, found))
+        looked.append(Looked(check.name, trial.scenario, found, note="" if found else _note(check, trial)))
     return looked
+
+
+def _sentences(check: str, cls: type, look: Callable[[], Iterable[str]]) -> list[str]:
+    """Sentences of a check; what the method raises on the way is one more."""
+    texts = []
+    try:
+        for text in look():
+            texts.append(text)
+    except Broken as error:
+        texts.append(str(error))
+    except (Exception, SystemExit) as error:
+        texts.append(mistakes.told(f"the check {check!r}", error, cls))
+    return texts
+
+
+def _note(check: Check, trial: Trial) -> str:
+    try:
+        return check.note(trial)
+    except Exception:  # what is wrong has been found by then
+        return ""

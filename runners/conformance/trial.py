@@ -18,9 +18,11 @@ from benchmarks.catalogue import Benchmark, find
 from benchmarks.samples import Samples
 from benchmarks.stream import Stream, open_stream
 from benchmarks.tally import counting
-from benchmarks.types import TIL, Budget, Scenario
+from benchmarks.types import TIL, Budget, Scenario, UserError
 from methods.base import Method
-from runners.cell import usage
+from methods.shared import state
+from runners.cell import network_used, stated, usage
+from runners.conformance import mistakes
 from runners.conformance.watch import Watch, watched
 from runners.grid import hyperparameters as configuration
 
@@ -29,7 +31,7 @@ EASY, SHORT = Budget(32, steps=150), Budget(16, steps=12)
 """Enough to learn zeros and ones, and twos and threes; and enough to change every number that can change."""
 
 
-class Broken(Exception):
+class Broken(UserError):
     """The method cannot be run at all; says where."""
 
 
@@ -66,17 +68,21 @@ class Trial:
         self.scenario, self.device, self.settings = scenario, torch.device(device), settings or {}
 
     def skipped(self) -> str | None:
-        """The method's own reason for not running here."""
-        return self.cls.skip(self.stream.spec, self.config)
+        """The method's own reason for not running here. Raises Broken."""
+        config = self.config
+        return self._tried("skip", "skip", lambda: self.cls.skip(self.stream.spec, config))
 
     @cached_property
     def config(self) -> Any:
-        try:
-            names = set(configuration.as_json(self.cls.Config()))
-            kept = {key: value for key, value in self.settings.items() if key in names}
-            return configuration.configure(self.cls.name, self.cls.Config, kept)
-        except Exception as error:
-            raise Broken(f"its Config cannot be made from defaults: {type(error).__name__}: {error}") from error
+        """Configuration with the settings that the method has. Raises Broken."""
+        if mistake := mistakes.of_class(self.cls):
+            raise Broken(mistake)
+        return self._tried("Config, made from its defaults,", "Config", self._configured)
+
+    def _configured(self) -> Any:
+        names = set(configuration.as_json(self.cls.Config()))
+        kept = {key: value for key, value in self.settings.items() if key in names}
+        return configuration.configure(self.cls.name, self.cls.Config, kept)
 
     @cached_property
     def stream(self) -> Stream:
@@ -110,7 +116,10 @@ class Trial:
         return open_stream(benchmark, self.scenario, 0, device=self.device, budget=budget)
 
     def made(self, stream: Stream, config: Any = None, seed: int = 0) -> Method:
-        return self.cls(stream.spec, self.config if config is None else config, self.device, seed)
+        method = self.cls(stream.spec, self.config if config is None else config, self.device, seed)
+        if mistake := mistakes.of_instance(method):
+            raise Broken(mistake)
+        return method
 
     def learn(self, method: Method, stream: Stream, tasks: Iterable[int]) -> Method:
         """The tasks, as the runner has them learnt."""
@@ -124,19 +133,22 @@ class Trial:
 
     @torch.no_grad()
     def answer(self, method: Method, x: Tensor, j: int) -> Tensor:
-        """Logits for inputs of task j, whose number is told in TIL only."""
-        return method.predict(x, j if self.scenario is TIL else None)
+        """Logits for inputs of task j, whose number is told in TIL only. Raises UserError where it is no tensor."""
+        logits: Any = method.predict(x, j if self.scenario is TIL else None)
+        if not isinstance(logits, Tensor):
+            kind = "nothing (is a return missing?)" if logits is None else f"a {type(logits).__name__}"
+            raise UserError(f"predict gives {kind}, not a tensor of logits")
+        return logits
 
     @cached_property
     def run(self) -> Run:
         """The shared run. Raises Broken."""
         stream = self.stream
-        try:
-            with watched() as watch:
-                method = self.made(stream)
-        except Exception as error:
-            raise Broken(f"build raises {type(error).__name__}: {error}") from error
-        early = self._tried("predict before the first task", lambda: self.answer(method, stream.test(0).x, 0))
+        with watched() as watch:
+            method = self._tried("build", "build", lambda: self.made(stream))
+        early = self._tried(
+            "predict before the first task", "predict", lambda: self.answer(method, stream.test(0).x, 0)
+        )
         accuracies, answers, stored, updates, reported, taken = [], [], [], [], [], []
         saved = b""
         for j in range(len(stream)):
@@ -145,32 +157,56 @@ class Trial:
             handle = register_optimizer_step_post_hook(lambda *_, counted=counted: counted.append(1))
             try:
                 with watched(watch), counting() as tally:
-                    self._tried(f"learn, on task {j}", lambda task=task: (method.begin(task), method.learn(task)))
+                    self._tried(
+                        f"learn, on task {j},", "learn", lambda task=task: (method.begin(task), method.learn(task))
+                    )
             finally:
                 handle.remove()
             updates.append(len(counted))
             taken.append(usage.of_task(tally, task))
-            reported.append(method.curve[-1].step if method.curve else 0)
-            answers.append([self._tried("predict", lambda i=i: self._answers(method, stream, i)) for i in range(j + 1)])
+            curve = self._tried("reading the loss curve", "learn", lambda: stated.curve(method))
+            reported.append(curve[-1][1] if curve else 0)
+            answers.append(
+                [self._tried("predict", "predict", lambda i=i: self._answers(method, stream, i)) for i in range(j + 1)]
+            )
             accuracies.append(accuracy_of(answers[j][j], stream.test(j)))
-            stored.append(method.parameters_stored())
-            saved = saved or self._tried("state_dict after a task", lambda: packed(method))
+            saved = saved or self._tried("state_dict after a task", "state_dict", lambda: packed(method))
+            stored.append(self._tried("parameters_stored", "parameters_stored", lambda: _stored(method)))
         return Run(method, early, accuracies, saved, answers, stored, updates, reported, taken, watch)
+
+    @property
+    def in_closed_form(self) -> bool:
+        """True if no optimiser step was counted and the method holds nothing that has gradients."""
+        stepped = any(task["steps"] for task in self.run.taken)
+        return not stepped and network_used.trained_numbers(usage.attributes(self.run.method)) == 0
 
     def _answers(self, method: Method, stream: Stream, j: int) -> Tensor:
         return self.answer(method, stream.test(j).x, j)
 
-    def _tried(self, what: str, action: Any) -> Any:
+    def _tried(self, what: str, function: str, action: Any) -> Any:
+        """Result of an action. Raises Broken for what the method's function raises."""
         try:
             return action()
-        except Exception as error:
-            raise Broken(f"{what} raises {type(error).__name__}: {error}") from error
+        except Broken:
+            raise
+        except (Exception, SystemExit) as error:
+            own = function == "build" and self.cls.__init__ is not Method.__init__
+            said = mistakes.told(what, error, self.cls, "__init__" if own else function)
+            hint = "; leave __init__ out and make networks in build" if own else ""
+            raise Broken(f"{said}{hint}") from error
+
+
+def _stored(method: Method) -> int:
+    return stated.whole(method.parameters_stored(), "parameters_stored")
 
 
 def packed(method: Method) -> bytes:
-    """The method's state as it is written into checkpoints."""
+    """The method's state as it is written into checkpoints. Raises UserError for a state that cannot be."""
+    kept: Any = method.state_dict()
+    if method.resumable and type(method).state_dict is not Method.state_dict and (why := state.unplain(kept)):
+        raise UserError(why)
     buffer = io.BytesIO()
-    torch.save(method.state_dict(), buffer)
+    torch.save(kept, buffer)
     return buffer.getvalue()
 
 

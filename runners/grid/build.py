@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from benchmarks.types import Scenario, UserError
 from methods import registry
 from runners.grid import hyperparameters
 from runners.grid.cells import Cell, unique
+from runners.grid.edits import forget_edited
 from runners.grid.fingerprint import source_hash
 from runners.grid.loading import LoadedMethod, load_method, parts_of
 from runners.grid.suite import BenchmarkEntry, Suite
@@ -105,8 +107,13 @@ def _names(benchmark: str) -> set[str]:
 
 
 def _reference(benchmark: str) -> str:
-    """A benchmark's name, or `/path/file.py:NAME`."""
-    return plugins.of_file(benchmark)[0] if plugins.is_file(benchmark) else benchmark
+    """A benchmark's name, or `/path/file.py:NAME`, whose modules are loaded anew where they were edited."""
+    if not plugins.is_file(benchmark):
+        return benchmark
+    with suppress(UserError, OSError):  # the import says what is wrong with the file
+        if forget_edited(plugins.file_in(benchmark)[0]):
+            plugins.forget()
+    return plugins.of_file(benchmark)[0]
 
 
 def _check_benchmarks(suites: Sequence[Suite]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from benchmarks.catalogue import Augmentation, Benchmark, Kind
 from benchmarks.types import UserError
 from methods import registry
 from methods.networks import targets
-from runners.grid.fingerprint import file_of, source_hash
+from runners.grid.edits import forget_edited
+from runners.grid.fingerprint import ROOT, file_of, source_hash
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ def load_method(reference: str) -> LoadedMethod:
         path, _, class_name = reference.partition(".py:")
         file = Path(path if path.endswith(".py") else path + ".py").resolve()
         reference = f"{file}:{class_name}" if class_name else str(file)
+        with suppress(UserError, OSError):  # the import says what is wrong with the file
+            forget_edited(file)
         cls = registry.load(reference)
         known = registry.available().get(cls.name)
         if known is not None and known.file != file:
@@ -38,6 +42,8 @@ def load_method(reference: str) -> LoadedMethod:
     else:
         cls = registry.load(reference)
         file = Path(inspect.getfile(sys.modules[cls.__module__]))
+        if not file.is_relative_to(ROOT) and forget_edited(file):
+            cls = registry.load(reference)
     return LoadedMethod(cls.name, reference, cls, file, source_hash(file))
 
 

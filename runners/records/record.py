@@ -74,8 +74,8 @@ class Measurements:
         return Measurements(**data)
 
     def of_conduct(self) -> dict[str, Any]:
-        """Fairness fields of a record; empty before a task is learnt."""
-        return {"tasks": self.taken, "held": self.held} if self.taken else {}
+        """Fairness fields of a record; empty before the method is made."""
+        return {"tasks": self.taken, "held": self.held} if self.taken or self.held else {}
 
     def tables(self) -> dict[str, str]:
         """CSV files of the record, by file name; empty ones are left out."""

@@ -10,9 +10,15 @@ import pytest
 
 from reports.conduct import conduct_table
 from reports.conformance import conformance_table
+from reports.front import methods_table
+from reports.headline import headline_table
+from reports.keeping import WORDS
 from reports.load import load
+from reports.names import METHODS
+from reports.page_rows import columns, rows
 from reports.paper import contents, paper
 from reports.study import Group, Study, study
+from reports.summary import summary
 from reports.tables import detail
 from tests.reports.synthetic import Synthetic
 
@@ -58,6 +64,59 @@ def test_what_keeps_data_is_marked_and_neither_bold_nor_ranked(tmp_path: Path, h
     assert "keeps training data of earlier tasks" in notes_of(found, "clone")
     assert "clone" not in found.run(GROUP)
     assert "clone, which keeps training data of earlier tasks, is not ranked" in table.caption
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        ({"rehearses": True}, "all samples"),
+        ({"declared": 1200, "found": 1200}, "1,200 samples"),
+        ({"declared": 3, "found": 150}, "150 samples"),
+        ({}, "no samples"),
+        (None, "–"),
+    ],
+)
+def test_every_table_of_results_says_what_is_kept(tmp_path: Path, held: dict[str, Any] | None, words: str) -> None:
+    """A shipped method has its word, also in records of earlier versions, which measured nothing."""
+    found = written(tmp_path, wsn=taken(), joint={}, clone={} if held is None else taken(held=held))
+    for table in (detail(found, GROUP), headline_table(found)):
+        column = table.columns.index("keeps")
+        kept = {row[0].key: row[column].text for row in table.rows}
+        assert kept == {"wsn": "masks", "joint": "all samples", "clone": words}
+        assert "Keeps: what is kept of earlier tasks" in table.caption
+    stored = {row[1].key: row[2].text for row in methods_table(found).rows}["clone"]
+    assert stored == (words if any(c.isdigit() for c in words) or words == "all samples" else "not described")
+    assert {row["texts"]["keeps"] for row in rows(found, columns(found), ())} == {"masks", "all samples", words}
+    assert set(summary(found)["keeps"]) == set(found.frame["keeps"]) == {"masks", "all samples", words}
+
+
+def test_every_shipped_method_has_a_word_for_what_it_keeps() -> None:
+    assert WORDS.keys() == METHODS.keys()
+
+
+def test_an_amount_that_is_not_the_declared_one_is_told(tmp_path: Path) -> None:
+    held = {"more": {"declared": 50, "found": 60}, "less": {"declared": 50, "found": 40}}
+    found = written(
+        tmp_path,
+        **{name: taken(held=some) for name, some in held.items()},
+        same=taken(held={"declared": 50, "found": 50}),
+    )
+    assert "keeps 60 training images, 10 of which it does not declare" in notes_of(found, "more")
+    assert "declares 50 training samples; its state holds 40" in notes_of(found, "less")
+    assert "declare" not in notes_of(found, "same")
+
+
+def test_a_cell_that_diverged_is_not_ranked_where_it_declared_samples(tmp_path: Path) -> None:
+    declared = {"tasks": [], "held": {"rehearses": False, "declared": 200}}
+    Synthetic("clone", n_tasks=2, status="diverged", fairness=declared).write(tmp_path)
+    found = written(tmp_path, finetune=taken(), ewc=taken())
+    assert "clone" in found.unranked and conduct_table(found) is not None
+
+
+def test_a_method_in_closed_form_is_not_marked(tmp_path: Path) -> None:
+    closed = taken(steps=0, aside=240, held={"module_parameters": 0})
+    found = written(tmp_path, by_hand=taken(steps=0, aside=240), closed=closed)
+    assert "no optimiser step" in notes_of(found, "by_hand") and not notes_of(found, "closed")
 
 
 @pytest.mark.parametrize(

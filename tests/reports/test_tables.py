@@ -194,7 +194,7 @@ def test_forward_transfer_is_a_note_and_no_column_in_cil(quick_results: Path) ->
 def test_one_task_leaves_transfer_out_with_the_reason(tmp_path: Path) -> None:
     Synthetic("ewc", n_tasks=1).write(tmp_path)
     found = table(tmp_path)
-    assert [name.rstrip(" ↑↓") for name in found.columns] == ["method", "ACC", "LA", "AIA"]
+    assert [name.rstrip(" ↑↓") for name in found.columns] == ["method", "ACC", "LA", "AIA", "keeps"]
     assert "BWT: undefined: needs 2 tasks" in found.notes
 
 
@@ -230,7 +230,7 @@ def test_many_benchmarks_are_split_over_tables(tmp_path: Path) -> None:
     for i in range(10):
         Synthetic("ewc", f"bench-{i}").write(tmp_path)
     parts = overview(study(load(tmp_path)), "til", ACC)
-    assert [len(part.columns) for part in parts] == [6, 7]  # method + 5 benchmarks, and the rank
+    assert [len(part.columns) for part in parts] == [7, 8]  # method, 5 benchmarks and keeps; and the rank
     assert len({part.stem for part in parts}) == 2
 
 

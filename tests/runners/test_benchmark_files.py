@@ -111,6 +111,10 @@ def test_a_key_follows_the_code_of_the_data_and_not_its_place(place, tmp_path_fa
     (place / "squares.py").write_text(FILE + "\n# a comment\n")
     [again] = cells_of(place, methods=("finetune",))
     assert again.key == before.key
+    (place / "noise.py").write_text("NOISE = 0.125\n")
+    [louder] = cells_of(place, methods=("finetune",))  # a module beside it, loaded anew in this process
+    assert louder.definition["source"] != before.definition["source"]
+    assert louder.definition["content"] != before.definition["content"]
     moved = "/elsewhere/squares.py:SQUARES"
     assert Cell.from_json({**before.to_json(), "benchmark_file": moved}).key == before.key
 

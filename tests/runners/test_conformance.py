@@ -38,7 +38,7 @@ def test_there_is_a_broken_method_for_every_check() -> None:
 def test_what_has_crashed_is_not_judged_further() -> None:
     crashing = next(cls for check, cls, _ in BROKEN if check == "runs")
     (only,) = conform(crashing, [TIL])
-    assert "learn, on task 0 raises RuntimeError: not written yet" in str(only)
+    assert "learn, on task 0, raises RuntimeError: not written yet (broken.py, line" in str(only)
 
 
 class Stated(Sound):
