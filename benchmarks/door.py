@@ -161,8 +161,8 @@ def notes(benchmark: Benchmark, data: DataSet) -> list[str]:
         used, n_classes = sum(benchmark.sizes), int(data.train_labels.max()) + 1
         if used < n_classes:
             found.append(f"{benchmark.name} uses {used} of the {n_classes} classes of {data.name}")
-    given = benchmark.kind is Kind.GIVEN and data.train_tasks is not None
-    if given and (beyond := int(data.train_tasks.max()) + 1) > benchmark.n_tasks:
+    beyond = 0 if data.train_tasks is None else int(data.train_tasks.max()) + 1
+    if benchmark.kind is Kind.GIVEN and beyond > benchmark.n_tasks:
         found.append(f"{benchmark.name} uses {benchmark.n_tasks} of the {beyond} tasks of {data.name}")
     single = [j for j, size in enumerate(benchmark.sizes) if size == 1]
     if single and benchmark.largest_task > 1:
