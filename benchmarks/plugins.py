@@ -8,8 +8,10 @@ from dataclasses import replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import unimported
 from benchmarks.types import UserError
 
 if TYPE_CHECKING:
@@ -38,6 +40,26 @@ def benchmark(name: str) -> Benchmark:
     if found.name != name:
         raise UserError(f"benchmark {name}: {point.value} calls itself {found.name!r}; give both the same name")
     return found
+
+
+def described(name: str) -> Benchmark | None:
+    """The benchmark of an entry point as its source states it; None where only an import can tell. Runs no code."""
+    from benchmarks import catalogue, types
+    from benchmarks.catalogue import Benchmark
+
+    classes = {
+        each.__name__: each
+        for each in (
+            Benchmark, catalogue.Kind, catalogue.ClassOrder, catalogue.Augmentation, catalogue.HeldOut,
+            catalogue.Normalisation, types.Budget, types.ValidatedBudget, types.Scenario, MappingProxyType,
+        )
+    } | {str(scenario).upper(): scenario for scenario in types.Scenario}  # fmt: skip
+    point = points()[name]
+    try:
+        found = unimported.value_of(point.module, point.attr, classes)
+    except (unimported.Unreadable, UserError):
+        return None
+    return found if isinstance(found, Benchmark) and found.name == name else None
 
 
 def is_reference(dataset: str) -> bool:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from benchmarks.types import UserError, suggestion
 from reports import load as records
+from reports.machines import machine
 from reports.record import Record
 from reports.study import Entry, Study, study
 
@@ -57,8 +58,8 @@ class Frames:
 
     @cached_property
     def costs(self) -> pd.DataFrame:
-        """Seconds of training and evaluation, and parameters stored, of each task."""
-        return self._table(["task", "train_seconds", "evaluate_seconds", "parameters_stored"], _costs)
+        """Seconds of training and evaluation, parameters stored, of each task, and the machine of these clocks."""
+        return self._table(["task", "train_seconds", "evaluate_seconds", "parameters_stored", "machine"], _costs)
 
     def where(self, **names: str | int | Iterable[str | int]) -> Frames:
         """Tables of the cells with these values of benchmark, scenario, label, method, seed or status.
@@ -108,7 +109,7 @@ def _long(matrix: np.ndarray | None) -> Iterable[tuple[int, int, float]]:
     return ((after, task, value) for (after, task), value in cells if not np.isnan(value))
 
 
-def _costs(record: Record) -> Iterable[tuple[int, float, float, float]]:
+def _costs(record: Record) -> Iterable[tuple[int | float | str, ...]]:
     parts = (record.train_seconds, record.evaluate_seconds, record.stored_per_task)
     for task in range(max(map(len, parts))):
-        yield task, *(float(part[task]) if task < len(part) else np.nan for part in parts)  # type: ignore[misc]
+        yield task, *(float(part[task]) if task < len(part) else np.nan for part in parts), machine(record)

@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks.types import Scenario, UserError, suggestion
 from continual_intervals import classes, frames
 from runners import command_line, session
+from runners.loggers.logger import Logger
 from runners.session import Options
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 CLASSES = "classes"
 """In the results folder: the classes of notebook cells and scripts that were run."""
 Methods = Iterable[str | type]
+Loggers = str | Logger | Iterable[str | Logger]
 Folder = str | Path
 
 
@@ -40,6 +42,7 @@ def run(
     workers: int | None = None,
     engine: str = "local",
     check: bool = False,
+    logger: Loggers = (),
     progress: bool = True,
     **hyperparameters: object,
 ) -> pd.DataFrame:
@@ -47,13 +50,15 @@ def run(
 
     method: a registered name, FILE.py:CLASS, or a class, also one of a notebook cell. seeds: their number, or the seeds
     themselves. Hyperparameters that are not given have the method's defaults. Other arguments: as of `compare.py`.
-    Finished cells are read from `results`, not run again. Raises UserError for a mistake in the call, and where a cell
+    Finished cells are read from `results`, not run again. logger: "tensorboard", "wandb", "mlflow", FILE.py:CLASS, an
+    object of a subclass of Logger, or a list of these. Raises UserError for a mistake in the call, and where a cell
     ends without numbers.
     """
     found = classes.reference(method, Path(results) / CLASSES)
     called = f"continual_intervals.run({_named(method)!r}, {benchmark!r}, {scenario!r}, ...)"
     options = Options((), data=_path(data), device=device, workers=workers, engine=engine, results=Path(results),
-                      budget_scale=budget_scale, check=check, reference=False, command=called)  # fmt: skip
+                      budget_scale=budget_scale, check=check, reference=False, loggers=_loggers(logger),
+                      command=called)  # fmt: skip
     session.check(options)
     with _searchable(found):
         cells = _cells(found.text, benchmark, _scenario(scenario), _seeds(seeds), options, hyperparameters)
@@ -72,7 +77,7 @@ def compare(
     add: Methods = (),
     benchmarks: Iterable[str] | None = None,
     scenarios: Iterable[str] | None = None,
-    seeds: int | None = None,
+    seeds: int | Iterable[int] | None = None,
     settings: Mapping[str, object] | None = None,
     budget_scale: float = 1.0,
     data: Folder | None = None,
@@ -81,13 +86,15 @@ def compare(
     engine: str = "local",
     reference: bool = False,
     check: bool = True,
+    logger: Loggers = (),
     progress: bool = True,
 ) -> frames.Frames:
     """Tables of a suite's cells; those that are unfinished are run first.
 
     methods: only these, names and classes; None: the suite's. add: further ones. settings: hyperparameters, such as
-    {"ewc.strength": 100}. reference: take shipped records where they agree. Other arguments: as of `compare.py`. A cell
-    that fails stops no other; `cells` of the tables has its reason. Raises UserError for a mistake in the call.
+    {"ewc.strength": 100}. reference: take shipped records where they agree. logger: as of `run`. Other arguments: as of
+    `compare.py`. A cell that fails stops no other; `cells` of the tables has its reason. Raises UserError for a mistake
+    in the call.
     """
     folder = Path(results) / CLASSES
     only = None if methods is None else [classes.reference(method, folder) for method in _listed(methods)]
@@ -100,7 +107,7 @@ def compare(
         foreign=tuple(files),
         benchmarks=None if benchmarks is None else tuple(_listed(benchmarks)),
         scenarios=None if scenarios is None else tuple(map(_scenario, _listed(scenarios))),
-        seeds=seeds,
+        seeds=seeds if seeds is None or isinstance(seeds, int) else tuple(_seeds(seeds)),
         assignments=tuple(f"{name}={_text(value)}" for name, value in (settings or {}).items()),
         budget_scale=budget_scale,
         device=device,
@@ -110,6 +117,7 @@ def compare(
         results=Path(results),
         reference=reference,
         check=check,
+        loggers=_loggers(logger),
         command=f"continual_intervals.compare({suite!r}, {named!r}, ...)",
     )
     session.check(options)
@@ -142,7 +150,7 @@ def _cells(
             "description": "a call of continual_intervals.run",
             "methods": [name],
             "scenarios": [scenario],
-            "seeds": max(seeds) + 1,
+            "seeds": 1,
             "benchmarks": [{"name": benchmark}],
             "settings": [{"method": name, "values": plain, "source": "Python"}],
         },
@@ -150,9 +158,9 @@ def _cells(
     )
     own = (reference,) if reference != name else ()
     choices = build.Choices(
-        methods=() if own else None, foreign=own, budget_scale=options.budget_scale, data=options.data
+        methods=() if own else None, foreign=own, seeds=seeds, budget_scale=options.budget_scale, data=options.data
     )
-    return [cell for cell in build.build([made], choices) if cell.seed in seeds]
+    return build.build([made], choices)
 
 
 def _matrices(outcomes: Sequence[Outcome], results: Path) -> pd.DataFrame:
@@ -200,6 +208,14 @@ def _listed(names: Any) -> list[Any]:
     if isinstance(names, str | type):
         raise UserError(f"{names!r}: give a list, [{_named(names)!r}]")
     return list(names)
+
+
+def _loggers(logger: Loggers) -> tuple[str | Logger, ...]:
+    found = tuple(logger) if isinstance(logger, Iterable) and not isinstance(logger, str) else (logger,)
+    for each in found:
+        if not isinstance(each, str | Logger):
+            raise UserError(f"logger = {each!r}: give a name, FILE.py:CLASS, or an object of a subclass of Logger")
+    return found
 
 
 def _named(method: str | type) -> str:

@@ -20,7 +20,7 @@ from methods.abilities import Claim
 from methods.base import Batch, Method, Task
 from methods.intervals.bounding import Interval, certified, contains, worst_case
 from methods.intervals.box_search import BoxSearch
-from methods.intervals.boxed import BoxedNetwork
+from methods.intervals.boxed import Box, BoxedNetwork
 from methods.intervals.contraction import evenly, largest_factor
 from methods.intervals.weights import nested
 from methods.shared import state
@@ -116,14 +116,14 @@ class BoxPromise(Method):
         everything = self.spec.scenario is CIL and not self.config.mask_unseen
         return logits if everything else self.answerable(logits, task_id)
 
-    def _over(self, box: Interval, batch: Batch) -> Interval:
+    def _over(self, box: Box, batch: Batch) -> Interval:
         """Bounds of the logits that a certificate compares: in CIL all, including those of future classes."""
         bounds = self._propagated(box, batch)
         if self.spec.scenario is CIL:
             return bounds
         return Interval(self.answerable(bounds.lower, batch.task), self.answerable(bounds.upper, batch.task))
 
-    def _propagated(self, box: Interval, batch: Batch) -> Interval:
+    def _propagated(self, box: Box, batch: Batch) -> Interval:
         """Bounds of all outputs over a box, for training."""
         return self.model.bounds(box, batch.x, self.spec.nonnegative_inputs)
 
@@ -131,7 +131,7 @@ class BoxPromise(Method):
         """Number of each sample's class among the logits of `_over`, (b,)."""
         return batch.y
 
-    def _worst(self, box: Interval, batch: Batch) -> Tensor:
+    def _worst(self, box: Box, batch: Batch) -> Tensor:
         return worst_case(self._over(box, batch), self._labels(batch))
 
     @torch.no_grad()

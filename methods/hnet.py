@@ -32,18 +32,18 @@ task classifier (HNET+TIR) are separate methods, not implemented here.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import StreamSpec
 from methods.base import DIL, TIL, Batch, Exhibit, Needs, Task, UserError, adam, register
+from methods.hypernetworks import look_ahead
 from methods.hypernetworks.held import HeldOutputs, own_head
 from methods.hypernetworks.network import Hypernetwork, hypernetwork, xavier_
 from methods.hypernetworks.output_layer import FusedAdam
@@ -220,12 +220,15 @@ class HNET(NetworkPerTask):
 
         def total(batch: Batch) -> Tensor:
             if not t:
-                return self.task_loss(self.hypernetwork(embedding)[0], batch)
+                return self.task_loss(self.hypernetwork(embedding).squeeze(0), batch)
             if held.plain:
                 assert held.targets is not None
                 own, drift = self.hypernetwork.held(torch.cat([embedding, held.embeddings]), held.targets)
                 return self.task_loss(own[0], batch) + beta / t * drift
             rows = held.draw()
+            if held.frozen is not None:
+                value = self.task_loss(self.hypernetwork(embedding).squeeze(0), batch)
+                return value + beta * held.drift_of(self.hypernetwork, rows)
             outputs = self.hypernetwork(torch.cat([embedding, held.embeddings[rows]]))
             return self.task_loss(outputs[0], batch) + beta * held.drift(outputs[1:], rows)
 
@@ -235,19 +238,11 @@ class HNET(NetworkPerTask):
         self, embedding: Tensor, held: HeldOutputs, optimizer: torch.optim.Adam
     ) -> Callable[[Batch], Tensor]:
         """Equation 2; dtheta is a constant in the gradient. Needs the optimiser's moments."""
-        names = [name for name, _ in self.hypernetwork.named_parameters()]
-        parameters, beta = list(self.hypernetwork.parameters()), self.beta()
+        beta = self.beta()
 
         def total(batch: Batch) -> Tensor:
-            value = self.task_loss(self.hypernetwork(embedding)[0], batch)
-            trained = [*parameters, embedding]
-            gradients = torch.autograd.grad(value, trained)
-            value = _Differentiated.apply(value.detach(), gradients, *trained)
-            steps = next_step(optimizer, parameters, gradients[:-1])
-            ahead = {name: p + d for name, p, d in zip(names, parameters, steps, strict=True)}
-            rows = held.draw()
-            others = functional_call(self.hypernetwork, ahead, (held.embeddings[rows],))
-            return value + beta * held.drift(others, rows)
+            value = self.task_loss(self.hypernetwork(embedding).squeeze(0), batch)
+            return look_ahead.regularised(value, self.hypernetwork, embedding, optimizer, held, beta)
 
         return total
 
@@ -322,36 +317,3 @@ class HNET(NetworkPerTask):
         """Embeddings of the learnt tasks, as boxes of zero width."""
         learnt = self.embeddings[: self.tasks_seen]
         return {"embeddings": tables.embeddings(learnt, torch.zeros_like(learnt))}
-
-
-class _Differentiated(torch.autograd.Function):
-    """Value whose gradients by its inputs are already known, so that they are not computed twice."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *inputs: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, None, *(gradient * cotangents[0] for gradient in ctx.gradients))
-
-
-@torch.no_grad()
-def next_step(optimizer: torch.optim.Adam, parameters: Sequence[Tensor], gradients: tuple[Tensor, ...]) -> list[Tensor]:
-    """Adam's step for these gradients at its present moments, without taking it.
-
-    As in the authors' look-ahead, eps joins the root of the second moment before its bias correction
-    (Adam's own step adds it after), which differs only where a gradient is as small as eps.
-    """
-    group = optimizer.param_groups[0]
-    beta1, beta2 = group["betas"]
-    steps = []
-    for p, g in zip(parameters, gradients, strict=True):
-        kept = optimizer.state.get(p, {})
-        count = kept["step"].double() + 1 if kept else torch.ones((), dtype=torch.float64, device=p.device)
-        mean = kept["exp_avg"].lerp(g, 1 - beta1) if kept else (1 - beta1) * g
-        square = kept["exp_avg_sq"] * beta2 + (1 - beta2) * g * g if kept else (1 - beta2) * g * g
-        size = group["lr"] * (1 - beta2**count).sqrt() / (1 - beta1**count)
-        steps.append(-size.to(p.dtype) * mean / (square.sqrt() + group["eps"]))
-    return steps

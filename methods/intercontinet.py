@@ -59,6 +59,7 @@ from methods.intervals.bounding import Interval
 from methods.intervals.box_search import BoxSearch, SearchOptions
 from methods.intervals.boxed import BoxedNetwork
 from methods.intervals.contraction import Gate, easiest_loss, largest_factor
+from methods.intervals.scaled import scaled_box
 from methods.intervals.weights import head_names, shift, sigmoid
 from methods.search import Even, Log, ranges
 from methods.shared.needs import BOUNDS
@@ -253,8 +254,8 @@ class InterContiNet(BoxPromise):
             optimizer.found_inf = closed  # type: ignore[attr-defined]
 
         def loss(batch: Batch) -> Tensor:
-            k = torch.sigmoid(raw)
-            worst = self._worst(Interval.around(middle, k * room), batch)
+            box, given_up = scaled_box(raw, middle, room, model.layout)
+            worst = self._worst(box, batch)
             every = config.worst_case_on == "all"
             robust = cross_entropy(worst, batch.y) if every else easiest_loss(worst, batch.y, share)
             with torch.no_grad():
@@ -264,16 +265,18 @@ class InterContiNet(BoxPromise):
                 else:
                     gate.observe(right, (worst.argmax(1) == batch.y).float().mean())
                 closed.copy_(~gate.open())
-            robust = config.robust_weight * robust * (1 - closed)
-            if not config.expansion:
-                return robust
-            # Gradient of -mean(log k) without computing logarithms: d log k / dv = 1 - k.
-            room_given = torch.dot(k.detach() - 1, raw) * (config.expansion / raw.numel()) * closed
-            return robust + (room_given - room_given.detach())
+            return self._gated(config.robust_weight * robust, given_up * (config.expansion / raw.numel()), closed)
 
         if steps:
             self.fit(task, loss, optimizer, first_step=first, steps=steps, scheduled=False)
         return raw.detach()
+
+    def _gated(self, robust: Tensor, given_up: Tensor, closed: Tensor) -> Tensor:
+        """Loss while the gate is open, or room given up while it is closed (1, else 0), all 0-d."""
+        if self.device.type != "cpu":
+            return robust * (1 - closed) + given_up * closed
+        # Without a wait for the answer: no gradient is computed of what would be multiplied by zero.
+        return robust.detach() * 0 + given_up if closed else robust
 
     def _search(self, task: Task, shifts: Tensor, first: int, steps: int) -> None:
         """Contraction by LID's search: the latest box of it that meets the threshold, around its own middle."""

@@ -51,7 +51,7 @@ from methods.box_promise import BoxPromise
 from methods.intervals.boundable import unbounded
 from methods.intervals.bounding import Interval, contains
 from methods.intervals.box_search import BoxSearch, SearchOptions
-from methods.intervals.boxed import BoxedNetwork
+from methods.intervals.boxed import Box, BoxedNetwork
 from methods.intervals.choice import Choice, project, stacked
 from methods.intervals.midpoint import propagate_midpoint
 from methods.intervals.weights import head_names, nested
@@ -305,12 +305,12 @@ class LID(BoxPromise):
         """1 for the outputs of the task, 0 for others, (outputs,)."""
         return (torch.arange(logits.shape[1], device=logits.device) // self.spec.classes_per_task == task).to(logits)
 
-    def _propagated(self, box: Interval, batch: Batch) -> Interval:
+    def _propagated(self, box: Box, batch: Batch) -> Interval:
         if self.config.arithmetic == "exact":
             return super()._propagated(box, batch)
         return propagate_midpoint(self.model.net, self.model.weights(box), batch.x)
 
-    def _over(self, box: Interval, batch: Batch) -> Interval:
+    def _over(self, box: Box, batch: Batch) -> Interval:
         if not self.boxed_heads:
             return super()._over(box, batch)
         bounds = self._propagated(box, batch)
@@ -319,7 +319,7 @@ class LID(BoxPromise):
         both = torch.stack([bounds.lower * mask, bounds.upper * mask])
         return Interval(both.min(0).values, both.max(0).values)
 
-    def _worst(self, box: Interval, batch: Batch) -> Tensor:
+    def _worst(self, box: Box, batch: Batch) -> Tensor:
         worst = super()._worst(box, batch)
         if self.spec.scenario is not TIL or self.config.til_rivals == "task":
             return worst

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from benchmarks import unimported
 from benchmarks.types import Scenario, UserError, suggestion
 
 if TYPE_CHECKING:
@@ -66,15 +66,18 @@ def available() -> dict[str, MethodInfo]:
 
 def _from_entry_point(point: EntryPoint) -> MethodInfo:
     """Summary and scenarios from the source where it can be found, without importing the method."""
-    try:
-        spec = importlib.util.find_spec(point.module)
-    except ImportError:  # a broken package is reported when its method is loaded; other methods stay usable
-        spec = None
-    file = Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
-    for info in describe(file, point.module) if file is not None else ():
+    file = unimported.file_of(point.module)
+    for info in _readable(file, point.module) if file is not None else ():
         if info.class_name == point.attr:
             return replace(info, name=point.name)
     return MethodInfo(point.name, point.module, point.attr, f"from {point.value}", tuple(Scenario), file)
+
+
+def _readable(file: Path, module: str) -> list[MethodInfo]:
+    try:
+        return describe(file, module)
+    except (OSError, SyntaxError, ValueError):  # reported when the method is loaded; other methods stay usable
+        return []
 
 
 def load(name: str) -> type[Method]:

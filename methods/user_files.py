@@ -58,10 +58,17 @@ def import_file(file: Path) -> ModuleType:
     try:
         return importlib.import_module(dotted_name(file)) if packages_of(file) else _on_its_own(file)
     except (Exception, SystemExit) as error:
-        hint = ""
-        if "relative import" in str(error):
-            hint = f"; put an empty __init__.py into {file.parent}, so that it is a package"
-        raise UserError(f"{file} does not import: {type(error).__name__}: {error}{hint}") from error
+        raise UserError(f"{file} does not import: {type(error).__name__}: {error}{_hint(error, file)}") from error
+
+
+def _hint(error: BaseException, file: Path) -> str:
+    """Advice on an import that failed, where the file's folder was to be a package, or the module lies elsewhere."""
+    lacking = error.name.partition(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else None
+    if "relative import" in str(error) or lacking == file.parent.name:
+        return f"; put an empty __init__.py into {file.parent}, so that it is a package"
+    if lacking is not None:
+        return f"; put the module next to {file.name}, install its package, or add its folder to PYTHONPATH"
+    return ""
 
 
 def _on_its_own(file: Path) -> ModuleType:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
+from reports import machines
 from reports.study import Entry, Study
 from reports.tables import Cell, Table, method_cell
 
@@ -15,24 +16,29 @@ COSTS = ("train", "evaluate", "memory MB", "device MB", "trained", "stored", "pe
 
 def cost_table(study: Study) -> Table | None:
     """Table of training and evaluation time, memory and parameters; None if no cell finished."""
-    rows, empty = [], empty_processes(study)
+    rows, empty, names = [], empty_processes(study), machines.letters(study)
     for group in study.groups:
         for label in study.rows(group):
-            entries = study.done(group, label)
-            if entries:
-                rows.append((Cell(group.title), method_cell(label), *map(Cell, _costs(entries, empty))))
+            for name, entries in machines.by_machine(study.done(group, label)).items():
+                place = Cell(names.get(name, "–"), key=name)
+                rows.append((Cell(group.title), method_cell(label), place, *map(Cell, _costs(entries, empty))))
     if not rows:
         return None
-    columns = ("benchmark", "method", *COSTS)
+    columns = ("benchmark", "method", "machine", *COSTS)
     kept = [i for i in range(len(columns)) if i < 2 or any(row[i].text != "–" for row in rows)]
+    several = (
+        f" Times and memory of two machines do not compare, so each has rows of its own ({machines.in_words(names)})."
+        if names
+        else ""
+    )
     return Table(
         "cost",
         "Cost, mean over seeds: time on the training and on the evaluation clock for the whole stream; peak memory of "
         f"the process above {_above(empty.values())}; peak memory of the device; parameters trained, parameters stored "
-        "to predict and to learn further tasks, and their growth per task.",
+        f"to predict and to learn further tasks, and their growth per task.{several}",
         tuple(columns[i] for i in kept),
         tuple(tuple(row[i] for i in kept) for row in rows),
-        text_columns=frozenset({0, 1}),
+        text_columns=frozenset({0, 1, 2} if names else {0, 1}),
         named_once=1,
     )
 

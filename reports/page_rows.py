@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reports import keeping, metrics, statistics
+from reports import keeping, machines, metrics, statistics
 from reports.costs import duration, empty_processes, environment_of, thousands
 from reports.guarantees import Promise, number, promises
 from reports.hyperparameters import settings_text
@@ -30,6 +30,8 @@ COSTS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "memory": ("peak memory above that of the leanest cell of the same environment", lambda v: f"{v / 1e6:.0f} MB"),
     "stored": ("parameters stored to predict and to learn further tasks", thousands),
 }
+MEASURED_ON = ("train", "evaluate", "memory")
+"""Costs that depend on the machine."""
 Json = dict[str, Any]
 
 
@@ -47,7 +49,9 @@ def columns(study: Study) -> list[Json]:
     found.append(
         _column(keeping.COLUMN, keeping.COLUMN, "what is kept of earlier tasks besides the network", text=True)
     )
-    return found + [_column(key, key, words, shown=False) for key, (words, _) in COSTS.items()]
+    names = machines.letters(study)
+    several = {key: f"; of {machines.in_words(names)}" for key in MEASURED_ON} if names else {}
+    return found + [_column(key, key, words + several.get(key, ""), shown=False) for key, (words, _) in COSTS.items()]
 
 
 def _column(key: str, title: str, words: str, *, text=False, measured=False, shown=True) -> Json:
@@ -57,6 +61,7 @@ def _column(key: str, title: str, words: str, *, text=False, measured=False, sho
 def rows(study: Study, used: Sequence[Json], files: Collection[str]) -> list[Json]:
     """Rows in the order of the tables. files: tables of the report to which facts may point."""
     kept = {promise.group.title + promise.label: promise for promise in promises(study)}
+    names = machines.letters(study)
     empty, keys, found = empty_processes(study), {one["key"] for one in used}, []
     for group in study.groups:
         labels, notes = study.rows(group), Notes()
@@ -67,7 +72,7 @@ def rows(study: Study, used: Sequence[Json], files: Collection[str]) -> list[Jso
             row = _row(study, group, label)
             row["values"] = {key: _measured(some[i], entries, key) for key, some in cells.items()}
             row["values"] |= {"n": _plain(len(study.done(group, label)), str), "claims": _claims(promise)}
-            row["values"] |= _costs(study.done(group, label), empty)
+            row["values"] |= _costs(study.done(group, label), empty, names)
             row["facts"] = [
                 {**fact, "file": fact["file"] if fact["file"] in files else ""}
                 for fact in (*_promised(promise), *tests.get(label, ()), _spent(row["values"]), _settings(entries[0]))
@@ -118,20 +123,32 @@ def _claims(promise: Promise | None) -> Json:
     return {"text": f"{promise.holding}/{promise.claims}", "mean": promise.holding / promise.claims}
 
 
-def _costs(done: Sequence[Entry], empty: Mapping[str, float]) -> Json:
+def _costs(done: Sequence[Entry], empty: Mapping[str, float], names: Mapping[str, str]) -> Json:
     def mean(values: Sequence[float | None]) -> float | None:
         known = [value for value in values if value is not None]
         return fmean(known) if known else None
 
-    records = [entry.record for entry in done]
-    above = [None if (p := e.record.peak_rss) is None else p - empty[environment_of(e)] for e in done]
-    values = {
-        "train": mean([sum(r.train_seconds) if r.train_seconds else None for r in records]),
-        "evaluate": mean([sum(r.evaluate_seconds) if r.evaluate_seconds else None for r in records]),
-        "memory": mean(above),
-        "stored": mean([r.parameters_stored for r in records]),
-    }
-    return {key: _plain(value, COSTS[key][1]) for key, value in values.items()}
+    def of(some: Sequence[Entry]) -> dict[str, float | None]:
+        records = [entry.record for entry in some]
+        above = [None if (p := e.record.peak_rss) is None else p - empty[environment_of(e)] for e in some]
+        return {
+            "train": mean([sum(r.train_seconds) if r.train_seconds else None for r in records]),
+            "evaluate": mean([sum(r.evaluate_seconds) if r.evaluate_seconds else None for r in records]),
+            "memory": mean(above),
+            "stored": mean([r.parameters_stored for r in records]),
+        }
+
+    found = {key: _plain(value, COSTS[key][1]) for key, value in of(done).items()}
+    if not names:
+        return found
+    parts = [(names.get(name, "–"), of(some)) for name, some in machines.by_machine(done).items()]
+    for key in MEASURED_ON:
+        texts = [f"{COSTS[key][1](value)} ({letter})" for letter, some in parts if (value := some[key]) is not None]
+        if texts:
+            # A mean over machines says nothing, so a row of several is sorted by the first.
+            first = next(value for _, some in parts if (value := some[key]) is not None)
+            found[key] = _plain(first, str) | {"text": ", ".join(texts)}
+    return found
 
 
 def _fact(term: str, text: str, file: str = "") -> Json:

@@ -396,6 +396,7 @@ def _line(entry: Entry) -> dict[str, Any]:
         "memory_samples": (record.fairness.get("held") or {}).get("declared"),
         "samples_found": (record.fairness.get("held") or {}).get("found"),
         "folder": record.folder.as_posix(),
+        "machine": str(record.environment.get("device_name") or record.environment.get("processor") or ""),
         "commit": str(record.environment.get("commit", "")),
         "command": record.command,
     }

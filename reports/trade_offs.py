@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reports import machines
 from reports.metrics import ACC, BWT
 from reports.multiples import families, lines
 from reports.panels import Drawn, Job, Page, logarithmic, pages, panels
 from reports.ranks import critical_difference, not_drawn
-from reports.study import Group, Study
+from reports.study import Entry, Group, Study
 from reports.style import Look
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ def _seconds(study: Study, group: Group, label: str) -> list[float]:
     return [sum(e.record.train_seconds) for e in study.done(group, label) if sum(e.record.train_seconds) > 0]
 
 
+def _timed(study: Study, group: Group) -> list[Entry]:
+    return [entry for label in study.rows(group) for entry in study.done(group, label) if entry.record.train_seconds]
+
+
 def _dot(ax: Axes, x: float, y: float, look: Look) -> None:
     ax.plot([x], [y], color=look.colour, marker=look.marker, linestyle="", markersize=4.5, mec="white", mew=0.3)
 
@@ -73,7 +78,8 @@ def _cost(study: Study, found: dict[str, Look], page: Page) -> Drawn:
             acc, seconds = study.values(group, label, ACC), _seconds(study, group, label)
             if acc and seconds:
                 points.append((_mean(seconds), 100 * _mean(list(acc.values())), label))
-        front = _pareto([point for point in points if point[2] not in study.unranked])
+        ranked = [point for point in points if point[2] not in study.unranked]
+        front = [] if machines.caution(_timed(study, group)) else _pareto(ranked)
         ax.plot([x for x, _, _ in front], [y for _, y, _ in front], color="#BBBBBB", linewidth=0.8, zorder=0)
         for x, y, label in points:
             _dot(ax, x, y, found[label])
@@ -87,6 +93,8 @@ def _cost(study: Study, found: dict[str, Look], page: Page) -> Drawn:
         f"{page.words}: ACC against training time for the whole stream, means over seeds. The grey line joins the "
         "Pareto-optimal methods (references and methods that keep training data left out)."
     )
+    if several := machines.caution(entry for group in page.groups for entry in _timed(study, group)):
+        caption += f"{several} There is no line where they meet in a panel."
     return Drawn(f"cost{page.stem}", caption, figure)
 
 

@@ -116,6 +116,18 @@ def scenarios(text: str | None) -> tuple[Scenario, ...] | None:
     return tuple(Scenario(name) for name in wanted)
 
 
+def seeds(text: str | None) -> int | tuple[int, ...] | None:
+    """Number of seeds, `3`, or the seeds themselves, `5,7` or `5,`; None stays None. Raises UserError for others."""
+    wanted = names(text)
+    if text is None or wanted is None:
+        return None
+    try:
+        found = tuple(map(int, wanted))
+    except ValueError:
+        raise UserError(f"--seeds {text}: write how many seeds, 3, or the seeds with commas, 5,7") from None
+    return found if "," in text else found[0]
+
+
 @contextmanager
 def progress_bar(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
     """Progress bar, as a function of (done, total); it disappears at the end."""

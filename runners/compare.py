@@ -51,7 +51,12 @@ def compare(
         str | None,
         typer.Option(metavar="til,dil,cil", help="Only these scenarios.", autocompletion=completion.scenarios),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(metavar="N", help="Seeds 0 to N-1 instead of the suite's.")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|A,B", help="Seeds instead of the suite's: 0 to N-1, or those of a list; `5,` is seed 5 alone."
+        ),
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="METHOD.KEY=VALUE", help="A hyperparameter; may be repeated."),
@@ -99,13 +104,36 @@ def compare(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the grid, finished cells and the estimated time; run nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Show a line for each benchmark and scenario, with time and memory; run nothing."
+        ),
+    ] = False,
+    rerun: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CELL",
+            help="Run this cell alone, also if finished (a name of --dry-run --verbose or --status); may be repeated. "
+            "The old record stays until the new one is complete.",
+            autocompletion=completion.cells,
+        ),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="With --dry-run: show every cell, its memory and its expected time.")
     ] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Run without writing a report.")] = False,
     check: Annotated[
         bool,
         typer.Option("--check/--no-check", help="Check methods of your own for conformance first; noted in records."),
     ] = True,
+    logger: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Also log live to tensorboard, wandb, mlflow, or FILE.py:CLASS.",
+            autocompletion=completion.loggers,
+        ),
+    ] = None,
     status: Annotated[
         Path | None,
         typer.Option(metavar="RESULTS", help="Show cells finished, running, failed and waiting there; run nothing."),
@@ -126,13 +154,15 @@ def compare(
         return
     if watch:
         raise UserError("--watch needs a results folder: write --status RESULTS --watch")
+    if verbose and not dry_run:
+        raise UserError("--verbose shows the cells of a plan: write --dry-run --verbose")
     options = Options(
         suites=tuple(suite or [DEFAULT_SUITE]),
         methods=command_line.names(methods),
         foreign=tuple(method or ()),
         benchmarks=command_line.names(benchmarks),
         scenarios=command_line.scenarios(scenarios),
-        seeds=seeds,
+        seeds=command_line.seeds(seeds),
         assignments=tuple(assignments or ()),
         budget_scale=budget_scale,
         device=device,
@@ -148,8 +178,11 @@ def compare(
         results=results,
         reference=reference,
         dry_run=dry_run,
+        rerun=tuple(name for text in rerun or () for name in command_line.names(text) or ()),
+        verbose=verbose,
         report=not no_report,
         check=check,
+        loggers=command_line.names(logger) or (),
         command=command_line.invocation("compare.py"),
     )
     with command_line.interruptible():

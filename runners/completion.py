@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import typer
+
 from benchmarks.types import Scenario, UserError
+from reports.schema import CELL_FOLDERS
 
 Names = Callable[[], Iterable[str]]
 
@@ -33,6 +36,20 @@ def benchmarks(incomplete: str) -> list[str]:
 def scenarios(incomplete: str) -> list[str]:
     """A list of scenarios, `til,dil`."""
     return _last_of_list(lambda: list(Scenario), incomplete)
+
+
+def loggers(incomplete: str) -> list[str]:
+    """A list of loggers, `a,b`."""
+    from runners.loggers.registry import KNOWN
+
+    return _last_of_list(lambda: KNOWN, incomplete)
+
+
+def cells(ctx: typer.Context, incomplete: str) -> list[str]:
+    """A cell on record in the results folder that is typed so far, by default `results`."""
+    results = Path(ctx.params.get("results") or "results")
+    found = (folder.relative_to(results).as_posix() for folder in sorted(results.glob(CELL_FOLDERS)))
+    return _matching(lambda: found, incomplete)
 
 
 def data_sets(incomplete: str) -> list[str]:
@@ -69,7 +86,7 @@ def _methods(incomplete: str) -> Names:
 def _suites() -> list[str]:
     from runners.grid import suite
 
-    return [*suite.available(), suite.ALL]
+    return [*suite.shipped(), *suite.points(), suite.ALL]
 
 
 def _benchmarks() -> list[str]:

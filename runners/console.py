@@ -22,6 +22,7 @@ from runners import command_line
 COMMANDS = {
     "compare": ("compare", "Run a grid of methods and benchmarks, then write the report."),
     "report": ("report", "Write the report of a results folder, from its records alone."),
+    "merge": ("merge", "Copy the records of several results folders into one."),
     "tune": ("tune", "Choose hyperparameters on validation data."),
     "data": ("data", "List, prepare and check the data sets on this machine."),
     "show": ("show", "Show the hyperparameters of a method: default, range, source."),

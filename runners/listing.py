@@ -1,4 +1,4 @@
-"""Tables of the available methods, benchmarks and suites. Imports no torch."""
+"""Tables of the available methods, benchmarks and suites. Imports no torch and no package of an entry point."""
 
 from __future__ import annotations
 
@@ -34,9 +34,11 @@ def _methods() -> Columns:
 
 def _benchmarks() -> Columns:
     rows = []
-    for benchmark in (*BENCHMARKS.values(), *map(plugins.benchmark, plugins.points())):
-        tasks = f"{benchmark.n_tasks} x {benchmark.classes_per_task} classes"
-        rows.append((benchmark.name, *_setting(benchmark, tasks)))
+    for benchmark in BENCHMARKS.values():
+        rows.append((benchmark.name, *_setting(benchmark, _tasks(benchmark))))
+    for name, point in plugins.points().items():
+        found = plugins.described(name)
+        rows.append((name, *_setting(found, _tasks(found))) if found else (name, "", f"from {point.value}", "", ""))
     rows.append(("images-" + IMAGES, *_setting(catalogue.find("images-FOLDER-1x1"), "TASKS x CLASSES")))
     rows.append((f"SPLIT{SHUFFLED_SUFFIX}", "", "of any split-... or images-..., in an order from the seed", "", ""))
     return Columns("Benchmarks", ("name", "scenarios", "tasks", "budget per task", "network"), rows)
@@ -44,13 +46,21 @@ def _benchmarks() -> Columns:
 
 def _suites() -> Columns:
     listed = []
-    for name, path in suite.available().items():
+    others = {name: suite.unimported_path(point) for name, point in suite.points().items()}
+    for name, path in (suite.shipped() | others).items():
+        if path is None:
+            listed.append((name, "", "", f"from {suite.points()[name].value}"))
+            continue
         found = suite.read(path)
         rows = len(found.methods) + len(found.variants)
         cells = rows * len(found.benchmarks) * len(found.scenarios) * found.seeds
         listed.append((name, str(rows), str(cells), found.description))
     listed.append((suite.ALL, "", "", "Every suite of this repository except those with in_all = false"))
     return Columns("Suites", ("name", "methods", "cells", WORDS), listed, frozenset({WORDS}))
+
+
+def _tasks(benchmark: Benchmark) -> str:
+    return f"{benchmark.n_tasks} x {benchmark.classes_per_task} classes"
 
 
 def _setting(benchmark: Benchmark, tasks: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Write the report of a results folder, from its records alone.
 
 python runners/report.py results
+python runners/report.py results-a results-b
 python runners/report.py --reference
 """
 
@@ -20,14 +21,18 @@ if __name__ == "__main__":
 from benchmarks.types import UserError
 from runners import command_line
 
-REFERENCE_REPORT = Path("reference-report")
+REFERENCE_REPORT, MERGED_REPORT = Path("reference-report"), Path("merged-report")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def report(
-    results: Annotated[Path | None, typer.Argument(help="Folder of the records.", show_default="results")] = None,
-    out: Annotated[Path | None, typer.Option(show_default="RESULTS/report", help="Folder of the report.")] = None,
+    results: Annotated[
+        list[Path] | None, typer.Argument(help="Folder of the records, or several.", show_default="results")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(show_default="RESULTS/report, or merged-report", help="Folder of the report.")
+    ] = None,
     compare: Annotated[
         Path | None, typer.Option(help="Another results folder to compare with, from before a change.")
     ] = None,
@@ -35,24 +40,37 @@ def report(
         bool, typer.Option("--reference", help="Report the shipped records, in the folder reference-report.")
     ] = False,
 ) -> None:
-    """Write tables, figures and a PDF of all records in a results folder; no cell is run."""
+    """Write tables, figures and a PDF of all records in a results folder, or in several; no cell is run.
+
+    A cell that several folders have with the same numbers counts once; cells with different numbers are named, and no
+    report is written.
+    """
     from reports.build import build_report
 
-    if reference and results is not None:
-        raise UserError(f"give either {results} or --reference")
+    if reference and results:
+        raise UserError(f"give either {results[0]} or --reference")
+    console, notes = command_line.console(), []
     with command_line.interruptible(), ExitStack() as stack:
         if reference:
             from runners.records import reference_records
 
-            results = Path(stack.enter_context(TemporaryDirectory()))
-            reference_records.unpack(results)
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            reference_records.unpack(folder)
             out = out or REFERENCE_REPORT
-        written = build_report(results or Path("results"), out, compare=compare)
-    console = command_line.console()
+        elif results and len(results) > 1:
+            from runners.records import merging
+
+            found = merging.merged(results)
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            merging.link(found, folder)
+            out, notes = out or MERGED_REPORT, merging.notes(found)
+            console.print(merging.in_words(found), soft_wrap=True, highlight=False, markup=False)
+        else:
+            folder = results[0] if results else Path("results")
+        written = build_report(folder, out, compare=compare)
     for path in (written.pdf, written.html, written.markdown, written.cells):
         console.print(str(path), soft_wrap=True, highlight=False, markup=False)
-    for problem in written.problems:
-        line = f"left out {problem.folder}: {problem.reason}"
+    for line in (*notes, *(f"left out {problem.folder}: {problem.reason}" for problem in written.problems)):
         console.print(line, style="yellow", soft_wrap=True, highlight=False, markup=False)
 
 

@@ -15,13 +15,17 @@ from rich.console import Console
 from benchmarks.types import Scenario, UserError
 from reports.words import count
 from runners.command_line import EXIT_FAILED_CELLS, complain
+from runners.loggers import registry
 from runners.records.record import Status
 
 if TYPE_CHECKING:
     from runners.engines.engine import Engine
     from runners.engines.scheduler import Outcome
     from runners.grid.cells import Cell
+    from runners.loggers.logger import Logger
 
+TUNING_SEEDS = 1_000_000
+"""First seed of tuning (`runners.tuning.study`): hyperparameters were chosen on its streams."""
 ENGINES = ("local", "ray", "inline")
 ON_OOM = ("record", "retry-smaller")
 FAILURES_SHOWN = 20
@@ -36,7 +40,8 @@ class Options:
     foreign: tuple[str, ...] = ()
     benchmarks: tuple[str, ...] | None = None
     scenarios: tuple[Scenario, ...] | None = None
-    seeds: int | None = None
+    seeds: int | tuple[int, ...] | None = None
+    """Number of seeds, or the seeds themselves; None: the suites'."""
     assignments: tuple[str, ...] = ()
     budget_scale: float = 1.0
     device: str = "auto"
@@ -54,25 +59,40 @@ class Options:
     reference: bool | None = None
     """Take shipped reference records if key and code agree; None: only if `foreign` names a method."""
     dry_run: bool = False
+    rerun: tuple[str, ...] = ()
+    """Names of cells: only these are run, also where they are finished."""
+    verbose: bool = False
+    """A dry run shows every cell."""
     report: bool = True
     check: bool = True
     """Switch of the conformance check of foreign methods."""
+    loggers: tuple[str | Logger, ...] = ()
+    """Names, FILE.py:CLASS, and objects; see runners.loggers.feed."""
     command: str = ""
 
 
 def run(options: Options, console: Console) -> int:
     """Run the grid and write the report; return 0, or 1 if a cell or the report failed. Raises UserError."""
     check(options)
-    cells = build_cells(options)
+    grid = build_cells(options)
+    cells = _chosen(grid, options)
     tell(cells, console)
     assigned = devices_of(options)
     if options.dry_run:
         _show_plan(cells, options, assigned, console)
         return 0
     outcomes = run_cells(cells, options, console)
-    written = _report(outcomes, options.results, console) if options.report else True
+    written = _report(grid, options.results, console) if options.report else True
     failed = sum_up(outcomes, console)
     return EXIT_FAILED_CELLS if failed or not written else 0
+
+
+def _chosen(grid: list[Cell], options: Options) -> list[Cell]:
+    if not options.rerun:
+        return grid
+    from runners import again
+
+    return again.chosen(grid, options.rerun)
 
 
 def tell(cells: Sequence[Cell], console: Console) -> None:
@@ -83,7 +103,8 @@ def tell(cells: Sequence[Cell], console: Console) -> None:
 
 def check(options: Options) -> None:
     """Check the values of options that are invalid on every machine. Raises UserError."""
-    for name in ("seeds", "workers", "threads"):
+    check_seeds(options.seeds)
+    for name in ("workers", "threads"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: must be at least 1")
@@ -105,6 +126,21 @@ def check(options: Options) -> None:
         raise UserError(f"--ray-address {options.ray_address}: run this command on a node of the cluster, with auto")
     if options.data is not None and not options.data.is_dir():
         raise UserError(f"--data {options.data}: there is no such folder")
+    registry.check([name for name in options.loggers if isinstance(name, str)])
+
+
+def check_seeds(seeds: int | Sequence[int] | None) -> None:
+    """Check a number of seeds, or the seeds themselves. Raises UserError."""
+    if seeds is None:
+        return
+    if isinstance(seeds, int) and seeds < 1:
+        raise UserError(f"--seeds {seeds}: must be at least 1")
+    listed = [seeds - 1] if isinstance(seeds, int) else list(seeds)
+    shown = seeds if isinstance(seeds, int) else ",".join(map(str, listed))
+    if not listed or min(listed) < 0:
+        raise UserError(f"--seeds {shown}: a list has whole numbers from 0")
+    if max(listed) >= TUNING_SEEDS:
+        raise UserError(f"--seeds {shown}: seeds from {TUNING_SEEDS:,} on are kept for tuning; write smaller ones")
 
 
 def build_cells(options: Options) -> list[Cell]:
@@ -133,10 +169,9 @@ def not_in_keys(cells: Sequence[Cell]) -> list[str]:
     """Warnings of inputs to these cells that their keys do not cover, one sentence each."""
     from benchmarks import catalogue, plugins
     from runners.grid.fingerprint import not_followed
-    from runners.grid.loading import load_method
+    from runners.grid.loading import source_file
 
-    loaded = (load_method(reference) for reference in dict.fromkeys(cell.reference for cell in cells))
-    files = dict.fromkeys(method.file for method in loaded)
+    files = dict.fromkeys(source_file(name) for name in dict.fromkeys(cell.reference for cell in cells))
     sets = dict.fromkeys(catalogue.find(name).dataset for name in dict.fromkeys(cell.benchmark for cell in cells))
     made = [dataset for dataset in sets if plugins.is_reference(dataset) and plugins.problem(dataset) is None]
     places = dict.fromkeys(place for file in [*files, *map(plugins.file_of, made)] for place in not_followed(file))
@@ -180,16 +215,21 @@ def _wants_reference(options: Options) -> bool:
 
 
 def run_cells(cells: Sequence[Cell], options: Options, console: Console) -> list[Outcome]:
-    """Outcomes of all cells; those that are unfinished are run. Raises UserError."""
+    """Outcomes of all cells; those that are unfinished are run, with `options.rerun` all. Raises UserError."""
+    from runners import again
     from runners.engines import scheduler
     from runners.grid.cells import Conditions
+    from runners.loggers.feed import Feed
     from runners.records import environment, folder
     from runners.watch import notebook
     from runners.watch.status import StatusFile
 
     # A folder that cannot be written to must be noticed before the training, not at its end.
     folder.probe(options.results)
-    _take_reference(cells, options, console)
+    results = options.results.resolve()
+    again.recover(results)
+    if not options.rerun:
+        _take_reference(cells, options, console)
     assigned = devices_of(options)
     conditions = Conditions(
         device=assigned[0],
@@ -201,12 +241,18 @@ def run_cells(cells: Sequence[Cell], options: Options, console: Console) -> list
     )
     engine = make_engine(options, assigned)
     try:
-        with notebook.display(console) as display, StatusFile(options.results, display.board, options.command):
-            return scheduler.run_grid(
-                cells, options.results.resolve(), conditions, engine, display, options.on_oom == "retry-smaller"
-            )
+        with (
+            notebook.display(console) as display,
+            StatusFile(options.results, display.board, options.command),
+            Feed(options.loggers, options.results, console) as feed,
+        ):
+            place = again.scratch(results) if options.rerun else results
+            smaller = options.on_oom == "retry-smaller"
+            watcher = scheduler.Watchers((display, feed))
+            outcomes = scheduler.run_grid(cells, place, conditions, engine, watcher, smaller)
     finally:
         engine.close()
+    return again.put_in_place(outcomes, results) if options.rerun else outcomes
 
 
 def _verdicts(cells: Sequence[Cell], options: Options, console: Console) -> dict[str, dict[str, Any]]:
@@ -253,50 +299,21 @@ def make_engine(options: Options, assigned: Sequence[str]) -> Engine:
 
 
 def _show_plan(cells: Sequence[Cell], options: Options, assigned: Sequence[str], console: Console) -> None:
-    from runners.engines import scheduler
-    from runners.grid.cells import Conditions
-    from runners.plan import footprint
-    from runners.plan.estimate import estimate, in_words
-    from runners.records import reference_records
+    from runners import planned
 
-    jobs, outcomes = scheduler.plan(cells, options.results.resolve(), Conditions())
-    shipped = reference_records.read()
-    to_take = [job for job in jobs if job.cell.key in shipped]
-    if _wants_reference(options):
-        jobs = [job for job in jobs if job.cell.key not in shipped]
-    finished = {outcome.cell.key: outcome.status for outcome in outcomes}
-    groups = Counter((cell.benchmark, cell.scenario, cell.label) for cell in cells)
-    ready = Counter((cell.benchmark, cell.scenario, cell.label) for cell in cells if cell.key in finished)
-    memory = {(cell.benchmark, cell.scenario, cell.label): footprint.of_cell(cell) for cell in cells}
-    for group, seeds in groups.items():
-        needed = f", memory at least about {memory[group]}" if memory[group] else ""
-        line = f"{' '.join(group)}: {count(seeds, 'seed')}, {ready[group]} finished{needed}"
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    for sentence in dict.fromkeys(footprint.refusals(cells, assigned[0]).values()):
-        console.print(f"refused: {sentence}", style="red", highlight=False, soft_wrap=True, markup=False)
-    expected = estimate([job.cell for job in jobs], options.results, len(assigned))
-    known = f"about {in_words(expected.seconds)}" if expected.unknown < len(jobs) else "no estimate"
-    rest = f" and {count(expected.unknown, 'cell')} of methods never run here" if expected.unknown and jobs else ""
-    if to_take:
-        how = "will be taken" if _wants_reference(options) else "could be taken, by --reference,"
-        console.print(
-            f"{count(len(to_take), 'cell')} {how} from the reference records", highlight=False, soft_wrap=True
-        )
-    console.print(
-        f"{count(len(cells), 'cell')}, {len(finished)} finished, {len(jobs)} to run: "
-        f"{known + rest if jobs else 'nothing left'} on {count(len(assigned), 'worker')}",
-        highlight=False,
-        soft_wrap=True,
+    place = planned.Place(
+        options.results, tuple(assigned), options.threads, _wants_reference(options), bool(options.rerun)
     )
+    planned.show(planned.Plan(cells, place), options.verbose, console)
 
 
-def _report(outcomes: Sequence[Outcome], results: Path, console: Console) -> bool:
+def _report(grid: Sequence[Cell], results: Path, console: Console) -> bool:
     """Write the report of this grid's cells; return False on failure, which leaves the records intact."""
     from reports.build import build_report
 
     begun = time.monotonic()
     try:
-        report = build_report(results, cells=[outcome.folder for outcome in outcomes])
+        report = build_report(results, cells=[cell.folder(results.resolve()) for cell in grid])
     except UserError as error:
         complain(f"no report: {error}")
         return False

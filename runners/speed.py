@@ -5,7 +5,8 @@ python runners/speed.py --methods hyperinterval,finetune --benchmarks split-mnis
 Every (method, benchmark, scenario) runs in a process of its own. Steps are timed inside the shared `fit`, after a
 warm-up, at the first, the middle and the last task, or after `--tasks-seen`. The floor of a hypernetwork method is the
 time of its output layer's memory traffic at the copy bandwidth measured in the same process: W is read forward; W and
-both Adam moments are read and written backward. The plain loop is finetuning written by hand. EWC also has a
+both Adam moments are read and written backward. A chunked one also writes and reads the weights of a network, and its
+look-ahead reads more (runners/timing/floor.py). The plain loop is finetuning written by hand. EWC also has a
 hand-written loop of its own, with a penalty for each old task and parameter.
 
 `--epochs` times whole tasks of one epoch, EWC's Fisher pass included. `--methods ewc,avalanche:EWC` compares
@@ -16,7 +17,8 @@ the hyperparameters of its suites: `over plain loop` is the ratio to a plain ste
 `--random-images` needs no data: the cost of a step depends on the shape of images, not on their content.
 
 `--official DIR` also times the authors' step: same shapes, same data, same number of old tasks. DIR is a checkout of
-github.com/gmum/HyperInterval, HyperMask or InterContiNet; the first two need hypnettorch on PYTHONPATH.
+github.com/gmum/HyperInterval, HyperMask or InterContiNet, or of github.com/chrhenning/hypercl (HNET); the first two
+need hypnettorch on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -82,7 +84,9 @@ def speed(
     tasks_seen: Annotated[str | None, typer.Option(metavar="0,4,9", help="Numbers of old tasks to time after.")] = None,
     official: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Also time the official step of HyperInterval, HyperMask or InterContiNet."),
+        typer.Option(
+            metavar="DIR", help="Also time the official step of HyperInterval, HyperMask, HNET or InterContiNet."
+        ),
     ] = None,
     epochs: Annotated[
         bool,

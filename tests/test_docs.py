@@ -29,7 +29,7 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 IN_ORDER = ("adding-a-method", "suite-files", "tuning", "reading-the-report", "records", "faq")
 """Pages whose commands build on each other, in one folder."""
 README, CLUSTER = ROOT / "README.md", ROOT / "docs" / "cluster.md"
-NOT_RUN = {"cuda", "ray", "--prepare", "--watch", "runners/reference.py"}
+NOT_RUN = {"cuda", "ray", "--prepare", "--watch", "runners/reference.py", "results-a", "results-b"}
 HOURS = {"mnist", "all"}
 """Suites that are only planned here."""
 SHORTER = {

@@ -99,6 +99,7 @@ def test_a_row_with_such_a_label_is_chosen_and_set_from_the_command_line(tmp_pat
         methods=names('"=fine, lr=0.5 [b]",l2'),
         assignments=("=fine, lr=0.5 [b].lr=0.25",),
         dry_run=True,
+        verbose=True,
     )
     assert code == 0
     assert "=fine, lr=0.5 [b]: 1 seed" in said

@@ -1,8 +1,9 @@
 """The output layer's passes as machine code: output_layer.cpp, compiled once per machine and cached.
 
-Used for float32 on a CPU with fused multiply-adds and a C++ compiler. Elsewhere the log gives the reason, and the same
-arithmetic runs block by block in PyTorch (`torch_passes`). The two differ by rounding only. The bits of the
-machine code's results depend on neither processor nor compiler.
+The library also has drift.cpp, which `compiled_drift` calls. Used for float32 on a CPU with fused multiply-adds and a
+C++ compiler. Elsewhere the log gives the reason, and the same arithmetic runs block by block in PyTorch
+(`torch_passes`). The two differ by rounding only. The bits of the machine code's results depend on neither processor
+nor compiler.
 
 CXX names the compiler (default c++, g++ or clang++). CONTINUAL_COMPILED=0 turns the machine code off.
 """
@@ -30,9 +31,10 @@ from torch import Tensor
 from methods.hypernetworks import ownership
 from methods.hypernetworks.passes import Cotangents, Images, Step, Targets
 
-SOURCE = Path(__file__).with_name("output_layer.cpp")
-SOURCE_DIGEST = "101f8335f318d66e4532a33a318599b349a3feb7042279184aadf8a1c053baa7"
-"""SHA-256 of SOURCE: a cell is keyed by Python code, which thereby names the machine code too."""
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("output_layer.cpp", "drift.cpp"))
+HEADER = Path(__file__).with_name("vectors.h")
+SOURCE_DIGEST = "7e41b0a6a384e33562a9dcf28a522a4d2ead74f574d929508093f9723be1f13c"
+"""SHA-256 of HEADER and SOURCES: a cell is keyed by Python code, which thereby names the machine code too."""
 # In the C++ code `fetch` is always_inline, for GCC 12 drops the calls of a function that does nothing but prefetch.
 # -ffp-contract=off: which products a compiler would fuse with a sum depends on the processor that it tunes for.
 FLAGS = (
@@ -44,13 +46,17 @@ ROWS_A_THREAD = 2000
 
 log = logging.getLogger(__name__)
 Pointer = ctypes.c_void_p
-_FORWARD: list[Any] = [
-    *[ctypes.c_long] * 3, *[ctypes.c_int] * 3, Pointer, *[ctypes.c_int] * 2, *[Pointer] * 8
-]  # fmt: skip
-_BACKWARD: list[Any] = [
-    *[ctypes.c_long] * 3, *[ctypes.c_int] * 3, Pointer, *[ctypes.c_int] * 2, *[Pointer] * 4, ctypes.c_float,
-    *[Pointer] * 2, ctypes.c_float, *[Pointer] * 6, *[ctypes.c_float] * 5,
-]  # fmt: skip
+FUNCTIONS: dict[str, list[Any]] = {
+    "output_forward": [*[ctypes.c_long] * 3, *[ctypes.c_int] * 3, Pointer, *[ctypes.c_int] * 2, *[Pointer] * 8],
+    "output_backward": [
+        *[ctypes.c_long] * 3, *[ctypes.c_int] * 3, Pointer, *[ctypes.c_int] * 2, *[Pointer] * 4, ctypes.c_float,
+        *[Pointer] * 2, ctypes.c_float, *[Pointer] * 6, *[ctypes.c_float] * 5,
+    ],
+    "step_ahead": [ctypes.c_long, *[Pointer] * 4, *[ctypes.c_float] * 5, Pointer],
+    "look_ahead": [*[ctypes.c_long] * 3, ctypes.c_int, *[Pointer] * 7, *[ctypes.c_float] * 5, *[Pointer] * 2],
+    "drift_gradient": [*[ctypes.c_long] * 3, ctypes.c_int, *[Pointer] * 5, ctypes.c_float, *[Pointer] * 2],
+}  # fmt: skip
+"""Functions of the library and the types of their arguments; they return nothing."""
 
 
 @cache
@@ -65,8 +71,9 @@ def library() -> ctypes.CDLL | None:
 
 def _opened(target: Path) -> ctypes.CDLL:
     found = ctypes.CDLL(str(target))
-    found.output_forward.argtypes, found.output_forward.restype = _FORWARD, None
-    found.output_backward.argtypes, found.output_backward.restype = _BACKWARD, None
+    for name, types in FUNCTIONS.items():
+        function = getattr(found, name)
+        function.argtypes, function.restype = types, None
     return found
 
 
@@ -115,7 +122,7 @@ def _compile(compiler: str, target: Path, *more: str) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         output = Path(scratch) / target.name
         done = subprocess.run(
-            [compiler, *FLAGS, *more, str(SOURCE), "-o", str(output)],
+            [compiler, *FLAGS, *more, *map(str, SOURCES), "-o", str(output)],
             capture_output=True, text=True, timeout=SECONDS_TO_COMPILE,
         )  # fmt: skip
         if done.returncode:
@@ -152,8 +159,8 @@ def forward(centre: Tensor, radius: Tensor, weight: Tensor, bias: Tensor, held: 
             *(tensor.data_ptr() for tensor in tensors), drifts[part].data_ptr(),
         )  # fmt: skip
 
-    drifts = torch.zeros(_parts(n), 2, dtype=torch.float64)
-    _in_parallel(run, n)
+    drifts = torch.zeros(parts(n), 2, dtype=torch.float64)
+    in_parallel(run, n)
     of_theta, of_rho = drifts.sum(0).to(theta.dtype)
     drift = of_theta + held.radius_weight * of_rho if held else theta.new_zeros(())
     return Images(theta, rho, drift)
@@ -169,7 +176,7 @@ def backward(
     g_theta, g_rho = cotangents.theta.contiguous(), cotangents.rho.contiguous()
     theta_scale, rho_scale = float(cotangents.theta_scale), float(cotangents.rho_scale)
     grad_bias = centre.new_empty(n)
-    grad_centres, grad_radii = centre.new_empty(_parts(n), k, h), radius.new_empty(_parts(n), m, h)
+    grad_centres, grad_radii = centre.new_empty(parts(n), k, h), radius.new_empty(parts(n), m, h)
     if isinstance(step, Tensor):
         written: list[int | None] = [step.data_ptr(), grad_bias.data_ptr(), None, None]
         rule = (0.0,) * 5
@@ -185,11 +192,12 @@ def backward(
             grad_centres[part].data_ptr(), grad_radii[part].data_ptr(), *written, *rule,
         )  # fmt: skip
 
-    _in_parallel(run, n)
+    in_parallel(run, n)
     return grad_centres.sum(0), grad_radii.sum(0), grad_bias
 
 
-def _parts(rows: int) -> int:
+def parts(rows: int) -> int:
+    """Number of parts into which `in_parallel` divides so many rows."""
     return max(1, min(torch.get_num_threads(), rows // ROWS_A_THREAD))
 
 
@@ -198,12 +206,12 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="output-layer")
 
 
-def _in_parallel(run: Callable[[int, int, int], None], rows: int) -> None:
+def in_parallel(run: Callable[[int, int, int], None], rows: int) -> None:
     """Call run(part, first row, last row) for as many parts as torch has threads; waits for all."""
-    parts = _parts(rows)
-    edges = [rows * part // parts for part in range(parts + 1)]
-    pool = _pool(os.getpid(), parts - 1) if parts > 1 else None
-    others = [pool.submit(run, part, edges[part], edges[part + 1]) for part in range(1, parts)] if pool else []
+    n = parts(rows)
+    edges = [rows * part // n for part in range(n + 1)]
+    pool = _pool(os.getpid(), n - 1) if n > 1 else None
+    others = [pool.submit(run, part, edges[part], edges[part + 1]) for part in range(1, n)] if pool else []
     run(0, 0, edges[1])
     for other in others:
         other.result()

@@ -6,11 +6,14 @@ Source: von Oswald et al. (2020), arXiv 1906.00695, eq. 2 and appendix; the vari
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import mse_loss
 
+from methods.hypernetworks.network import ChunkedHypernetwork
 from methods.hypernetworks.stateless import FunctionalNetwork
 
 
@@ -21,6 +24,9 @@ class HeldOutputs:
     weights: (t, N), factors of the squared residuals; None: all 1. at_once: number of old tasks drawn anew for
     each step (0: all). online: keep a copy of the network instead of its outputs and compute targets on demand,
     so that memory does not grow with the tasks. trained: train the embeddings together with the network.
+
+    Where a chunked network's outputs all count alike and are of low rank (see `drift.py`), neither outputs nor targets
+    are computed, and `frozen` replaces both.
     """
 
     def __init__(
@@ -30,9 +36,14 @@ class HeldOutputs:
         self.start = embeddings.clone()
         self.embeddings = nn.Parameter(embeddings.clone(), requires_grad=trained)
         self.weights, self.at_once = weights, at_once
-        self.network = copy.deepcopy(network).requires_grad_(False) if online else None
+        self.frozen = None
+        if weights is None and isinstance(network, ChunkedHypernetwork):
+            at_most = min(at_once or len(embeddings), len(embeddings))
+            self.frozen = network.frozen(self.start) if network.of_low_rank(at_most) else None
+        stored = self.frozen is None and not online
+        self.network = copy.deepcopy(network).requires_grad_(False) if self.frozen is None and online else None
         with torch.no_grad():
-            self.targets = None if online else network(self.start)
+            self.targets = network(self.start) if stored else None
 
     @property
     def plain(self) -> bool:
@@ -51,6 +62,18 @@ class HeldOutputs:
         if self.start.is_cuda:
             return torch.rand(t, device=self.start.device).argsort()[: self.at_once]
         return torch.randperm(t)[: self.at_once]
+
+    def drift_of(
+        self, network: nn.Module, rows: slice | Tensor, parameters: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Mean over the drawn tasks of their weighted squared drift in a network, 0-d.
+
+        rows: the drawn tasks. parameters: values by name instead of the network's own.
+        """
+        embeddings, named = self.embeddings[rows], dict(parameters or {})
+        if self.frozen is None:
+            return self.drift(functional_call(network, named, (embeddings,)), rows)
+        return functional_call(network, named, (embeddings, self.frozen.of(rows))) / len(embeddings)
 
     def drift(self, outputs: Tensor, rows: slice | Tensor) -> Tensor:
         """Mean over the drawn tasks of their weighted squared drift, 0-d; outputs (k, N) are those of `rows`."""

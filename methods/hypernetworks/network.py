@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from methods.hypernetworks.drift import Frozen, squared_drift
 from methods.hypernetworks.output_layer import OutputLayer, Targets
 
 ACTIVATIONS = {"relu": torch.relu, "elu": nn.functional.elu}
@@ -55,9 +57,11 @@ class Hypernetwork(nn.Module):
             centres, radii = (upper + lower) / 2, (upper - lower) / 2
         return self.output(centres, radii[:with_radius], held)
 
-    def _hidden(self, embeddings: Tensor) -> Tensor:
+    def _hidden(self, embeddings: Tensor, instead: Mapping[Tensor, Tensor] | None = None) -> Tensor:
         for layer in self.hidden:
-            embeddings = self.activation(layer(embeddings))
+            assert isinstance(layer, nn.Linear)
+            weight, bias = ((instead or {}).get(p, p) for p in (layer.weight, layer.bias))
+            embeddings = self.activation(nn.functional.linear(embeddings, weight, bias))
         return embeddings
 
     def small_parameters(self) -> Iterator[nn.Parameter]:
@@ -81,9 +85,31 @@ class ChunkedHypernetwork(nn.Module):
         self.chunks = nn.Parameter(torch.randn(-(-n_outputs // chunk_size), chunk_embedding))
         self.inner = Hypernetwork(n_inputs + chunk_embedding, hidden, chunk_size, activation)
 
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Embeddings (k, E) -> target weights (k, N)."""
-        return self._joined(self.inner(self._inputs(embeddings, self.chunks)))
+    def forward(self, embeddings: Tensor, since: Frozen | None = None) -> Tensor:
+        """Embeddings (k, E) -> target weights (k, N), or with a frozen state their drift since then.
+
+        The drift is the sum of squared differences to what the frozen state generates for its k tasks, 0-d.
+        """
+        if since is None:
+            return self._joined(self.inner(self._inputs(embeddings, self.chunks)))
+        return squared_drift(self.hidden(embeddings), self.output.weight, self.output.bias, since, self.edge)
+
+    @property
+    def edge(self) -> int:
+        """Number of outputs in the last chunk that are target weights."""
+        return self.n_outputs - (len(self.chunks) - 1) * self.chunk_size
+
+    @torch.no_grad()
+    def frozen(self, embeddings: Tensor) -> Frozen:
+        """Copy of the state that generates the target weights of these embeddings (k, E)."""
+        return Frozen(self.hidden(embeddings), self.output.weight.clone(), self.output.bias.clone())
+
+    def of_low_rank(self, tasks: int) -> bool:
+        """Check whether the outputs for so many tasks are more than the output layer has inputs.
+
+        From there on their drift costs less without the outputs.
+        """
+        return tasks * len(self.chunks) >= self.output.weight.shape[1]
 
     def held(self, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Same contract as `Hypernetwork.held`."""
@@ -115,6 +141,11 @@ class ChunkedHypernetwork(nn.Module):
         yield self.chunks
         yield from self.inner.small_parameters()
 
+    def hidden(self, embeddings: Tensor, instead: Mapping[Tensor, Tensor] | None = None) -> Tensor:
+        """Embeddings (k, E) -> inputs (k, c, h) of the output layer, with other values instead of parameters."""
+        hidden = self.inner._hidden(self._inputs(embeddings, (instead or {}).get(self.chunks, self.chunks)), instead)
+        return hidden.view(len(embeddings), len(self.chunks), -1)
+
     def _inputs(self, tasks: Tensor, chunks: Tensor) -> Tensor:
         """Pair every task (k, E) with every chunk (c, e): (k * c, E + e), task by task."""
         k, n_chunks = tasks.shape[0], chunks.shape[0]
@@ -123,8 +154,25 @@ class ChunkedHypernetwork(nn.Module):
 
     def _joined(self, outputs: Tensor) -> Tensor:
         """Join the chunks of k tasks: (k * c, size) -> (k, N)."""
-        tasks = len(outputs) // len(self.chunks)
-        return outputs.view(tasks, len(self.chunks) * self.chunk_size)[:, : self.n_outputs]
+        return _Joined.apply(outputs, len(self.chunks), self.n_outputs)
+
+
+class _Joined(torch.autograd.Function):
+    """Chunks (k * c, size) -> (k, N): a view, whose gradient is written once instead of onto zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, chunks: int, n_outputs: int) -> Tensor:
+        ctx.chunks, ctx.size = chunks, outputs.shape[1]
+        return outputs.view(len(outputs) // chunks, chunks * ctx.size)[:, :n_outputs]
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = cotangents
+        tasks, n_outputs = gradient.shape
+        padded = gradient.new_empty(tasks, ctx.chunks * ctx.size)
+        padded[:, :n_outputs] = gradient
+        padded[:, n_outputs:] = 0
+        return padded.view(tasks * ctx.chunks, ctx.size), None, None
 
 
 def hypernetwork(

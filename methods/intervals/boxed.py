@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from methods.intervals.bounding import Interval, contains, propagate
 from methods.intervals.weights import Layout, linear_bias_names, nested
 
+Box = Interval | dict[str, Interval]
+"""Bounds of all weights in a box: flat, (N,) each, or by name."""
+
 
 class BoxedNetwork(nn.Module):
     """Network whose parameters lie in [lower, upper] (N,), except those named in `points`, which have no box.
@@ -90,10 +93,11 @@ class BoxedNetwork(nn.Module):
         found = [b.flatten() for b in self.net.buffers() if b.is_floating_point()]
         return torch.cat([torch.zeros_like(self.lower[:0]), *found])
 
-    def bounds(self, box: Interval, x: Tensor, nonnegative_inputs: bool, rounded: bool = False) -> Interval:
-        """Bounds of the outputs over `box` (N,); parameters without a box are constants at their current values."""
+    def bounds(self, box: Box, x: Tensor, nonnegative_inputs: bool, rounded: bool = False) -> Interval:
+        """Bounds of the outputs over `box`; parameters without a box are constants at their current values."""
         return propagate(self.net, self.weights(box), x, nonnegative_inputs=nonnegative_inputs, rounded=rounded)
 
-    def weights(self, box: Interval) -> dict[str, Interval]:
-        """Bounds of the parameters over `box` (N,) by name."""
-        return self.layout.boxes(box) | {name: Interval.point(p.detach()) for name, p in self.points().items()}
+    def weights(self, box: Box) -> dict[str, Interval]:
+        """Bounds of the parameters over `box` by name."""
+        boxes = self.layout.boxes(box) if isinstance(box, Interval) else box
+        return boxes | {name: Interval.point(p.detach()) for name, p in self.points().items()}

@@ -60,7 +60,7 @@ def exactly(x: Interval) -> Interval:
 def widened(x: Interval, slack: Tensor) -> Interval:
     """Widen to [lower - slack, upper + slack]; infinite on a side that overflowed or is undefined."""
     lower, upper = x.lower - slack, x.upper + slack
-    return Interval(lower.nan_to_num(-math.inf, -math.inf, -math.inf), upper.nan_to_num(math.inf, math.inf, math.inf))
+    return Interval(lower.nan_to_num_(-math.inf, -math.inf, -math.inf), upper.nan_to_num_(math.inf, math.inf, math.inf))
 
 
 def outward(x: Interval, ulps: int = 4) -> Interval:

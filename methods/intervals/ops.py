@@ -15,10 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from methods.intervals.blocks import elementwise, in_blocks
 from methods.intervals.interval import Interval, exactly, outward, slack, widened
+from methods.intervals.products import nonnegative_linear, suits
 
-Bilinear = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
+Product = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 """Function (x, weight, bias) -> x * weight + bias for some product that is linear in both."""
+Factors = tuple[Tensor, "Tensor | None"]
+"""Weight and bias of a product."""
+Joint = Callable[..., Callable[[Tensor], Sequence[Tensor]]]
+"""Function (*factors) -> function x -> products of x with each of them."""
 
 
 def linear(
@@ -30,7 +36,12 @@ def linear(
     no input straddles zero, for point inputs and for point weights; sound everywhere.
     rounded: in float64, and widened by the largest possible rounding error.
     """
-    return _layer(F.linear, x, weight, bias, nonnegative, weight.lower.shape[1] if rounded else None)
+    joint = _one_by_one(F.linear)
+    if rounded:
+        return _rounded(joint, x.is_point, weight, bias, nonnegative, weight.lower.shape[1])(x)
+    if nonnegative and suits(x, weight):
+        return nonnegative_linear(x, weight, bias)
+    return _bilinear(joint, x.is_point, weight, bias, nonnegative)(x)[0]
 
 
 def conv2d(
@@ -47,33 +58,59 @@ def conv2d(
 ) -> Interval:
     """x (b, c, h, w), weight (o, c / groups, k, k), bias (o,) -> bounds of the convolution; see `linear`."""
 
+    def convolve(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        return F.conv2d(a, w, b, stride, padding, dilation, groups)
+
+    if not rounded:
+        return _bilinear(_one_by_one(convolve), x.is_point, weight, bias, nonnegative)(x)[0]
     terms = math.prod(weight.lower.shape[1:])
-
-    def convolve(a: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-        if not rounded or a.is_cuda:
-            return F.conv2d(a, w, b, stride, padding, dilation, groups)
-        # On a CPU a float64 convolution copies every input once per product that it enters (im2col). With few samples
-        # at a time the copies stay in the cache, which is several times faster.
-        at_once = max(1, _COPIED // (math.prod(a.shape[2:]) * terms * groups))
-        return torch.cat([F.conv2d(part, w, b, stride, padding, dilation, groups) for part in a.split(at_once)])
-
-    return _layer(convolve, x, weight, bias, nonnegative, terms if rounded else None)
+    small = groups == 1 and len(weight.lower) <= _STACKED and terms <= 9 * _STACKED
+    joint = _stacked(convolve) if small else _one_by_one(convolve)
+    bounds = _rounded(joint, x.is_point, weight, bias, nonnegative, terms)
+    # On a CPU a float64 convolution copies an input once for each weight of a filter (im2col). With few samples at a
+    # time the copies, and the products, stay in the cache, which is several times faster.
+    return in_blocks(bounds, max(1, _COPIED // (math.prod(x.lower.shape[2:]) * terms * groups)), x)
 
 
 _COPIED = 1 << 19
 """Largest count of numbers that a convolution copies at once: 4 MiB."""
+_STACKED = 64
+"""Largest number of maps of a convolution whose products are computed together. With more, the copies cost little
+next to the products, and libraries of matrix products may sum in another order for more outputs."""
 
 
-def _layer(
-    product: Bilinear, x: Interval, weight: Interval, bias: Interval | None, nonnegative: bool, terms: int | None
-) -> Interval:
-    """Bounds of a product that sums `terms` products; None: no outward rounding."""
-    if terms is None:
-        return _bilinear(product, x, weight, bias, nonnegative)
-    x, weight, bias = exactly(x), exactly(weight), None if bias is None else exactly(bias)
-    bounds = _bilinear(product, x, weight, bias, nonnegative)
-    size = product(x.magnitude, weight.magnitude, None if bias is None else bias.magnitude)
-    return widened(bounds, slack(size, terms, _passes(x, weight, nonnegative)))
+def _one_by_one(product: Product) -> Joint:
+    return lambda *factors: lambda x: [product(x, weight, bias) for weight, bias in factors]
+
+
+def _stacked(product: Product) -> Joint:
+    """Products as one whose outputs, the second dimension, are those of all: an input is copied once."""
+
+    def joint(*factors: Factors) -> Callable[[Tensor], Sequence[Tensor]]:
+        if len(factors) < 2:
+            return _one_by_one(product)(*factors)
+        weight, bias = torch.cat([w for w, _ in factors]), None
+        if any(b is not None for _, b in factors):
+            bias = torch.cat([w.new_zeros(len(w)) if b is None else b for w, b in factors])
+        return lambda x: product(x, weight, bias).split(len(weight) // len(factors), 1)
+
+    return joint
+
+
+def _rounded(
+    joint: Joint, point: bool, weight: Interval, bias: Interval | None, nonnegative: bool, terms: int
+) -> Callable[[Interval], Interval]:
+    """Function of x that bounds a product which sums `terms` products, in float64, widened by its rounding."""
+    weight, bias = exactly(weight), None if bias is None else exactly(bias)
+    size = weight.magnitude, None if bias is None else bias.magnitude
+    bounds = _bilinear(joint, point, weight, bias, nonnegative, size)
+
+    def widest(x: Interval) -> Interval:
+        x = exactly(x)
+        found, (sum_of_sizes,) = bounds(x)
+        return widened(found, slack(sum_of_sizes, terms, _passes(x, weight, nonnegative)))
+
+    return widest
 
 
 def _passes(x: Interval, weight: Interval, nonnegative: bool) -> int:
@@ -87,37 +124,59 @@ def _passes(x: Interval, weight: Interval, nonnegative: bool) -> int:
     return 3 if weight.is_point else 2
 
 
-def _bilinear(product: Bilinear, x: Interval, weight: Interval, bias: Interval | None, nonnegative: bool) -> Interval:
+def _bilinear(
+    joint: Joint, point: bool, weight: Interval, bias: Interval | None, nonnegative: bool, size: Factors | None = None
+) -> Callable[[Interval], tuple[Interval, Sequence[Tensor]]]:
+    """Function of x -> bounds of its product with the weights, and the product of |x| with `size`, if given.
+
+    What depends on the weights alone is computed here, once. point: x will be a point.
+    """
     b_lower, b_upper = (None, None) if bias is None else bias
-    if x.is_point and weight.is_point and (bias is None or bias.is_point):
-        return Interval.point(product(x.lower, weight.lower, b_lower))
-    if x.is_point and nonnegative:
-        return Interval(product(x.lower, weight.lower, b_lower), product(x.lower, weight.upper, b_upper))
-    if x.is_point:
-        positive, negative = _parts(x.lower)
-        return Interval(
-            product(positive, weight.lower, b_lower) + product(negative, weight.upper, None),
-            product(positive, weight.upper, b_upper) + product(negative, weight.lower, None),
-        )
+    low, up = (weight.lower, b_lower), (weight.upper, b_upper)
+    sizes = [] if size is None else [size]
+    of_size = joint(*sizes)
+    if point and weight.is_point and (bias is None or bias.is_point):
+        of_point = joint(low)
+        return lambda x: (Interval.point(of_point(x.lower)[0]), of_size(x.magnitude))
+    if point and nonnegative:
+        of_both = joint(low, up, *sizes)
+
+        def of_nonnegative_point(x: Interval) -> tuple[Interval, Sequence[Tensor]]:
+            lower, upper, *found = of_both(x.lower)
+            return Interval(lower, upper), found
+
+        return of_nonnegative_point
+    if point:
+        of_positive, of_negative = joint(low, up), joint((weight.upper, None), (weight.lower, None))
+
+        def of_signed_point(x: Interval) -> tuple[Interval, Sequence[Tensor]]:
+            positive, negative = _parts(x.lower)
+            lower, upper = (a + b for a, b in zip(of_positive(positive), of_negative(negative), strict=True))
+            return Interval(lower, upper), of_size(x.magnitude)
+
+        return of_signed_point
     if nonnegative or weight.is_point:
         # x_l W+ + x_u W- = x_l W + (x_u - x_l) W-, likewise above: this needs half as many clamped copies of W.
-        width = x.upper - x.lower
-        below = product(width, weight.lower.clamp(max=0), None)
-        above = below if weight.is_point else product(width, weight.upper.clamp(max=0), None)
-        lower, upper = product(x.lower, weight.lower, b_lower), product(x.upper, weight.upper, b_upper)
-        return Interval(lower + below, upper - above)
+        sides = [weight.lower] if weight.is_point else [weight.lower, weight.upper]
+        of_width = joint(*((side.clamp(max=0), None) for side in sides))
+        of_lower, of_upper = joint(low), joint(up, *(sizes if nonnegative else []))
+
+        def of_interval(x: Interval) -> tuple[Interval, Sequence[Tensor]]:
+            widths = of_width(x.upper - x.lower)
+            lower, (upper, *found) = of_lower(x.lower)[0], of_upper(x.upper)
+            return Interval(lower + widths[0], upper - widths[-1]), found or of_size(x.magnitude)
+
+        return of_interval
     (low_pos, low_neg), (up_pos, up_neg) = _parts(weight.lower), _parts(weight.upper)
-    (a_pos, a_neg), (z_pos, z_neg) = _parts(x.lower), _parts(x.upper)
-    return Interval(
-        product(a_pos, low_pos, b_lower)
-        + product(z_pos, low_neg, None)
-        + product(a_neg, up_pos, None)
-        + product(z_neg, up_neg, None),
-        product(z_pos, up_pos, b_upper)
-        + product(a_pos, up_neg, None)
-        + product(z_neg, low_pos, None)
-        + product(a_neg, low_neg, None),
-    )
+    of_a_pos, of_z_pos = joint((low_pos, b_lower), (up_neg, None)), joint((low_neg, None), (up_pos, b_upper))
+    of_a_neg, of_z_neg = joint((up_pos, None), (low_neg, None)), joint((up_neg, None), (low_pos, None))
+
+    def of_signed_interval(x: Interval) -> tuple[Interval, Sequence[Tensor]]:
+        (a_pos, a_neg), (z_pos, z_neg) = _parts(x.lower), _parts(x.upper)
+        (a, b), (c, d), (e, f), (g, h) = of_a_pos(a_pos), of_z_pos(z_pos), of_a_neg(a_neg), of_z_neg(z_neg)
+        return Interval(a + c + e + g, d + b + h + f), of_size(x.magnitude)
+
+    return of_signed_interval
 
 
 def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +186,7 @@ def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
 def multiply(a: Interval, b: Interval, *, rounded: bool = False) -> Interval:
     """Elementwise product with broadcasting; exact for every sign (extremes of the four corners)."""
     if rounded:
-        return outward(multiply(exactly(a), exactly(b)), 2)
+        return _widened_pair(multiply, a, b)
     if a.is_point and b.is_point:
         return Interval.point(a.lower * b.lower)
     corners = [a.lower * b.lower, a.lower * b.upper, a.upper * b.lower, a.upper * b.upper]
@@ -142,10 +201,16 @@ def multiply(a: Interval, b: Interval, *, rounded: bool = False) -> Interval:
 def add(a: Interval, b: Interval, *, rounded: bool = False) -> Interval:
     """Elementwise sum with broadcasting."""
     if rounded:
-        return outward(add(exactly(a), exactly(b)), 2)
+        return _widened_pair(add, a, b)
     if a.is_point and b.is_point:
         return Interval.point(a.lower + b.lower)
     return Interval(a.lower + b.lower, a.upper + b.upper)
+
+
+def _widened_pair(function: Callable[[Interval, Interval], Interval], a: Interval, b: Interval) -> Interval:
+    """Image under a commutative elementwise function of two, in float64, rounded outwards."""
+    a, b = sorted((a, b), key=lambda part: (part.lower.dim(), *part.lower.shape[:1]), reverse=True)
+    return elementwise(lambda p, q: outward(function(exactly(p), exactly(q)), 2), a, b)
 
 
 def negate(x: Interval) -> Interval:
@@ -168,15 +233,20 @@ def batch_norm(
     Exact for one layer: whitening is increasing, and the product takes its extremes at the corners.
     """
     if rounded:
-        x, mean, variance = exactly(x), mean.double(), variance.double()
+        mean, variance = mean.double(), variance.double()
     shape = (1, -1, *(1,) * (x.lower.dim() - 2))
     scale = torch.rsqrt(variance + eps).reshape(shape)
     shift = mean.reshape(shape)
-    white = monotone(lambda value: (value - shift) * scale, x)
-    white = outward(white, 8) if rounded else white  # widened per step, because product and bias may cancel
-    if weight is not None:
-        white = multiply(white, reshape(weight, shape), rounded=rounded)
-    return white if bias is None else add(white, reshape(bias, shape), rounded=rounded)
+    gamma, beta = (None if part is None else reshape(part, shape) for part in (weight, bias))
+
+    def normalised(x: Interval) -> Interval:
+        white = monotone(lambda value: (value - shift) * scale, exactly(x) if rounded else x)
+        white = outward(white, 8) if rounded else white  # widened per step, because product and bias may cancel
+        if gamma is not None:
+            white = multiply(white, gamma, rounded=rounded)
+        return white if beta is None else add(white, beta, rounded=rounded)
+
+    return elementwise(normalised, x) if rounded else normalised(x)
 
 
 def monotone(function: Callable[[Tensor], Tensor], x: Interval) -> Interval:
@@ -190,8 +260,12 @@ def smooth(function: Callable[[Tensor], Tensor], x: Interval, *, rounded: bool =
     """Image under an elementwise increasing function that errs by a few units in the last place (of 1 near zero)."""
     if not rounded:
         return monotone(function, x)
-    image = monotone(function, exactly(x))
-    return widened(image, (image.magnitude + 1) * (16 * torch.finfo(image.lower.dtype).eps))
+
+    def image(part: Interval) -> Interval:
+        found = monotone(function, exactly(part))
+        return widened(found, (found.magnitude + 1) * (16 * torch.finfo(found.lower.dtype).eps))
+
+    return elementwise(image, x)
 
 
 def averaged(function: Callable[[Tensor], Tensor], x: Interval, *, rounded: bool = False) -> Interval:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
@@ -177,15 +178,15 @@ def _by_layers(
     where this does not hold.
     """
     inputs: dict[nn.Module, Tensor] = {}
-    probes: dict[nn.Module, Tensor] = {}
+    outputs: dict[nn.Module, GradientEdge] = {}
     plain = True
 
-    def record(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def record(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal plain
         plain = plain and layer not in inputs and output.dim() == 2 and output.shape[0] == len(x)
         inputs[layer] = arguments[0].detach()
-        probes[layer] = torch.zeros_like(output, requires_grad=True)
-        return output + probes[layer]
+        if output.requires_grad:
+            outputs[layer] = get_gradient_edge(output)  # of this value, even if it is changed in place afterwards
 
     handles = [layer.register_forward_hook(record) for layer in layers]
     try:
@@ -195,19 +196,16 @@ def _by_layers(
             handle.remove()
     if not plain:
         return None
-    powers = [torch.zeros_like(probe) for probe in probes.values()]
+    powers: dict[nn.Module, Tensor] = {}
     for i, value in enumerate(values):
         deltas = torch.autograd.grad(
-            value.sum(),
-            list(probes.values()),
-            retain_graph=i + 1 < len(values),
-            allow_unused=True,
-            materialize_grads=True,
+            value.sum(), list(outputs.values()), retain_graph=i + 1 < len(values), allow_unused=True
         )
-        for total, delta in zip(powers, deltas, strict=True):
-            total += power(delta)
+        for layer, delta in zip(outputs, deltas, strict=True):
+            if delta is not None:
+                powers[layer] = powers[layer].add_(power(delta)) if layer in powers else power(delta)
     sums: dict[int, Tensor] = {}
-    for layer, delta in zip(probes, powers, strict=True):
+    for layer, delta in powers.items():
         sums[id(layer.weight)] = delta.t() @ power(inputs[layer])
         sums[id(layer.bias)] = delta.sum(0)
     return [sums.get(id(p), torch.zeros_like(p)) for p in trainable(network)]

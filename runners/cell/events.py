@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -18,7 +18,7 @@ class EventKind(StrEnum):
     PROGRESS = "progress"
     """Training: task, step, steps, loss."""
     TASK_DONE = "task_done"
-    """Evaluated and saved: task, accuracy so far."""
+    """Evaluated and saved: task, accuracy so far, metrics."""
     ENDED = "ended"
     """The cell has a status and a record."""
     ELSEWHERE = "elsewhere"
@@ -64,14 +64,22 @@ class Event:
     """Peak bytes of a cell that ended: on the GPU, or of its process where it ran on the CPU."""
     phase: Phase | None = None
     """Of a cell that ended before its time."""
+    curve: tuple[tuple[int, int, int, float], ...] | None = None
+    """Points of the loss curve since the event before: task, steps done, steps to do, loss. None: this event's own."""
+    metrics: dict[str, float] | None = None
+    """Of a task that is done; see runners.cell.metrics."""
 
     def to_json(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Event:
-        kinds = {"kind": EventKind, "status": Status, "phase": Phase}
+        kinds = {"kind": EventKind, "status": Status, "phase": Phase, "curve": _points}
         return Event(**{name: kinds[name](value) if name in kinds else value for name, value in data.items()})
+
+
+def _points(lists: list[list[Any]]) -> tuple[tuple[int, int, int, float], ...]:
+    return tuple((task, step, steps, loss) for task, step, steps, loss in lists)
 
 
 def spoils(status: Status | None, device: str) -> bool:
@@ -88,15 +96,28 @@ Emit = Callable[[Event], None]
 
 
 class Throttle:
-    """Throttle of progress events: at most one in `seconds`; all other events pass."""
+    """Throttle of progress events: at most one in `seconds`; all other events pass. No point of the curve is lost."""
 
     def __init__(self, emit: Emit, seconds: float) -> None:
         self.emit, self.seconds, self.latest = emit, seconds, float("-inf")
+        self.curve: list[tuple[int, int, int, float]] = []
 
     def __call__(self, event: Event) -> None:
         if event.kind is EventKind.PROGRESS:
+            self.curve += points(event)
             now = time.monotonic()
             if now - self.latest < self.seconds:
                 return
             self.latest = now
+        if self.curve:
+            event, self.curve = replace(event, curve=tuple(self.curve)), []
         self.emit(event)
+
+
+def points(event: Event) -> tuple[tuple[int, int, int, float], ...]:
+    """Points of the loss curve that an event brings: task, steps done, steps to do, loss."""
+    if event.curve is not None:
+        return event.curve
+    if event.task is None or event.step is None or event.steps is None or event.loss is None:
+        return ()
+    return ((event.task, event.step, event.steps, event.loss),)

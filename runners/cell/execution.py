@@ -27,9 +27,10 @@ from runners.cell import certificates, checkpoint, exhibits, finite, sample_shee
 from runners.cell.blank import blank_record, stamp, usable_record
 from runners.cell.evaluation import Evaluator, accuracy_so_far
 from runners.cell.events import Emit, Event, EventKind, Phase
+from runners.cell.metrics import after_task
 from runners.grid import hyperparameters
 from runners.grid.cells import Conditions, Job
-from runners.grid.loading import load_method, modules_of, parts_of
+from runners.grid.loading import LoadedMethod, load_method, modules_of, parts_of
 from runners.process import cpu, devices
 from runners.process.guard import Guard
 from runners.process.memory import MemoryPeak
@@ -93,8 +94,10 @@ def run_held(job: Job, folder: Store, emit: Emit) -> Event:
     return _CellRun(job, folder, emit).run()
 
 
-_loaded = cache(load_method)
-"""One class and hash per process: an edit while a grid runs does not reach cells of running workers."""
+@cache
+def _loaded(reference: str, _source: str) -> LoadedMethod:
+    """One class and hash per process and source: an edit while a grid runs does not reach cells of running workers."""
+    return load_method(reference)
 
 
 @cache
@@ -210,7 +213,7 @@ class _CellRun:
             if j + 1 < len(stream) and method.resumable:
                 self._save(method, j + 1)
             accuracy = accuracy_so_far(self.measured, j + 1)
-            self.emit(Event(EventKind.TASK_DONE, task=j, accuracy=accuracy))
+            self.emit(Event(EventKind.TASK_DONE, task=j, accuracy=accuracy, metrics=after_task(self.measured, j + 1)))
         if stop < len(stream):
             return False
         self._certify(method, stream)
@@ -225,7 +228,7 @@ class _CellRun:
             raise Skip(
                 f"{benchmark.name} is not defined in {self.cell.scenario}: {benchmark.undefined[self.cell.scenario]}"
             )
-        loaded = _loaded(self.cell.reference)
+        loaded = _loaded(self.cell.reference, self.cell.source)
         if loaded.source != self.cell.source or _parts(benchmark.name, self.cell.network) != self.cell.parts:
             raise SourceChanged(f"the code of {self.cell.method} changed while the run was under way; start it again")
         cls: Any = loaded.cls

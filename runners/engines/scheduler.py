@@ -45,6 +45,21 @@ class Watcher(Protocol):
     def heard(self, job: Job, event: Event) -> None: ...
 
 
+@dataclass(frozen=True)
+class Watchers:
+    """Several watchers as one."""
+
+    each: tuple[Watcher, ...]
+
+    def planned(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
+        for watcher in self.each:
+            watcher.planned(jobs, outcomes)
+
+    def heard(self, job: Job, event: Event) -> None:
+        for watcher in self.each:
+            watcher.heard(job, event)
+
+
 def plan(cells: Sequence[Cell], results: Path, conditions: Conditions) -> tuple[list[Job], list[Outcome]]:
     """Jobs to run, and the outcomes of those that are finished."""
     jobs, outcomes = [], []

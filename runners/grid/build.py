@@ -31,7 +31,8 @@ class Choices:
     """`path/to/file.py:Class`, added to the methods of every suite."""
     benchmarks: tuple[str, ...] | None = None
     scenarios: tuple[Scenario, ...] | None = None
-    seeds: int | None = None
+    seeds: int | Sequence[int] | None = None
+    """Number of seeds, or the seeds themselves."""
     assignments: tuple[tuple[str, str, str], ...] = ()
     """(method, key, value as text) from --set; they win over the suites' hyperparameters."""
     budget_scale: float = 1.0
@@ -54,21 +55,26 @@ def build(suites: Sequence[Suite], choices: Choices) -> list[Cell]:
     """All cells, seed by seed. Raises UserError for names or values that are not permitted."""
     suites = [_narrowed(suite, choices, first=suite is suites[0], all_suites=suites) for suite in suites]
     _check_benchmarks(suites)
-    rows = [_rows(suite, choices) for suite in suites]  # by place: files in two folders may have one name
-    for remembered in (_parts, _data_definition):
+    for remembered in (_parts, _data_definition, _loaded):
         remembered.cache_clear()  # files may have changed since the last grid
+    rows = [_rows(suite, choices) for suite in suites]  # by place: files in two folders may have one name
     _check_assignments(choices, [row for some in rows for row in some])
     _check_settings(suites, rows)
     cells = [
         _cell(suite, row, entry, scenario, seed, choices)
         for suite, own in zip(suites, rows, strict=True)
-        for seed in range(suite.seeds)
+        for seed in _seeds(suite, choices)
         for entry in suite.benchmarks
         for scenario in suite.scenarios
         for row in own
         if scenario in row.scenarios
     ]
     return unique(cells)
+
+
+def _seeds(suite: Suite, choices: Choices) -> Sequence[int]:
+    chosen = suite.seeds if choices.seeds is None else choices.seeds
+    return range(chosen) if isinstance(chosen, int) else chosen
 
 
 def _narrowed(suite: Suite, choices: Choices, first: bool, all_suites: Sequence[Suite]) -> Suite:
@@ -81,8 +87,6 @@ def _narrowed(suite: Suite, choices: Choices, first: bool, all_suites: Sequence[
         changes["benchmarks"] = kept
     if choices.scenarios is not None:
         changes["scenarios"] = list(choices.scenarios)
-    if choices.seeds is not None:
-        changes["seeds"] = choices.seeds
     if choices.methods is not None:
         changes["methods"] = list(choices.methods)
         changes["variants"] = [v for v in suite.variants if v.label in choices.methods or v.method in choices.methods]
@@ -99,11 +103,11 @@ def _check_benchmarks(suites: Sequence[Suite]) -> None:
 
 def _rows(suite: Suite, choices: Choices) -> list[_Row]:
     _check_names([*suite.methods, *(variant.method for variant in suite.variants)])
-    foreign = {name: load_method(name) for name in choices.foreign}  # first, because they are likelier to be refused
-    loaded = {name: load_method(name) for name in suite.methods} | foreign
+    foreign = {name: _loaded(name) for name in choices.foreign}  # first, because they are likelier to be refused
+    loaded = {name: _loaded(name) for name in suite.methods} | foreign
     rows = [_Row(method.name, method) for method in loaded.values()]
     for variant in suite.variants:
-        method = loaded.get(variant.method) or load_method(variant.method)
+        method = loaded.get(variant.method) or _loaded(variant.method)
         rows.append(_Row(variant.label, method, variant.values, variant.source, variant.scenarios or tuple(Scenario)))
     labels = [row.label for row in rows]
     if len(set(labels)) < len(labels):
@@ -196,6 +200,12 @@ def _data_definition(dataset: str, data: Path | None) -> dict[str, str]:
     except (Exception, SystemExit):  # a package's function may raise anything
         return found
     return found
+
+
+@cache
+def _loaded(reference: str) -> LoadedMethod:
+    """Cached `load_method`, for the construction of one grid."""
+    return load_method(reference)
 
 
 @cache

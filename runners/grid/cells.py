@@ -62,6 +62,11 @@ class Cell:
         )
 
     @property
+    def place(self) -> str:
+        """Folder of the cell in any results folder, for example as an argument of `--rerun`."""
+        return self.folder(Path()).as_posix()
+
+    @property
     def title(self) -> str:
         return f"{self.benchmark} {self.scenario} {self.label} seed {self.seed}"
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import inspect
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.catalogue import Augmentation, Benchmark, Kind
 from benchmarks.types import UserError
 from methods import registry
 from methods.networks import targets
-from runners.grid.fingerprint import file_of, source_hash
+from runners.grid.edits import forget_edited
+from runners.grid.fingerprint import ROOT, file_of, source_hash
+
+if TYPE_CHECKING:
+    from methods.base import Method
 
 
 @dataclass(frozen=True)
@@ -27,10 +33,22 @@ class LoadedMethod:
 
 def load_method(reference: str) -> LoadedMethod:
     """Load a method's class and hash its code. Raises UserError."""
+    cls, file, reference = _loaded(reference)
+    return LoadedMethod(cls.name, reference, cls, file, source_hash(file))
+
+
+def source_file(reference: str) -> Path:
+    """The file of a method's class. Raises UserError."""
+    return _loaded(reference)[1]
+
+
+def _loaded(reference: str) -> tuple[type[Method], Path, str]:
     if reference.endswith(".py") or ".py:" in reference:
         path, _, class_name = reference.partition(".py:")
         file = Path(path if path.endswith(".py") else path + ".py").resolve()
         reference = f"{file}:{class_name}" if class_name else str(file)
+        with suppress(UserError, OSError):  # the import says what is wrong with the file
+            forget_edited(file)
         cls = registry.load(reference)
         known = registry.available().get(cls.name)
         if known is not None and known.file != file:
@@ -38,7 +56,9 @@ def load_method(reference: str) -> LoadedMethod:
     else:
         cls = registry.load(reference)
         file = Path(inspect.getfile(sys.modules[cls.__module__]))
-    return LoadedMethod(cls.name, reference, cls, file, source_hash(file))
+        if not file.is_relative_to(ROOT) and forget_edited(file):
+            cls = registry.load(reference)
+    return cls, file, reference
 
 
 def parts_of(benchmark: Benchmark, network: str) -> dict[str, str]:

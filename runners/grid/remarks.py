@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from functools import cache
 
 from benchmarks import catalogue
+from methods import registry
 from runners.grid import hyperparameters
 from runners.grid.cells import Cell
-from runners.grid.loading import load_method
 
 FOUND_HERE = "on validation data"
 """In the source of a hyperparameter: its value was chosen or tuned here, and is no paper's."""
@@ -20,7 +20,7 @@ def of_cells(cells: Iterable[Cell]) -> list[str]:
 
     Raises UserError for settings that a method refuses as a whole.
     """
-    loaded = cache(load_method)
+    loaded = cache(registry.load)
     asked: set[tuple[str, ...]] = set()
     found: dict[tuple[str, str, str], list[str]] = {}
     for cell in cells:
@@ -32,7 +32,7 @@ def of_cells(cells: Iterable[Cell]) -> list[str]:
         benchmark = catalogue.find(cell.benchmark)
         if cell.scenario in benchmark.undefined:
             continue
-        cls = loaded(cell.reference).cls
+        cls = loaded(cell.reference)
         config = hyperparameters.configure(cell.method, cls.Config, cell.config)
         sentences = cls.remarks(benchmark.spec(cell.scenario, cell.network), config, tuned)
         for sentence in sentences:

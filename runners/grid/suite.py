@@ -6,13 +6,13 @@ import tomllib
 import typing
 from collections.abc import Iterable
 from dataclasses import replace
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from benchmarks import paths
+from benchmarks import paths, unimported
 from benchmarks.types import Budget, Scenario, UserError, suggestion
 
 SUITES = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
@@ -117,34 +117,50 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SUITES.glob("*.toml"))}
 
 
-def available() -> dict[str, Path]:
-    """The suite files of this repository and of installed packages, by name. Raises UserError."""
-    found = shipped()
+def points() -> dict[str, EntryPoint]:
+    """The entry points of suites by name; nothing is imported. Raises UserError for the name of a shipped suite."""
+    found, known = {}, shipped()
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        if point.name in found:
+        if point.name in known:
             raise UserError(f"the entry point {point.value} would replace the suite {point.name!r}; rename it")
-        try:
-            found[point.name] = Path(point.load())
-        except (ImportError, AttributeError, TypeError) as error:
-            raise UserError(f"suite {point.name}: {point.value} gives no path of a file: {error}") from error
+        found[point.name] = point
     return found
+
+
+def path_of(point: EntryPoint) -> Path:
+    """The suite file that an entry point names; its module is imported. Raises UserError."""
+    try:
+        return Path(point.load())
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UserError(f"suite {point.name}: {point.value} gives no path of a file: {error}") from error
+
+
+def unimported_path(point: EntryPoint) -> Path | None:
+    """The suite file that an entry point names, read from the source; None where only an import can tell."""
+    try:
+        found = unimported.value_of(point.module, point.attr, {"Path": Path, "str": str})
+        return Path(found) if isinstance(found, str | Path) else None
+    except unimported.Unreadable:
+        return None
 
 
 def find(names: Iterable[str]) -> list[Suite]:
     """Suites of these names or paths; `all` is every shipped one that is not excluded from it. Raises UserError."""
-    known, found = available(), []
+    known, others, found = shipped(), points(), []
     for name in names:
         if name == ALL:
             found += [suite for suite in map(read, shipped().values()) if suite.in_all]
         elif name in known:
             found.append(read(known[name]))
+        elif name in others:
+            found.append(read(path_of(others[name])))
         elif name.endswith(".toml"):
             found.append(read(Path(name)))
         else:
-            hint = suggestion(name, [*known, ALL])
+            hint = suggestion(name, [*known, *others, ALL])
             raise UserError(
                 f"--suite {name}: there is no such suite.{hint} "
-                f"Available: {', '.join([*known, ALL])}, or the path of a .toml file"
+                f"Available: {', '.join([*known, *others, ALL])}, or the path of a .toml file"
             )
     return found
 

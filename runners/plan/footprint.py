@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,11 +23,11 @@ from torch import Tensor, nn
 
 from benchmarks import catalogue
 from benchmarks.types import UserError, ValidatedBudget
+from methods import registry
 from methods.base import Needs
 from methods.networks import targets
 from runners.grid import hyperparameters
 from runners.grid.cells import Cell
-from runners.grid.loading import load_method
 from runners.process import known_state
 
 FLOAT = 4
@@ -62,18 +63,37 @@ class Footprint:
 
 def of_cell(cell: Cell) -> Footprint | None:
     """The estimate, or None for a method that cannot be built without memory. Reads no data."""
+    return of_cells([cell])[cell.key]
+
+
+def of_cells(cells: Iterable[Cell]) -> dict[str, Footprint | None]:
+    """Estimates by key; see `of_cell`."""
+    methods: dict[str, dict[str, Cell]] = defaultdict(dict)
+    for cell in cells:
+        methods[cell.reference][cell.key] = cell
+    found = {}
+    for some in methods.values():
+        # Comparing the process before and after takes longer than an estimate: once a method, not once a cell.
+        with known_state.unchanged(), _same_generator():
+            found |= {key: _of_cell(cell) for key, cell in some.items()}
+    return found
+
+
+def _of_cell(cell: Cell) -> Footprint | None:
     return _estimate(
         cell.reference, cell.method, json.dumps(cell.config), cell.benchmark, cell.scenario, cell.network,
         cell.budget.batch_size, isinstance(cell.budget, ValidatedBudget),
     )  # fmt: skip
 
 
-def refusals(cells: Iterable[Cell], device: str) -> dict[str, str]:
-    """Key -> sentence for each cell that needs more than the device has."""
-    capacity = capacity_of(device)
-    found = {}
+def refusals(
+    cells: Iterable[Cell], device: str, estimates: Mapping[str, Footprint | None] | None = None
+) -> dict[str, str]:
+    """Key -> sentence for each cell that needs more than the device has. estimates: those of `of_cells`, if known."""
+    capacity, cells = capacity_of(device), list(cells)
+    found, known = {}, of_cells(cells) if estimates is None else estimates
     for cell in cells:
-        needed = of_cell(cell)
+        needed = known[cell.key]
         if needed is not None and needed.total > capacity:
             chunked = cell.config.get("chunk") == 0
             hint = f"; a chunked hypernetwork needs less, for example --set {cell.label}.chunk=50000" if chunked else ""
@@ -98,7 +118,7 @@ def in_words(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
 
-_loaded = lru_cache(maxsize=256)(load_method)
+_loaded = lru_cache(maxsize=256)(registry.load)
 
 
 @lru_cache(maxsize=4096)
@@ -109,12 +129,12 @@ def _estimate(
     benchmark = catalogue.find(benchmark_name)
     if scenario in benchmark.undefined:
         return None
-    cls: Any = _loaded(reference).cls
+    cls: Any = _loaded(reference)
     config = hyperparameters.configure(name, cls.Config, json.loads(config_text))
     spec = benchmark.spec(scenario, network)
     if cls.skip(spec, config):
         return None
-    with known_state.unchanged(), _same_generator(), torch.device("meta"):
+    with torch.device("meta"):
         try:
             method = cls(spec, config, "meta", 0)
             state = FLOAT * sum(t.numel() for t in _tensors(method.state_dict()))
@@ -123,9 +143,8 @@ def _estimate(
             raise
         except (Exception, SystemExit):  # a method from elsewhere that looks at values, or at its device
             return None
-        target = targets.build(network, spec.input_shape, spec.n_outputs)
     sizes = _activations(network, spec.input_shape)
-    n_weights = sum(p.numel() for p in target.parameters())
+    n_weights = _n_weights(network, spec.input_shape, spec.n_outputs)
     needs = cls.needs(spec, config)
     return Footprint(
         state=state,
@@ -139,6 +158,11 @@ def _at_once(needs: Needs, sizes: list[int], batch_size: int) -> float:
     """Floats of activations: all of a training batch, twice for their gradients; the largest of an evaluation batch."""
     training = 2 * needs.passes * batch_size * sum(sizes)
     return max(training, 3 * needs.passes_evaluated * EVALUATION_BATCH * max(sizes))
+
+
+@lru_cache(maxsize=256)
+def _n_weights(name: str, input_shape: tuple[int, ...], n_outputs: int) -> int:
+    return sum(p.numel() for p in targets.on_meta(name, input_shape, n_outputs).parameters())
 
 
 @lru_cache(maxsize=64)

@@ -14,7 +14,7 @@ from benchmarks.types import DIL, Budget, Task, UserError
 from runners.grid.hyperparameters import configure
 from runners.process import cpu, devices
 from runners.records import environment
-from runners.timing import by_hand, official
+from runners.timing import by_hand, floor, official
 from runners.timing.rounds import Order, Timing, rounds, tasks_to_time
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """Result of one process. Bytes and seconds; `floor` is None without a hypernetwork's output layer."""
+    """Result of one process. Bytes and seconds; a `floor` is None without a hypernetwork's output layer."""
 
     order: Order
     timings: tuple[Timing, ...]
@@ -34,7 +34,8 @@ class Result:
     """Seconds per step of a hand-written loop on the same network, batches and optimiser."""
     by_hand: dict[int, float | None]
     """Task -> seconds per step of the same method written by hand, where there is such a loop."""
-    floor: float | None
+    floor: dict[int, float | None]
+    """Task -> seconds."""
     bandwidth: float
     """Bytes per second, read plus written, of a large copy."""
     output_weights: int
@@ -62,7 +63,7 @@ def measure(order: Order) -> Result:
     config = configure(order.method, cls.Config, order.settings)
     if order.official:
         memory = _Beyond(device)
-        timings, weights = official.train(order, stream, config)
+        timings, layer = official.train(order, stream, config)
     else:
         memory = _Beyond(device)
         cls = from_pictures(cls) if order.pictures else cls
@@ -71,12 +72,13 @@ def measure(order: Order) -> Result:
         method = cls(stream.spec, config, order.device, 0)
         tasks = tasks_to_time(order, len(stream))
         timings = _whole_tasks(method, stream, tasks) if order.epochs else _train(method, stream, order)
-        weights = _output_weights(method)
+        layer = floor.of_method(method)
     peak = memory.bytes()
     bandwidth = copy_bandwidth(device)
     loops = {timing.task: _same_by_hand(stream, order, timing.task) for timing in timings}
     conditions = {**environment.of_driver(), **environment.of_worker(device)}
-    return Result(order, timings, plain, loops, 28 * weights / bandwidth or None, bandwidth, weights, peak, conditions)
+    floors = {timing.task: layer.bytes(timing.task) / bandwidth or None for timing in timings}
+    return Result(order, timings, plain, loops, floors, bandwidth, layer.weights, peak, conditions)
 
 
 def _same_by_hand(stream: Any, order: Order, task: int) -> float | None:
@@ -226,12 +228,3 @@ def copy_bandwidth(device: Any) -> float:
         target.copy_(source)
         seconds.append(by_hand.now(device) - begun)
     return 2 * source.numel() * source.element_size() / statistics.median(seconds[1:])
-
-
-def _output_weights(method: Method) -> int:
-    """Scalars of the hypernetwork's output matrix; 0 for a method without one."""
-    from methods.hypernetworks.output_layer import OutputLayer
-
-    modules = getattr(method, "hypernetwork", None)
-    found = [m.weight for m in modules.modules() if isinstance(m, OutputLayer)] if modules is not None else []
-    return found[0].numel() if found else 0

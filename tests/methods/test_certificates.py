@@ -156,6 +156,49 @@ def test_rounded_operations_are_computed_in_double_precision_and_piece_by_piece(
     assert untouched.lower.dtype == torch.float64 and torch.equal(untouched.lower, a.lower.relu().double())
 
 
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("kind", ["point", "positive point", "signed", "positive", "weights are points"])
+def test_products_of_one_input_computed_together_are_those_computed_alone(monkeypatch, kind, biased):
+    g = torch.Generator().manual_seed(0)
+    middle, w, b = (
+        torch.randn(shape, generator=g, dtype=torch.float64) for shape in ((3, 2, 6, 6), (4, 2, 3, 3), (4,))
+    )
+    middle = middle + 9 if "positive" in kind else middle
+    x = Interval.point(middle) if "point" in kind.split() else Interval(middle - 0.3, middle + 0.1)
+    weight = Interval.point(w) if kind == "weights are points" else Interval(w - 0.2, w + 0.4)
+    bias, nonnegative = Interval(b, b + 1) if biased else None, "positive" in kind
+    together = ops.conv2d(x, weight, bias, nonnegative=nonnegative, rounded=True)
+    monkeypatch.setattr(ops, "_stacked", ops._one_by_one)
+    separate = ops.conv2d(x, weight, bias, nonnegative=nonnegative, rounded=True)
+    plain = ops.conv2d(x, weight, bias, nonnegative=nonnegative)
+    for one, other, within in zip(together, separate, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-14, atol=1e-13)
+        torch.testing.assert_close(one, within, rtol=1e-11, atol=1e-11)
+    assert bool((together.upper - separate.upper).abs().max() < 1e-13)
+
+
+def test_blocks_of_samples_change_no_number(monkeypatch):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Sigmoid(), nn.AvgPool2d(2), nn.Flatten())
+    nn.init.normal_(net[1].weight)
+    box = {name: Interval(p.detach() - 0.1, p.detach() + 0.1) for name, p in net.named_parameters()}
+    x, rows, columns = torch.randn(5, 2, 6, 6), Interval(torch.randn(5, 1), torch.ones(5, 1) + 9), torch.randn(7)
+
+    def found() -> list[Interval]:
+        logits = propagate(net.eval(), box, x, rounded=True)
+        scaled = ops.multiply(rows, Interval.point(columns), rounded=True)
+        return [logits, scaled, ops.add(rows, scaled, rounded=True), ops.add(*[Interval.point(x)] * 2, rounded=True)]
+
+    whole = found()
+    monkeypatch.setattr("methods.intervals.blocks.AT_ONCE", 1)
+    cat, joined = torch.cat, []
+    monkeypatch.setattr(torch, "cat", lambda parts, *rest: joined.append(len(parts)) or cat(parts, *rest))
+    block_by_block = found()
+    assert joined.count(5) >= 6
+    for one, other in zip(whole, block_by_block, strict=True):
+        assert torch.equal(one.lower, other.lower) and torch.equal(one.upper, other.upper)
+
+
 def alone(function) -> nn.Module:
     """A network that does nothing else, so that no other operation's slack hides a missing one."""
 

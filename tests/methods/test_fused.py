@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from methods.hypernetworks import compiled, output_layer, torch_passes
+from methods.hypernetworks import compiled, compiled_drift, output_layer, torch_passes
+from methods.hypernetworks.drift import Frozen
 from methods.hypernetworks.output_layer import FusedAdam, OutputLayer, Targets
 from methods.hypernetworks.passes import Cotangents
 
@@ -28,7 +29,7 @@ def passes(request, monkeypatch):
         pytest.skip("there is no C++ compiler, or CONTINUAL_COMPILED is 0")
     monkeypatch.setattr(output_layer, "passes_for", lambda weight, boxes: chosen)
     monkeypatch.setattr(torch_passes, "CPU_BLOCK", 32)
-    monkeypatch.setattr(compiled, "_parts", lambda rows: min(rows, 3))
+    monkeypatch.setattr(compiled, "parts", lambda rows: min(rows, 3))
     return chosen
 
 
@@ -206,24 +207,50 @@ TUNINGS = ("znver3", "znver4", "skylake-avx512", "generic")
 """Processors whose compiled code differs: GCC avoids chains of fused multiply-adds of 256 bits for AMD's."""
 
 
-def test_the_bits_are_those_of_every_other_machine(passes, monkeypatch):
+DRIFT_SHAPES = [(301, 10, 120), (40, 3, 40), (150, 33, 7)]
+"""Rows and columns of W, and the edge behind which the last chunk has no outputs."""
+DRIFT_BITS = "27e4c551f915b4392b858f9ad360470f2383f8e31fd745fa122d0cbdd687403d"
+"""SHA-256 of what the two passes with look-ahead leave for each of these shapes."""
+
+
+def drift_passes(n, h, edge):
+    """Everything that the passes of `compiled_drift` leave."""
+    rng = np.random.RandomState(0)
+
+    def some(*shape):
+        return torch.tensor(rng.randint(-3000, 3000, shape) / 1000, dtype=torch.float32)
+
+    weight, gradient, mean, square, bias = some(n, h), some(n, h), some(n, h), some(n, h).abs(), some(n)
+    since, rule = Frozen(some(1, 1, h), some(n, h), some(n)), compiled_drift.Rule(0.1, 0.999, 0.001, 1e-8, 0.01)
+    moments, of_bias = {"exp_avg": mean, "exp_avg_sq": square}, some(n)
+    ahead, grams = compiled_drift.look_ahead(weight, gradient, moments, rule, bias, since, edge)
+    products = some(2, 2 * h + 1, h + 1)
+    compiled_drift.add_gradient(gradient, of_bias, 0.7, ahead, bias, since, products, edge)
+    return [ahead, grams, gradient, of_bias]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "work", "bits"), [(BIT_SHAPES, three_steps, BITS), (DRIFT_SHAPES, drift_passes, DRIFT_BITS)]
+)
+def test_the_bits_are_those_of_every_other_machine(passes, monkeypatch, shapes, work, bits):
     """x86-64 and 64-bit ARM; shipped records were computed with these."""
     if passes is not compiled:
         pytest.skip("needs machine code")
-    monkeypatch.setattr(compiled, "_parts", lambda rows: 1)  # PyTorch adds those of several up
+    monkeypatch.setattr(compiled, "parts", lambda rows: 1)  # PyTorch adds those of several up
     found = hashlib.sha256()
-    for tensor in (tensor for shape in BIT_SHAPES for tensor in three_steps(*shape)):
+    for tensor in (tensor for shape in shapes for tensor in work(*shape)):
         found.update((tensor + 0.0).numpy().tobytes())  # no negative zeros: PyTorch's sum of one may lose the sign
-    assert found.hexdigest() == BITS
+    assert found.hexdigest() == bits
 
 
 def differing_shapes(monkeypatch, library):
     """The shapes for which this library has other bits than the one in use."""
-    wanted = [three_steps(*shape) for shape in BIT_SHAPES]
+    work = [(three_steps, shape) for shape in BIT_SHAPES] + [(drift_passes, shape) for shape in DRIFT_SHAPES]
+    wanted = [run(*shape) for run, shape in work]
     with monkeypatch.context() as patch:
         patch.setattr(compiled, "library", lambda: library)
-        found = [three_steps(*shape) for shape in BIT_SHAPES]
-    pairs = zip(BIT_SHAPES, wanted, found, strict=True)
+        found = [run(*shape) for run, shape in work]
+    pairs = zip((shape for _, shape in work), wanted, found, strict=True)
     return [shape for shape, a, b in pairs if not all(map(torch.equal, a, b))]
 
 
@@ -255,7 +282,8 @@ def test_the_bits_depend_on_neither_width_of_the_processors_vectors_nor_tuning_n
 
 def test_machine_code_is_named_by_its_source():
     """A cell's key covers Python code; the digest in it stands for the C++ code."""
-    assert hashlib.sha256(compiled.SOURCE.read_bytes()).hexdigest() == compiled.SOURCE_DIGEST
+    source = b"".join(path.read_bytes() for path in (compiled.HEADER, *compiled.SOURCES))
+    assert hashlib.sha256(source).hexdigest() == compiled.SOURCE_DIGEST
 
 
 @pytest.mark.parametrize(

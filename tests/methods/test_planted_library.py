@@ -16,7 +16,9 @@ EVIL = """
 #include <cstdlib>
 #include <fcntl.h>
 #include <unistd.h>
-extern "C" { void output_forward() {} void output_backward() {} }
+extern "C" {
+void output_forward() {} void output_backward() {} void step_ahead() {} void look_ahead() {} void drift_gradient() {}
+}
 __attribute__((constructor)) static void planted() { close(open(getenv("PLANTED"), O_CREAT | O_WRONLY, 0600)); }
 """
 pytestmark = pytest.mark.skipif(COMPILER is None or not hasattr(os, "getuid"), reason="no compiler, or no owners here")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from reports import machines, page_rows
 from reports.costs import cost_table, duration
 from reports.load import load
 from reports.study import study
@@ -65,3 +66,29 @@ def test_a_short_time_is_no_zero(tmp_path: Path) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_clocks_of_two_machines_have_rows_of_their_own(tmp_path: Path) -> None:
+    """A method that ran on both has two rows; with one machine there is no such column."""
+    Costly("ewc", machine="one").write(tmp_path)
+    only = cost_table(study(load(tmp_path)))
+    assert only and "machine" not in only.columns and "do not compare" not in only.caption
+    Costly("ewc", seed=1, evaluation=2.0, machine="two").write(tmp_path)
+    Costly("finetune", machine="two").write(tmp_path)
+    found = study(load(tmp_path))
+    table = cost_table(found)
+    assert table and "(A: one, 1 thread; B: two, 1 thread)" in table.caption
+    rows = [(row[1].key, row[2].text, row[2].key, row[4].text) for row in table.rows]
+    assert sorted(rows) == [
+        ("ewc", "A", "one, 1 thread", "1.0 s"),
+        ("ewc", "B", "two, 1 thread", "2.0 s"),
+        ("finetune", "B", "two, 1 thread", "1.0 s"),
+    ]
+    shown = {
+        row["id"]: row["values"]["evaluate"]["text"] for row in page_rows.rows(found, page_rows.columns(found), set())
+    }
+    assert shown == {"finetune": "1.0 s (B)", "ewc": "1.0 s (A), 2.0 s (B)"}
+    words = {column["key"]: column["words"] for column in page_rows.columns(found)}
+    assert "A: one, 1 thread" in words["train"] and "A: one" not in words["stored"]
+    assert "only those of one machine compare" in machines.caution(found.entries)
+    assert machines.caution([entry for entry in found.entries if entry.label == "finetune"]) == ""

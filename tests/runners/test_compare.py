@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runners.records.record import Record
-from tests.runners.helpers import call, command, compare_here, environment, tables
+from tests.runners.helpers import call, command, compare_here, environment, foreign, tables
 
 GRID = ("--methods", "ewc,si", "--scenarios", "til,cil", "--seeds", "1", "--budget-scale", "0.2", "--no-report")
 OPTIONS = {"methods": ("ewc", "si"), "seeds": 1, "budget_scale": 0.2}
@@ -109,13 +110,19 @@ def test_a_dry_run_writes_nothing_and_estimates_from_what_is_on_record(tmp_path)
     options = {"methods": ("finetune",), "seeds": 1}
     code, output = compare_here(tmp_path / "none", dry_run=True, **options)
     assert code == 0 and not (tmp_path / "none").exists()
-    assert output.splitlines()[-1].startswith("3 cells, 0 finished, 3 to run: no estimate and 3 cells of methods never")
+    assert output.splitlines()[-1].startswith("3 cells, 0 finished, 3 to run: about ")
+    assert "shipped times of " in output
     compare_here(tmp_path, **options)
     _, output = compare_here(tmp_path, dry_run=True, **options)
-    assert "split-digits til finetune: 1 seed, 1 finished" in output
+    assert re.search(r"split-digits +til +1 +1 +0 +6 steps of 32 +mlp-100-100 +6\d\d MB \(finetune\)", output)
     assert "3 cells, 3 finished, 0 to run: nothing left" in output
     _, output = compare_here(tmp_path, dry_run=True, methods=("finetune", "ewc"), seeds=2)
-    assert "12 cells, 3 finished, 9 to run: about " in output and "6 cells of methods never run here" in output
+    assert "12 cells, 3 finished, 9 to run: about " in output and "shipped times" in output
+    _, output = compare_here(tmp_path, dry_run=True, methods=(), foreign=(foreign("Good"),), seeds=1)
+    assert "3 cells, 0 finished, 3 to run: no estimate and 3 cells that no record predicts" in output
+    _, output = compare_here(tmp_path, dry_run=True, verbose=True, seeds=(5, 7), methods=("finetune",))
+    assert "split-digits til finetune: 2 seeds, 0 finished, memory at least about 6" in output
+    assert re.findall(r"  split-digits/til/finetune/(seed\d)-\w{12}: to run, about ", output) == ["seed5", "seed7"]
 
 
 def test_the_report_holds_this_grid_and_not_what_else_lies_in_the_folder(tmp_path):

@@ -34,6 +34,9 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
         (("--seeds", "1", "--seeds=2"), "--seeds is given 2 times"),
         (("--method", "nowhere.py:X"), "nowhere.py"),
         (("--seeds", "0"), "--seeds 0: must be at least 1"),
+        (("--seeds", "5,x"), "--seeds 5,x: write how many seeds, 3, or the seeds with commas, 5,7"),
+        (("--rerun", "ewc"), "--rerun ewc: this grid has no such cell"),
+        (("--verbose",), "--verbose shows the cells of a plan: write --dry-run --verbose"),
         (("--workers", "0"), "--workers 0: must be at least 1"),
         (("--threads", "-1"), "--threads -1: must be at least 1"),
         (("--budget-scale", "0"), "--budget-scale 0: must be a positive number"),
@@ -183,7 +186,8 @@ def test_two_suite_files_of_one_name_keep_their_own_methods(tmp_path):
     for name, methods in (("a", '["finetune", "l2"]'), ("b", '["ewc"]')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine.toml").write_text(text.format(methods), encoding="utf-8-sig")
-    done = call("--suite", "a/mine.toml", "--suite", "b/mine.toml", "--dry-run", "--results", "results", cwd=tmp_path)
+    files = ("--suite", "a/mine.toml", "--suite", "b/mine.toml")
+    done = call(*files, "--dry-run", "--verbose", "--results", "results", cwd=tmp_path)
     listed = [line.split(":")[0].split()[-1] for line in done.stdout.splitlines() if "1 seed," in line]
     assert sorted(listed) == ["ewc", "finetune", "l2"], done.stdout + done.stderr
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from benchmarks.types import Budget
 from runners.cell.events import Event, EventKind
 from runners.engines.scheduler import Outcome
 from runners.grid.cells import Conditions, Job
-from runners.plan.estimate import estimate, in_words
+from runners.plan.estimate import estimate, expected, history, in_words
 from runners.records.record import Status
 from runners.watch.live import Display
 from tests.runners.helpers import cells, compare_here
@@ -117,16 +118,35 @@ def test_an_event_survives_the_pipe():
 
 
 def test_durations_in_words():
-    assert [in_words(s) for s in (0.25, 9.96, 42, 200, 18_600)] == ["0.2 s", "10 s", "42 s", "3 min 20 s", "5 h 10 min"]
+    assert [in_words(s) for s in (0.25, 9.96, 42, 200, 18_600, 3.6e6)] == [
+        "0.2 s",
+        "10 s",
+        "42 s",
+        "3 min 20 s",
+        "5 h 10 min",
+        "1,000 h",
+    ]
 
 
 def test_an_estimate_scales_with_the_budget_and_the_workers(tmp_path):
     compare_here(tmp_path, methods=("finetune",), seeds=1)
     [cell] = cells("finetune", steps=600)
-    one = estimate([cell] * 10, tmp_path, workers=1)
+    own = history(tmp_path)
+
+    def told(some, workers):
+        return estimate(some, lambda cell: expected(cell, own), workers)
+
+    one = told([cell] * 10, 1)
     assert one.unknown == 0 and one.seconds > 0
-    longer = estimate([replace(cell, budget=replace(cell.budget, steps=1200))] * 10, tmp_path, workers=1)
-    assert longer.seconds == pytest.approx(2 * one.seconds)
-    assert estimate([cell] * 10, tmp_path, workers=2).seconds == pytest.approx(one.seconds / 2)
-    assert estimate([cell], tmp_path, workers=2).seconds == pytest.approx(one.seconds / 10)
-    assert estimate(cells("joint"), tmp_path, workers=1).unknown == 1
+    longer, longest = (
+        told([replace(cell, budget=replace(cell.budget, steps=steps))] * 10, 1) for steps in (1200, 1800)
+    )
+    assert longer.seconds > one.seconds
+    assert longest.seconds - longer.seconds == pytest.approx(longer.seconds - one.seconds), "evaluation takes as long"
+    assert told([cell] * 10, 2).seconds == pytest.approx(one.seconds / 2)
+    assert told([cell], 2).seconds == pytest.approx(one.seconds / 10)
+    assert told(cells("joint"), 1).unknown == 1
+    by_epochs = replace(cell, benchmark="permuted-digits", budget=Budget(32, epochs=2))
+    own.add(replace(cell, budget=Budget(32, epochs=1)), 1.0)
+    assert told([by_epochs], 1).unknown == 1, "epochs of two benchmarks have different numbers of steps"
+    assert not one.rough and told([replace(cell, network="mlp-400")], 1).rough

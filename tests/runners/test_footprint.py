@@ -112,7 +112,7 @@ def test_the_estimate_changes_no_random_number() -> None:
 def test_what_cannot_fit_is_refused_with_the_numbers_and_the_rest_runs(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(footprint, "capacity_of", lambda _device: 615e6)
     options = {"methods": ("finetune", "hyperinterval"), "scenarios": ("til",), "seeds": 1, "budget_scale": 0.01}
-    code, printed = compare_here(tmp_path, dry_run=True, **options)
+    code, printed = compare_here(tmp_path, dry_run=True, verbose=True, **options)
     assert code == 0 and "refused: hyperinterval with mlp-100-100 on split-digits needs about" in printed
     assert "split-digits til finetune: 1 seed, 0 finished, memory at least about 60" in printed
     code, printed = compare_here(tmp_path, **options)

@@ -40,7 +40,7 @@ def test_the_list_is_whole_at_every_width(columns):
     assert {"avalanche:NAME", "images-FOLDER-TASKSxCLASSES", "SPLIT-shuffled"} <= set(text.split())
     for info in registry.available().values():
         assert words(info.summary) in words(text)
-    for name, path in suite.available().items():
+    for name, path in suite.shipped().items():
         assert name in text.split() and words(suite.read(path).description) in words(text)
     longest = max(len(line.rstrip()) for line in text.splitlines())
     assert columns is None or longest <= int(columns)
@@ -68,7 +68,7 @@ def test_a_run_with_a_label_that_the_encoding_lacks_goes_through(tmp_path):
     file.write_text(text, encoding="utf-8")
     call = ("runners/compare.py", "--suite", str(file), "--engine", "inline", "--results", str(tmp_path / "results"))
     shown = r"\u65b9\u6cd5 [/x] [bold] ... \xe9"
-    assert shown in printed(*call, "--dry-run", encoding="ascii")
+    assert shown in printed(*call, "--dry-run", "--verbose", encoding="ascii")
     assert shown in printed(*call, "--no-report", encoding="ascii")
     assert "2 done" in printed("runners/compare.py", "--status", str(tmp_path / "results"), encoding="ascii")
 

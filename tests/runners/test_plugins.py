@@ -2,10 +2,13 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import plugins
+from runners import completion, listing
 from tests.runners.helpers import command, environment
 
 MODULE = '''
@@ -110,3 +113,38 @@ def test_what_is_wrong_with_an_entry_point_is_said(installed: dict[str, str], tm
         call = command("--suite", "stripes", "--results", tmp_path / "results", "--dry-run")
         said = subprocess.run(call, capture_output=True, text=True, env=installed, timeout=300)
         assert said.returncode == 2 and sentence in said.stderr and "Traceback" not in said.stderr
+
+
+SLOW = """
+raise RuntimeError("this package takes long to import")
+"""
+
+
+def test_lists_and_completion_import_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lists show is read from the source; a package that makes its benchmark in another way is named only."""
+    about, package = tmp_path / "slow_package-1.0.dist-info", tmp_path / "slow_package"
+    about.mkdir()
+    package.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: slow-package\nVersion: 1.0\n")
+    points = POINTS.replace("stripes_package:", "slow_package.parts:").replace("theirs =", "slow-theirs =")
+    points = points.replace(
+        "[continual_intervals.suites]", "made = slow_package.parts:MADE\n[continual_intervals.suites]"
+    )
+    (about / "entry_points.txt").write_text(points + "unread = slow_package.parts:MADE\n")
+    (package / "__init__.py").write_text(SLOW)
+    made = "\nMADE = stripes()\n"
+    (package / "parts.py").write_text(SLOW + MODULE.replace('"theirs"', '"slow-theirs"') + made)
+    (package / "stripes.toml").write_text(SUITE)
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins.points.cache_clear()
+    try:
+        methods, benchmarks, suites = ({row[0]: row for row in table.rows} for table in listing.tables())
+        completed = [completion.suites("stri"), completion.benchmarks("stri"), completion.methods("slow")]
+    finally:
+        plugins.points.cache_clear()
+    assert "Finetune from another package." in methods["slow-theirs"][-1]
+    assert benchmarks["stripes"] == ("stripes", "til dil cil", "3 x 2 classes", "60 steps of 16", "mlp-10")
+    assert suites["stripes"] == ("stripes", "2", "4", "A suite from elsewhere")
+    assert benchmarks["made"][2] == suites["unread"][3] == "from slow_package.parts:MADE"
+    assert completed == [["stripes"], ["stripes"], ["slow-theirs"]]
+    assert not [name for name in sys.modules if name.startswith("slow_package")]

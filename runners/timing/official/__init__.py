@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.types import UserError
 
 if TYPE_CHECKING:
+    from runners.timing.floor import Layer
     from runners.timing.official.step import Step
     from runners.timing.rounds import Order, Timing
 
 CHECKOUTS = {
+    "hnet": ("github.com/chrhenning/hypercl", "mnist/chunked_hyper_model.py"),
     "hyperinterval": ("github.com/gmum/HyperInterval", "IntervalNets/interval_MLP.py"),
     "hypermask": ("github.com/gmum/HyperMask", "FeCAM.py"),
     "intercontinet": ("github.com/gmum/InterContiNet", "intervalnet/models/interval.py"),
@@ -35,12 +37,13 @@ def method_of(folder: Path) -> str:
     raise UserError(f"--official {folder}: this is no checkout of {known}")
 
 
-def train(order: Order, stream: Any, config: Any) -> tuple[tuple[Timing, ...], int]:
-    """Time the official steps at the order's tasks; also the scalars of their hypernetwork's output matrix (or 0).
+def train(order: Order, stream: Any, config: Any) -> tuple[tuple[Timing, ...], Layer]:
+    """Time the official steps at the order's tasks; also the output layer of their hypernetwork.
 
     config: that of our method, from which the official one takes what both have. MLP target networks only. Raises
     UserError where the checkout, or a package that it needs, is not at hand.
     """
+    from runners.timing.floor import Layer
     from runners.timing.rounds import rounds, tasks_to_time
 
     folder = order.official
@@ -56,4 +59,5 @@ def train(order: Order, stream: Any, config: Any) -> tuple[tuple[Timing, ...], i
         for phase in range(step.phases):
             step.begin_phase(phase)
             found.append(rounds(step.run, order, t, phase, step.device))
-    return tuple(found), step.output_weights
+    ahead = bool(step.outputs) and getattr(config, "look_ahead", False)
+    return tuple(found), Layer(step.output_weights, step.outputs, ahead)

@@ -20,6 +20,8 @@ class Step(ABC):
     """Kinds of steps in a task, in order."""
     output_weights = 0
     """Scalars of the output matrix of a hypernetwork."""
+    outputs = 0
+    """Target weights that a chunked hypernetwork generates for a task, padding included."""
 
     def __init__(self, stream: Any, device: str) -> None:
         import torch

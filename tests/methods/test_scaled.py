@@ -1,0 +1,108 @@
+"""The contraction's own formulas have the bits of autograd's."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
+
+from benchmarks.types import DIL
+from methods.intercontinet import InterContiNet
+from methods.intervals import scaled
+from methods.intervals.bounding import Interval, linear, propagate, worst_case
+from methods.intervals.scaled import scaled_box
+from methods.intervals.weights import Layout
+from methods.networks.targets import build
+from tests.methods.bright_pixels import spec, task
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that no part of a network is a multiple of."""
+    monkeypatch.setattr(scaled, "BLOCK", 77)
+
+
+def plain_linear(x: Interval, weight: Interval, bias: Interval | None) -> Interval:
+    """The same formula, left to autograd."""
+    width, (low, high) = x.upper - x.lower, bias or (None, None)
+    below, above = (F.linear(width, side.clamp(max=0)) for side in weight)
+    return Interval(F.linear(x.lower, weight.lower, low) + below, F.linear(x.upper, weight.upper, high) - above)
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_the_product_with_inputs_of_one_sign_has_the_bits_of_autograd(with_bias: bool):
+    torch.manual_seed(0)
+    x, w = torch.rand(33, 70), torch.randn(45, 70)
+    w[0, :9] = 0.0  # a clamp at zero lets the gradient of zero pass
+    tensors = [x, x + torch.rand_like(x), w, w + torch.rand_like(w) * (torch.rand_like(w) < 0.9)]
+    tensors += [torch.randn(45), torch.rand(45) + 3] if with_bias else []
+    found = []
+    for function in (partial(linear, nonnegative=True), plain_linear):
+        leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+        bounds = function(Interval(*leaves[:2]), Interval(*leaves[2:4]), Interval(*leaves[4:]) if with_bias else None)
+        total = sum(side.flatten() @ torch.linspace(-1, 2, side.numel()) for side in bounds)
+        assert isinstance(total, Tensor)
+        found.append([*bounds, *torch.autograd.grad(total, leaves)])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["mlp-40-30", "zenkenet"])
+@pytest.mark.parametrize("given", [None, 0.0, 0.3])
+def test_box_and_gradient_of_raw_scales_have_the_bits_of_autograd(name: str, given: float | None):
+    """given: cotangent of the room given up."""
+    torch.manual_seed(1)
+    shape = (3, 32, 32) if name == "zenkenet" else (1, 8, 8)
+    net = build(name, shape, 5).eval()
+    layout = Layout.of(dict(net.named_parameters()))
+    middle = layout.flatten(dict(net.named_parameters())).detach()
+    raw, room = 3 * torch.randn_like(middle), 0.01 * torch.rand_like(middle)
+    x, y = torch.rand(4, *shape), torch.randint(5, (4,))
+    factor = torch.tensor(given or 0.0)
+
+    def loss(bounds: dict[str, Interval]) -> Tensor:
+        return cross_entropy(worst_case(propagate(net, bounds, x, nonnegative_inputs=True), y), y)
+
+    ours, theirs = raw.clone().requires_grad_(), raw.clone().requires_grad_()
+    box, given_up = scaled_box(ours, middle, room, layout)
+    (loss(box) if given is None else loss(box) + given_up * factor).backward()
+    k = torch.sigmoid(theirs)
+    value = loss(layout.boxes(Interval.around(middle, k * room)))
+    (value if given is None else value + torch.dot(k.detach() - 1, theirs) * factor).backward()
+    assert given_up == 0 and torch.equal(loss(box), value)
+    assert ours.grad is not None and theirs.grad is not None and ours.grad.abs().max() > 0
+    assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_a_part_that_the_loss_does_not_need_gets_the_gradient_of_the_room_alone():
+    raw = torch.tensor([0.0, 1.0, 2.0], requires_grad=True)
+    box, given_up = scaled_box(raw, torch.zeros(3), torch.ones(3), Layout({"a": torch.Size([2]), "b": torch.Size([1])}))
+    (box["b"].upper.sum() + 3 * given_up).backward()
+    k = torch.sigmoid(raw.detach())
+    assert raw.grad is not None
+    torch.testing.assert_close(raw.grad, 3 * (k - 1) + torch.tensor([0, 0, 1]) * k * (1 - k))
+
+
+@pytest.mark.parametrize("config", [{}, {"expansion": 0.0}, {"expansion": 0.0, "official_gate": True}], ids=str)
+def test_what_a_closed_gate_multiplies_by_zero_need_not_be_computed(config: dict[str, Any]):
+    gates: list[float] = []
+
+    class Multiplied(InterContiNet):
+        def _gated(self, robust: Tensor, given_up: Tensor, closed: Tensor) -> Tensor:
+            gates.append(closed.item())
+            return robust * (1 - closed) + given_up * closed
+
+    boxes = []
+    for cls in (InterContiNet, Multiplied):
+        method = cls(spec(DIL), cls.Config(lr=0.3, scale_lr=0.3, start_fitted=False, **config))
+        for t in range(2):
+            method.begin(task(t, DIL))
+            method.learn(task(t, DIL))
+        boxes.append(method.model.box)
+    assert set(gates) == {0.0, 1.0}
+    assert all(torch.equal(*sides) for sides in zip(*boxes, strict=True))

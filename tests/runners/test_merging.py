@@ -1,0 +1,162 @@
+"""Several results folders as one: nothing chosen silently, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from typer.testing import CliRunner
+
+from benchmarks.types import UserError
+from reports import build
+from runners import merge, report
+from runners.records import merging
+from runners.records.folder import CHECKPOINT, LOCK, CellFolder
+from runners.records.record import Record, Status, digest
+from tests.runners.helpers import compare_here, tables
+
+ACCURACY = "accuracy.csv"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    results = tmp_path_factory.mktemp("run") / "a"
+    compare_here(results, methods=("finetune",), benchmarks=("split-digits",), scenarios=("til",), seeds=2)
+    return results
+
+
+@pytest.fixture
+def two(run: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Folders A with both seeds and B with a copy of seed 1."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    shutil.copytree(run, a)
+    shutil.copytree(a, b)
+    shutil.rmtree(cell(b, 0))
+    return a, b
+
+
+def cell(results: Path, seed: int) -> Path:
+    (found,) = results.glob(f"*/*/*/seed{seed}-*")
+    return found
+
+
+def rewritten(folder: Path, accuracy: float | None = None, **changes: object) -> Record:
+    """Another record in this folder, whole: with an accuracy, another machine, or other fields."""
+    record = CellFolder(folder).read()
+    assert record is not None
+    texts = {name: (folder / name).read_text() for name in record.files}
+    if accuracy is not None:
+        header, *rows = texts[ACCURACY].splitlines()
+        texts[ACCURACY] = "\n".join([header, *rows[:-1], rows[-1].rpartition(",")[0] + f",{accuracy}"]) + "\n"
+    record = replace(record, files={name: digest(text) for name, text in texts.items()}, **changes)  # type: ignore[arg-type]
+    CellFolder(folder).write_files(record, texts)
+    return record
+
+
+def test_each_cell_once_and_the_folders_stay(two: tuple[Path, Path], tmp_path: Path) -> None:
+    a, b = two
+    rewritten(
+        cell(b, 1), environment={"device_name": "another machine"}, seconds={"train": [9.0] * 5, "evaluate": [1.0]}
+    )
+    before = tables(a), tables(b)
+    said = CliRunner().invoke(merge.app, [str(b), str(a), "--into", str(tmp_path / "c")])
+    assert said.exit_code == 0, said.output
+    assert "2 cells (2 done)" in said.output and "1 further record with the same numbers; 2 copied" in said.output
+    assert tables(tmp_path / "c") == tables(a) and (tables(a), tables(b)) == before
+    kept = json.loads((cell(tmp_path / "c", 1) / "cell.json").read_text())
+    assert kept["environment"] == {"device_name": "another machine"}, "the record of the folder that was named first"
+    assert (tmp_path / "c" / "split-digits" / "samples.png").is_file()
+
+
+def test_different_numbers_are_named_and_nothing_is_copied(two: tuple[Path, Path], tmp_path: Path) -> None:
+    a, b = two
+    rewritten(cell(b, 1), accuracy=0.123, environment={"device_name": "another machine"})
+    with pytest.raises(UserError) as caught:
+        merging.merged([a, b])
+    assert str(caught.value).startswith("1 cell with different numbers in two folders; nothing was merged.")
+    assert "split-digits til finetune seed 1: " in str(caught.value) and "differ in accuracy.csv (" in str(caught.value)
+    assert "seed 0" not in str(caught.value)
+    with pytest.raises(UserError, match="different numbers"):  # what is in C already is no less a record
+        CliRunner().invoke(merge.app, [str(b), "--into", str(a)], catch_exceptions=False)
+    rewritten(cell(b, 1), status=Status.DIVERGED)
+    with pytest.raises(UserError, match="are done and diverged"):
+        merging.merged([a, b])
+
+
+def test_other_code_with_other_numbers_is_a_conflict_unless_one_folder_has_both(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    a, b = two
+    old = cell(b, 1)
+    later = rewritten(old, accuracy=0.5, key="f" * 64, source="later", finished="2999-01-01T00:00:00+00:00")
+    new = old.with_name("seed1-" + "f" * 12)
+    old.rename(new)
+    with pytest.raises(UserError, match=r"differ in accuracy.csv \(other code\)"):
+        merging.merged([a, b])
+    shutil.copytree(new, a / new.relative_to(b))
+    found = merging.merged([a, b])
+    assert len(found.cells) == 3 and found.same == 1 and later.key in {source.record.key for source in found.cells}
+
+
+def test_a_merge_that_was_stopped_is_completed(
+    two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = two
+    copied = merging._copy
+    monkeypatch.setattr(
+        merging, "_copy", lambda source, target: copied(source, target) if "seed0" in source.place else 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        merging.write(merging.merged([a, b]), tmp_path / "c")
+    assert set(tables(tmp_path / "c")) < set(tables(a))
+    monkeypatch.undo()
+    assert merging.write(merging.merged([tmp_path / "c", a, b]), tmp_path / "c") == 1
+    assert tables(tmp_path / "c") == tables(a)
+
+
+def test_unfinished_cells_come_with_their_checkpoints_and_give_way_to_finished_ones(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    a, b = two
+    for seed, folder in ((0, cell(a, 0)), (1, cell(b, 1))):
+        rewritten(folder, status=Status.RUNNING)
+        CellFolder(folder).write_checkpoint(f"of seed {seed}".encode())
+    merging.write(merging.merged([b, a]), tmp_path / "c")
+    assert CellFolder(cell(tmp_path / "c", 0)).read_checkpoint() == b"of seed 0"
+    finished = CellFolder(cell(tmp_path / "c", 1))
+    assert not (finished.path / CHECKPOINT).exists() and (finished.read() or pytest.fail()).status is Status.DONE
+    with FileLock(cell(a, 0) / LOCK):
+        found = merging.merged([a, b])
+    assert [reason.split(";")[0] for _, reason in found.left_out] == ["is running"]
+    (cell(b, 1) / "cell.json").write_text("{")
+    assert any("left out" in line and "seed1" in line for line in merging.notes(merging.merged([a, b])))
+
+
+def test_a_report_of_two_folders(two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = two
+    seen: list[str] = []
+
+    def built(folder: Path, out: Path, compare: Path | None) -> build.Report:
+        seen.extend([*(str(record.folder) for record in build.load(folder).records), str(out), str(compare)])
+        return build.Report(out, out, out, out, out, out, (), (), ())
+
+    monkeypatch.setattr(build, "build_report", built)
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(report.app, [str(b), str(a)], catch_exceptions=False)
+    places = [cell(a, seed).relative_to(a).as_posix() for seed in (0, 1)]
+    assert seen == [*places, "merged-report", "None"] and "2 cells (2 done)" in said.output
+
+
+def test_folders_that_cannot_be_merged(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("")
+    for folder, sentence in (
+        (tmp_path / "none", "there is no results folder"),
+        (tmp_path / "other", "holds no record"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            merging.merged([folder])
