@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ with warnings.catch_warnings():
     from avalanche.benchmarks.utils import AvalancheDataset, as_taskaware_classification_dataset
     from avalanche.benchmarks.utils.data_attribute import DataAttribute, TaskLabels
     from avalanche.benchmarks.utils.flat_data import ConstantSequence, FlatData
+
+
+if TYPE_CHECKING:
+    from benchmarks.plugins import DataSource
 
 
 class LazySamples(Dataset):
@@ -143,7 +147,7 @@ def data_set(benchmark: Any, name: str) -> DataSet:
 
 def from_avalanche(
     data: DataSet,
-    dataset: str,
+    dataset: DataSource,
     *,
     validation: int,
     network: str,
@@ -151,19 +155,20 @@ def from_avalanche(
     title: str = "",
     description: str = "",
 ) -> Benchmark:
-    """A benchmark of this suite over `data`, which the function `dataset` (`package.module:function`) makes.
+    """A benchmark of this suite over `data`, which the function `dataset` makes: itself, or `package.module:function`.
 
-    Experiences with fewer classes than the largest one leave outputs unused.
+    Experiences may have unequal numbers of classes.
     """
     assert data.train_tasks is not None
     shape = tuple(data.train_images.shape[1:])
+    n_tasks = int(data.train_tasks.max()) + 1
     return Benchmark(
         name=data.name,
         title=title or data.name,
         dataset=dataset,
         kind=Kind.GIVEN,
-        n_tasks=int(data.train_tasks.max()) + 1,
-        classes_per_task=int(data.train_labels.max()) + 1,
+        n_tasks=n_tasks,
+        classes_per_task=[int(data.train_labels[data.train_tasks == j].max()) + 1 for j in range(n_tasks)],
         stored_shape=(shape[0], shape[1], shape[2]),
         validation=validation,
         network=network,

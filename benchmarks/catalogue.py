@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import paths, plugins
 from benchmarks.types import CIL, Budget, Scenario, StreamSpec, UserError, ValidatedBudget, suggestion
+
+if TYPE_CHECKING:
+    from benchmarks.plugins import DataSource
 
 SHUFFLED_SUFFIX = "-shuffled"
 
@@ -81,15 +85,19 @@ IMAGE_FOLDER_VALIDATION = 10
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set cut into tasks. `stored_shape` is an image's (channels, height, width) in the data set."""
+    """A data set cut into tasks. Raises UserError for what no data set can be cut into."""
 
     name: str
     title: str
-    dataset: str
+    dataset: DataSource
+    """A name, or the function that makes the data set: itself, of the top level of a module, or `module:function`."""
     kind: Kind
     n_tasks: int
-    classes_per_task: int
-    stored_shape: tuple[int, int, int]
+    classes_per_task: int | Sequence[int]
+    """One number for all tasks, or a list with that of each task."""
+    stored_shape: tuple[int, ...]
+    """Shape of a sample in the data set: (channels, height, width) of an image, (channels, length) of a series, (n,) of
+    n features."""
     validation: int
     """Training images of each task set aside for validation; `held_out` says which."""
     network: str
@@ -105,6 +113,72 @@ class Benchmark:
     undefined: Mapping[Scenario, str] = field(default_factory=lambda: MappingProxyType({}))
     """Scenarios that make no sense here, each with the reason."""
 
+    def __post_init__(self) -> None:
+        sizes = self.sizes
+        if len(set(sizes)) == 1:
+            object.__setattr__(self, "classes_per_task", sizes[0])
+        else:
+            object.__setattr__(self, "classes_per_task", sizes)  # a tuple, which cannot be changed later
+        self._check(sizes)
+        if max(sizes) == 1:
+            alone = "each task has one class, so that every answer within a task is right"
+            undefined = MappingProxyType({Scenario.TIL: alone, Scenario.DIL: alone, **self.undefined})
+            object.__setattr__(self, "undefined", undefined)
+
+    def _check(self, sizes: tuple[int, ...]) -> None:
+        shape = self.stored_shape
+        numbers = (*sizes, self.n_tasks, *(shape if isinstance(shape, tuple) else ()))
+        if not isinstance(shape, tuple) or not shape or not all(isinstance(n, int) and n >= 1 for n in numbers):
+            raise UserError(
+                f"benchmark {self.name}: n_tasks, classes_per_task and stored_shape must be whole numbers from 1, the "
+                f"shape a tuple such as (1, 28, 28) or (20,), not {self.n_tasks}, {self.classes_per_task}, {shape}"
+            )
+        if len(sizes) != self.n_tasks:
+            raise UserError(
+                f"benchmark {self.name}: classes_per_task has {len(sizes)} numbers, but there are {self.n_tasks} tasks"
+            )
+        if len(set(sizes)) > 1 and self.kind in (Kind.PERMUTED, Kind.ROTATED):
+            raise UserError(
+                f"benchmark {self.name}: in a {self.kind} benchmark every task has all classes; "
+                "write one number as classes_per_task"
+            )
+        if sum(sizes) == 1:
+            raise UserError(f"benchmark {self.name}: there is one class only, so that there is nothing to tell apart")
+        self._check_shape(shape)
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        moves = {
+            "rotation": self.kind is Kind.ROTATED,
+            "padding": self.padding > 0,
+            f"augmentation {str(self.augmentation)!r}": self.augmentation is not Augmentation.NONE,
+        }
+        if len(shape) != 3 and (moved := next((name for name, used in moves.items() if used), None)):
+            raise UserError(
+                f"benchmark {self.name}: {moved} is for images (channels, height, width), but stored_shape is {shape}; "
+                "leave it out"
+            )
+        if self.normalisation is not None and len(shape) != 3 and len(self.normalisation.mean) > 1:
+            raise UserError(
+                f"benchmark {self.name}: normalisation has {len(self.normalisation.mean)} means, which is for images; "
+                "give one mean and one deviation, or standardise the samples in the function that makes the data set"
+            )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Classes of each task."""
+        given = self.classes_per_task
+        return (given,) * self.n_tasks if isinstance(given, int) else tuple(given)
+
+    @property
+    def largest_task(self) -> int:
+        """Classes of the task that has most."""
+        return max(self.sizes)
+
+    @property
+    def holds_images(self) -> bool:
+        """Check whether a sample is an image (channels, height, width)."""
+        return len(self.stored_shape) == 3
+
     @property
     def scenarios(self) -> tuple[Scenario, ...]:
         """The scenarios in which the benchmark is defined."""
@@ -113,9 +187,9 @@ class Benchmark:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input; permuted pixels have no neighbours, so those inputs are flat."""
-        channels, height, width = self.stored_shape
+        channels, *sides = self.stored_shape
         if self.kind is Kind.PERMUTED:
-            return (channels * (height + 2 * self.padding) * (width + 2 * self.padding),)
+            return (channels * math.prod(side + 2 * self.padding for side in sides),)
         return self.stored_shape
 
     def spec(self, scenario: Scenario | str, network: str | None = None) -> StreamSpec:
@@ -128,8 +202,15 @@ class Benchmark:
         scenario = Scenario(scenario)
         if scenario in self.undefined:
             raise UserError(f"{self.name} is not defined in {scenario}: {self.undefined[scenario]}")
+        equal = scenario is Scenario.DIL or len(set(self.sizes)) == 1
         return StreamSpec(
-            self.name, scenario, self.n_tasks, self.classes_per_task, self.input_shape, network or self.network
+            self.name,
+            scenario,
+            self.n_tasks,
+            self.largest_task,
+            self.input_shape,
+            network or self.network,
+            sizes=() if equal else self.sizes,
         )
 
     def shuffled(self) -> Benchmark:
@@ -149,11 +230,13 @@ class Benchmark:
 
 
 def find(name: str) -> Benchmark:
-    """The benchmark called `name`, from here or from an installed package (`benchmarks.plugins`); a split one also
-    as `NAME-shuffled`, with a class order for each seed.
+    """The benchmark called `name`, from here or from an installed package, or that of a file, `FILE.py:NAME`
+    (`benchmarks.plugins`); a split one also as `NAME-shuffled`, with a class order for each seed.
 
     Raises UserError with the nearest names.
     """
+    if plugins.is_file(name):
+        return plugins.of_file(name)[1]
     if name in BENCHMARKS:
         return BENCHMARKS[name]
     plain = name.removesuffix(SHUFFLED_SUFFIX)
@@ -167,7 +250,8 @@ def find(name: str) -> Benchmark:
         raise UserError(f"benchmark {name!r}: write {form}, for example images-my birds-5x2-64px; counts begin at 1")
     known = [*BENCHMARKS, *plugins.points()]
     hint = suggestion(name, known)
-    raise UserError(f"unknown benchmark {name!r}.{hint} Available: {', '.join(known)}, images-FOLDER-TASKSxCLASSES")
+    forms = "images-FOLDER-TASKSxCLASSES, FILE.py:NAME"
+    raise UserError(f"unknown benchmark {name!r}.{hint} Available: {', '.join(known)}, {forms}")
 
 
 _DIGITS, _MNIST, _CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)

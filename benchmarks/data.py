@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from benchmarks.plugins import DataSource
+
 __all__ = ["DataError", "DataSet", "check", "load"]
 
 DIGITS_TEST_SHARE = 0.25
@@ -47,6 +49,8 @@ FOLDER_PREFIX = "folder/"
 @dataclass(frozen=True)
 class DataSet:
     """Images (N, channels, height, width), uint8 or float32 in [0, 1]; labels (N,) int64; all on one device.
+
+    Instead of images there may be series (N, channels, length) or features (N, n), of about [0, 1] or standardised.
 
     tasks: for benchmarks of the kind `given`, the task of each sample, (N,) int64; labels then count within the task.
     class_names: of each label of other benchmarks, as sentences name it; may be empty.
@@ -90,7 +94,7 @@ class DataSet:
 
 
 def load(
-    dataset: str,
+    dataset: DataSource,
     data_dir: Path | None = None,
     device: str | torch.device = "cpu",
     download: bool = False,
@@ -108,24 +112,24 @@ def load(
     place = locate(data_dir)
     source = source_of(dataset, place)
     if source is not None:
-        if download and not place.named and _can_fetch(dataset, place):
+        if download and not place.named and isinstance(dataset, str) and _can_fetch(dataset, place):
             _download(dataset, place)
         source.require()
     key = source.key() if isinstance(source, Decodable) else None
-    if key is not None and isinstance(source, Decodable):
+    if key is not None and isinstance(source, Decodable) and isinstance(dataset, str):
         cache.obtain(dataset, key, source.decode, progress)
     content = source.content if isinstance(source, ImageFolder) else ""
     return _load(dataset, place, torch.device(device), key, content)
 
 
-def check(dataset: str, data_dir: Path | None = None) -> str | None:
+def check(dataset: DataSource, data_dir: Path | None = None) -> str | None:
     """Reason, in a sentence, why the data set is unusable; None if it is usable (or can be fetched when needed).
 
     Cheap: checks names and sizes, reads no content and does not access the network.
     """
     place = locate(data_dir)
     source = source_of(dataset, place)
-    if source is None or (not place.named and _can_fetch(dataset, place)):
+    if source is None or not isinstance(dataset, str) or (not place.named and _can_fetch(dataset, place)):
         return None
     try:
         source.require()
@@ -155,11 +159,13 @@ class Decodable(Source, Protocol):
         ...
 
 
-def source_of(dataset: str, place: Location) -> Source | None:
+def source_of(dataset: DataSource, place: Location) -> Source | None:
     """Source of the data set on disk; None for one that a library carries or a package makes.
 
     `folder/NAME/SIDE` is DIR/NAME/train/CLASS/... Raises UserError for an unknown name.
     """
+    if not isinstance(dataset, str) or plugins.is_reference(dataset):
+        return None
     if dataset.startswith(FOLDER_PREFIX):
         return _image_folder(dataset, place)
     if dataset == TinyImageNet.name:
@@ -230,11 +236,12 @@ def content_of(data: DataSet) -> str:
 
 
 @lru_cache(maxsize=8)
-def _load(dataset: str, place: Location, device: torch.device, key: str | None, content: str) -> DataSet:
+def _load(dataset: DataSource, place: Location, device: torch.device, key: str | None, content: str) -> DataSet:
     if plugins.is_reference(dataset):
         made = plugins.make(dataset)
         door.refuse_same(made)
         return replace(made, notes=made.known, content=content_of(made)).to(device)
+    assert isinstance(dataset, str)
     entry = None if key is None else cache.find(dataset, key)
     if entry is not None:
         parts = (*entry.part("train"), *entry.part("test"))

@@ -34,8 +34,9 @@ def divide(benchmark: Benchmark, seed: int, task: int, whole: Rows) -> Parts:
     """
     (rows, labels), n = whole, benchmark.validation
     if n >= len(rows):
+        what = "images" if benchmark.holds_images else "samples"
         raise UserError(
-            f"{benchmark.name}: task {task} has {len(rows)} training images, and {n} are to be set "
+            f"{benchmark.name}: task {task} has {len(rows)} training {what}, and {n} are to be set "
             "aside for validation; nothing is left to train on"
         )
     if benchmark.held_out is HeldOut.FIRST or n == 0:
@@ -55,8 +56,9 @@ def check(benchmark: Benchmark, parts: Parts, classes: Iterable[int], name: Call
     for word, part in (("training", parts.train), *([("validation", parts.validation)] if drawn else [])):
         lacking = min(set(classes) - set(part.labels.tolist()), default=None)
         if lacking is not None:
-            has = f"has {int((labels == lacking).sum())} of the {len(labels)} training images of its task"
+            what = "images" if benchmark.holds_images else "samples"
+            has = f"has {int((labels == lacking).sum())} of the {len(labels)} training {what} of its task"
             raise UserError(
-                f"{benchmark.name}: {name(lacking)} {has}, and none is left as a {word} image when {n} are set aside "
-                "for validation; give the class more images or leave it out, or set another number aside"
+                f"{benchmark.name}: {name(lacking)} {has}, and none is left as a {word} {what[:-1]} when {n} are set "
+                f"aside for validation; give the class more {what} or leave it out, or set another number aside"
             )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks import cache, catalogue, data, files
+from benchmarks import cache, catalogue, data, door, files, image_tree, plugins
 from benchmarks.files import DataError, Location, locate
+from benchmarks.pictures import shown
 from benchmarks.types import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.plugins import DataSource
 
 __all__ = ["Action", "DataError", "Row", "check", "chosen", "prepare", "survey"]
 
 ALL = "all"
-Action = Callable[[str, "Path | None", cache.Progress], list[str]]
+Action = Callable[["DataSource", "Path | None", cache.Progress], list[str]]
 """(data set, folder, progress) -> what to say of it. Raises DataError."""
 
 
@@ -32,12 +37,12 @@ class Row:
 
 def known() -> list[str]:
     """All data sets that the catalogue uses, in its order."""
-    return list(dict.fromkeys(benchmark.dataset for benchmark in catalogue.BENCHMARKS.values()))
+    return list(dict.fromkeys(plugins.named(benchmark.dataset) for benchmark in catalogue.BENCHMARKS.values()))
 
 
-def chosen(names: Iterable[str], folder: Path | None) -> list[str]:
+def chosen(names: Iterable[str], folder: Path | None) -> list[DataSource]:
     """Data sets from their own names, those of benchmarks, or `all`: all existing ones. Raises UserError."""
-    found: list[str] = []
+    found: list[DataSource] = []
     for name in names:
         if name == ALL:
             found += [each for each in known() if not _missing(each, folder)]
@@ -54,21 +59,22 @@ def chosen(names: Iterable[str], folder: Path | None) -> list[str]:
 
 
 def survey(folder: Path | None) -> list[Row]:
-    """One row for each data set; reads only names and sizes."""
-    return [_row(name, locate(folder)) for name in known()]
+    """One row for each data set and each folder of images; reads only names and sizes."""
+    place = locate(folder)
+    return [*(_row(name, place) for name in known()), *_image_folders(place)]
 
 
-def prepare(name: str, folder: Path | None, progress: cache.Progress) -> list[str]:
+def prepare(name: DataSource, folder: Path | None, progress: cache.Progress) -> list[str]:
     """Fetch the data set where that may be done, check its files and decode its images. Raises DataError."""
     loaded = data.load(name, folder, download=True, progress=progress)
     return [_counted(name, loaded), *_notes(name, folder, loaded)]
 
 
-def check(name: str, folder: Path | None, progress: cache.Progress) -> list[str]:
+def check(name: DataSource, folder: Path | None, progress: cache.Progress) -> list[str]:
     """Read every file of the data set and what is decoded of it; compare checksums, count classes. Raises DataError."""
     place = locate(folder)
     source = data.source_of(name, place)
-    if source is None:
+    if source is None or not isinstance(name, str):
         loaded = data.load(name, folder)
         return [_counted(name, loaded), *_notes(name, folder, loaded)]
     source.require()
@@ -103,6 +109,19 @@ def _row(name: str, place: Location) -> Row:
     return Row(name, "there", _size(name), "no" if cache.find(name, source.key()) is None else "yes")
 
 
+def _image_folders(place: Location) -> Iterator[Row]:
+    """Rows of the folders DIR/NAME/train/CLASS of images; looks at the names of classes only."""
+    for entry in image_tree.entries(place.folder) if place.folder.is_dir() else ():
+        root = Path(entry.path)
+        if image_tree.is_hidden(entry.name) or entry.name == data.TinyImageNet.root or not (root / "train").is_dir():
+            continue
+        classes = len(image_tree.classes(root / "train", "train", image_tree.LeftOut()))
+        tested = (root / "val").is_dir() or (root / "test").is_dir()
+        advice = "" if tested else f"{root} has no folder val or test with images to test on"
+        name = f"images-{shown(entry.name)}-TASKSxCLASSES"
+        yield Row(name, "there" if tested else "damaged", f"{classes} class{'es' * (classes != 1)}", "", advice)
+
+
 def _size(name: str) -> str:
     """Size of the unpacked files where it is published, else of the archive."""
     sizes = [file.size for file in files.FILES.get(name, ())]
@@ -133,12 +152,13 @@ def _expected(name: str, place: Location) -> str:
     return f"{place.folder} ({' or '.join([*parts, *also])}); {place.advice}"
 
 
-def _counted(name: str, loaded: data.DataSet) -> str:
+def _counted(source: DataSource, loaded: data.DataSet) -> str:
     """Numbers of images and classes, after a look through the data, each class in both parts. Raises DataError."""
-    _ = loaded.known
+    name, _ = plugins.named(source), loaded.known
     train, test = loaded.train_labels.bincount(), loaded.test_labels.bincount()
     if len(train) != len(test) or not (train.min() > 0 and test.min() > 0):
         raise DataError(f"{name}: a class has no images in one of the parts: training {len(train)}, test {len(test)}")
+    what = door.word_for(loaded.train_images)
     shape = " x ".join(map(str, loaded.train_images.shape[1:]))
 
     def each(counts: object) -> str:
@@ -146,15 +166,17 @@ def _counted(name: str, loaded: data.DataSet) -> str:
         return f"{low} each" if low == high else f"{low} to {high} each"
 
     return (
-        f"{name}: {len(loaded.train_labels)} training images ({each(train)}) and {len(loaded.test_labels)} test images "
+        f"{name}: {len(loaded.train_labels)} training {what} ({each(train)}) and {len(loaded.test_labels)} test {what} "
         f"({each(test)}) of {len(train)} classes, {shape}"
     )
 
 
-def _notes(name: str, folder: Path | None, loaded: data.DataSet) -> list[str]:
+def _notes(name: DataSource, folder: Path | None, loaded: data.DataSet) -> list[str]:
     notes = [f"note: {note}" for note in loaded.known]
     source = data.source_of(name, locate(folder))
-    entry = cache.find(name, source.key()) if isinstance(source, data.Decodable) else None
+    entry = None
+    if isinstance(source, data.Decodable) and isinstance(name, str):
+        entry = cache.find(name, source.key())
     if entry is None:
         return notes
     size = sum(entry.manifest["sizes"].values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +70,9 @@ class Stream:
     @cached_property
     def classes(self) -> list[list[int]]:
         """The original classes of each task, in the order of their within-task labels."""
-        per_task = self.spec.classes_per_task
+        sizes = self.benchmark.sizes
         if self.benchmark.kind is not Kind.SPLIT:
-            return [list(range(per_task)) for _ in range(len(self))]
+            return [list(range(size)) for size in sizes]
         order = np.arange(int(self.data.train_labels.max()) + 1)
         match self.benchmark.class_order:
             case ClassOrder.SHUFFLED:
@@ -83,7 +84,7 @@ class Stream:
             case ClassOrder.SHUFFLED_SUPERCLASSES:
                 groups = np.array(orders.SUPERCLASSES).reshape(-1, orders.SUPERCLASS_SIZE)
                 order = groups[random_order(len(groups), self.seed, self.benchmark.name, "classes")].reshape(-1)
-        return [order[per_task * j : per_task * (j + 1)].tolist() for j in range(len(self))]
+        return [order[last - size : last].tolist() for size, last in zip(sizes, accumulate(sizes), strict=True)]
 
     @cached_property
     def orders(self) -> np.ndarray:
@@ -118,7 +119,7 @@ class Stream:
     def _view(self, j: int, images: Tensor, rows: Tensor, labels: Tensor) -> Samples:
         """Task j's samples at these rows of the data set, with these within-task labels."""
         if self.spec.scenario is CIL and j > 0:
-            labels = labels + self.spec.classes_per_task * j
+            labels = labels + self.spec.outputs_before(j)
         return Samples(images, rows, labels, j, self._transform, self._normalise)
 
     def _own(self, view: Samples) -> Samples:
@@ -141,7 +142,7 @@ class Stream:
         for which, whole in enumerate(self._train_sets):
             parts = held_out.divide(self.benchmark, self.seed, which, whole)
             split = self.benchmark.kind is Kind.SPLIT
-            classes = range(self.spec.classes_per_task) if split else whole.labels.unique().tolist()
+            classes = range(self.benchmark.sizes[which]) if split else whole.labels.unique().tolist()
             held_out.check(self.benchmark, parts, classes, partial(self._class_name, which))
             found.append(parts)
         return found
@@ -193,9 +194,11 @@ class Stream:
     def _transform(self) -> Transform | None:
         shape, device = self.benchmark.stored_shape, self.data.train_images.device
         if self.benchmark.kind is Kind.PERMUTED:
-            return Permute(self.orders, shape, self.benchmark.padding, device)
+            channels, height, width = (*(1,) * (3 - len(shape)), *shape)
+            return Permute(self.orders, (channels, height, width), self.benchmark.padding, device)
         if self.benchmark.kind is Kind.ROTATED:
-            return Rotate(self.angles, shape, device)
+            channels, height, width = shape
+            return Rotate(self.angles, (channels, height, width), device)
         return None
 
     @cached_property

@@ -112,25 +112,42 @@ class ValidatedBudget(Budget):
 class StreamSpec:
     """Properties of a stream known to every method before it starts.
 
-    `classes_per_task` classes belong to each task; labels are 0..classes_per_task-1 in TIL and
-    DIL, and in CIL task t owns the labels t * classes_per_task onwards (order of appearance).
+    Labels count from 0 within the task in TIL and DIL, and in CIL over all tasks, in order of appearance. In TIL and
+    CIL each task has outputs of its own, as many as classes, in the order of the tasks. In DIL all tasks share one
+    head, as wide as the largest task.
     """
 
     benchmark: str
     scenario: Scenario
     n_tasks: int
     classes_per_task: int
+    """Classes of each task, of the largest one where the numbers differ."""
     input_shape: tuple[int, ...]
     network: str
     """Name of the target network, e.g. `mlp-400-400`; see methods/networks/targets.py."""
     nonnegative_inputs: bool = False
     """True if no input is negative, in any split, after all transforms: found in the data by the stream, which refuses
     a declaration that the data contradict. Bounds of the first layer are tighter and cheaper then."""
+    sizes: tuple[int, ...] = ()
+    """Classes of each task where the numbers differ; empty where they are equal, and in DIL, whose answers are those of
+    the one head."""
 
     @property
     def n_outputs(self) -> int:
         """Outputs of a network that must answer for the whole stream (TIL: one head a task)."""
-        return self.classes_per_task * (1 if self.scenario is DIL else self.n_tasks)
+        return self.classes_per_task if self.scenario is DIL else self.outputs_before(self.n_tasks)
+
+    def classes_of(self, task: int) -> int:
+        """Classes that a task's answers range over in TIL and DIL."""
+        return self.sizes[task] if self.sizes else self.classes_per_task
+
+    def outputs_before(self, task: int) -> int:
+        """Outputs of all tasks before a task: its first one, and in CIL its first label."""
+        return sum(self.sizes[:task]) if self.sizes else self.classes_per_task * task
+
+    def outputs_of(self, task: int) -> slice:
+        """Outputs of a task among those of the whole stream (TIL, CIL)."""
+        return slice(self.outputs_before(task), self.outputs_before(task + 1))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Classes of notebook cells and scripts as files, which worker processes import and the keys of cells follow."""
+"""Classes and benchmarks of notebook cells and scripts as files, which workers import and the keys of cells follow."""
 
 from __future__ import annotations
 import __future__ as future_features
@@ -17,9 +17,11 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+from benchmarks import catalogue
+from benchmarks.catalogue import Benchmark
+from benchmarks.modules import PROJECT, is_installed
 from benchmarks.types import UserError
 from methods import registry
-from methods.modules import PROJECT, is_installed
 
 PLAIN = (bool, int, float, str, bytes, type(None))
 """Types whose values are written as they are; an assignment in an earlier cell may be out of date."""
@@ -27,10 +29,10 @@ PLAIN = (bool, int, float, str, bytes, type(None))
 
 @dataclass(frozen=True)
 class Reference:
-    """A method as `methods.registry.load` takes it."""
+    """A method or benchmark as `methods.registry.load` or `benchmarks.catalogue.find` takes it."""
 
     text: str
-    """A registered name, or FILE.py:CLASS."""
+    """A registered name, or FILE.py:NAME."""
     folders: tuple[str, ...] = ()
     """Folders of the user's own modules that a written file imports; workers need them on their search path."""
 
@@ -55,7 +57,35 @@ def reference(method: str | type, folder: Path) -> Reference:
     file = getattr(module, "__file__", None)
     if file and method.__module__ != "__main__" and getattr(module, method.__name__, None) is method:
         return Reference(f"{file}:{method.__name__}")
-    return _Writer(method).write(folder)
+    names, code = _home_of_class(method)
+    return _Writer(method, method.__name__, "class", names, code).write(folder)
+
+
+def benchmark_reference(benchmark: str | Benchmark, folder: Path) -> Reference:
+    """Reference to a benchmark. One of a notebook cell or script is written to `folder`, with what it uses.
+
+    Raises UserError for anything but a name or a Benchmark, and for one that no name of the session is bound to.
+    """
+    if isinstance(benchmark, str):
+        return Reference(benchmark)
+    if not isinstance(benchmark, Benchmark):
+        raise UserError(
+            f"{benchmark!r} is no benchmark; give a name, FILE.py:NAME, or a benchmarks.catalogue.Benchmark"
+        )
+    if catalogue.BENCHMARKS.get(benchmark.name) == benchmark:
+        return Reference(benchmark.name)
+    made_by = benchmark.dataset if isinstance(benchmark.dataset, FunctionType) else None
+    home = sys.modules.get(made_by.__module__ if made_by else "__main__", ModuleType("nothing"))
+    names = made_by.__globals__ if made_by else vars(home)
+    name = next((name for name, value in names.items() if value is benchmark and not name.startswith("_")), None)
+    if name is None:
+        raise UserError(
+            f"the benchmark {benchmark.name!r} has no name at the top level of a cell or script; assign it to one, or "
+            "put it into a file and give FILE.py:NAME"
+        )
+    if (file := getattr(home, "__file__", None)) and home.__name__ != "__main__":
+        return Reference(f"{file}:{name}")
+    return _Writer(benchmark, name, "benchmark", names, made_by.__code__ if made_by else None).write(folder)
 
 
 @dataclass(frozen=True, order=True)
@@ -86,26 +116,31 @@ class _Statement:
 
 @dataclass
 class _Writer:
-    """Collector of a class's source and of all that it refers to."""
+    """Collector of the source of a class or benchmark, and of all that it refers to."""
 
-    cls: type
+    value: Any
+    name: str
+    what: str
+    names: Mapping[str, Any]
+    """Names of its module."""
+    code: Any
+    """Code of one of its functions, if it has one."""
     parts: set[_Statement] = field(default_factory=set)
     values: dict[str, str] = field(default_factory=dict)
     """Lines for names that no statement needs to be found for."""
     folders: set[str] = field(default_factory=set)
 
     def write(self, folder: Path) -> Reference:
-        names, code = self._home()
+        name, names, code = self.name, self.names, self.code
         bound = _bound(names, code)
-        name = self.cls.__name__
-        if name not in bound or names.get(name) is not self.cls:
+        if name not in bound or names.get(name) is not self.value:
             raise UserError(
-                f"the source of the class {name} cannot be found; define it at the top level of a cell or script, "
-                "or put it into a file and give FILE.py:CLASS"
+                f"the source of the {self.what} {name} cannot be found; define it at the top level of a cell or "
+                f"script, or put it into a file and give FILE.py:{'CLASS' if self.what == 'class' else 'NAME'}"
             )
         self._take(name, names, bound, set())
         future = bool(code and code.co_flags & future_features.annotations.compiler_flag)
-        lines = ['"""A class of a notebook or script, with what it uses; written by continual_intervals."""']
+        lines = [f'"""A {self.what} of a notebook or script, with what it uses; written by continual_intervals."""']
         lines += ["from __future__ import annotations"] if future else []
         text = "\n\n".join([*lines, *self.values.values(), *(part.text for part in sorted(self.parts))]) + "\n"
         file = folder.resolve() / f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}.py"
@@ -115,14 +150,6 @@ class _Writer:
         except OSError as error:
             raise UserError(f"{file} cannot be written: {error.strerror}") from error
         return Reference(f"{file}:{name}", tuple(sorted(self.folders)))
-
-    def _home(self) -> tuple[Mapping[str, Any], Any]:
-        """Names of the class's module, and the code of one of its functions, if it has one."""
-        for value in vars(self.cls).values():
-            function = inspect.unwrap(getattr(value, "__func__", value))
-            if isinstance(function, FunctionType) and function.__module__ == self.cls.__module__:
-                return function.__globals__, function.__code__
-        return vars(sys.modules.get(self.cls.__module__, ModuleType("nothing"))), None
 
     def _take(self, name: str, names: Mapping[str, Any], bound: Mapping[str, _Statement], seen: set[str]) -> None:
         if name in seen or name not in names:  # a builtin, or a name that only an annotation has
@@ -139,10 +166,19 @@ class _Writer:
             self.values[name] = line
         else:
             raise UserError(
-                f"{self.cls.__name__} uses {name}, which no cell of this session defines; define it in a cell, or put "
-                "the class into a file and give FILE.py:CLASS"
+                f"{self.name} uses {name}, which no cell of this session defines; define it in a cell, or put the "
+                f"{self.what} into a file and give FILE.py:{'CLASS' if self.what == 'class' else 'NAME'}"
             )
         self.folders |= _own_folder(value)
+
+
+def _home_of_class(cls: type) -> tuple[Mapping[str, Any], Any]:
+    """Names of the class's module, and the code of one of its functions, if it has one."""
+    for value in vars(cls).values():
+        function = inspect.unwrap(getattr(value, "__func__", value))
+        if isinstance(function, FunctionType) and function.__module__ == cls.__module__:
+            return function.__globals__, function.__code__
+    return vars(sys.modules.get(cls.__module__, ModuleType("nothing"))), None
 
 
 def _bound(names: Mapping[str, Any], code: Any) -> dict[str, _Statement]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from rich.console import Console
 
+from benchmarks.catalogue import Benchmark
 from benchmarks.types import Scenario, UserError, suggestion
 from continual_intervals import classes, frames
 from runners import command_line, session
@@ -31,7 +32,7 @@ Folder = str | Path
 
 def run(
     method: str | type,
-    benchmark: str,
+    benchmark: str | Benchmark,
     scenario: str,
     seeds: int | Iterable[int] = 1,
     *,
@@ -48,20 +49,21 @@ def run(
 ) -> pd.DataFrame:
     """R of one method: test accuracy on every task (column) after every task (row); index (seed, after).
 
-    method: a registered name, FILE.py:CLASS, or a class, also one of a notebook cell. seeds: their number, or the seeds
-    themselves. Hyperparameters that are not given have the method's defaults. Other arguments: as of `compare.py`.
-    Finished cells are read from `results`, not run again. logger: "tensorboard", "wandb", "mlflow", FILE.py:CLASS, an
-    object of a subclass of Logger, or a list of these. Raises UserError for a mistake in the call, and where a cell
-    ends without numbers.
+    method: a registered name, FILE.py:CLASS, or a class, also one of a notebook cell. benchmark: likewise a name,
+    FILE.py:NAME, or a `benchmarks.catalogue.Benchmark`. seeds: their number, or the seeds themselves. Hyperparameters
+    that are not given have the method's defaults. Other arguments: as of `compare.py`. Finished cells are read from
+    `results`, not run again. logger: "tensorboard", "wandb", "mlflow", FILE.py:CLASS, an object of a subclass of
+    Logger, or a list of these. Raises UserError for a mistake in the call, and where a cell ends without numbers.
     """
     found = classes.reference(method, Path(results) / CLASSES)
-    called = f"continual_intervals.run({_named(method)!r}, {benchmark!r}, {scenario!r}, ...)"
+    on = classes.benchmark_reference(benchmark, Path(results) / CLASSES)
+    called = f"continual_intervals.run({_named(method)!r}, {_named(benchmark)!r}, {scenario!r}, ...)"
     options = Options((), data=_path(data), device=device, workers=workers, engine=engine, results=Path(results),
                       budget_scale=budget_scale, check=check, reference=False, loggers=_loggers(logger),
                       command=called)  # fmt: skip
     session.check(options)
-    with _searchable(found):
-        cells = _cells(found.text, benchmark, _scenario(scenario), _seeds(seeds), options, hyperparameters)
+    with _searchable(found, on):
+        cells = _cells(found.text, on.text, _scenario(scenario), _seeds(seeds), options, hyperparameters)
         outcomes = session.run_cells(cells, options, _console(progress))
     for outcome in outcomes:
         if str(outcome.status) != "done":
@@ -75,7 +77,7 @@ def compare(
     results: Folder = "results",
     *,
     add: Methods = (),
-    benchmarks: Iterable[str] | None = None,
+    benchmarks: Iterable[str | Benchmark] | None = None,
     scenarios: Iterable[str] | None = None,
     seeds: int | Iterable[int] | None = None,
     settings: Mapping[str, object] | None = None,
@@ -91,21 +93,23 @@ def compare(
 ) -> frames.Frames:
     """Tables of a suite's cells; those that are unfinished are run first.
 
-    methods: only these, names and classes; None: the suite's. add: further ones. settings: hyperparameters, such as
-    {"ewc.strength": 100}. reference: take shipped records where they agree. logger: as of `run`. Other arguments: as of
-    `compare.py`. A cell that fails stops no other; `cells` of the tables has its reason. Raises UserError for a mistake
-    in the call.
+    methods: only these, names and classes; None: the suite's. add: further ones. benchmarks: likewise, names,
+    FILE.py:NAME and `Benchmark`s. settings: hyperparameters, such as {"ewc.strength": 100}. reference: take shipped
+    records where they agree. logger: as of `run`. Other arguments: as of
+    `compare.py`. A cell that fails stops no other; `cells` of the tables has its
+    reason. Raises UserError for a mistake in the call.
     """
     folder = Path(results) / CLASSES
     only = None if methods is None else [classes.reference(method, folder) for method in _listed(methods)]
     more = [*(only or ()), *(classes.reference(method, folder) for method in _listed(add))]
     files = [one.text for one in more if ".py:" in one.text or one.text.endswith(".py")]
+    on = None if benchmarks is None else [classes.benchmark_reference(one, folder) for one in _listed(benchmarks)]
     named = None if methods is None else [_named(method) for method in _listed(methods)]
     options = Options(
         suites=tuple(map(str, [suite] if isinstance(suite, str | Path) else suite)),
         methods=None if only is None else tuple(one.text for one in only if one.text not in files),
         foreign=tuple(files),
-        benchmarks=None if benchmarks is None else tuple(_listed(benchmarks)),
+        benchmarks=None if on is None else tuple(one.text for one in on),
         scenarios=None if scenarios is None else tuple(map(_scenario, _listed(scenarios))),
         seeds=seeds if seeds is None or isinstance(seeds, int) else tuple(_seeds(seeds)),
         assignments=tuple(f"{name}={_text(value)}" for name, value in (settings or {}).items()),
@@ -122,7 +126,7 @@ def compare(
     )
     session.check(options)
     console = _console(progress)
-    with _searchable(*more):
+    with _searchable(*more, *(on or ())):
         cells = session.build_cells(options)
         session.tell(cells, console)
         outcomes = session.run_cells(cells, options, console)
@@ -205,8 +209,8 @@ def _seeds(seeds: int | Iterable[int]) -> list[int]:
 
 def _listed(names: Any) -> list[Any]:
     """Names as a list; one name alone, which is an iterable of letters, is refused."""
-    if isinstance(names, str | type):
-        raise UserError(f"{names!r}: give a list, [{_named(names)!r}]")
+    if isinstance(names, str | type | Benchmark):
+        raise UserError(f"{_named(names)}: give a list, [{_named(names)!r}]")
     return list(names)
 
 
@@ -218,7 +222,9 @@ def _loggers(logger: Loggers) -> tuple[str | Logger, ...]:
     return found
 
 
-def _named(method: str | type) -> str:
+def _named(method: str | type | Benchmark) -> str:
+    if isinstance(method, Benchmark):
+        return method.name
     return method if isinstance(method, str) else getattr(method, "__name__", str(method))
 
 

@@ -213,7 +213,7 @@ class Analytic(PointPromise, FixedFeatures):
     def targets(self, labels: Tensor, task: int) -> Tensor:
         """One-hot targets (b, C) float64 of the labels of a task."""
         joint_til = self.spec.scenario is TIL and not self.own
-        column = labels + self.spec.classes_per_task * task if joint_til else labels
+        column = labels + self.spec.outputs_before(task) if joint_til else labels
         return (column[:, None] == torch.arange(self.columns, device=labels.device)).to(torch.float64)
 
     def solve(self, main: Ridge, second: Sums, passing: Sums, counts: Tensor) -> None:
@@ -243,7 +243,8 @@ class Analytic(PointPromise, FixedFeatures):
             return self.weights
         if task is None:
             raise UserError(f"{self.name}: a task id is needed in TIL")
-        return self.heads[task] if task < len(self.heads) else self.weights
+        head = self.heads[task] if task < len(self.heads) else self.weights
+        return head[:, : self.spec.classes_of(task)]
 
     # -- promise -----------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from benchmarks.samples import Samples
 from benchmarks.types import StreamSpec, UserError, ValidatedBudget, suggestion
@@ -295,14 +296,15 @@ class _Shared(nn.Module):
 
     def __init__(self, net: nn.Module, spec: StreamSpec, now: _Now | None) -> None:
         super().__init__()
-        self.net, self.per_task = net, spec.classes_per_task
+        self.net, self.spec = net, spec
         self.now = now if spec.scenario is CIL else None
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.net(x)
         if self.now is None:
             return logits
-        to_come = torch.arange(logits.shape[1], device=logits.device) >= self.per_task * (self.now.task + 1)
+        seen = self.spec.outputs_before(self.now.task + 1)
+        to_come = torch.arange(logits.shape[1], device=logits.device) >= seen
         return logits.masked_fill(to_come, MASKED)
 
 
@@ -311,16 +313,18 @@ class _Heads(MultiTaskModule):
 
     def __init__(self, net: nn.Module, spec: StreamSpec) -> None:
         super().__init__()
-        self.net, self.per_task = net, spec.classes_per_task
+        self.net, self.spec = net, spec
 
     def adaptation(self, experience: Any) -> None:
         """Register the task's label; the heads exist from the start."""
-        self.max_class_label = self.per_task
+        self.max_class_label = self.spec.classes_per_task
         if self.training:
             self.known_train_tasks_labels |= set(experience.task_labels)
 
     def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
-        return self.net(x)[:, self.per_task * task_label : self.per_task * (task_label + 1)]
+        own = self.net(x)[:, self.spec.outputs_of(task_label)]
+        gap = self.spec.classes_per_task - own.shape[1]  # Avalanche would fill it with logits of 0
+        return pad(own, (0, gap), value=MASKED) if gap else own
 
 
 class _Limit(SupervisedPlugin):

@@ -29,7 +29,7 @@ from methods.abilities import Certifying, Claim, Inferring
 from methods.networks import targets
 from methods.registry import register
 from methods.search import Range
-from methods.shared import parts, state, stepping
+from methods.shared import heads, parts, state, stepping
 from methods.shared import schedule as schedules
 from methods.shared.needs import Needs
 from methods.shared.optimizers import adam
@@ -208,23 +208,21 @@ class Method(ABC):
     def answerable(self, logits: Tensor, task_id: int | Tensor | None) -> Tensor:
         """Select the admissible logits of (b, spec.n_outputs): the task's head (TIL), all (DIL) or those seen (CIL).
 
-        In TIL `task_id` may be (b,), one task per sample.
+        In TIL `task_id` may be (b,), one task per sample; outputs that a smaller task has not are -1e30 then.
         """
         if self.spec.scenario is DIL:
             return logits
-        per_task = self.spec.classes_per_task
         if self.spec.scenario is CIL:
-            return logits[:, : per_task * max(1, self.tasks_seen)]
+            return logits[:, : self.spec.outputs_before(max(1, self.tasks_seen))]
         if task_id is None:
             raise UserError(f"{self.name}: a task id is needed in TIL")
         if isinstance(task_id, int):
-            return logits[:, per_task * task_id : per_task * (task_id + 1)]
-        rows = torch.arange(logits.shape[0], device=logits.device)
-        return logits.unflatten(1, (-1, per_task))[rows, task_id]
+            return logits[:, self.spec.outputs_of(task_id)]
+        return heads.each_own(logits, task_id, self.spec)
 
     def within_task(self, labels: Tensor, task: int | Tensor) -> Tensor:
-        """Labels (b,) of `task` renumbered to 0..classes_per_task-1, whatever the scenario's numbering."""
-        return labels - self.spec.classes_per_task * task if self.spec.scenario is CIL else labels
+        """Labels (b,) of `task` renumbered from 0, whatever the scenario's numbering."""
+        return labels - heads.starts(labels, task, self.spec) if self.spec.scenario is CIL else labels
 
     # -- training --------------------------------------------------------------------------------
 

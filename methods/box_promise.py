@@ -97,7 +97,7 @@ class BoxPromise(Method):
 
     def _kept_points(self, task_id: int) -> Tensor:
         """Values other than the box that a task's claim needs unchanged: its head and the statistics, flat."""
-        own = slice(self.spec.classes_per_task * task_id, self.spec.classes_per_task * (task_id + 1))
+        own = self.spec.outputs_of(task_id)
         heads = [p.detach()[own].flatten() for p in self.model.points().values()]
         return torch.cat([*heads, self.model.statistics()])
 

@@ -83,7 +83,8 @@ class FixedFeatures(Method):
 
     def _train(self, task: Task) -> None:
         def loss(batch: Batch) -> Tensor:
-            return cross_entropy(self.head(self.body(batch.x)), self.within_task(batch.y, batch.task))
+            logits = self.head(self.body(batch.x))[:, : self.spec.classes_of(task.index)]
+            return cross_entropy(logits, self.within_task(batch.y, batch.task))
 
         trained = [*self.body.parameters(), *self.head.parameters()]
         self.fit(task, loss, trained, lr=self.config.lr, judge=loss)  # `predict` answers with the ridge head

@@ -180,8 +180,8 @@ class GPM(Method):
 
     def held(self, task: int) -> list[Held]:
         """Projections of a task's steps; in CIL the head's rows of the new classes are free."""
-        head, per_task = _head(self.net), self.spec.classes_per_task
-        free_from = per_task * task if self.spec.scenario is CIL else self.spec.n_outputs
+        head = _head(self.net)
+        free_from = self.spec.outputs_before(task) if self.spec.scenario is CIL else self.spec.n_outputs
         return [
             Held(
                 layer,

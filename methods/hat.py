@@ -212,7 +212,7 @@ class HAT(PointPerTask):
         def loss(batch: Batch) -> Tensor:
             gates = (annealing.slope(self.step) * self.embedding).sigmoid()
             logits = self.target.trained({**self.gating.scaled(weights, gates), **own}, {}, batch.x)
-            error = cross_entropy(logits, self.within_task(batch.y, task.index))
+            error = cross_entropy(self.of_task(logits, task.index), self.within_task(batch.y, task.index))
             return error + self.config.lam * occupancy(gates, taken)
 
         self.change_gradients(optimizer, weights, trained, self.gating.least(taken), annealing)

@@ -52,7 +52,7 @@ from methods.intervals.weights import head_names
 from methods.network_per_task import NetworkPerTask
 from methods.networks import targets
 from methods.search import LEARNING_RATE, Log, ranges
-from methods.shared import inference, strengths, tables
+from methods.shared import heads, inference, strengths, tables
 from methods.shared.fisher import fisher
 from methods.shared.inference import Inference
 
@@ -287,7 +287,7 @@ class HNET(NetworkPerTask):
         weights = self.hypernetwork(self.embeddings[tasks])
         first = tasks.start or 0
         logits = [self.target(row, x, self._statistics_of(first + i)) for i, row in enumerate(weights)]
-        return torch.stack([self._head(values, first + i) for i, values in enumerate(logits)])
+        return heads.stacked([self._head(values, first + i) for i, values in enumerate(logits)])
 
     def _statistics_of(self, task: int) -> Statistics:
         known = self.statistics or [self.target.first_statistics]
@@ -298,8 +298,7 @@ class HNET(NetworkPerTask):
 
     def _rows(self, task: int) -> slice:
         """Output rows of a task's own head."""
-        per_task = self.spec.classes_per_task
-        return slice(task * per_task, (task + 1) * per_task)
+        return self.spec.outputs_of(task)
 
     def _fisher(self, task: Task) -> Tensor:
         """Diagonal Fisher information of the task's network just learnt, (N,)."""

@@ -52,7 +52,7 @@ from methods.network_per_task import NetworkPerTask
 from methods.networks import targets
 from methods.point_promise import Numbers, PointPromise
 from methods.search import LEARNING_RATE, Log, ranges
-from methods.shared import inference, strengths
+from methods.shared import heads, inference, strengths
 from methods.shared.inference import Inference
 
 SAVED_PER_UNIT = 8
@@ -186,7 +186,7 @@ class HNETLSTM(PointPromise, HNET):
         """Logits of each task's network on its own head, (k, b, classes per task)."""
         rows = range(self.spec.n_tasks)[tasks]
         logits = (self.target(self.weights(j), x, self._statistics_of(j)) for j in rows)
-        return torch.stack([self._head(values, j) for j, values in zip(rows, logits, strict=True)])
+        return heads.stacked([self._head(values, j) for j, values in zip(rows, logits, strict=True)])
 
     # -- the promise of growth ---------------------------------------------------------------------
 

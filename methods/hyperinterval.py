@@ -68,7 +68,7 @@ from methods.intervals.bounding import Interval, outward, worst_case
 from methods.network_per_task import NetworkPerTask
 from methods.networks import targets
 from methods.search import LEARNING_RATE, Log, ranges
-from methods.shared import inference, strengths, tables
+from methods.shared import heads, inference, strengths, tables
 from methods.shared.inference import Inference
 from methods.shared.needs import BOUNDS
 
@@ -288,6 +288,8 @@ class HyperInterval(NetworkPerTask):
             theta, rho, batch.x, batch.task, training=not self.nested or batch.task == 0
         )
         y = self.within_task(batch.y, batch.task)
+        middle = self.of_task(middle, batch.task)
+        bounds = Interval(self.of_task(bounds.lower, batch.task), self.of_task(bounds.upper, batch.task))
         return kappa * cross_entropy(middle, y) + (1 - kappa) * cross_entropy(worst_case(bounds, y), y)
 
     def interval_logits(
@@ -380,13 +382,16 @@ class HyperInterval(NetworkPerTask):
         if self.config.batch_norm == "official":
             raise NotImplementedError("no bounds hold with batch norm on the statistics of an unknown batch")
         if self.spec.scenario is not CIL:
-            return self._certified_logits(x, slice(task_id or 0, (task_id or 0) + 1))[0]
+            task = task_id or 0
+            found = self._certified_logits(x, slice(task, task + 1))[0]
+            return Interval(self.of_task(found.lower, task), self.of_task(found.upper, task))
         if self.config.inference == "fecam":
             raise NotImplementedError("which class is nearest for all weights of a box is not computed")
         every = self._certified_logits(x, slice(0, max(1, self.tasks_seen)))
-        weights = self.every_task(x)[1] if self.config.inference == "interval" else None
-        lower, upper = (torch.stack(side) for side in zip(*every, strict=True))
-        return outward(Interval(*inference.over_all_classes_bounds(lower, upper, weights)))
+        weights = self.every_head(x)[1] if self.config.inference == "interval" or self.spec.sizes else None
+        lower, upper = (heads.without_gaps(torch.stack(side), self.spec) for side in zip(*every, strict=True))
+        sides = inference.over_all_classes_bounds(lower, upper, weights)
+        return outward(Interval(*(heads.side_by_side(side, self.spec) for side in sides)))
 
     @torch.no_grad()
     def sampled(self, x: Tensor, task_id: int | None = None) -> Tensor:
@@ -397,9 +402,10 @@ class HyperInterval(NetworkPerTask):
             return self.middle(theta[0] + rho[0] * (4 * torch.rand_like(rho[0]) - 2).clamp(-1, 1), x, j)
 
         if self.spec.scenario is not CIL:
-            return drawn(task_id or 0)
-        logits = torch.stack([drawn(j) for j in range(max(1, self.tasks_seen))])
-        return inference.over_all_classes(logits, inference.least_entropy(logits, self.every_task(x)[1]))
+            return self.of_task(drawn(task_id or 0), task_id or 0)
+        logits = heads.without_gaps(torch.stack([drawn(j) for j in range(max(1, self.tasks_seen))]), self.spec)
+        answers = inference.over_all_classes(logits, inference.least_entropy(logits, self.every_head(x)[1]))
+        return heads.side_by_side(answers, self.spec)
 
     def _certified_logits(self, x: Tensor, tasks: slice) -> list[Interval]:
         theta, rho = self.weights(tasks)

@@ -265,7 +265,8 @@ class HyperMask(NetworkPerTask):
         """Cross-entropy of the batch's task under its mask, at the final sparsity."""
         assert isinstance(batch.task, int)
         self.cache.clear()
-        return cross_entropy(self.logits(batch.x, batch.task), self.within_task(batch.y, batch.task))
+        logits = self.of_task(self.logits(batch.x, batch.task), batch.task)
+        return cross_entropy(logits, self.within_task(batch.y, batch.task))
 
     def _selection(self, task: Task, optimizer: FusedAdam) -> Selection:
         task_id = task.index if self.spec.scenario is TIL else None
@@ -309,7 +310,7 @@ class HyperMask(NetworkPerTask):
             outputs, drift = self.hypernetwork.held(embeddings, before.outputs)
         mask = self.mask(outputs[0], sparsity)
         logits = self.target(self.masked_weights(mask), self.affine, self.statistics[task], batch.x, training=True)
-        entropy = cross_entropy(logits, self.within_task(batch.y, task))
+        entropy = cross_entropy(self.of_task(logits, task), self.within_task(batch.y, task))
         if before is None or drift is None:
             return LossTerms(entropy, torch.zeros_like(entropy), torch.zeros_like(entropy))
         return LossTerms(entropy, drift / task, self._weight_drift(mask, before))

@@ -193,7 +193,7 @@ class InTAct(Method):
         rows = layers[i].units
         if i == len(layers) - 1 and self.spec.scenario is not DIL:
             official = self.config.new_rows == "official" and not old_rows
-            rows = self.spec.classes_per_task * (task + official)
+            rows = self.spec.outputs_before(task + official)
         name, module = layers[i].name, _module(self.net, layers[i])
         repeat = layers[i].repeat * module.weight[0, 0].numel()  # inputs that one unit feeds, side by side in a row
         lower, upper = (bound[i - 1].repeat_interleave(repeat) for bound in (self.lower, self.upper))

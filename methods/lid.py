@@ -56,6 +56,7 @@ from methods.intervals.choice import Choice, project, stacked
 from methods.intervals.midpoint import propagate_midpoint
 from methods.intervals.weights import head_names, nested
 from methods.search import LEARNING_RATE, Even, Log, OneOf, ranges
+from methods.shared import heads
 from methods.shared.needs import BOUNDS
 
 OFFICIAL_RATE = 0.33
@@ -242,7 +243,8 @@ class LID(BoxPromise):
         config, net = self.config, self.model.net
         total = batch.x.new_zeros(())
         if config.l2:
-            own = slice(self.spec.classes_per_task * batch.task, self.spec.classes_per_task * (batch.task + 1))
+            assert isinstance(batch.task, int)
+            own = self.spec.outputs_of(batch.task)
             points = self.model.points()
             tensors = [p[own] if name in points else p for name, p in net.named_parameters()]
             total = total + config.l2 * sum(torch.linalg.vector_norm(p) for p in tensors)
@@ -287,23 +289,22 @@ class LID(BoxPromise):
             views = self.model.layout.views(radius)
             for name in head_names(self.model.net):
                 views[name].fill_(self.options.span)
-                views[name][self._own_outputs(task)] = self.options.radius
+                views[name][self.spec.outputs_of(task)] = self.options.radius
         return Interval.around(theta, radius)
 
     # -- worst cases -----------------------------------------------------------------------------
 
-    def _own_outputs(self, task: int) -> slice:
-        return slice(self.spec.classes_per_task * task, self.spec.classes_per_task * (task + 1))
-
     def _labels(self, batch: Batch) -> Tensor:
-        return batch.y + self.spec.classes_per_task * batch.task if self.boxed_heads else batch.y
+        return batch.y + heads.starts(batch.y, batch.task, self.spec) if self.boxed_heads else batch.y
 
     def _compared(self, logits: Tensor, task_id: int | Tensor) -> Tensor:
         return logits * self._mask(logits, task_id) if self.boxed_heads else super()._compared(logits, task_id)
 
     def _mask(self, logits: Tensor, task: int | Tensor) -> Tensor:
         """1 for the outputs of the task, 0 for others, (outputs,)."""
-        return (torch.arange(logits.shape[1], device=logits.device) // self.spec.classes_per_task == task).to(logits)
+        assert isinstance(task, int)
+        own, outputs = self.spec.outputs_of(task), torch.arange(logits.shape[1], device=logits.device)
+        return ((outputs >= own.start) & (outputs < own.stop)).to(logits)
 
     def _propagated(self, box: Box, batch: Batch) -> Interval:
         if self.config.arithmetic == "exact":

@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 
 from methods.base import CIL, DIL, Batch, Method, Task, UserError, register
 from methods.search import LEARNING_RATE, Log, OneOf, ranges
-from methods.shared import optimizers
+from methods.shared import heads, optimizers
 from methods.shared.optimizers import OptimizerName
 
 
@@ -71,15 +71,16 @@ class LwF(Method):
 
     def old_log_probabilities(self, logits: Tensor) -> Tensor:
         """Logits (b, n_outputs) -> log-probabilities (b, groups, classes) of the old tasks, at temperature T."""
-        per_task, n_old = self.spec.classes_per_task, self.tasks_seen - 1
+        n_old = self.tasks_seen - 1
         logits = logits / self.config.temperature
         if self.spec.scenario is DIL:
             return logits[:, None].log_softmax(2)
         if self.spec.scenario is not CIL:
-            return logits[:, : per_task * n_old].unflatten(1, (n_old, per_task)).log_softmax(2)
+            return heads.by_task(logits, n_old, self.spec).log_softmax(2)
+        old = self.spec.outputs_before(n_old)
         if self.config.style == "intercontinet":
-            return logits.log_softmax(1)[:, None, : per_task * n_old]
-        return logits[:, None, : per_task * n_old].log_softmax(2)
+            return logits.log_softmax(1)[:, None, :old]
+        return logits[:, None, :old].log_softmax(2)
 
     def learn(self, task: Task) -> None:
         self.teacher.load_state_dict(self.net.state_dict())

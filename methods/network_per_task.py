@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.types import Scenario, StreamSpec, UserError
 from methods.base import CIL, DIL, TIL, Method, Task
 from methods.search import Range
-from methods.shared import strengths
+from methods.shared import heads, strengths
 from methods.shared.inference import Classes, TaskInference, chosen, over_all_classes
 
 
@@ -27,6 +27,8 @@ class NetworkPerTask(Method):
     """The authors' strengths."""
     inferred_in: ClassVar[frozenset[Scenario]] = frozenset({DIL, CIL})
     """Scenarios in which the task of a sample is inferred."""
+    remedy: ClassVar[str] = 'write inference = "fecam"'
+    """Setting with which tasks of one class are inferred."""
 
     @classmethod
     @abstractmethod
@@ -48,6 +50,22 @@ class NetworkPerTask(Method):
         """Floats of the statistics of a task's classes; 0 where the task is not inferred by them."""
         return TaskInference.floats(spec, config) if spec.scenario in cls.inferred_in else 0
 
+    @classmethod
+    def tells_lone_classes(cls, spec: StreamSpec, config: Any) -> bool:
+        """Check whether the task is inferred where a task has one class, of which its network is always certain."""
+        return config.inference == "fecam"
+
+    @classmethod
+    def skip(cls, spec: StreamSpec, config: Any) -> str | None:
+        """Skip also tasks of one class, which train nothing, where their certainty would tell the task."""
+        alone = min(spec.sizes, default=spec.classes_per_task) == 1
+        if alone and spec.scenario in cls.inferred_in and not cls.tells_lone_classes(spec, config):
+            return (
+                f"{cls.name} infers the task from the certainty about its classes, and a task of one class is always "
+                f"certain; {cls.remedy}"
+            )
+        return super().skip(spec, config)
+
     def build(self) -> None:
         self.inference = TaskInference.of(self.config)
         self.classes: list[Classes] = []
@@ -59,13 +77,19 @@ class NetworkPerTask(Method):
         if self.spec.scenario is TIL:
             if task_id is None:
                 raise UserError(f"{self.name}: a task id is needed in TIL")
-            return self.logits(x, task_id)
+            return self.of_task(self.logits(x, task_id), task_id)
         answers, task = self.answers_and_task(x)
-        return over_all_classes(answers, task) if self.spec.scenario is CIL else chosen(answers, task)
+        if self.spec.scenario is CIL:
+            return heads.side_by_side(over_all_classes(answers, task), self.spec)
+        return chosen(answers, task)
+
+    def of_task(self, logits: Tensor, task: int) -> Tensor:
+        """Logits (b, C) without the outputs beyond a task's classes, which the widest head has."""
+        return logits[:, : self.spec.classes_of(task)] if self.spec.sizes else logits
 
     @abstractmethod
     def logits(self, x: Tensor, task: int) -> Tensor:
-        """Within-task logits (b, C) of the network of a task."""
+        """Within-task logits (b, C) of the network of a task, with or without the outputs beyond its classes."""
 
     @abstractmethod
     def every_task(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -82,9 +106,16 @@ class NetworkPerTask(Method):
 
     def answers_and_task(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Within-task answers of every task seen (k, b, C), and the inferred task of each sample (b,)."""
-        return self.inference.decide(
-            self.classes, max(1, self.tasks_seen), lambda: self.every_task(x), lambda task: self.features(x, task)
+        answers, task = self.inference.decide(
+            self.classes, max(1, self.tasks_seen), lambda: self.every_head(x), lambda task: self.features(x, task)
         )
+        return heads.without_gaps(answers, self.spec), task
+
+    def every_head(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`every_task`; outputs beyond a task's classes have no probability, and entropies are over log C_k then."""
+        logits, weights = self.every_task(x)
+        weights = heads.per_capacity(weights, self.spec, len(logits), logits)
+        return heads.without_gaps(logits, self.spec), weights
 
     @torch.no_grad()
     def describe_classes(self, task: Task) -> None:
@@ -92,4 +123,4 @@ class NetworkPerTask(Method):
         if self.config.inference == "fecam" and self.spec.scenario in self.inferred_in:
             found = torch.cat([self.features(batch.x, task.index) for batch in task.train.batches(2000)])
             labels = self.within_task(task.y, task.index)
-            self.classes.append(self.inference.describe(found, labels, self.spec.classes_per_task))
+            self.classes.append(self.inference.describe(found, labels, self.spec.classes_of(task.index)))

@@ -73,6 +73,10 @@ class PointPerTask(PointPromise, NetworkPerTask):
 
     # -- training ----------------------------------------------------------------------------------
 
+    def trained_outputs(self, logits: Tensor, task: int) -> Tensor:
+        """Logits (b, C) that the loss of a task compares."""
+        return self.of_task(logits, task)
+
     def fit_best(
         self,
         task: Task,
@@ -108,7 +112,8 @@ class PointPerTask(PointPromise, NetworkPerTask):
         total = torch.zeros((), device=self.device)
         for batch in task.validation.batches(2000):
             labels = self.within_task(batch.y, task.index)
-            total += cross_entropy(self.target(point, batch.x), labels, reduction="sum")
+            logits = self.trained_outputs(self.target(point, batch.x), task.index)
+            total += cross_entropy(logits, labels, reduction="sum")
         return total / len(task.validation)
 
 

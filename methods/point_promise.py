@@ -12,7 +12,7 @@ from benchmarks.types import CIL, Scenario, StreamSpec
 from methods.abilities import Claim
 from methods.intervals.boundable import unbounded
 from methods.intervals.interval import Interval, outward
-from methods.shared import inference
+from methods.shared import heads, inference
 from methods.shared.ownership import moved, pack, unpack
 
 
@@ -117,13 +117,18 @@ class PointPromise(ABC):
         if reason:
             raise NotImplementedError(reason)
         if self.spec.scenario not in self.inferred_in:
-            return self.logit_bounds(x, task_id or 0)
+            found = self.logit_bounds(x, task_id or 0)
+            own = slice(self.spec.classes_of(task_id or 0))
+            return Interval(found.lower[:, own], found.upper[:, own]) if self.spec.sizes else found
         if self.config.inference == "fecam":
             raise NotImplementedError("bounds of the distances to classes are not computed")
         every = [self.logit_bounds(x, task) for task in range(max(1, self.tasks_seen))]
-        lower, upper = torch.stack([b.lower for b in every]), torch.stack([b.upper for b in every])
+        lower, upper = heads.stacked([b.lower for b in every]), heads.stacked([b.upper for b in every])
         if self.spec.scenario is CIL:
-            return outward(Interval(*inference.over_all_classes_bounds(lower, upper)))
+            lower, upper = heads.without_gaps(lower, self.spec), heads.without_gaps(upper, self.spec)
+            weights = heads.per_capacity(None, self.spec, len(lower), lower)
+            sides = inference.over_all_classes_bounds(lower, upper, weights)
+            return outward(Interval(*(heads.side_by_side(side, self.spec) for side in sides)))
         return chosen_bounds(lower, upper)
 
 

@@ -138,8 +138,8 @@ def _load_file(reference: str) -> type[Method]:
     file = Path(path if path.endswith(".py") else path + ".py")
     if not file.is_file():
         raise UserError(f"--method {reference}: there is no file {file}")
+    from benchmarks.user_files import import_file
     from methods.base import Method
-    from methods.user_files import import_file
 
     module = import_file(file)
     classes = {

@@ -75,7 +75,8 @@ class Separate(PointPerTask):
             self.net.load_state_dict(self.network(self.spec.classes_per_task).state_dict())
 
         def loss(batch: Batch) -> Tensor:
-            return cross_entropy(self.net(batch.x), self.within_task(batch.y, task.index))
+            logits = self.of_task(self.net(batch.x), task.index)
+            return cross_entropy(logits, self.within_task(batch.y, task.index))
 
         self.fit(task, loss, self.net.parameters(), lr=self.config.lr)
         learnt = self.target.values(self.net)

@@ -166,7 +166,7 @@ class Subnetworks(PointPerTask):
 
         def loss(batch: Batch) -> Tensor:
             logits = self.target.trained({**masked(), **fixed, **own}, statistics, batch.x, norms_train)
-            return cross_entropy(logits, self.within_task(batch.y, task.index))
+            return cross_entropy(self.of_task(logits, task.index), self.within_task(batch.y, task.index))
 
         kept = [*trained, *self.statistics[-1].values()]
         self.fit_best(

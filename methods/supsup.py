@@ -93,6 +93,7 @@ class SupSup(PointPerTask):
     """Supermasks in superposition: a trained mask for each task over fixed random weights (Wortsman et al. 2020)."""
 
     capturable = True
+    remedy = 'set superfluous, with inference = "one-shot" or "binary"'
 
     @dataclass(frozen=True)
     class Config:
@@ -165,6 +166,11 @@ class SupSup(PointPerTask):
             if p.dim() > 1 and not isinstance(modules[name.rpartition(".")[0]], LINEAR_LAYERS):
                 return f"{cls.name}: {spec.network} has weights outside of linear layers and convolutions, in {name}"
         return super().skip(spec, config)
+
+    @classmethod
+    def tells_lone_classes(cls, spec: StreamSpec, config: Any) -> bool:
+        """Check for a second output: gradients of mixed masks are over all outputs, superfluous ones too."""
+        return config.inference != "entropy" and spec.classes_per_task + config.superfluous > 1
 
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
@@ -269,6 +275,10 @@ class SupSup(PointPerTask):
         self.masks.append(pack(self.present_mask().bool()))
         self.freeze(task.index)
 
+    def trained_outputs(self, logits: Tensor, task: int) -> Tensor:
+        """All logits (b, outputs): outputs beyond a task's classes are superfluous ones."""
+        return logits
+
     def fresh_optimizer(self) -> torch.optim.Optimizer:
         """Optimiser of the scores."""
         rate, decay = self.config.lr, self.config.weight_decay
@@ -318,7 +328,7 @@ class SupSup(PointPerTask):
         """Within-task answers of every task seen (k, b, C), and the inferred task of each sample (b,)."""
         if self.config.inference == "entropy":
             return super().answers_and_task(x)
-        return self.every_task(x)[0], self.infer_task(x)
+        return self.every_head(x)[0], self.infer_task(x)
 
     def mixture(self) -> Superposed:
         """Masks of all tasks seen over one network, whose statistics are their mean."""

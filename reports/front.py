@@ -67,7 +67,7 @@ def protocol_table(study: Study) -> Table:
         cells = (
             pretty(benchmark),
             _side(known),
-            f"{record.n_tasks} × {record.classes_per_task}",
+            record.cut,
             _counts(known, record.definition.get("validation"), images),
             ", ".join(group.scenario.upper() for group in groups),
             _varies(known, record.benchmark),
@@ -95,7 +95,7 @@ def _side(known: catalogue.Benchmark | None) -> str:
 
 def _counts(known: catalogue.Benchmark | None, held_out: object, images: int | None) -> str:
     test = MISSING if images is None else f"{images:,}"
-    if known is None or known.dataset not in TRAIN_IMAGES or images is None:
+    if known is None or not isinstance(known.dataset, str) or known.dataset not in TRAIN_IMAGES or images is None:
         return f"{MISSING} / {MISSING if held_out is None else held_out} / {test}"
     train = TRAIN_IMAGES[known.dataset] * images // TEST_IMAGES[known.dataset][0]
     return f"{train:,} / {MISSING if held_out is None else held_out} / {test}"

@@ -18,6 +18,9 @@ from benchmarks import paths
 from reports.metrics import Matrix
 from reports.schema import CertificateRow, ClaimRow, Status
 
+SIZES_SHOWN = 6
+"""Tasks whose numbers of classes are listed one by one."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -70,6 +73,16 @@ class Record:
     inferred: Matrix | None = field(repr=False, default=None)
     certificates: tuple[CertificateRow, ...] = field(repr=False, default=())
     """Certified accuracy by propagation and input radius; empty in older records."""
+
+    @property
+    def cut(self) -> str:
+        """Tasks and classes of each: `5 × 2`, `3: 2, 4, 3`, or of many tasks with unequal numbers `40 × 2–9`."""
+        sizes = self.definition.get("sizes")
+        if not isinstance(sizes, list) or not sizes or not all(isinstance(size, int) for size in sizes):
+            return f"{self.n_tasks} × {self.classes_per_task}"
+        if len(sizes) > SIZES_SHOWN:
+            return f"{self.n_tasks} × {min(sizes)}–{max(sizes)}"
+        return f"{self.n_tasks}: {', '.join(map(str, sizes))}"
 
     @property
     def done(self) -> bool:

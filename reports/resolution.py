@@ -38,7 +38,7 @@ def images_of(study: Study, group: Group) -> int | None:
     """Number of test images of all tasks of a group; None for a data set that is not shipped."""
     record = next(study.at(group, label)[0].record for label in study.rows(group))
     benchmark = catalogue.BENCHMARKS.get(record.benchmark.removesuffix(catalogue.SHUFFLED_SUFFIX))
-    if benchmark is None or benchmark.dataset not in TEST_IMAGES:
+    if benchmark is None or not isinstance(benchmark.dataset, str) or benchmark.dataset not in TEST_IMAGES:
         return None
     images, classes = TEST_IMAGES[benchmark.dataset]
     if benchmark.kind is catalogue.Kind.SPLIT:

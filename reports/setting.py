@@ -23,7 +23,7 @@ def setting_table(study: Study) -> Table:
         cells = (
             pretty(benchmark),
             ", ".join(group.scenario.upper() for group in groups),
-            f"{record.n_tasks} × {record.classes_per_task}",
+            record.cut,
             " / ".join(dict.fromkeys(entry.record.network for entry in entries)),
             " / ".join(dict.fromkeys(budget_words(entry.record.budget) for entry in entries)),
             " / ".join(dict.fromkeys(_held_out(entry.record) for entry in entries)),

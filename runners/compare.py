@@ -47,6 +47,14 @@ def compare(
     benchmarks: Annotated[
         str | None, typer.Option(metavar="A,B", help="Only these benchmarks.", autocompletion=completion.benchmarks)
     ] = None,
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE.py:NAME",
+            help="Add your own benchmark (this runs the file); may be repeated.",
+            autocompletion=completion.python_files,
+        ),
+    ] = None,
     scenarios: Annotated[
         str | None,
         typer.Option(metavar="til,dil,cil", help="Only these scenarios.", autocompletion=completion.scenarios),
@@ -161,6 +169,7 @@ def compare(
         methods=command_line.names(methods),
         foreign=tuple(method or ()),
         benchmarks=command_line.names(benchmarks),
+        own_benchmarks=tuple(benchmark or ()),
         scenarios=command_line.scenarios(scenarios),
         seeds=command_line.seeds(seeds),
         assignments=tuple(assignments or ()),

@@ -73,6 +73,11 @@ def files(incomplete: str) -> list[str]:
     return _matching(lambda: [f"{path}.py:{info.class_name}" for info in found], incomplete)
 
 
+def python_files(incomplete: str) -> list[str]:
+    """A Python file."""
+    return _files(incomplete, ".py")
+
+
 def _methods(incomplete: str) -> Names:
     from methods import registry
 

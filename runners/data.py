@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,10 +18,14 @@ from rich.console import Console
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder; with -m, not the working directory
 
-from benchmarks import preparation
+from benchmarks import catalogue, plugins, preparation
 from benchmarks.types import UserError
 from runners import command_line, completion
 from runners.columns import Columns
+from runners.listing import budget_in_words
+
+if TYPE_CHECKING:
+    from benchmarks.plugins import DataSource
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -70,11 +74,11 @@ def main(
     raise typer.Exit(command_line.EXIT_FAILED_CELLS if failed else 0)
 
 
-def _act(action: preparation.Action, name: str, data: Path | None, console: Console) -> bool:
-    begun = time.monotonic()
+def _act(action: preparation.Action, dataset: DataSource, data: Path | None, console: Console) -> bool:
+    begun, name = time.monotonic(), plugins.named(dataset)
     try:
         with command_line.progress_bar(console, name) as progress:
-            lines = action(name, data, progress)
+            lines = action(dataset, data, progress)
     except UserError as error:
         command_line.complain(str(error))
         return False
@@ -84,9 +88,19 @@ def _act(action: preparation.Action, name: str, data: Path | None, console: Cons
     return True
 
 
+def _of_image_folders() -> str:
+    """Default setting of the benchmarks that image folders make."""
+    one, classes = catalogue.find("images-FOLDER-2x2"), 2
+    return (
+        f"{one.network}, {budget_in_words(one.budget)} a task, {one.stored_shape[1]} x {one.stored_shape[2]} pixels, "
+        f"{one.validation // classes} images of each class for validation; a suite file can give others"
+    )
+
+
 def _show(rows: list[preparation.Row], console: Console) -> None:
     shown = [(row.name, row.state, row.size, row.decoded) for row in rows]
     console.print(Columns("Data sets", ("name", "state", "size", "decoded"), shown))
+    console.print(f"images-FOLDER-TASKSxCLASSES: {_of_image_folders()}", soft_wrap=True, highlight=False, markup=False)
     for row in rows:
         if row.advice:
             console.print(f"{row.name}: {row.advice}", soft_wrap=True, highlight=False, markup=False)

@@ -39,7 +39,7 @@ def _benchmarks() -> Columns:
     for name, point in plugins.points().items():
         found = plugins.described(name)
         rows.append((name, *_setting(found, _tasks(found))) if found else (name, "", f"from {point.value}", "", ""))
-    rows.append(("images-" + IMAGES, *_setting(catalogue.find("images-FOLDER-1x1"), "TASKS x CLASSES")))
+    rows.append(("images-" + IMAGES, *_setting(catalogue.find("images-FOLDER-2x2"), "TASKS x CLASSES")))
     rows.append((f"SPLIT{SHUFFLED_SUFFIX}", "", "of any split-... or images-..., in an order from the seed", "", ""))
     return Columns("Benchmarks", ("name", "scenarios", "tasks", "budget per task", "network"), rows)
 
@@ -60,7 +60,9 @@ def _suites() -> Columns:
 
 
 def _tasks(benchmark: Benchmark) -> str:
-    return f"{benchmark.n_tasks} x {benchmark.classes_per_task} classes"
+    sizes = benchmark.sizes
+    counts = f"{len(sizes)} x {sizes[0]}" if len(set(sizes)) == 1 else f"{len(sizes)}: {', '.join(map(str, sizes))}"
+    return f"{counts} classes"
 
 
 def _setting(benchmark: Benchmark, tasks: str) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ class Options:
     methods: tuple[str, ...] | None = None
     foreign: tuple[str, ...] = ()
     benchmarks: tuple[str, ...] | None = None
+    own_benchmarks: tuple[str, ...] = ()
     scenarios: tuple[Scenario, ...] | None = None
     seeds: int | tuple[int, ...] | None = None
     """Number of seeds, or the seeds themselves; None: the suites'."""
@@ -153,6 +154,7 @@ def build_cells(options: Options) -> list[Cell]:
         methods=options.methods,
         foreign=options.foreign,
         benchmarks=options.benchmarks,
+        own_benchmarks=options.own_benchmarks,
         scenarios=options.scenarios,
         seeds=options.seeds,
         assignments=tuple(hyperparameters.parse_assignment(text, labels) for text in options.assignments),
@@ -172,7 +174,9 @@ def not_in_keys(cells: Sequence[Cell]) -> list[str]:
     from runners.grid.loading import source_file
 
     files = dict.fromkeys(source_file(name) for name in dict.fromkeys(cell.reference for cell in cells))
-    sets = dict.fromkeys(catalogue.find(name).dataset for name in dict.fromkeys(cell.benchmark for cell in cells))
+    sets = dict.fromkeys(
+        catalogue.find(name).dataset for name in dict.fromkeys(cell.benchmark_reference for cell in cells)
+    )
     made = [dataset for dataset in sets if plugins.is_reference(dataset) and plugins.problem(dataset) is None]
     places = dict.fromkeys(place for file in [*files, *map(plugins.file_of, made)] for place in not_followed(file))
     found = []

@@ -26,7 +26,7 @@ from runners.grid import build, suite
 from tests.runners.helpers import ROOT, environment
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-IN_ORDER = ("adding-a-method", "suite-files", "tuning", "reading-the-report", "records", "faq")
+IN_ORDER = ("adding-a-method", "adding-a-benchmark", "suite-files", "tuning", "reading-the-report", "records", "faq")
 """Pages whose commands build on each other, in one folder."""
 README, CLUSTER = ROOT / "README.md", ROOT / "docs" / "cluster.md"
 NOT_RUN = {"cuda", "ray", "--prepare", "--watch", "runners/reference.py", "results-a", "results-b"}
@@ -163,11 +163,14 @@ def test_the_worked_example_is_sound_and_remembers(tmp_path: Path) -> None:
 
 
 def test_the_benchmark_shown_gives_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.catalogue import find
     from benchmarks.stream import open_stream
 
     write_files(ROOT / "docs" / "adding-a-benchmark.md", tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    stream = open_stream(importlib.import_module("stripes_package").STRIPES, CIL, 0)
+    monkeypatch.chdir(tmp_path)
+    flowers = open_stream(find("flowers.py:FLOWERS"), CIL, 0)
+    assert [sorted(flowers.task(j).train.labels.unique().tolist()) for j in range(2)] == [[0], [1, 2]]
+    stream = open_stream(find("stripes.py"), CIL, 0)
     assert stream.task_names == ["left or right", "top or bottom"]
     for j in range(2):
         x, y = stream.test(j).x, stream.test(j).labels - 2 * j

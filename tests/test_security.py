@@ -1,4 +1,4 @@
-"""What is read from a results or data folder cannot run code; only --method does."""
+"""What is read from a results or data folder cannot run code; only files that a user names do, or lie by a suite."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("benchmarks", "methods", "runners", "reports")
 FORBIDDEN = {"eval", "exec", "compile", "read_pickle", "dill", "joblib", "shelve"}
 PERMITTED = {
-    "methods/user_files.py": {"exec_module"},  # --method FILE.py, which says that it runs the file
+    "benchmarks/user_files.py": {"exec_module"},  # --method FILE.py, which says that it runs the file
     "reports/figure_files.py": {"pickle.loads"},  # from its own parent process, through a pipe
 }
 
@@ -109,12 +109,16 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, form):
     assert not mark.exists()
 
 
-def test_a_suite_file_is_data(tmp_path):
-    file = tmp_path / "evil.toml"
+def test_a_suite_file_runs_nothing_outside_its_folder(tmp_path):
+    (tmp_path / "suite").mkdir()
+    file = tmp_path / "suite" / "evil.toml"
     text = 'description = "x"\nmethods = ["{name}"]\n[[benchmarks]]\nname = "split-digits"\n'
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     file.write_text(text.format(name=f"{tmp_path / 'evil.py'}:X"))
-    with pytest.raises(UserError, match=r"suites and --methods take registered names; --method .* runs a file"):
+    with pytest.raises(UserError, match=r"evil\.toml: methods: .*write a path below"):
+        compare_here(tmp_path / "results", suites=(str(file),))
+    file.write_text(text.format(name="../evil.py:X"))
+    with pytest.raises(UserError, match=r"evil\.toml: methods: .* would leave its folder"):
         compare_here(tmp_path / "results", suites=(str(file),))
     with pytest.raises(UserError, match="is not TOML"):
         (tmp_path / "not.toml").write_text("import os")

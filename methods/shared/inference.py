@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.types import StreamSpec, UserError
-from methods.shared import features, fecam
+from methods.shared import features, fecam, heads
 
 Inference = Literal["entropy", "interval", "fecam"]
 
@@ -108,7 +108,8 @@ class TaskInference:
         if len(known) < tasks:
             values, weights = logits()
             return values, least_entropy(values, weights)
-        distances = torch.stack([fecam.distances(self._scaled(features(j)), *known[j]) for j in range(tasks)])
+        every = [fecam.distances(self._scaled(features(j)), *known[j]) for j in range(tasks)]
+        distances = heads.stacked(every, gap=-heads.VOID)
         nearest = fecam.nearest_task(distances)
         return (-distances if self.answer == "class" else logits()[0]), nearest
 

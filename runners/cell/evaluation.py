@@ -83,8 +83,8 @@ class Evaluator:
         task_id = j if self.scenario == TIL else None
         infers = self.method if learnt and self.scenario == CIL and isinstance(self.method, Inferring) else None
         inferred = zero.clone() if infers else None
-        per_task = self.stream.spec.classes_per_task
-        answers = per_task * max(1, after) if self.scenario == CIL else per_task
+        spec = self.stream.spec
+        answers = spec.outputs_before(max(1, after)) if self.scenario == CIL else spec.classes_of(j)
         last = after == len(self.stream)
         picks = independence.picked(len(samples), len(self.stream)).tolist() if last else []
         kept, begun = [], 0

@@ -223,13 +223,14 @@ class _CellRun:
 
     def _prepare(self) -> tuple[Stream, Callable[[], Method]]:
         """The stream, and the factory of the method."""
-        benchmark = catalogue.find(self.cell.benchmark)
+        benchmark = catalogue.find(self.cell.benchmark_reference)
         if self.cell.scenario in benchmark.undefined:
             raise Skip(
                 f"{benchmark.name} is not defined in {self.cell.scenario}: {benchmark.undefined[self.cell.scenario]}"
             )
         loaded = _loaded(self.cell.reference, self.cell.source)
-        if loaded.source != self.cell.source or _parts(benchmark.name, self.cell.network) != self.cell.parts:
+        parts = _parts(self.cell.benchmark_reference, self.cell.network)
+        if loaded.source != self.cell.source or parts != self.cell.parts:
             raise SourceChanged(f"the code of {self.cell.method} changed while the run was under way; start it again")
         cls: Any = loaded.cls
         config = hyperparameters.configure(self.cell.method, cls.Config, self.cell.config)

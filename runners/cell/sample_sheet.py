@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
+from torch.nn.functional import pad
 
 from benchmarks.stream import Stream
 from runners.records.folder import Store
@@ -35,8 +36,10 @@ def sheet(stream: Stream) -> bytes | None:
     """A PNG: one row for each of at most ten tasks, the first training samples of each class side by side.
 
     Its text fields describe the content: `tasks` (numbers from 0), `names` (of those tasks, one a line), `tile` (pixels
-    a side), `columns`, `seed`. None where an input is no square image of one or three channels.
+    a side), `columns`, `seed`. None where a sample is no square image of one or three channels.
     """
+    if not stream.benchmark.holds_images:
+        return None
     last = len(stream) - 1
     shown = np.unique(np.linspace(0, last, min(TASKS_AT_MOST, len(stream))).round().astype(int)).tolist()
     rows = []
@@ -46,7 +49,8 @@ def sheet(stream: Stream) -> bytes | None:
         if images is None:
             return None
         rows.append(torch.cat(list(images), dim=1))
-    pixels = torch.cat(rows)
+    widest = max(row.shape[1] for row in rows)
+    pixels = torch.cat([pad(row, (0, 0, 0, widest - row.shape[1]), value=1.0) for row in rows])
     tile, names = rows[0].shape[0], stream.task_names
     fields = {
         "tasks": " ".join(map(str, shown)),

@@ -49,7 +49,7 @@ def _learns(trial: Trial) -> Iterator[str]:
 
 
 def _logits(trial: Trial) -> Iterator[str]:
-    run, per_task = trial.run, BENCHMARK.classes_per_task
+    run, per_task = trial.run, BENCHMARK.largest_task
     stages = [(0, 0, run.early)] + [(i + 1, j, x) for i, row in enumerate(run.answers) for j, x in enumerate(row)]
     for learnt, j, logits in stages:
         classes = per_task * max(1, learnt) if trial.scenario is CIL else per_task

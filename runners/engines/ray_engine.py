@@ -112,7 +112,7 @@ class RayEngine:
     # -- the cluster -----------------------------------------------------------------------------
 
     def _connect(self, jobs: Sequence[Job]) -> None:
-        foreign = dict.fromkeys(job.cell.reference for job in jobs if shipping.is_foreign(job))
+        foreign = dict.fromkeys(reference for job in jobs for reference in shipping.foreign_of(job))
         self.there = shipping.stage(Path(self.staged.name), list(foreign))
         options: dict[str, Any] = {
             "address": self.address,

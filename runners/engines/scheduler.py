@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from benchmarks import catalogue, data
 from benchmarks.files import locate
@@ -16,6 +16,9 @@ from runners.engines.engine import Engine
 from runners.grid.cells import Cell, Conditions, Job
 from runners.records.folder import CellFolder, StorageError
 from runners.records.record import BrokenRecord, Record, Status
+
+if TYPE_CHECKING:
+    from benchmarks.plugins import DataSource
 
 SMALLEST_EVALUATION_BATCH = 60
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -100,7 +103,7 @@ def run_grid(
     """
     jobs, outcomes = plan(cells, results, conditions)
     lacking = _lacking_data(jobs, conditions)
-    outcomes += [_fail(job, lacking[dataset]) for job in jobs if (dataset := _dataset(job)) in lacking]
+    outcomes += [_fail(job, lacking[name]) for job in jobs if (name := _dataset(job)) is not None and name in lacking]
     jobs = [job for job in jobs if _dataset(job) not in lacking]
     too_large = _too_large(jobs, conditions)
     outcomes += [_fail(job, too_large[job.cell.key]) for job in jobs if job.cell.key in too_large]
@@ -152,16 +155,16 @@ def _smaller(job: Job, event: Event) -> Job | None:
     return replace(job, conditions=replace(job.conditions, evaluation_batch=batch))
 
 
-def _dataset(job: Job) -> str | None:
+def _dataset(job: Job) -> DataSource | None:
     """The data set that a cell needs; None for one that will be skipped."""
-    benchmark = catalogue.find(job.cell.benchmark)
+    benchmark = catalogue.find(job.cell.benchmark_reference)
     return None if job.cell.scenario in benchmark.undefined else benchmark.dataset
 
 
-def _lacking_data(jobs: Sequence[Job], conditions: Conditions) -> dict[str, str]:
+def _lacking_data(jobs: Sequence[Job], conditions: Conditions) -> dict[DataSource, str]:
     """Unusable data sets, each with the reason in a sentence; fetches missing data where permitted."""
     folder = Path(conditions.data_dir) if conditions.data_dir else None
-    problems = {}
+    problems: dict[DataSource, str] = {}
     for dataset in dict.fromkeys(filter(None, map(_dataset, jobs))):
         problem = _complaint(lambda name=dataset: _obtain(name, folder))
         if problem is not None:
@@ -176,7 +179,7 @@ def _too_large(jobs: Sequence[Job], conditions: Conditions) -> dict[str, str]:
     return footprint.refusals([job.cell for job in jobs], conditions.device)
 
 
-def _obtain(dataset: str, folder: Path | None) -> None:
+def _obtain(dataset: DataSource, folder: Path | None) -> None:
     """Make a data set ready where that is not left to the workers. Raises DataError."""
     if problem := data.check(dataset, folder):
         raise data.DataError(problem)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from methods.modules import base_of
+from benchmarks import plugins
+from benchmarks.modules import base_of
 from runners.grid.cells import Job
 from runners.grid.fingerprint import ROOT, foreign_files
 
@@ -19,9 +20,9 @@ FOREIGN = "foreign"
 def stage(folder: Path, foreign: Sequence[str]) -> dict[str, str]:
     """Copy the code into `folder`; map each of the `foreign` references to the one to use there.
 
-    A foreign reference is `/path/file.py:Class`; its file and what it imports outside installed distributions go
-    along, packages as packages: one folder for all that
-    Python finds in one folder here, so that nothing is copied twice. References in the answer are relative to `folder`.
+    A foreign reference is `/path/file.py:NAME`, of a method or a benchmark; its file and what it imports outside
+    installed distributions go along, packages as packages: one folder for all that Python finds in one folder here, so
+    that nothing is copied twice. References in the answer are relative to `folder`.
     """
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "reference"))
@@ -53,17 +54,21 @@ def arrive() -> None:
             sys.path.append(str(folder.resolve()))
 
 
-def is_foreign(job: Job) -> bool:
-    return ".py:" in job.cell.reference or job.cell.reference.endswith(".py")
+def foreign_of(job: Job) -> list[str]:
+    """References of a job to files of the user's: of its method, of its benchmark."""
+    return list(filter(plugins.is_file, (job.cell.reference, job.cell.benchmark_file)))
 
 
 def readdressed(job: Job, there: dict[str, str]) -> Job:
-    """The job with the reference that is valid where the code was staged."""
-    file, _, class_name = job.cell.reference.partition(".py:")
+    """The job with the references that are valid where the code was staged."""
     files = {known.partition(".py:")[0]: place.partition(".py:")[0] for known, place in there.items()}
-    reference = job.cell.reference
-    if reference in there:
-        reference = there[reference]
-    elif file in files and class_name:  # another class of a file that travelled
-        reference = f"{files[file]}.py:{class_name}"
-    return replace(job, cell=replace(job.cell, reference=reference))
+
+    def moved(reference: str) -> str:
+        file, _, name = reference.partition(".py:")
+        if reference in there:
+            return there[reference]
+        return f"{files[file]}.py:{name}" if file in files and name else reference  # another name of a known file
+
+    cell = job.cell
+    found = replace(cell, reference=moved(cell.reference), benchmark_file=moved(cell.benchmark_file))
+    return replace(job, cell=found)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import catalogue, paths, plugins
 from benchmarks.catalogue import Benchmark, HeldOut
@@ -17,9 +18,13 @@ from benchmarks.types import Scenario, UserError
 from methods import registry
 from runners.grid import hyperparameters
 from runners.grid.cells import Cell, unique
+from runners.grid.edits import forget_edited
 from runners.grid.fingerprint import source_hash
 from runners.grid.loading import LoadedMethod, load_method, parts_of
 from runners.grid.suite import BenchmarkEntry, Suite
+
+if TYPE_CHECKING:
+    from benchmarks.plugins import DataSource
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Choices:
     budget_scale: float = 1.0
     data: Path | None = None
     """Folder of image folders; see `benchmarks.files.locate`."""
+    own_benchmarks: tuple[str, ...] = ()
+    """`path/to/file.py:NAME`, added to the benchmarks of the first suite."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +86,14 @@ def _seeds(suite: Suite, choices: Choices) -> Sequence[int]:
 
 def _narrowed(suite: Suite, choices: Choices, first: bool, all_suites: Sequence[Suite]) -> Suite:
     changes: dict[str, Any] = {}
+    listed = {name for each in all_suites for entry in each.benchmarks for name in _names(entry.name)}
+    asked = [_reference(name) for name in (*(choices.benchmarks or ()), *choices.own_benchmarks)]
+    kept = suite.benchmarks
     if choices.benchmarks is not None:
-        listed = {entry.name for each in all_suites for entry in each.benchmarks}
-        kept = [entry for entry in suite.benchmarks if entry.name in choices.benchmarks]
-        if first:
-            kept += [BenchmarkEntry(name=name) for name in choices.benchmarks if name not in listed]
-        changes["benchmarks"] = kept
+        kept = [entry for entry in kept if not _names(entry.name).isdisjoint(asked)]
+    if first:
+        kept = [*kept, *(BenchmarkEntry(name=name) for name in asked if name not in listed)]
+    changes["benchmarks"] = kept
     if choices.scenarios is not None:
         changes["scenarios"] = list(choices.scenarios)
     if choices.methods is not None:
@@ -95,10 +104,31 @@ def _narrowed(suite: Suite, choices: Choices, first: bool, all_suites: Sequence[
     return suite.model_copy(update=changes)
 
 
+def _names(benchmark: str) -> set[str]:
+    """Names by which a benchmark is chosen: its own, and with its file."""
+    reference = _reference(benchmark)
+    return {reference, catalogue.find(reference).name} if plugins.is_file(reference) else {reference}
+
+
+def _reference(benchmark: str) -> str:
+    """A benchmark's name, or `/path/file.py:NAME`, whose modules are loaded anew where they were edited."""
+    if not plugins.is_file(benchmark):
+        return benchmark
+    with suppress(UserError, OSError):  # the import says what is wrong with the file
+        if forget_edited(plugins.file_in(benchmark)[0]):
+            plugins.forget()
+    return plugins.of_file(benchmark)[0]
+
+
 def _check_benchmarks(suites: Sequence[Suite]) -> None:
+    """Refuse unknown names, and two benchmarks of one name, whose records would lie in one folder."""
+    found: dict[str, str] = {}
     for suite in suites:
         for entry in suite.benchmarks:
-            catalogue.find(entry.name)
+            reference = _reference(entry.name)
+            name = catalogue.find(reference).name
+            if (other := found.setdefault(name, reference)) != reference:
+                raise UserError(f"{reference} and {other} are both called {name!r}; rename one of the two")
 
 
 def _rows(suite: Suite, choices: Choices) -> list[_Row]:
@@ -117,12 +147,10 @@ def _rows(suite: Suite, choices: Choices) -> list[_Row]:
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Refuse unknown names, before any method is loaded, which takes seconds; and files, which only --method runs."""
+    """Refuse unknown names, before any method is loaded, which takes seconds."""
     known = registry.available()
     for name in names:
-        if name.endswith(".py") or ".py:" in name:
-            raise UserError(f"{name}: suites and --methods take registered names; --method {name} runs a file")
-        if name not in known:
+        if name not in known and not plugins.is_file(name):
             registry.load(name)
 
 
@@ -135,11 +163,12 @@ def _check_assignments(choices: Choices, rows: Sequence[_Row]) -> None:
 
 def _check_settings(suites: Sequence[Suite], rows: Sequence[Sequence[_Row]]) -> None:
     """Check every block of hyperparameters, also those that meet no cell of a narrowed grid."""
+    benchmarks = {name for suite in suites for entry in suite.benchmarks for name in _names(entry.name)}
     for suite, own in zip(suites, rows, strict=True):
         known = {name: row for row in own for name in (row.label, row.method.name)}
         for number, block in enumerate(suite.settings):
             where = f"suite {suite.name}: settings[{number}]"
-            if block.benchmark is not None:
+            if block.benchmark is not None and block.benchmark not in benchmarks:
                 catalogue.find(block.benchmark)
             if block.method in known:
                 cls: Any = known[block.method].method.cls
@@ -149,14 +178,14 @@ def _check_settings(suites: Sequence[Suite], rows: Sequence[Sequence[_Row]]) -> 
 
 
 def _values(
-    suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, choices: Choices
+    suite: Suite, row: _Row, benchmark: str, scenario: Scenario, choices: Choices
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Values that replace the method's defaults in a cell, and the origin of each; later ones win."""
     labelled = row.label != row.method.name
     parts: list[tuple[dict[str, Any], str | None]] = [
-        *((b.values, b.source) for b in suite.settings if b.applies(row.method.name, entry.name, scenario)),
+        *((b.values, b.source) for b in suite.settings if b.applies(row.method.name, benchmark, scenario)),
         (row.values, row.source),
-        *((b.values, b.source) for b in suite.settings if labelled and b.applies(row.label, entry.name, scenario)),
+        *((b.values, b.source) for b in suite.settings if labelled and b.applies(row.label, benchmark, scenario)),
     ]
     parts += [({k: v}, "command line") for m, k, v in choices.assignments if m in (row.label, row.method.name)]
     values: dict[str, Any] = {}
@@ -171,7 +200,8 @@ def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
     """Definition of a benchmark as stored in a cell's key and record."""
     return {
         "n_tasks": benchmark.n_tasks,
-        "classes_per_task": benchmark.classes_per_task,
+        "classes_per_task": benchmark.largest_task,
+        **({} if len(set(benchmark.sizes)) == 1 else {"sizes": list(benchmark.sizes)}),
         "input_shape": list(benchmark.input_shape),
         "validation": benchmark.validation,
         **({} if benchmark.held_out is HeldOut.FIRST else {"held_out": str(benchmark.held_out)}),
@@ -184,7 +214,7 @@ def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
 
 
 @cache
-def _data_definition(dataset: str, data: Path | None) -> dict[str, str]:
+def _data_definition(dataset: DataSource, data: Path | None) -> dict[str, str]:
     """Definition of a data set without published checksums: its content, and the code of a package that makes it.
 
     The content of unusable data is left out: its cells fail with the reason, the others run.
@@ -192,7 +222,7 @@ def _data_definition(dataset: str, data: Path | None) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         if plugins.is_reference(dataset):
-            found["dataset"] = dataset
+            found["dataset"] = plugins.named(dataset)
             found["source"] = source_hash(plugins.file_of(dataset))
             found["content"] = content_of(plugins.make(dataset))
         elif isinstance(source := source_of(dataset, locate(data)), ImageFolder):
@@ -215,8 +245,9 @@ def _parts(benchmark: str, network: str) -> dict[str, str]:
 
 
 def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, seed: int, choices: Choices) -> Cell:
-    benchmark = catalogue.find(entry.name)
-    values, chosen = _values(suite, row, entry, scenario, choices)
+    reference = _reference(entry.name)
+    benchmark = catalogue.find(reference)
+    values, chosen = _values(suite, row, benchmark.name, scenario, choices)
     cls: Any = row.method.cls
     config = hyperparameters.configure(row.method.name, cls.Config, values, f"suite {suite.name}")
     network = entry.network or benchmark.network
@@ -237,7 +268,8 @@ def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, se
         budget=entry.budget(benchmark.budget).scaled(choices.budget_scale),
         network=network,
         source=row.method.source,
-        parts=_parts(benchmark.name, network),
+        parts=_parts(reference, network),
+        benchmark_file=reference if plugins.is_file(reference) else "",
         suite=suite.name,
         chosen=chosen,
     )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from benchmarks.types import Budget, Scenario
 from reports.schema import folder_name
 
-_NAMES = ("reference", "label", "suite", "chosen")
+_NAMES = ("reference", "label", "suite", "chosen", "benchmark_file")
 """Fields of a cell that decide no number."""
 
 
@@ -45,6 +45,8 @@ class Cell:
     """Hyperparameter -> where its value comes from, if it is not the method's default. Not part of the key."""
     judged_on: Literal["test", "validation"] = "test"
     """The samples that accuracies are measured on; `validation` is for tuning, whose stream holds no test data."""
+    benchmark_file: str = ""
+    """`/path/file.py:NAME` of a benchmark in a user's file; empty for one that its name finds. Not part of the key."""
 
     @cached_property
     def key(self) -> str:
@@ -69,6 +71,11 @@ class Cell:
     @property
     def title(self) -> str:
         return f"{self.benchmark} {self.scenario} {self.label} seed {self.seed}"
+
+    @property
+    def benchmark_reference(self) -> str:
+        """Argument of `benchmarks.catalogue.find`."""
+        return self.benchmark_file or self.benchmark
 
     @property
     def n_tasks(self) -> int:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+from benchmarks.modules import PROJECT, Module, is_installed, packages_of, top_module
 from benchmarks.types import UserError
-from methods.modules import PROJECT, Module, is_installed, packages_of, top_module
 from runners.grid.canonical import Item, Ref, Skeleton, skeleton
 
 ROOT = Path(__file__).resolve().parents[2]

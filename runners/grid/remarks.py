@@ -29,7 +29,7 @@ def of_cells(cells: Iterable[Cell]) -> list[str]:
         if settings in asked:
             continue
         asked.add(settings)
-        benchmark = catalogue.find(cell.benchmark)
+        benchmark = catalogue.find(cell.benchmark_reference)
         if cell.scenario in benchmark.undefined:
             continue
         cls = loaded(cell.reference)

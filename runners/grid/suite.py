@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from benchmarks import paths, unimported
+from benchmarks import paths, plugins, unimported
 from benchmarks.types import Budget, Scenario, UserError, suggestion
 
 SUITES = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
@@ -175,7 +175,25 @@ def read(path: Path) -> Suite:
             raise UserError(f"{path}: tuned: {error}") from error
         found = read_toml(tuned, "file of tuned values")
         data["settings"] = [*data.get("settings", []), *found.get("settings", [])]
-    return made({"name": path.stem, **data}, str(path))
+    found = made({"name": path.stem, **data}, str(path))
+    methods = [_beside(path, name, "methods") for name in found.methods]
+    entries = [entry.model_copy(update={"name": _beside(path, entry.name, "benchmarks")}) for entry in found.benchmarks]
+    variants = [each.model_copy(update={"method": _beside(path, each.method, "variants")}) for each in found.variants]
+    return found.model_copy(update={"methods": methods, "benchmarks": entries, "variants": variants})
+
+
+def _beside(path: Path, name: str, key: str) -> str:
+    """A name as it is; a file of a method or benchmark, which lies below the suite file's folder, with its path.
+
+    A suite file from elsewhere can so run no other file than those that came with it. Raises UserError.
+    """
+    if not plugins.is_file(name):
+        return name
+    file, colon, attribute = name.removesuffix(".py").partition(".py:")
+    try:
+        return f"{paths.below(path.parent.resolve(), file + '.py')}{colon and ':'}{attribute}"
+    except paths.UnsafePath as error:
+        raise UserError(f"{path}: {key}: {error}") from error
 
 
 def made(data: dict[str, Any], where: str) -> Suite:

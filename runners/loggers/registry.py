@@ -80,7 +80,7 @@ def _expect_class(name: str) -> None:
 
 
 def _class(name: str) -> Any:
-    from methods.user_files import import_file
+    from benchmarks.user_files import import_file
 
     file = _file(name)
     module = import_file(file)

@@ -81,7 +81,7 @@ def of_cells(cells: Iterable[Cell]) -> dict[str, Footprint | None]:
 
 def _of_cell(cell: Cell) -> Footprint | None:
     return _estimate(
-        cell.reference, cell.method, json.dumps(cell.config), cell.benchmark, cell.scenario, cell.network,
+        cell.reference, cell.method, json.dumps(cell.config), cell.benchmark_reference, cell.scenario, cell.network,
         cell.budget.batch_size, isinstance(cell.budget, ValidatedBudget),
     )  # fmt: skip
 

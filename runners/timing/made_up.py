@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks import plugins
 from benchmarks.catalogue import Benchmark, Kind
 from benchmarks.data import DataSet
 from benchmarks.types import UserError
@@ -21,8 +22,8 @@ def data_set(benchmark: Benchmark, device: str) -> DataSet:
         raise UserError(f"--random-images: the tasks of {benchmark.name} are those of its data")
     # Permuted and rotated tasks share all images.
     apart = benchmark.n_tasks if benchmark.kind is Kind.SPLIT else 1
-    classes = benchmark.classes_per_task * apart
-    each = -(-(benchmark.validation + SAMPLES) // benchmark.classes_per_task)
+    classes = sum(benchmark.sizes[:apart])
+    each = -(-(benchmark.validation + SAMPLES) // min(benchmark.sizes))
     generator = torch.Generator().manual_seed(0)
 
     def drawn(n: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,5 +31,5 @@ def data_set(benchmark: Benchmark, device: str) -> DataSet:
         return images, torch.arange(n) % classes
 
     train, test = drawn(each * classes), drawn(classes)
-    data = DataSet(benchmark.dataset, *train, *test, notes=())
+    data = DataSet(plugins.named(benchmark.dataset), *train, *test, notes=())
     return data.to(torch.device(device))

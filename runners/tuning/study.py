@@ -50,7 +50,7 @@ class Study:
     @property
     def answers(self) -> int:
         """Validation answers that the accuracy of a trial counts, of all tasks and streams."""
-        return catalogue.find(self.cell.benchmark).validation * self.cell.n_tasks * self.seeds
+        return catalogue.find(self.cell.benchmark_reference).validation * self.cell.n_tasks * self.seeds
 
     def cells(self, values: dict[str, Any]) -> list[Cell]:
         """The cells of a trial, one for each stream. Raises UserError for values that the method refuses."""
@@ -75,7 +75,7 @@ def study_of(cell: Cell, seeds: int) -> Study:
     from methods import registry
 
     cls: Any = registry.load(cell.reference)
-    ranges, benchmark = space(cell.label, cls.Config), catalogue.find(cell.benchmark)
+    ranges, benchmark = space(cell.label, cls.Config), catalogue.find(cell.benchmark_reference)
     own = {name: cell.config[name] for name in ranges}
     if cell.scenario in benchmark.undefined:
         return Study(cell, ranges, seeds, (own,))

@@ -56,6 +56,14 @@ def tasks_of(data: DataSet, part: str) -> torch.Tensor:
     return getattr(data, f"{part}_tasks")
 
 
+def fewer() -> DataSet:
+    """The same, but the second task lacks its second class."""
+    found = given()
+    for part in ("train", "test"):
+        found = only(found, part, (tasks_of(found, part) < 1) | (getattr(found, f"{part}_labels") < 1))
+    return found
+
+
 G, T = good(), given()
 FAULTS = {
     "float64": (both(G, torch.Tensor.double), SPLIT, "training images are float64; give uint8"),
@@ -64,7 +72,16 @@ FAULTS = {
     "an array": (replace(G, train_images=G.train_images.numpy()), SPLIT, "train_images is a ndarray, not a torch.T"),
     "labels as a list": (replace(G, test_labels=[0, 1]), SPLIT, "test_labels is a list, not a torch.Tensor"),
     "no labels": (replace(G, train_labels=None), SPLIT, "there are no training labels"),
-    "no channels": (both(G, lambda x: x[:, 0]), SPLIT, r"shape \(120, 4, 4\), not \(images, channels, height, width\)"),
+    "no channels": (
+        both(G, lambda x: x[:, 0]),
+        SPLIT,
+        r"\(4, 4\), not \(1, 4, 4\); add the channel by .unsqueeze\(1\)",
+    ),
+    "no samples": (
+        both(G, lambda x: x[:, 0, 0, 0]),
+        SPLIT,
+        r"samples have the shape \(120,\), not \(images, channels, he",
+    ),
     "no images": (only(G, "train", torch.zeros(120, dtype=torch.bool)), SPLIT, "there are no training images"),
     "no test images": (only(G, "test", torch.zeros(40, dtype=torch.bool)), SPLIT, "there are no test images"),
     "two sizes": (
@@ -128,7 +145,41 @@ FAULTS = {
         GIVEN,
         "task 1: there are no training images of class 0, but labels go to 1",
     ),
-    "global labels": (replace(T, train_labels=G.train_labels), GIVEN, "labels within a task go to 3"),
+    "global labels": (
+        replace(T, train_labels=G.train_labels),
+        GIVEN,
+        "labels within a task go to 3, but classes_per_task is 2; count labels from 0 within each task",
+    ),
+    "fewer classes": (
+        fewer(),
+        GIVEN,
+        r"task 1 has 1 classes in the data, but classes_per_task says 2; write classes_per_task=\[2, 1\]",
+    ),
+    "a table of bytes as floats": (
+        both(G, lambda x: 255 * x.flatten(1)),
+        replace(SPLIT, stored_shape=(16,)),
+        "training samples are float32 .*; scale each feature to about 0 to 1, or standardise it",
+    ),
+    "another table": (
+        both(G, lambda x: x.flatten(1)),
+        replace(SPLIT, stored_shape=(15,)),
+        r"samples of own have the shape \(16,",
+    ),
+    "a NaN in a table": (
+        changed(both(G, lambda x: x.flatten(1)), "test_images", (3, 2), float("nan")),
+        replace(SPLIT, stored_shape=(16,)),
+        "test sample 3 .* is not finite",
+    ),
+    "one class": (
+        replace(G, train_labels=G.train_labels * 0, test_labels=G.test_labels * 0),
+        SPLIT,
+        "own has one class only, so that there is nothing to tell apart",
+    ),
+    "one class in all": (
+        replace(G, train_labels=G.train_labels * 0, test_labels=G.test_labels * 0),
+        ALL,
+        "own has one class only",
+    ),
 }
 
 
@@ -164,19 +215,14 @@ def test_test_images_among_the_training_images_are_counted() -> None:
 def test_a_test_set_that_is_the_training_set_is_named_and_refused_of_a_package(monkeypatch) -> None:
     order = torch.arange(119, -1, -1)
     same = replace(G, test_images=G.train_images[order], test_labels=G.train_labels[order])
-    assert door.notes(SPLIT, same) == [f"own: {door.SAME}"]
+    assert door.notes(SPLIT, same) == [f"own: {door.same('images')}"]
     monkeypatch.setattr(plugins, "make", lambda _name: same)
     benchmarks_data._load.cache_clear()
     with pytest.raises(DataError, match="the test images are the training images"):
         load("some:thing")
 
 
-def test_tasks_with_fewer_classes_and_data_that_is_not_used_are_noted() -> None:
-    fewer = T
-    for part in ("train", "test"):
-        fewer = only(fewer, part, (tasks_of(T, part) < 1) | (getattr(T, f"{part}_labels") < 1))
-    assert door.notes(GIVEN, fewer) == ["mine: the tasks 1 have fewer than 2 classes"]
-    assert len(opened(fewer, GIVEN)) == 2
+def test_data_that_is_not_used_is_noted() -> None:
     assert door.notes(replace(GIVEN, n_tasks=1), T) == ["mine uses 1 of the 2 tasks of own"]
     assert door.notes(replace(SPLIT, n_tasks=1), G) == ["mine uses 2 of the 4 classes of own"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import linecache
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import catalogue, plugins
 from benchmarks.types import UserError
 from continual_intervals import classes
 from methods import registry
@@ -159,3 +161,46 @@ def test_a_script_needs_no_guard(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("once") == 1 and done.stdout.endswith("(6, 5)\n")
+
+
+DATA = """
+import torch
+from benchmarks.catalogue import Benchmark, Kind
+from benchmarks.data import DataSet
+from benchmarks.types import Budget
+SIZE = 40
+
+def dots():
+    y = torch.arange(SIZE) % 2
+    x = y[:, None].float().expand(-1, 3) + torch.rand(SIZE, 3) / 9
+    return DataSet("dots", x[8:], y[8:], x[:8], y[:8])
+"""
+DOTS = """
+DOTS = Benchmark("dots", "Dots", dots, Kind.PERMUTED, 2, 2, (3,), 4, "mlp-3", Budget(8, steps=3), "Dark or light.")
+"""
+
+
+def test_a_benchmark_of_a_cell_is_written_with_the_function_that_makes_its_data(tmp_path):
+    names = session(DATA, DOTS, "SIZE = 80")
+    written = classes.benchmark_reference(names["DOTS"], tmp_path)
+    found = catalogue.find(written.text)
+    assert found.name == "dots" and found is not names["DOTS"]
+    assert len(plugins.make(found.dataset).train_labels) == 72  # the session's latest SIZE
+    assert classes.benchmark_reference("split-digits", tmp_path).text == "split-digits"
+    assert classes.benchmark_reference(catalogue.find("split-digits"), tmp_path).text == "split-digits"
+
+
+def test_a_benchmark_of_a_module_is_named_by_its_file(tmp_path, monkeypatch):
+    (tmp_path / "dots_module.py").write_text(DATA + DOTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("dots_module")
+    found = classes.benchmark_reference(module.DOTS, tmp_path / "classes")
+    assert found.text == f"{tmp_path / 'dots_module.py'}:DOTS" and not (tmp_path / "classes").exists()
+
+
+def test_a_benchmark_without_a_name_or_of_another_type_is_refused(tmp_path):
+    names = session(DATA, "ALL = [" + DOTS.partition("= ")[2] + "]")
+    with pytest.raises(UserError, match="the benchmark 'dots' has no name at the top level of a cell or script"):
+        classes.benchmark_reference(names["ALL"][0], tmp_path)
+    with pytest.raises(UserError, match="is no benchmark; give a name, "):
+        classes.benchmark_reference(names["dots"], tmp_path)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.modules import PROJECT
 from continual_intervals.rooms import ROOMS
-from methods.modules import PROJECT
 from tests.runners.helpers import ROOT, environment
 
 FIRST = "import continual_intervals as ci\nprint(ci.run.__name__)\n"

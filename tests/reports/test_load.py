@@ -277,3 +277,19 @@ def test_a_record_of_tuning_is_no_result(tmp_path: Path) -> None:
     assert only_problem(tmp_path) == "a record of tuning, judged on validation data"
     (folder / "cell.json").write_text(json.dumps({**cell, "judged_on": "test"}), encoding="utf-8")
     assert load(tmp_path).problems == ()
+
+
+@pytest.mark.parametrize(
+    "sizes, words",
+    [
+        (None, "5 × 2"),
+        ([2, 4, 3], "5: 2, 4, 3"),
+        ([2, 9] * 4, "5 × 2–9"),
+        (["two"], "5 × 2"),
+        (7, "5 × 2"),
+    ],
+)
+def test_tasks_with_unequal_classes_are_told_apart_from_equal_ones(tmp_path: Path, sizes: object, words: str) -> None:
+    Synthetic(definition={"validation": 100} if sizes is None else {"sizes": sizes}).write(tmp_path)
+    (record,) = load(tmp_path).records
+    assert record.cut == words

@@ -68,7 +68,7 @@ def test_a_job_travels_as_json(budget):
 def test_a_plain_budget_enters_the_key_as_ever():
     """Keys of records depend on it: no field is added for budgets that validation drives."""
     cell = a_cell()
-    names = ("reference", "label", "suite", "chosen", "judged_on")
+    names = ("reference", "label", "suite", "chosen", "judged_on", "benchmark_file")
     decides = {name: getattr(cell, name) for name in Cell.__dataclass_fields__ if name not in names}
     decides["budget"] = {"batch_size": 32, "steps": 6, "epochs": None}
     assert cell.key == hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
@@ -193,7 +193,7 @@ def test_a_variant_is_a_row_of_its_own():
     "suite, choices, answer",
     [
         ({"methods": ["finetun"]}, {}, r"unknown method 'finetun'\. Did you mean finetune"),
-        ({"methods": [foreign("Good")]}, {}, "suites and --methods take registered names; --method .* runs a file"),
+        ({"methods": [foreign("Bad")]}, {}, "holds no Method class 'Bad'; it holds: .*Good"),
         ({"benchmarks": [BenchmarkEntry(name="split-digit")]}, {}, r"unknown benchmark 'split-digit'\. Did you mean"),
         ({"settings": [Settings(method="finetune", values={"rl": 1})]}, {}, r"suite s: settings\[0\]: finetune has no"),
         ({"settings": [Settings(method="finetun", values={})]}, {}, "unknown method 'finetun'"),

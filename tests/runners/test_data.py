@@ -44,6 +44,17 @@ def test_the_list_says_what_is_there_and_where_the_rest_goes(root, monkeypatch) 
     assert {row.name: row for row in preparation.survey(root)}["cifar-10"].decoded == "yes"
 
 
+def test_the_list_has_folders_of_images(root) -> None:
+    for part in ("birds/train/a", "birds/train/b", "birds/val/a", "cats/train/x", ".hidden/train/x", "notes"):
+        (root / part).mkdir(parents=True)
+    rows = {row.name: row for row in preparation.survey(root) if row.name.startswith("images-")}
+    assert {name: (row.state, row.size) for name, row in rows.items()} == {
+        "images-birds-TASKSxCLASSES": ("there", "2 classes"),
+        "images-cats-TASKSxCLASSES": ("damaged", "1 class"),
+    }
+    assert rows["images-cats-TASKSxCLASSES"].advice.endswith("cats has no folder val or test with images to test on")
+
+
 def test_prepare_counts_images_and_reports_progress(root, monkeypatch) -> None:
     write_cifar(root, monkeypatch)
     seen: list[tuple[int, int]] = []
@@ -91,6 +102,7 @@ def test_names_of_data_sets_of_benchmarks_and_all(root, monkeypatch) -> None:
 
 def test_the_command(tmp_path: Path, root: Path) -> None:
     done = call("--list", "--data", root, script="data.py")
+    assert "resnet-20, 10 epochs of 32 a task, 64 x 64 pixels, 10 images of each class for validation" in done.stdout
     assert done.returncode == 0 and "tiny-imagenet-200.zip" in done.stdout
     done = call("--check", "digits", "--check", "tiny-imagenet", "--data", root, script="data.py")
     assert done.returncode == 1 and "digits: 1347 training images" in done.stdout

@@ -134,7 +134,7 @@ def test_a_job_is_readdressed_to_the_code_that_travelled(tmp_path):
     [other] = cells(foreign("TilOnly"))
     sent_too = shipping.readdressed(job(other, tmp_path), {cell.reference: "foreign/0/foreign.py:Good"})
     assert sent_too.cell.reference == "foreign/0/foreign.py:TilOnly"
-    assert shipping.is_foreign(at_home) and sent.cell.reference == "foreign/0/foreign.py:Good"
+    assert shipping.foreign_of(at_home) == [cell.reference] and sent.cell.reference == "foreign/0/foreign.py:Good"
     assert replace(sent.cell, reference=cell.reference).to_json() == cell.to_json() and sent.cell.key == cell.key
 
 

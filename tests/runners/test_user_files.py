@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import user_files
 from benchmarks.types import UserError
-from methods import registry, user_files
+from methods import registry
 from runners.grid.loading import load_method
 from tests.runners.helpers import ROOT, call, environment
 

@@ -17,8 +17,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+from benchmarks.modules import PROJECT, Module, base_of, dotted_name, in_folder, is_installed, packages_of
 from benchmarks.types import UserError
-from methods.modules import PROJECT, Module, base_of, dotted_name, in_folder, is_installed, packages_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
