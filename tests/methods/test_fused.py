@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from methods.compiled import library as machine_code
 from methods.hypernetworks import compiled, compiled_drift, output_layer, torch_passes
 from methods.hypernetworks.drift import Frozen
 from methods.hypernetworks.output_layer import FusedAdam, OutputLayer, Targets
@@ -296,8 +297,8 @@ def test_the_bits_depend_on_neither_width_of_the_processors_vectors_nor_tuning_n
 
     def library(number):
         compiler, flags = builds[number]
-        compiled._compile(compiler, tmp_path / f"{number}.so", *flags)
-        return compiled._opened(tmp_path / f"{number}.so")
+        compiled.LIBRARY.compile(compiler, tmp_path / f"{number}.so", *flags)
+        return compiled.LIBRARY.opened(tmp_path / f"{number}.so")
 
     with ThreadPoolExecutor(2) as pool:
         libraries = list(pool.map(library, range(len(builds))))
@@ -307,8 +308,8 @@ def test_the_bits_depend_on_neither_width_of_the_processors_vectors_nor_tuning_n
 
 def test_machine_code_is_named_by_its_source():
     """A cell's key covers Python code; the digest in it stands for the C++ code."""
-    source = b"".join(path.read_bytes() for path in (compiled.HEADER, *compiled.SOURCES))
-    assert hashlib.sha256(source).hexdigest() == compiled.SOURCE_DIGEST
+    source = b"".join(path.read_bytes() for path in compiled.LIBRARY.files)
+    assert hashlib.sha256(source).hexdigest() == compiled.LIBRARY.digest
 
 
 @pytest.mark.parametrize(
@@ -335,7 +336,7 @@ def test_a_processor_without_fused_multiply_adds_runs_in_pytorch(passes, tmp_pat
         pytest.skip("needs machine code, and a processor whose multiply-adds can be done without")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setattr(compiled, "FLAGS", (*compiled.FLAGS, *flags))
+    monkeypatch.setattr(machine_code, "FLAGS", (*machine_code.FLAGS, *flags))
     monkeypatch.setattr(compiled, "library", compiled.library.__wrapped__)
     caplog.set_level("INFO")
     assert not compiled.suits(torch.zeros(2, 3))
