@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def parts(items: int, least: int) -> int:
@@ -23,6 +25,17 @@ def in_parallel(run: Callable[[int, int, int], None], items: int, n: int) -> Non
     run(0, 0, edges[1])
     for other in others:
         other.result()
+
+
+def elementwise(function: Callable[..., None], arrays: Sequence[Tensor], scalars: Sequence[Any], least: int) -> None:
+    """Call function(count, *addresses, *scalars) over contiguous tensors of one size, shared by threads."""
+    items, size = arrays[0].numel(), arrays[0].element_size()
+    addresses = [tensor.data_ptr() for tensor in arrays]
+
+    def run(_: int, first: int, last: int) -> None:
+        function(last - first, *(address + first * size for address in addresses), *scalars)
+
+    in_parallel(run, items, parts(items, least))
 
 
 @cache
