@@ -60,6 +60,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.types import StreamSpec, UserError
 from methods.base import CIL, DIL, TIL, Batch, Claim, Exhibit, Needs, Task, register
 from methods.hypernetworks.candidates import RULES
+from methods.hypernetworks.ends import BoxByParameter
 from methods.hypernetworks.network import hypernetwork
 from methods.hypernetworks.output_layer import FusedAdam, Targets
 from methods.hypernetworks.passes import Memory
@@ -263,7 +264,8 @@ class HyperInterval(NetworkPerTask):
             kappa, eps = now[0], now[1:, None]
             centres, radii = self.boxes(torch.cat([embedding, embeddings]), torch.cat([shape, shapes]), eps)
             theta, rho, drift = self.hypernetwork.intervals(centres, radii, None if self.nested else 1, held)
-            return self.classification(theta[0], rho[0], batch, kappa) + scale * drift
+            # not theta[0], whose gradient would be written onto zeros
+            return self.classification(theta.squeeze(0), rho.squeeze(0), batch, kappa) + scale * drift
 
         return total
 
@@ -284,11 +286,18 @@ class HyperInterval(NetworkPerTask):
         return schedule.index_select(0, self.step.clamp(max=len(schedule) - 1).long())[0]
 
     def classification(self, theta: Tensor, rho: Tensor, batch: Batch, kappa: Tensor) -> Tensor:
-        """kappa CE(middle logits) + (1 - kappa) CE(worst-case logits) for weights theta -/+ rho (N,)."""
+        """kappa CE(middle logits) + (1 - kappa) CE(worst-case logits) for weights theta -/+ rho (N,).
+
+        Overwrites the memory of rho.
+        """
         assert isinstance(batch.task, int)
-        middle, bounds = self.interval_logits(
-            theta, rho, batch.x, batch.task, training=not self.nested or batch.task == 0
-        )
+        training = not self.nested or batch.task == 0
+        if self.config.bounds == "endpoints":
+            middle, bounds = self.interval_logits(theta, rho, batch.x, batch.task, training)
+        else:
+            box, statistics = BoxByParameter(theta, rho, self.target.shapes), self.statistics_of(batch.task)
+            middle = self.target(box.middle, batch.x, statistics, training)
+            bounds = self.target.bounds(*box.ends(), batch.x, self.spec.nonnegative_inputs, statistics)
         y = self.within_task(batch.y, batch.task)
         middle = self.of_task(middle, batch.task)
         bounds = Interval(self.of_task(bounds.lower, batch.task), self.of_task(bounds.upper, batch.task))
