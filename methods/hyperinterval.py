@@ -163,7 +163,7 @@ class HyperInterval(NetworkPerTask):
 
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
-        """Memory without a stored gradient (fused optimiser), with the regulariser's targets and residuals of each task."""
+        """Memory without a stored gradient (fused optimiser), with targets and residuals for each task."""
         return Needs(
             per_trained=2 + (config.select in ("val", "claims")),
             per_task=4 if spec.scenario is DIL else 2,  # targets and residuals; the audit's boxes lie in a file
@@ -222,6 +222,14 @@ class HyperInterval(NetworkPerTask):
                 f"hyperinterval: select = {c.select} and plateau need validation samples; this stream has none "
                 '(set select = "last" and plateau = false)'
             )
+        self.embeddings[t], self.shapes[t] = self._trained(task)
+        theta, rho = self._generate(t)
+        self.audit_boxes.append(torch.cat([theta - rho, theta + rho]))
+        self.describe_classes(task)
+
+    def _trained(self, task: Task) -> tuple[Tensor, Tensor]:
+        """Embedding and shape (E,) of a task, after training; Adam's moments and the residuals end here."""
+        t, c = task.index, self.config
         embedding = nn.Parameter(self.embeddings[t : t + 1].clone())
         shape = nn.Parameter(self.shapes[t : t + 1].clone(), requires_grad=not self.nested)
         steps = task.budget.steps_for(len(task.train))
@@ -240,10 +248,7 @@ class HyperInterval(NetworkPerTask):
                 capture=candidates.capturable, scheduled=False,  # kappa and eps are annealed over the whole budget
             )  # fmt: skip
         candidates.restore()
-        self.embeddings[t], self.shapes[t] = embedding.detach()[0], shape.detach()[0]
-        theta, rho = self._generate(t)
-        self.audit_boxes.append(torch.cat([theta - rho, theta + rho]))
-        self.describe_classes(task)
+        return embedding.detach()[0], shape.detach()[0]
 
     def loss(self, t: int, embedding: Tensor, shape: Tensor, steps: int) -> Callable[[Batch], Tensor]:
         """Loss of task t: classification at the annealed eps plus the drift of old tasks at full eps."""

@@ -43,7 +43,9 @@ class FunctionalNetwork:
         parts = flat.split(self.sizes)
         return {name: part.view(shape) for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)}
 
-    def __call__(self, flat: Weights, x: Tensor, statistics: Statistics | None = None, training: bool = False) -> Tensor:
+    def __call__(
+        self, flat: Weights, x: Tensor, statistics: Statistics | None = None, training: bool = False
+    ) -> Tensor:
         """Logits (b, C) of the network with weights `flat` (N,) on inputs (b, *input_shape).
 
         In training, batch norm uses the batch's own statistics and updates `statistics` in place.

@@ -67,7 +67,7 @@ class Archive:
     def _write(self, data: memoryview) -> int:
         if self._file is None:
             # Unbuffered: a buffer would try again to write what did not fit, when it is closed.
-            self._file = tempfile.TemporaryFile(buffering=0, prefix="continual-intervals-")
+            self._file = tempfile.TemporaryFile(buffering=0, prefix="continual-intervals-")  # noqa: SIM115 - finalize
             weakref.finalize(self, self._file.close)
         self._file.seek(self._end)
         rest = data
@@ -94,4 +94,4 @@ class Archive:
 
 def _bytes(tensor: Tensor) -> memoryview:
     """Memory of a contiguous tensor on the CPU."""
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    return tensor.reshape(-1).view(torch.uint8).numpy().data

@@ -10,7 +10,13 @@ import torch
 
 from methods.shared.archive import Altered, Archive
 
-ADDED = [torch.arange(6.0).view(2, 3), torch.zeros(0), torch.tensor(True), torch.randn(5).double(), torch.ones(4, 2).t()]
+ADDED = [
+    torch.arange(6.0).view(2, 3),
+    torch.zeros(0),
+    torch.tensor(True),
+    torch.randn(5).double(),
+    torch.ones(4, 2).t(),
+]
 
 
 def test_tensors_are_read_as_they_were_added() -> None:
