@@ -48,7 +48,7 @@ The suite also measures whether old boxes stay where they were certified (`audit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -60,15 +60,18 @@ from torch.nn.functional import cross_entropy
 from benchmarks.types import StreamSpec, UserError
 from methods.base import CIL, DIL, TIL, Batch, Claim, Exhibit, Needs, Task, register
 from methods.hypernetworks.candidates import RULES
+from methods.hypernetworks.ends import BoxByParameter
 from methods.hypernetworks.network import hypernetwork
 from methods.hypernetworks.output_layer import FusedAdam, Targets
+from methods.hypernetworks.passes import Memory
 from methods.hypernetworks.stateless import FunctionalNetwork, Statistics
 from methods.intervals.boundable import unbounded
 from methods.intervals.bounding import Interval, outward, worst_case
 from methods.network_per_task import NetworkPerTask
 from methods.networks import targets
 from methods.search import LEARNING_RATE, Log, ranges
-from methods.shared import heads, inference, strengths, tables
+from methods.shared import heads, inference, state, strengths, tables
+from methods.shared.archive import Archive
 from methods.shared.inference import Inference
 from methods.shared.needs import BOUNDS
 
@@ -160,10 +163,10 @@ class HyperInterval(NetworkPerTask):
 
     @classmethod
     def needs(cls, spec: StreamSpec, config: Any) -> Needs:
-        """Memory without a stored gradient (fused optimiser), with the centre and both ends of a box per task."""
+        """Memory without a stored gradient (fused optimiser), with targets and residuals for each task."""
         return Needs(
             per_trained=2 + (config.select in ("val", "claims")),
-            per_task=3 + (spec.scenario is DIL),
+            per_task=4 if spec.scenario is DIL else 2,  # targets and residuals; the audit's boxes lie in a file
             floats_per_task=cls.floats_per_task(spec, config),
             generated=8,
             passes=BOUNDS if config.bounds == "interval" else 3,
@@ -192,7 +195,7 @@ class HyperInterval(NetworkPerTask):
         self.hypernetwork = made.to(self.device)
         self.statistics: list[Statistics] = []
         """Batch norm's running statistics per task; DIL has one set, from the first task."""
-        self.audit_boxes: list[Tensor] = []
+        self.audit_boxes = Archive()
         """Lower and upper weights (2, N) of each task, as they were when it was learnt."""
 
     def boxes(self, embeddings: Tensor, shapes: Tensor, eps: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -219,6 +222,14 @@ class HyperInterval(NetworkPerTask):
                 f"hyperinterval: select = {c.select} and plateau need validation samples; this stream has none "
                 '(set select = "last" and plateau = false)'
             )
+        self.embeddings[t], self.shapes[t] = self._trained(task)
+        theta, rho = self._generate(t)
+        self.audit_boxes.append(torch.cat([theta - rho, theta + rho]))
+        self.describe_classes(task)
+
+    def _trained(self, task: Task) -> tuple[Tensor, Tensor]:
+        """Embedding and shape (E,) of a task, after training; Adam's moments and the residuals end here."""
+        t, c = task.index, self.config
         embedding = nn.Parameter(self.embeddings[t : t + 1].clone())
         shape = nn.Parameter(self.shapes[t : t + 1].clone(), requires_grad=not self.nested)
         steps = task.budget.steps_for(len(task.train))
@@ -237,10 +248,7 @@ class HyperInterval(NetworkPerTask):
                 capture=candidates.capturable, scheduled=False,  # kappa and eps are annealed over the whole budget
             )  # fmt: skip
         candidates.restore()
-        self.embeddings[t], self.shapes[t] = embedding.detach()[0], shape.detach()[0]
-        theta, rho = self._generate(t)
-        self.audit_boxes.append(torch.cat([theta - rho, theta + rho]))
-        self.describe_classes(task)
+        return embedding.detach()[0], shape.detach()[0]
 
     def loss(self, t: int, embedding: Tensor, shape: Tensor, steps: int) -> Callable[[Batch], Tensor]:
         """Loss of task t: classification at the annealed eps plus the drift of old tasks at full eps."""
@@ -248,7 +256,7 @@ class HyperInterval(NetworkPerTask):
         with torch.no_grad():
             theta, rho = self.weights(slice(0, t), radii=self.nested)
         # nested: |low|^2 + |middle|^2 + |up|^2 = 3 |theta|^2 + 2 |rho|^2, averaged over the three
-        held = Targets(theta, rho, radius_weight=2 / 3) if t else None
+        held = Targets(theta, rho, radius_weight=2 / 3, memory=Memory()) if t else None
         beta = strengths.of_sum(c.beta, c.strength_per, self.target.n_weights)
         scale = {"official": beta / max(1, t) ** 2, "mean": beta / max(1, t), "sum": beta}[c.regulariser_norm]
         embeddings, shapes = self.embeddings[:t].clone(), self.shapes[:t].clone()
@@ -261,7 +269,8 @@ class HyperInterval(NetworkPerTask):
             kappa, eps = now[0], now[1:, None]
             centres, radii = self.boxes(torch.cat([embedding, embeddings]), torch.cat([shape, shapes]), eps)
             theta, rho, drift = self.hypernetwork.intervals(centres, radii, None if self.nested else 1, held)
-            return self.classification(theta[0], rho[0], batch, kappa) + scale * drift
+            # not theta[0], whose gradient would be written onto zeros
+            return self.classification(theta.squeeze(0), rho.squeeze(0), batch, kappa) + scale * drift
 
         return total
 
@@ -282,11 +291,18 @@ class HyperInterval(NetworkPerTask):
         return schedule.index_select(0, self.step.clamp(max=len(schedule) - 1).long())[0]
 
     def classification(self, theta: Tensor, rho: Tensor, batch: Batch, kappa: Tensor) -> Tensor:
-        """kappa CE(middle logits) + (1 - kappa) CE(worst-case logits) for weights theta -/+ rho (N,)."""
+        """kappa CE(middle logits) + (1 - kappa) CE(worst-case logits) for weights theta -/+ rho (N,).
+
+        Overwrites the memory of rho.
+        """
         assert isinstance(batch.task, int)
-        middle, bounds = self.interval_logits(
-            theta, rho, batch.x, batch.task, training=not self.nested or batch.task == 0
-        )
+        training = not self.nested or batch.task == 0
+        if self.config.bounds == "endpoints":
+            middle, bounds = self.interval_logits(theta, rho, batch.x, batch.task, training)
+        else:
+            box, statistics = BoxByParameter(theta, rho, self.target.shapes), self.statistics_of(batch.task)
+            middle = self.target(box.middle, batch.x, statistics, training)
+            bounds = self.target.bounds(*box.ends(), batch.x, self.spec.nonnegative_inputs, statistics)
         y = self.within_task(batch.y, batch.task)
         middle = self.of_task(middle, batch.task)
         bounds = Interval(self.of_task(bounds.lower, batch.task), self.of_task(bounds.upper, batch.task))
@@ -422,12 +438,15 @@ class HyperInterval(NetworkPerTask):
 
         newest: embedding (1, E) of the task being learnt, if any; its own box is not there yet.
         """
+        return torch.stack([outside for _, outside in self._boxes(newest)] or [self.step.new_zeros(0)]).long()
+
+    def _boxes(self, newest: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Certified box (2, N) of each learnt task, and the number of deployed weights outside, 0-d; see `outside`."""
         deployed = self.universal_weights(newest, radii=False)[0] if self.nested else None
-        found = [self.step.new_zeros(0)]
-        for j, (lower, upper) in enumerate(self.audit_boxes):
+        for j, box in enumerate(self.audit_boxes):
+            lower, upper = box = box.to(self.device)
             used = self.weights(j, radii=False)[0][0] if deployed is None else deployed
-            found.append(((used < lower) | (used > upper)).sum()[None])
-        return torch.cat(found).long()
+            yield box, ((used < lower) | (used > upper)).sum()
 
     @torch.no_grad()
     def audit(self) -> list[Claim]:
@@ -435,9 +454,9 @@ class HyperInterval(NetworkPerTask):
 
         In CIL a certificate covers the tasks known when it was issued; it is void once others join.
         """
-        claims, counts = [], self.outside().tolist()
-        for j, (lower, upper) in enumerate(self.audit_boxes):
-            (theta, rho), outside = self.weights(j), counts[j]
+        claims = []
+        for j, ((lower, upper), count) in enumerate(self._boxes()):
+            (theta, rho), outside = self.weights(j), int(count)
             drift = torch.maximum((theta[0] - rho[0] - lower).abs().max(), (theta[0] + rho[0] - upper).abs().max())
             reason = f"{outside} of {theta.numel()} weights have left the box" if outside else ""
             if self.spec.scenario is CIL and j + 1 < self.tasks_seen and not reason:
@@ -448,6 +467,20 @@ class HyperInterval(NetworkPerTask):
     @torch.no_grad()
     def _generate(self, t: int) -> tuple[Tensor, Tensor]:
         return self.weights(t)
+
+    # -- state -------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """State with the boxes that the audit compares with, which are otherwise in a file."""
+        return {**super().state_dict(), "audit_boxes": [box.to(self.device) for box in self.audit_boxes]}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        super().load_state_dict({key: value for key, value in saved.items() if key != "audit_boxes"})
+        self.audit_boxes = Archive(saved["audit_boxes"])
+
+    def parameters_stored(self) -> int:
+        """Number of scalars needed to predict and to learn further tasks."""
+        return state.count(super().state_dict())
 
     @torch.no_grad()
     def exhibits(self) -> dict[str, Exhibit]:

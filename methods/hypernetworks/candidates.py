@@ -62,7 +62,8 @@ class Candidates:
             self.plateau.look()
 
     def restore(self) -> None:
-        """Restore the kept parameters, if any."""
+        """Restore the kept parameters, if any; call it last."""
+        self.plateau = None  # it judges by this object: such a cycle would keep the task's samples, and the moments
 
     @torch.no_grad()
     def judge(self) -> Tensor:
@@ -101,7 +102,9 @@ class BestOnValidation(Candidates):
             self.selection.look()
 
     def restore(self) -> None:
+        super().restore()
         self.selection.restore()
+        del self.selection  # a cycle too
 
 
 class FewestOutside(BestOnValidation):
@@ -173,6 +176,7 @@ class OfficialRule(Candidates):
         self.i += 1
 
     def restore(self) -> None:
+        super().restore()
         for tensor, kept in zip(self.tensors, self.kept, strict=False):
             tensor.data.copy_(kept)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from methods.compiled import threads
 from methods.compiled.library import Library, Pointer
-from methods.hypernetworks.passes import Cotangents, Images, Step, Targets
+from methods.hypernetworks.passes import Cotangents, Images, Step, Targets, outputs
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("output_layer.cpp", "drift.cpp"))
 HEADER = Path(__file__).with_name("vectors.h")
@@ -55,7 +55,7 @@ def suits(weight: Tensor) -> bool:
 def forward(centre: Tensor, radius: Tensor, weight: Tensor, bias: Tensor, held: Targets | None) -> Images:
     """Forward pass; same contract as `torch_passes.forward`."""
     (n, h), k, m = weight.shape, len(centre), len(radius)
-    theta, rho = centre.new_empty(k, n), radius.new_empty(m, n)
+    theta, rho = outputs(centre, radius, n, held)
     centre, radius, bias = centre.contiguous(), radius.contiguous(), bias.contiguous()
     held_theta, held_rho = (held.theta.contiguous(), held.rho.contiguous()) if held else (theta[:0], rho[:0])
     tensors = [weight, bias, held_theta, held_rho, theta, rho]

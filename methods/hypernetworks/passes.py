@@ -7,6 +7,24 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 
+class Memory:
+    """Memory of a forward pass's outputs, which the next pass overwrites.
+
+    Blocks of this size, freed and requested in every step, would not fit again into holes from which something small
+    was cut meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._tensors: list[Tensor] = []
+
+    def outputs(self, centre: Tensor, radius: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """Uninitialised outputs (k, N) and (m, N) for centres (k, h) and radii (m, h)."""
+        if [len(tensor) for tensor in self._tensors] != [len(centre), len(radius)]:
+            self._tensors = [centre.new_empty(len(centre), n), radius.new_empty(len(radius), n)]
+        theta, rho = self._tensors
+        return theta.detach(), rho.detach()
+
+
 class Targets(NamedTuple):
     """Target outputs for the t old boxes: centres (t, N) and radii (t, N), or (0, N) if radii are free."""
 
@@ -14,6 +32,13 @@ class Targets(NamedTuple):
     rho: Tensor
     radius_weight: float = 1.0
     """Weight of a squared radius residual relative to a squared centre residual."""
+    memory: Memory | None = None
+    """Memory of the outputs where each forward pass follows the backward pass of the one before; None: new memory."""
+
+
+def outputs(centre: Tensor, radius: Tensor, n: int, held: Targets | None) -> tuple[Tensor, Tensor]:
+    """Uninitialised outputs (k + t, N) and (m + s, N), in the targets' memory if they have some."""
+    return (held.memory if held and held.memory else Memory()).outputs(centre, radius, n)
 
 
 class Images(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -11,6 +13,8 @@ from methods.intervals.weights import head_names
 from methods.networks.tied import to_meta
 from methods.shared.features import inputs_of
 
+Weights = Tensor | Mapping[str, Tensor]
+"""Weights of a network, flat (N,) or by parameter name."""
 Statistics = dict[str, Tensor]
 """Buffers of a network by name, e.g. batch norm's running mean."""
 
@@ -32,13 +36,17 @@ class FunctionalNetwork:
         self.sizes = [shape.numel() for shape in self.shapes.values()]
         self.n_weights = sum(self.sizes)
 
-    def named(self, flat: Tensor) -> dict[str, Tensor]:
+    def named(self, flat: Weights) -> Mapping[str, Tensor]:
         """Views into flat weights (N,) by parameter name; what a vector has beyond N is left out."""
+        if not isinstance(flat, Tensor):
+            return flat
         rest = len(flat) - self.n_weights
         parts = flat.split([*self.sizes, rest] if rest else self.sizes)
         return {name: part.view(shape) for part, (name, shape) in zip(parts, self.shapes.items(), strict=False)}
 
-    def __call__(self, flat: Tensor, x: Tensor, statistics: Statistics | None = None, training: bool = False) -> Tensor:
+    def __call__(
+        self, flat: Weights, x: Tensor, statistics: Statistics | None = None, training: bool = False
+    ) -> Tensor:
         """Logits (b, C) of the network with weights `flat` (N,) on inputs (b, *input_shape).
 
         In training, batch norm uses the batch's own statistics and updates `statistics` in place.
@@ -53,7 +61,7 @@ class FunctionalNetwork:
         return inputs_of(layer, lambda: self(flat, x, statistics))
 
     def bounds(
-        self, lower: Tensor, upper: Tensor, x: Tensor, nonnegative_inputs: bool,
+        self, lower: Weights, upper: Weights, x: Tensor, nonnegative_inputs: bool,
         statistics: Statistics | None = None, rounded: bool = False,
     ) -> Interval:  # fmt: skip
         """Sound bounds of the logits, each (b, C), over all weights in [lower, upper] (N,).

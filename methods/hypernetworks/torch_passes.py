@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from methods.hypernetworks.passes import Cotangents, Images, Step, Targets
+from methods.hypernetworks.passes import Cotangents, Images, Step, Targets, outputs
 
 CPU_BLOCK = 1 << 17
 """Scalars of W per block on a CPU: 512 KiB of float32, so that a block and its moments stay in the cache."""
@@ -29,7 +29,7 @@ def _sign(block: Tensor) -> Tensor:
 def forward(centre: Tensor, radius: Tensor, weight: Tensor, bias: Tensor, held: Targets | None) -> Images:
     """Centres (k + t, h) and radii (m + s, h) -> their images under W (N, h), b (N,) and |W|; t and s as held."""
     n = weight.shape[0]
-    theta, rho = centre.new_empty(len(centre), n), radius.new_empty(len(radius), n)
+    theta, rho = outputs(centre, radius, n, held)
     t, s = (len(held.theta), len(held.rho)) if held else (0, 0)
     k, m = len(centre) - t, len(radius) - s
     for rows in _blocks(weight):

@@ -17,7 +17,7 @@ from methods.compiled import library as machine_code
 from methods.hypernetworks import compiled, compiled_drift, output_layer, torch_passes
 from methods.hypernetworks.drift import Frozen
 from methods.hypernetworks.output_layer import FusedAdam, OutputLayer, Targets
-from methods.hypernetworks.passes import Cotangents
+from methods.hypernetworks.passes import Cotangents, Memory
 
 SHAPES = [(1, 1, 1, 3), (3, 1, 7, 5), (4, 4, 50, 6), (5, 0, 11, 9), (0, 0, 6, 4), (1, 1, 997, 75), (9, 2, 61, 16)]
 
@@ -341,3 +341,21 @@ def test_a_processor_without_fused_multiply_adds_runs_in_pytorch(passes, tmp_pat
     caplog.set_level("INFO")
     assert not compiled.suits(torch.zeros(2, 3))
     assert "no fused multiply-add" in caplog.text
+
+
+@pytest.mark.parametrize("passes", [compiled, torch_passes])
+def test_outputs_in_memory_that_is_used_again_have_the_same_bits(passes):
+    if passes is compiled and compiled.library() is None:
+        pytest.skip("no machine code here")
+    torch.manual_seed(0)
+    weight, bias = torch.randn(150, 7), torch.randn(150)
+    plain = Targets(torch.randn(2, 150), torch.rand(1, 150), 0.3)
+    held, places = plain._replace(memory=Memory()), set()
+    for _ in range(3):
+        centre, radius = torch.randn(3, 7), torch.rand(2, 7)
+        expected, found = (passes.forward(centre, radius, weight, bias, some) for some in (plain, held))
+        assert all(map(torch.equal, found, expected))
+        places.add((found.theta.data_ptr(), found.rho.data_ptr()))
+    assert len(places) == 1
+    fewer = passes.forward(centre[1:], radius, weight, bias, held)
+    assert fewer.theta.shape == (2, 150), "other memory for another number of boxes"
