@@ -220,14 +220,14 @@ class HNET(NetworkPerTask):
 
         def total(batch: Batch) -> Tensor:
             if not t:
-                return self.task_loss(self.hypernetwork(embedding).squeeze(0), batch)
+                return self.task_loss(self.hypernetwork.padded(embedding).squeeze(0), batch)
             if held.plain:
                 assert held.targets is not None
                 own, drift = self.hypernetwork.held(torch.cat([embedding, held.embeddings]), held.targets)
                 return self.task_loss(own[0], batch) + beta / t * drift
             rows = held.draw()
             if held.frozen is not None:
-                value = self.task_loss(self.hypernetwork(embedding).squeeze(0), batch)
+                value = self.task_loss(self.hypernetwork.padded(embedding).squeeze(0), batch)
                 return value + beta * held.drift_of(self.hypernetwork, rows)
             outputs = self.hypernetwork(torch.cat([embedding, held.embeddings[rows]]))
             return self.task_loss(outputs[0], batch) + beta * held.drift(outputs[1:], rows)
@@ -241,7 +241,7 @@ class HNET(NetworkPerTask):
         beta = self.beta()
 
         def total(batch: Batch) -> Tensor:
-            value = self.task_loss(self.hypernetwork(embedding).squeeze(0), batch)
+            value = self.task_loss(self.hypernetwork.padded(embedding).squeeze(0), batch)
             return look_ahead.regularised(value, self.hypernetwork, embedding, optimizer, held, beta)
 
         return total
@@ -264,7 +264,7 @@ class HNET(NetworkPerTask):
         )
 
     def task_loss(self, weights: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy on the task's own head for flat target weights (N,)."""
+        """Cross-entropy on the task's own head for flat target weights (N,) or, padded, more."""
         assert isinstance(batch.task, int)
         logits = self._head(self.target(weights, batch.x, self._statistics_of(batch.task), training=True), batch.task)
         return cross_entropy(logits, self.within_task(batch.y, batch.task))

@@ -16,7 +16,7 @@ HEADING_AT_LEAST = 11
 """Least number of characters of a line of a heading."""
 HALF = 0.46
 """Share of the page's width up to which two tables stand side by side."""
-ROWS_TOGETHER = 12
+ROWS_TOGETHER = 6
 """Largest number of lines (wrapped ones counted) of an appendix table that must not break across pages."""
 
 

@@ -16,8 +16,8 @@ from torch.nn.functional import pad
 from methods.hypernetworks import compiled
 from methods.hypernetworks.drift import Frozen
 
-COLUMNS = 8
-"""Of a matrix in drift.cpp, to whose multiples rows are padded."""
+ROWS, SIDE, ABREAST = 16, 4, 12
+"""Of drift.cpp: rows of a block, and multiples to which B'B and the columns of products are padded."""
 
 
 class Rule(NamedTuple):
@@ -40,51 +40,60 @@ def step_ahead(parameters: Tensor, grad: Tensor, moments: Mapping[str, Tensor], 
     return ahead
 
 
+def in_blocks(weight: Tensor) -> Tensor:
+    """Copy of a weight (N, h) in blocks of 16 rows, column by column: (N / 16 rounded up, h, 16), padded with zeros."""
+    n, h = weight.shape
+    return pad(weight, (0, 0, 0, -n % ROWS)).view(-1, ROWS, h).transpose(1, 2).contiguous()
+
+
 def look_ahead(
     weight: Tensor, grad: Tensor, moments: Mapping[str, Tensor], rule: Rule, bias: Tensor, since: Frozen, edge: int
 ) -> tuple[Tensor, Tensor]:
     """Take Adam's step ahead from weight (N, h), and multiply B = [W V v] by itself.
 
-    bias (N,): that after the step. Returns the weight after it, and B'B (2, 2h + 1, 2h + 1) in float64 over the rows
-    before `edge` and from there on.
+    bias (N,): that after the step. Returns the weight after it in blocks, and B'B (2, 2h + 1, 2h + 1) in float64 over
+    the rows before `edge` and from there on.
     """
     n, h = weight.shape
-    width = _padded(2 * h + 1)
-    ahead = torch.empty_like(weight)
+    width = _padded(2 * h + 1, SIDE)
+    ahead = torch.empty_like(since.blocks)
     grams = torch.zeros(compiled.parts(n), 2, width, width, dtype=torch.float64)
-    given = [weight, grad, moments["exp_avg"], moments["exp_avg_sq"], bias, since.weight, since.bias]
+    given = [weight, grad, moments["exp_avg"], moments["exp_avg_sq"], bias, since.blocks, since.bias]
 
     def run(part: int, first: int, last: int) -> None:
         compiled.library().look_ahead(  # type: ignore[union-attr]
-            first, last, edge, h, *(tensor.data_ptr() for tensor in given), *rule,
+            *_whole_blocks(first, last, n), edge, h, *(tensor.data_ptr() for tensor in given), *rule,
             ahead.data_ptr(), grams[part].data_ptr(),
         )  # fmt: skip
 
     compiled.in_parallel(run, n)
-    upper = grams.sum(0)[:, : 2 * h + 1, : 2 * h + 1].triu()
-    return ahead, upper + upper.triu(1).transpose(1, 2)
+    return ahead, grams.sum(0)[:, : 2 * h + 1, : 2 * h + 1]
 
 
 def add_gradient(
-    grad: Tensor, grad_bias: Tensor, scale: float, weight: Tensor, bias: Tensor, since: Frozen,
-    products: Tensor, edge: int,
-) -> None:  # fmt: skip
-    """Scale a gradient by weight (N, h) and bias (N,), and add that of the drift: B times a product for each row.
+    grad: Tensor, grad_bias: Tensor, weight: Tensor, bias: Tensor, since: Frozen, products: Tensor, edge: int
+) -> None:
+    """Add the drift's gradient to one by weight (N, h) and bias (N,): B times a product for each row.
 
-    products (2, 2h + 1, h + 1): that of the rows before `edge`, and of those from there on; the last column is for the
-    bias.
+    weight: in blocks, as `look_ahead` returns it. products (2, 2h + 1, h + 1): that of the rows before `edge`, and of
+    those from there on; the last column is for the bias.
     """
-    n, h = weight.shape
-    products = pad(products, (0, _padded(h + 1) - h - 1)).contiguous()
-    given = [weight, bias, since.weight, since.bias, products]
+    n, h = grad.shape
+    products = pad(products, (0, _padded(h + 1, ABREAST) - h - 1)).contiguous()
+    given = [weight, bias, since.blocks, since.bias, products, grad, grad_bias]
 
     def run(part: int, first: int, last: int) -> None:
         compiled.library().drift_gradient(  # type: ignore[union-attr]
-            first, last, edge, h, *(tensor.data_ptr() for tensor in given), scale, grad.data_ptr(), grad_bias.data_ptr()
+            *_whole_blocks(first, last, n), edge, h, *(tensor.data_ptr() for tensor in given)
         )
 
     compiled.in_parallel(run, n)
 
 
-def _padded(n: int) -> int:
-    return -(-n // COLUMNS) * COLUMNS
+def _whole_blocks(first: int, last: int, n: int) -> tuple[int, int]:
+    """Move the edges of a part of n rows to those of blocks."""
+    return _padded(first, ROWS), min(_padded(last, ROWS), n)
+
+
+def _padded(n: int, to: int) -> int:
+    return -(-n // to) * to

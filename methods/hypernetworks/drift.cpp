@@ -1,7 +1,9 @@
 // The look-ahead and the drift of a chunked hypernetwork on a CPU, in two passes over the rows of its output layer.
 //
-// Called by compiled_drift.py, which says what the arguments are; drift.py has the algebra. Conventions, and what keeps
-// the bits the same on every machine, are those of output_layer.cpp: sums over rows never share a vector's lanes.
+// Called by compiled_drift.py, which says what the arguments are; drift.py has the algebra. Between the passes W lies in
+// blocks (N / 16, h, 16): 16 rows share a vector, column after column, and zeros fill the last block. Conventions, and
+// what keeps the bits the same on every machine, are those of output_layer.cpp: a sum over rows has 16 parts, whatever
+// the width of a vector.
 
 #include <algorithm>
 #include <vector>
@@ -10,12 +12,9 @@
 
 namespace {
 
-constexpr int COLUMNS = 8;  // that share a vector; rows of B are padded to a multiple
-constexpr int INPUTS = 4;  // rows of a product that are summed at once
-constexpr int TILE_FLOATS = 3072;  // of B that stay in the first cache
-
-inline Eight spread(float x) { return Eight{x, x, x, x, x, x, x, x}; }
-inline float* at(std::vector<float>& v, long i) { return v.data() + i; }
+constexpr int SIDE = 4;  // of a square of B'B that is summed at once
+constexpr int ABREAST = 12;  // columns of a gradient that are summed at once
+constexpr int TILE_FLOATS = 36864;  // of B that stay in the second cache
 
 struct Rule { float complement1, beta2, complement2, eps, size; };
 
@@ -32,95 +31,89 @@ inline void ahead_at(float* out, const float* w, const float* g, const float* me
 void ahead_of(float* out, const float* w, const float* g, const float* mean, const float* square, long n,
               const Rule& rule) {
     long i = 0;
-    for (; i + COLUMNS <= n; i += COLUMNS) ahead_at<Eight>(out + i, w + i, g + i, mean + i, square + i, rule, spread);
+    for (; i + LANES <= n; i += LANES) ahead_at<Vec>(out + i, w + i, g + i, mean + i, square + i, rule, splat);
     for (; i < n; ++i) ahead_at<float>(out + i, w + i, g + i, mean + i, square + i, rule, [](float x) { return x; });
 }
 
-// Rows of B = [W V v], padded with zeros. Vectors run beyond a row's end, into what is written next; the last row,
-// behind which the arrays may end, goes by single weights.
-void fill(const float* weight, const float* frozen, const float* bias, const float* frozen_bias, long rows, int h,
-          int width, float* out) {
-    for (long r = 0; r < rows; ++r, out += width, weight += h, frozen += h) {
-        const bool whole = r + 1 < rows && h >= COLUMNS;
-        int i = 0;
-        if (whole) for (; i < h; i += COLUMNS) store(out + i, load_as<Eight>(weight + i));
-        for (; i < h; ++i) out[i] = weight[i];
-        i = 0;
-        if (whole) for (; i < h; i += COLUMNS)
-            store(out + h + i, load_as<Eight>(weight + i) - load_as<Eight>(frozen + i));
-        for (; i < h; ++i) out[h + i] = weight[i] - frozen[i];
-        out[2 * h] = bias[r] - frozen_bias[r];
-        for (int k = 2 * h + 1; k < width; ++k) out[k] = 0;
+// Columns of a block are added to so many rows of h columns.
+void add_to_rows(const float* block, int h, int count, float* rows) {
+    int i = 0;
+    if (count == ROWS) for (; i + 8 <= h; i += 8) for (int half = 0; half < ROWS; half += 8) {
+        Eight v[8];
+        for (int k = 0; k < 8; ++k) v[k] = load_as<Eight>(block + (i + k) * ROWS + half);
+        transpose(v);
+        for (int r = 0; r < 8; ++r) {
+            float* to = rows + (half + r) * (long)h + i;
+            store(to, load_as<Eight>(to) + v[r]);
+        }
     }
+    for (; i < h; ++i) for (int r = 0; r < count; ++r) rows[r * (long)h + i] += block[i * ROWS + r];
 }
 
-// total[i][j] += sum over rows of b[r][i] b[r][j], for INPUTS columns i from `first` on and V vectors of columns j.
-template <int V>
-inline void gram_block(const float* b, long rows, int width, int first, int column, double* total) {
-    Eight sum[INPUTS][V];
-    for (int a = 0; a < INPUTS; ++a) for (int v = 0; v < V; ++v) sum[a][v] = spread(0);
-    for (long r = 0; r < rows; ++r, b += width) {
-        Eight right[V];
-        for (int v = 0; v < V; ++v) right[v] = load_as<Eight>(b + column + COLUMNS * v);
+// A block of B = [W V v], from those of W and W0; `count` rows are there.
+void fill(const float* weight, const float* frozen, const float* bias, const float* frozen_bias, int count, int h,
+          float* out) {
+    for (int i = 0; i < h * ROWS; i += LANES) {
+        const Vec w = load(weight + i);
+        store(out + i, w);
+        store(out + h * ROWS + i, w - load(frozen + i));
+    }
+    float* last = out + 2 * h * ROWS;
+    for (int r = 0; r < ROWS; ++r) last[r] = r < count ? bias[r] - frozen_bias[r] : 0;
+}
+
+inline double of_parts(const float* part) {
+    const Eight eight = load_as<Eight>(part) + load_as<Eight>(part + 8);
+    return ((double)eight[0] + eight[4]) + ((double)eight[1] + eight[5]) +
+           (((double)eight[2] + eight[6]) + ((double)eight[3] + eight[7]));
+}
+
+// total[i][j] += sum over rows of b[r][i] b[r][j], for SIDE columns i and j from `first` and `second` on.
+void square_of_gram(const float* b, long blocks, int width, int first, int second, double* total) {
+    float parts[SIDE][SIDE][ROWS];
+    for (int lane = 0; lane < ROWS; lane += LANES) {
+        Vec sum[SIDE][SIDE];
+        for (int a = 0; a < SIDE; ++a) for (int c = 0; c < SIDE; ++c) sum[a][c] = splat(0);
+        const float *left = b + first * ROWS + lane, *right = b + second * ROWS + lane;
+        for (long k = 0; k < blocks; ++k, left += width * ROWS, right += width * ROWS) {
+            Vec column[SIDE];
+            for (int c = 0; c < SIDE; ++c) column[c] = load(right + c * ROWS);
 #pragma GCC unroll 4
-        for (int a = 0; a < INPUTS; ++a) {
-            const Eight left = spread(b[first + a]);
-            for (int v = 0; v < V; ++v) sum[a][v] = fused(left, right[v], sum[a][v]);
+            for (int a = 0; a < SIDE; ++a) {
+                const Vec other = load(left + a * ROWS);
+                for (int c = 0; c < SIDE; ++c) sum[a][c] = fused(other, column[c], sum[a][c]);
+            }
         }
+        for (int a = 0; a < SIDE; ++a) for (int c = 0; c < SIDE; ++c) store(parts[a][c] + lane, sum[a][c]);
     }
-    for (int a = 0; a < INPUTS; ++a) for (int v = 0; v < V; ++v) for (int i = 0; i < COLUMNS; ++i)
-        total[(long)(first + a) * width + column + COLUMNS * v + i] += sum[a][v][i];
+    for (int a = 0; a < SIDE; ++a) for (int c = 0; c < SIDE; ++c)
+        total[(long)(first + a) * width + second + c] += of_parts(parts[a][c]);
 }
 
-// B'B, of which only vectors of columns that reach the diagonal or lie behind it are computed.
-void gram(const float* b, long rows, int width, double* total) {
-    for (int first = 0; first < width; first += INPUTS) {
-        for (int column = first / COLUMNS * COLUMNS; column < width;) {
-            const int left = (width - column) / COLUMNS;
-            if (left >= 3) gram_block<3>(b, rows, width, first, column, total), column += 3 * COLUMNS;
-            else if (left == 2) gram_block<2>(b, rows, width, first, column, total), column += 2 * COLUMNS;
-            else gram_block<1>(b, rows, width, first, column, total), column += COLUMNS;
-        }
-    }
+// B'B of blocks, of which only squares that reach the diagonal or lie behind it are computed.
+void gram(const float* b, long blocks, int width, double* total) {
+    for (int first = 0; first < width; first += SIDE)
+        for (int second = first; second < width; second += SIDE) square_of_gram(b, blocks, width, first, second, total);
 }
 
-// out (R, V vectors) = R rows of B times columns of `product` (n, columns).
-template <int R, int V>
-inline void times_block(const float* b, int n, int width, const float* product, int columns, float* out) {
-    Eight sum[R][V];
-    for (int r = 0; r < R; ++r) for (int v = 0; v < V; ++v) sum[r][v] = spread(0);
-    for (int i = 0; i < n; ++i) {
-        Eight right[V];
-        for (int v = 0; v < V; ++v) right[v] = load_as<Eight>(product + (long)i * columns + COLUMNS * v);
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) {
-            const Eight left = spread(b[(long)r * width + i]);
-            for (int v = 0; v < V; ++v) sum[r][v] = fused(left, right[v], sum[r][v]);
-        }
-    }
-    for (int r = 0; r < R; ++r) for (int v = 0; v < V; ++v) store(out + (long)r * columns + COLUMNS * v, sum[r][v]);
+// Rows [from, to) of a block, zeros instead of the others.
+void some_rows(const float* block, int width, int from, int to, float* out) {
+    for (int i = 0; i < width; ++i) for (int r = 0; r < ROWS; ++r)
+        out[i * ROWS + r] = from <= r && r < to ? block[i * ROWS + r] : 0;
 }
 
-template <int R>
-inline void times(const float* b, int n, int width, const float* product, int columns, float* out) {
-    for (int column = 0; column < columns;) {
-        if (columns - column >= 2 * COLUMNS) {
-            times_block<R, 2>(b, n, width, product + column, columns, out + column);
-            column += 2 * COLUMNS;
-        } else {
-            times_block<R, 1>(b, n, width, product + column, columns, out + column);
-            column += COLUMNS;
+// out (columns, ROWS) = columns of `product` (n, columns) times a block of B.
+void times(const float* b, int n, const float* product, int columns, float* out) {
+    for (int column = 0; column < columns; column += ABREAST) for (int lane = 0; lane < ROWS; lane += LANES) {
+        Vec sum[ABREAST];
+        for (int c = 0; c < ABREAST; ++c) sum[c] = splat(0);
+        const float* factor = product + column;
+        for (int i = 0; i < n; ++i, factor += columns) {
+            const Vec x = load(b + i * ROWS + lane);
+#pragma GCC unroll 12
+            for (int c = 0; c < ABREAST; ++c) sum[c] = fused(splat(factor[c]), x, sum[c]);
         }
-    }
-}
-
-// Tiles of rows [first, last), none of which reaches across `edge`.
-template <typename Work> void tiles(long first, long last, long edge, int width, Work work) {
-    const long size = std::max(4L, (long)TILE_FLOATS / width / 4 * 4);
-    for (long from = first; from < last;) {
-        const long to = std::min({from + size, last, from < edge ? edge : last});
-        work(from, to - from);
-        from = to;
+        for (int c = 0; c < ABREAST; ++c) store(out + (column + c) * ROWS + lane, sum[c]);
     }
 }
 
@@ -134,42 +127,60 @@ void step_ahead(long n, const float* parameters, const float* grad, const float*
     ahead_of(ahead, parameters, grad, mean, square, n, Rule{complement1, beta2, complement2, eps, size});
 }
 
-// ahead (N, h) receives W after the look-ahead; grams (2, width, width) B'B of the rows before and from `edge` on.
+// ahead (blocks) receives W after the look-ahead; grams (2, width, width) B'B of the rows before and from `edge` on.
+// first, last: rows; a multiple of 16 each, but for the last of all. frozen: W0 in blocks.
 void look_ahead(long first, long last, long edge, int h, const float* weight, const float* grad, const float* mean,
                 const float* square, const float* bias, const float* frozen, const float* frozen_bias,
                 float complement1, float beta2, float complement2, float eps, float size, float* ahead, double* grams) {
-    const int width = padded(2 * h + 1, COLUMNS);
+    const int width = padded(2 * h + 1, SIDE);
     const Rule rule{complement1, beta2, complement2, eps, size};
-    std::vector<float> b((size_t)std::max(TILE_FLOATS, 4 * width) + COLUMNS, 0.0f);
-    tiles(first, last, edge, width, [&](long from, long rows) {
-        const long i = from * h;
-        ahead_of(ahead + i, weight + i, grad + i, mean + i, square + i, rows * h, rule);
-        fill(ahead + i, frozen + i, bias + from, frozen_bias + from, rows, h, width, b.data());
-        gram(b.data(), rows, width, grams + (from < edge ? 0 : (long)width * width));
-    });
+    const long most = std::max(1, TILE_FLOATS / (width * ROWS));
+    std::vector<float> b((size_t)most * width * ROWS, 0.0f), part((size_t)width * ROWS), rows((size_t)ROWS * h);
+    double* const others = grams + (long)width * width;
+    for (long at = first; at < last;) {
+        const long before = edge - at, left = (last - at + ROWS - 1) / ROWS;
+        const bool both = 0 < before && before < ROWS;
+        const long blocks = both ? 1 : std::min({most, left, before > 0 ? before / ROWS : left});
+        for (long k = 0; k < blocks; ++k) {
+            const long row = at + k * ROWS, i = row * h, count = std::min((long)ROWS, last - row);
+            if (count < ROWS) std::fill(rows.begin(), rows.end(), 0.0f);
+            ahead_of(rows.data(), weight + i, grad + i, mean + i, square + i, count * h, rule);
+            to_columns(rows.data(), h, ahead + i);
+            fill(ahead + i, frozen + i, bias + row, frozen_bias + row, (int)count, h, &b[k * width * ROWS]);
+        }
+        if (both) {
+            some_rows(b.data(), width, 0, (int)before, part.data());
+            gram(part.data(), 1, width, grams);
+            some_rows(b.data(), width, (int)before, ROWS, part.data());
+            gram(part.data(), 1, width, others);
+        } else {
+            gram(b.data(), blocks, width, before > 0 ? grams : others);
+        }
+        at += blocks * ROWS;
+    }
+    for (double* total : {grams, others}) for (int i = 0; i < width; ++i) for (int j = 0; j < i; ++j)
+        total[(long)i * width + j] = total[(long)j * width + i];
 }
 
-// grad (N, h) and grad_bias (N) become scale times themselves plus B times a product (2h + 1, padded h + 1), of which
-// `products` has one for the rows before `edge` and one for the others. weight, bias: those after the look-ahead.
+// B times a product (2h + 1, padded h + 1) is added to grad (N, h) and grad_bias (N); `products` has one for the rows
+// before `edge` and one for the others. weight (blocks), bias: those after the look-ahead. frozen: W0 in blocks.
 void drift_gradient(long first, long last, long edge, int h, const float* weight, const float* bias,
-                    const float* frozen, const float* frozen_bias, const float* products, float scale, float* grad, float* grad_bias) {
-    const int n = 2 * h + 1, width = padded(n, COLUMNS), columns = padded(h + 1, COLUMNS);
-    std::vector<float> b((size_t)std::max(TILE_FLOATS, 4 * width) + COLUMNS, 0.0f), out((size_t)4 * columns);
-    tiles(first, last, edge, width, [&](long from, long rows) {
-        fill(weight + from * h, frozen + from * h, bias + from, frozen_bias + from, rows, h, width, b.data());
-        const float* product = products + (from < edge ? 0 : (long)n * columns);
-        for (long r = 0; r < rows;) {
-            const int now = r + 4 <= rows ? 4 : 1;
-            if (now == 4) times<4>(at(b, r * width), n, width, product, columns, out.data());
-            else times<1>(at(b, r * width), n, width, product, columns, out.data());
-            for (int k = 0; k < now; ++k, ++r) {
-                float* to = grad + (from + r) * h;
-                const float* more = out.data() + (long)k * columns;
-                for (int i = 0; i < h; ++i) to[i] = fused(scale, to[i], more[i]);
-                grad_bias[from + r] = fused(scale, grad_bias[from + r], more[h]);
-            }
+                    const float* frozen, const float* frozen_bias, const float* products, float* grad,
+                    float* grad_bias) {
+    const int n = 2 * h + 1, columns = padded(h + 1, ABREAST);
+    std::vector<float> b((size_t)n * ROWS), out((size_t)columns * ROWS), others((size_t)columns * ROWS);
+    for (long at = first; at < last; at += ROWS) {
+        const int count = (int)std::min((long)ROWS, last - at);
+        fill(weight + at * h, frozen + at * h, bias + at, frozen_bias + at, count, h, b.data());
+        const long before = edge - at;
+        times(b.data(), n, products + (before > 0 ? 0 : (long)n * columns), columns, out.data());
+        if (0 < before && before < ROWS) {
+            times(b.data(), n, products + (long)n * columns, columns, others.data());
+            for (int c = 0; c <= h; ++c) for (int r = (int)before; r < ROWS; ++r) out[c * ROWS + r] = others[c * ROWS + r];
         }
-    });
+        add_to_rows(out.data(), h, count, grad + at * h);
+        for (int r = 0; r < count; ++r) grad_bias[at + r] += out[h * ROWS + r];
+    }
 }
 
 }  // extern "C"

@@ -29,6 +29,8 @@ class Frozen(NamedTuple):
     """(N, h)."""
     bias: Tensor
     """(N,)."""
+    blocks: Tensor
+    """The weight again, as the machine code reads it (`compiled_drift.in_blocks`); (0,) without machine code."""
 
     def of(self, rows: slice | Tensor) -> Frozen:
         """The same for some of the tasks."""
@@ -40,7 +42,7 @@ def squared_drift(inputs: Tensor, weight: Tensor, bias: Tensor, since: Frozen, e
 
     edge: number of outputs of the last chunk that count; those behind are no target weights.
     """
-    return _SquaredDrift.apply(inputs, weight, bias, *since, edge)
+    return _SquaredDrift.apply(inputs, weight, bias, since, edge)
 
 
 def of_inputs(inputs: Tensor, since: Frozen) -> tuple[Tensor, Tensor]:
@@ -70,12 +72,9 @@ def for_inputs(a: Tensor, gram: Tensor) -> Tensor:
 
 class _SquaredDrift(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor,
-        frozen_inputs: Tensor, frozen_weight: Tensor, frozen_bias: Tensor, edge: int,
-    ) -> Tensor:  # fmt: skip
-        a, inner = of_inputs(inputs, Frozen(frozen_inputs, frozen_weight, frozen_bias))
-        b = torch.cat([weight, weight - frozen_weight, (bias - frozen_bias)[:, None]], 1)
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, since: Frozen, edge: int) -> Tensor:
+        a, inner = of_inputs(inputs, since)
+        b = torch.cat([weight, weight - since.weight, (bias - since.bias)[:, None]], 1)
         outer = _grams(b[:edge], b[edge:])
         ctx.save_for_backward(a, inner, b, outer)
         ctx.edge = edge
@@ -90,4 +89,4 @@ class _SquaredDrift(torch.autograd.Function):
             torch.mm(b[rows], product[:, :h], out=grad_weight[rows])
             torch.mv(b[rows], product[:, h], out=grad_bias[rows])
         grad_inputs = for_inputs(a, (outer * scale).to(a.dtype)) if ctx.needs_input_grad[0] else None
-        return grad_inputs, grad_weight, grad_bias, None, None, None, None
+        return grad_inputs, grad_weight, grad_bias, None, None

@@ -5,14 +5,13 @@ Source: von Oswald et al. (2020), arXiv 1906.00695, eq. 2; dtheta is a constant 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from methods.hypernetworks import compiled, compiled_drift, drift
-from methods.hypernetworks.drift import Frozen
 from methods.hypernetworks.held import HeldOutputs
 from methods.hypernetworks.network import ChunkedHypernetwork
 
@@ -65,22 +64,14 @@ class _Differentiated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, None, *(gradient * cotangents[0] for gradient in ctx.gradients))
+        # Given up here, so that they become the parameters' gradients without a copy.
+        gradients, ctx.gradients, scale = ctx.gradients, None, cotangents[0]
+        if not scale.is_cuda and scale == 1:  # on CUDA the host would wait
+            return (None, None, *gradients)
+        return (None, None, *(gradient * scale for gradient in gradients))
 
 
 # -- a chunked hypernetwork in machine code --------------------------------------------------------
-
-
-class _OutputStep(NamedTuple):
-    """Step ahead of the output layer: the task's gradients, which are overwritten, and what the first pass needs."""
-
-    weight: Tensor
-    bias: Tensor
-    moments: Mapping[str, Tensor]
-    bias_ahead: Tensor
-    rule: compiled_drift.Rule
-    since: Frozen
-    edge: int
 
 
 def _in_machine_code(network: ChunkedHypernetwork, optimizer: torch.optim.Adam) -> bool:
@@ -93,18 +84,33 @@ def _chunked(
     value: Tensor, gradients: Sequence[Tensor], network: ChunkedHypernetwork, embedding: Tensor,
     optimizer: torch.optim.Adam, held: HeldOutputs, beta: float,
 ) -> Tensor:  # fmt: skip
-    """The same sum, with two passes over the output layer: its step ahead with B'B, and the gradient from it."""
+    """The same sum, with two passes over the output layer: its step ahead with B'B, and the gradient from it.
+
+    All gradients are computed here, so that the backward pass only hands them on.
+    """
     assert held.frozen is not None
     rows, output, rule = held.draw(), network.output, _rule(optimizer, network.output.weight)
+    since, state, edge = held.frozen.of(rows), optimizer.state, network.edge
     of: dict[Tensor, Tensor] = dict(zip(network.parameters(), gradients, strict=False))
     of_weight, of_bias = of.pop(output.weight).contiguous(), of.pop(output.bias).contiguous()
-    value = _Differentiated.apply(value, [*of.values(), gradients[-1]], *of, embedding)
-    ahead = {p: _Ahead.apply(p, gradient, optimizer.state[p], rule) for p, gradient in of.items()}
+    ahead = {p: compiled_drift.step_ahead(p.detach(), g, state[p], rule).requires_grad_() for p, g in of.items()}
     inputs = network.hidden(held.embeddings[rows], ahead)
-    moments, of_biases = optimizer.state[output.weight], optimizer.state[output.bias]
-    bias_ahead = compiled_drift.step_ahead(output.bias.detach(), of_bias, of_biases, rule)
-    step = _OutputStep(of_weight, of_bias, moments, bias_ahead, rule, held.frozen.of(rows), network.edge)
-    return _Regularised.apply(value, inputs, output.weight, output.bias, step, beta / len(inputs))
+    bias = compiled_drift.step_ahead(output.bias.detach(), of_bias, state[output.bias], rule)
+    weight, outer = compiled_drift.look_ahead(
+        output.weight.detach(), of_weight, state[output.weight], rule, bias, since, edge
+    )
+    a, inner = drift.of_inputs(inputs.detach(), since)
+    factor = beta / len(inputs)
+    value = value + factor * (inner * outer).sum().to(value.dtype)
+    products = drift.for_weights(inner * (2 * factor)).to(a.dtype)
+    compiled_drift.add_gradient(of_weight, of_bias, weight, bias, since, products, edge)
+    moved = [*ahead.values(), *([held.embeddings] if held.embeddings.requires_grad else [])]
+    found = torch.autograd.grad(inputs, moved, drift.for_inputs(a, (outer * (2 * factor)).to(a.dtype)))
+    given = {p: g + more for (p, g), more in zip(of.items(), found, strict=False)}
+    given |= {output.weight: of_weight, output.bias: of_bias, embedding: gradients[-1]}
+    if held.embeddings.requires_grad:
+        given[held.embeddings] = found[-1]
+    return _Differentiated.apply(value, list(given.values()), *given)
 
 
 def _rule(optimizer: torch.optim.Adam, weight: Tensor) -> compiled_drift.Rule:
@@ -114,40 +120,3 @@ def _rule(optimizer: torch.optim.Adam, weight: Tensor) -> compiled_drift.Rule:
     count = float(optimizer.state[weight]["step"]) + 1
     size = float(group["lr"]) * (1 - beta2**count) ** 0.5 / (1 - beta1**count)
     return compiled_drift.Rule(1 - beta1, beta2, 1 - beta2, group["eps"], size)
-
-
-class _Ahead(torch.autograd.Function):
-    """Parameter after its step, which is a constant in the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, parameter: Tensor, gradient: Tensor, moments: Any, rule: compiled_drift.Rule) -> Tensor:
-        return compiled_drift.step_ahead(parameter, gradient, moments, rule)
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        return cotangents[0], None, None, None
-
-
-class _Regularised(torch.autograd.Function):
-    """value + factor * drift; the output layer's gradient is the task's plus the drift's."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, value: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor, step: _OutputStep, factor: float
-    ) -> Tensor:
-        ahead, outer = compiled_drift.look_ahead(
-            weight, step.weight, step.moments, step.rule, step.bias_ahead, step.since, step.edge
-        )
-        a, inner = drift.of_inputs(inputs, step.since)
-        ctx.kept = a, inner, ahead, outer, step, factor
-        return value + factor * (inner * outer).sum().to(value.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        a, inner, ahead, outer, step, factor = ctx.kept
-        scale = 2 * factor * cotangents[0]
-        compiled_drift.add_gradient(
-            step.weight, step.bias, float(cotangents[0]), ahead, step.bias_ahead, step.since,
-            drift.for_weights(inner * scale).to(a.dtype), step.edge,
-        )  # fmt: skip
-        return cotangents[0], drift.for_inputs(a, (outer * scale).to(a.dtype)), step.weight, step.bias, None, None

@@ -43,6 +43,10 @@ class LSTMHypernetwork(nn.Module):
             hidden.append(state[0])
         return self.output(torch.stack(hidden, 1)).flatten(1)[:, : self.n_outputs]
 
+    def padded(self, embeddings: Tensor) -> Tensor:
+        """Same contract as `ChunkedHypernetwork.padded`."""
+        return self(embeddings)
+
     def held(self, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings (k + t, E) -> target weights (k, N), and the summed squared difference of the last t to `targets`.
 

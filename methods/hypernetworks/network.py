@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from methods.hypernetworks import compiled, compiled_drift
 from methods.hypernetworks.drift import Frozen, squared_drift
 from methods.hypernetworks.output_layer import OutputLayer, Targets
 
@@ -31,6 +32,10 @@ class Hypernetwork(nn.Module):
     def forward(self, embeddings: Tensor) -> Tensor:
         """Embeddings (k, E) -> target weights (k, N)."""
         return self.output(self._hidden(embeddings))[0]
+
+    def padded(self, embeddings: Tensor) -> Tensor:
+        """Same contract as `ChunkedHypernetwork.padded`."""
+        return self(embeddings)
 
     def held(self, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings (k + t, E) -> target weights (k, N) of the first k, and the drift of the last t.
@@ -94,6 +99,10 @@ class ChunkedHypernetwork(nn.Module):
             return self._joined(self.inner(self._inputs(embeddings, self.chunks)))
         return squared_drift(self.hidden(embeddings), self.output.weight, self.output.bias, since, self.edge)
 
+    def padded(self, embeddings: Tensor) -> Tensor:
+        """Target weights (k, N or more) with what the last chunk has beyond N: their gradient needs no copy."""
+        return self.inner(self._inputs(embeddings, self.chunks)).view(len(embeddings), -1)
+
     @property
     def edge(self) -> int:
         """Number of outputs in the last chunk that are target weights."""
@@ -102,7 +111,9 @@ class ChunkedHypernetwork(nn.Module):
     @torch.no_grad()
     def frozen(self, embeddings: Tensor) -> Frozen:
         """Copy of the state that generates the target weights of these embeddings (k, E)."""
-        return Frozen(self.hidden(embeddings), self.output.weight.clone(), self.output.bias.clone())
+        weight, bias = self.output.weight, self.output.bias
+        blocks = compiled_drift.in_blocks(weight) if compiled.suits(weight) else weight.new_empty(0)
+        return Frozen(self.hidden(embeddings), weight.clone(), bias.clone(), blocks)
 
     def of_low_rank(self, tasks: int) -> bool:
         """Check whether the outputs for so many tasks are more than the output layer has inputs.

@@ -17,6 +17,8 @@ namespace {
 
 constexpr int PARTS = 8;  // of a sum along a row
 constexpr int ABREAST = LANES / PARTS;  // inputs whose sums share a vector
+constexpr int MANY = LANES == 16 ? 12 : 4;  // inputs whose sums fit the registers
+constexpr int MANY_OUTPUTS = 8;  // from here on it pays that a block's columns are gathered first
 constexpr int LINE = 16;  // floats that come from memory together
 constexpr long TILE = 48;  // rows whose W, gradient and outputs fit the first two caches
 constexpr int TILES_A_SUM = 16;  // sums over rows are kept in float32 for so many tiles, then in float64
@@ -27,7 +29,6 @@ template <int R> [[gnu::always_inline]] inline void fetch(const float* p, int h,
 }
 
 #ifdef __AVX512F__
-inline Vec splat(float x) { return Vec{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 inline Vec copies(Eight v) { return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7); }
 inline Eight part(Vec v, int i) {
     return i ? __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15)
@@ -38,7 +39,6 @@ inline Vec pairs(Vec a, Vec b) {  // of every four lanes: two sums of neighbours
            __builtin_shufflevector(a, b, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31);
 }
 #else
-inline Vec splat(float x) { return Vec{x, x, x, x, x, x, x, x}; }
 inline Vec copies(Eight v) { return v; }
 inline Eight part(Vec v, int) { return v; }
 inline Vec pairs(Vec a, Vec b) {
@@ -161,8 +161,31 @@ double deliver(const float* tile, long rows, int k, int n_held, long at, long n,
     return sum;
 }
 
+// theta = W c + b for R more than a multiple of 8 columns (padded) of a block, and all inputs (k, h padded to 8). In the
+// order of `product`: a sum along a row has eight parts.
+template <int R>
+void outputs_of_block(const float* block, int h, const float* inputs, int width, int k, const float* bias, long n,
+                      float* theta) {
+    for (int lane = 0; lane < ROWS; lane += LANES) for (int j = 0; j < k; ++j) {
+        const float *x = block + lane, *c = inputs + (long)j * width;
+        Vec sum[PARTS];
+        for (int p = 0; p < PARTS; ++p) sum[p] = splat(0);
+        for (int i = 0; i < h / PARTS; ++i, x += PARTS * ROWS, c += PARTS)
+#pragma GCC unroll 8
+            for (int p = 0; p < PARTS; ++p) sum[p] = fused(load(x + p * ROWS), splat(c[p]), sum[p]);
+#pragma GCC unroll 8
+        for (int p = 0; p < R; ++p) sum[p] = fused(load(x + p * ROWS), splat(c[p]), sum[p]);
+        const Vec total = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+        store(theta + j * n + lane, total + load(bias + lane));
+    }
+}
+
 struct Source {  // cotangents of outputs: `given` (k - n_held, N), and residuals (n_held, N) with a scale
     const float* given; const float* residual; float scale; int k, n_held;
+    void sum(long at, long rows, long n, float* sums) const {  // over k, where nothing is held
+        std::memset(sums, 0, sizeof(float) * rows);
+        for (int j = 0; j < k; ++j) for (long r = 0; r < rows; ++r) sums[r] += given[(long)j * n + at + r];
+    }
     void tile(long at, long rows, long n, float* out, float* sums) const {  // (rows, k), and sums over k if wanted
         if (sums) std::memset(sums, 0, sizeof(float) * rows);
         for (int j = 0; j < k; ++j) {
@@ -212,6 +235,44 @@ inline void gradient(const float* w, int h, const float* g, int k, const float* 
     }
 }
 
+// The same for all rows of a tile, without radii: J inputs at once, whose sums stay in registers. What the inputs before
+// gave W lies in `sums` (rows, width), and so does the result if others follow; the last of it goes to `grad`.
+template <int J>
+inline void gradient_of_some(const float* w, long rows, int h, const float* g, long n, const float* centre,
+                             float* grad_centre, int width, float* sums, bool first, float* grad) {
+    for (int i = width - LANES; i >= 0; i -= LANES) {
+        Vec input[J], total[J];
+        for (int j = 0; j < J; ++j) input[j] = load(centre + j * width + i), total[j] = load(grad_centre + j * width + i);
+        for (long r = 0; r < rows; ++r) {
+            const Vec x = load(w + r * h + i);
+            Vec sum = first ? splat(0) : load(sums + r * width + i);
+#pragma GCC unroll 12
+            for (int j = 0; j < J; ++j) {
+                const Vec s = splat(g[j * n + r]);
+                total[j] = fused(s, x, total[j]);
+                sum = fused(s, input[j], sum);
+            }
+            store(grad ? grad + r * h + i : sums + r * width + i, sum);
+        }
+        for (int j = 0; j < J; ++j) store(grad_centre + j * width + i, total[j]);
+    }
+}
+
+void gradient_of_all(const float* w, long rows, int h, const float* g, long n, int k, const float* centre,
+                     float* grad_centre, int width, float* sums, float* grad) {
+    for (int j = 0; j < k;) {
+        const int left = k - j, now = left >= MANY ? MANY : left >= 4 ? 4 : 1;
+        const auto some = [&](auto count) {
+            gradient_of_some<count.value>(w, rows, h, g + j * n, n, centre + j * width, grad_centre + j * width, width,
+                                          sums, j == 0, now == left ? grad : nullptr);
+        };
+        if (now == MANY) some(std::integral_constant<int, MANY>{});
+        else if (now == 4) some(std::integral_constant<int, 4>{});
+        else some(std::integral_constant<int, 1>{});
+        j += now;
+    }
+}
+
 // A sum over many rows: float32 for a while, float64 in the long run.
 struct Sum {
     std::vector<float> now; std::vector<double> total;
@@ -254,10 +315,25 @@ void output_forward(long first, long last, long n, int h, int k, int n_held, con
     const int width = padded(h, PARTS);
     const std::vector<float> c = packed_abreast(centre, k, h, width), q = packed_abreast(radius, m, h, width);
     std::vector<float> out((size_t)TILE * padded(k > m ? k : m, ABREAST)), edge;
+    const bool many = k >= MANY_OUTPUTS && !m && !n_held;  // the chunks of a chunked hypernetwork
+    const std::vector<float> inputs = packed_rows(centre, many ? k : 0, h, width);
+    std::vector<float> block(many ? (size_t)width * ROWS : 0, 0.0f);
     double centres = 0, radii = 0;
     for (long at = first; at < last; at += TILE) {
         const long rows = last - at < TILE ? last - at : TILE;
         const float* w = readable(weight, at, rows, n, h, edge);
+        if (many && rows == TILE) {
+            for (long r = 0; r < rows; r += ROWS) {
+                to_columns(w + r * h, h, block.data());
+                const auto some = [&](auto rest) {
+                    outputs_of_block<rest.value>(block.data(), h, inputs.data(), width, k, bias + at + r, n, theta + at + r);
+                };
+                if (h % PARTS == 0) some(std::integral_constant<int, 0>{});
+                else if (h % PARTS <= 2) some(std::integral_constant<int, 2>{});
+                else some(std::integral_constant<int, PARTS>{});
+            }
+            continue;
+        }
         const float* next = at + 2 * TILE <= last ? w + TILE * h : nullptr;
         products<false>(w, rows, h, c.data(), k, width, out.data(), next);
         centres += deliver(out.data(), rows, k, n_held, at, n, bias, held_theta, theta);
@@ -282,10 +358,19 @@ void output_backward(long first, long last, long n, int h, int k, int n_held, co
     std::vector<float> g((size_t)TILE * k), gr((size_t)TILE * m), grad((size_t)TILE * h + LANES), edge;
     const Source of_theta{g_theta, theta, theta_scale, k, n_held}, of_rho{g_rho, rho, rho_scale, m, m_held};
     const Rule rule{beta1, beta2, eps, step_size, root_correction};
+    const bool plain = !m && !n_held && !mean;  // the step of a chunked hypernetwork, which has many inputs
+    std::vector<float> sums(plain ? (size_t)TILE * width : 0);
     int tiles = 0;
     for (long at = first; at < last; at += TILE) {
         const long rows = last - at < TILE ? last - at : TILE;
         const float* w = readable(weight, at, rows, n, h, edge);
+        if (plain) {
+            of_theta.sum(at, rows, n, grad_bias + at);
+            gradient_of_all(w, rows, h, g_theta + at, n, k, c.data(), gc.now.data(), width, sums.data(), grad.data());
+            std::memcpy(grad_weight + at * h, grad.data(), sizeof(float) * rows * h);
+            if (++tiles % TILES_A_SUM == 0 || at + rows == last) gc.settle();
+            continue;
+        }
         of_theta.tile(at, rows, n, g.data(), grad_bias + at);
         of_rho.tile(at, rows, n, gr.data(), nullptr);
         const bool more = at + 2 * TILE <= last;

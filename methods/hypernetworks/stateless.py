@@ -37,11 +37,12 @@ class FunctionalNetwork:
         self.n_weights = sum(self.sizes)
 
     def named(self, flat: Weights) -> Mapping[str, Tensor]:
-        """Views into flat weights (N,) by parameter name."""
+        """Views into flat weights (N,) by parameter name; what a vector has beyond N is left out."""
         if not isinstance(flat, Tensor):
             return flat
-        parts = flat.split(self.sizes)
-        return {name: part.view(shape) for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)}
+        rest = len(flat) - self.n_weights
+        parts = flat.split([*self.sizes, rest] if rest else self.sizes)
+        return {name: part.view(shape) for part, (name, shape) in zip(parts, self.shapes.items(), strict=False)}
 
     def __call__(
         self, flat: Weights, x: Tensor, statistics: Statistics | None = None, training: bool = False

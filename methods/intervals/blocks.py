@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import repeat
+from itertools import islice, repeat
 
 import torch
 
@@ -35,6 +35,21 @@ def in_blocks(function: Callable[..., Interval], at_once: int, x: Interval, *oth
     found = [function(*parts) for parts in zip(_split(x, at_once), *sides, strict=False)]
     lower = torch.cat([part.lower for part in found])
     return Interval.point(lower) if found[0].is_point else Interval(lower, torch.cat([part.upper for part in found]))
+
+
+def filled(function: Callable[..., Interval], at_once: int, x: Interval) -> Interval:
+    """The same as `in_blocks`, without gradients: function(x, out) writes all blocks but the first into the result."""
+    n = x.lower.shape[0]
+    if n <= at_once or x.lower.device.type != "cpu":
+        return function(x)
+    blocks = _split(x, at_once)
+    first = function(next(blocks))
+    whole = Interval(*(side.new_empty((n, *side.shape[1:])) for side in first))
+    for side, part in zip(whole, first, strict=True):
+        side[:at_once] = part
+    for block, out in zip(blocks, islice(_split(whole, at_once), 1, None), strict=True):
+        function(block, out)
+    return whole
 
 
 def _split(x: Interval, at_once: int) -> Iterator[Interval]:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from methods.intervals import compiled_rounding
+
 
 class Interval(NamedTuple):
     """Elementwise bounds, two tensors of one shape; `lower is upper` marks a single point."""
@@ -68,6 +70,8 @@ def outward(x: Interval, ulps: int = 4) -> Interval:
 
     Covers the rounding of a short computation without sums whose terms cancel.
     """
+    if compiled_rounding.suits(*x):
+        return Interval(*compiled_rounding.outward(*x, ulps))
     finfo = torch.finfo(x.lower.dtype)
     return widened(x, x.magnitude * (ulps * finfo.eps) + finfo.tiny)
 
@@ -80,5 +84,39 @@ def slack(size: Tensor, terms: int, passes: int = 1) -> Tensor:
     terms of higher order; the smallest normal number covers underflow. A convolution in float64 is such a sum, not
     Winograd's or Fourier's: PyTorch's own on a CPU, and cuDNN's implicit matrix products.
     """
-    finfo = torch.finfo(size.dtype)
-    return size * (1.01 * passes * (terms + 5) * finfo.eps / 2) + 4 * (terms + 5) * finfo.tiny
+    factor, constant = slack_rule(size.dtype, terms, passes)
+    return size * factor + constant
+
+
+def slack_rule(dtype: torch.dtype, terms: int, passes: int = 1) -> tuple[float, float]:
+    """Numbers f and c of `slack`, f size + c."""
+    finfo = torch.finfo(dtype)
+    return 1.01 * passes * (terms + 5) * finfo.eps / 2, 4 * (terms + 5) * finfo.tiny
+
+
+class Sums(NamedTuple):
+    """Bounds lower + below and upper - above, not yet summed up; without `below` and `above`, lower and upper."""
+
+    lower: Tensor
+    upper: Tensor
+    below: Tensor | None = None
+    above: Tensor | None = None
+
+    def interval(self) -> Interval:
+        """Bounds, rounded to nearest."""
+        if self.below is None or self.above is None:
+            return Interval(self.lower, self.upper)
+        return Interval(self.lower + self.below, self.upper - self.above)
+
+    def widened(self, size: Tensor, terms: int, passes: int = 1, out: Interval | None = None) -> Interval:
+        """Bounds of sums of products, widened by `slack`. out: where to write them, without gradients."""
+        given = [part for part in (*self, size) if part is not None]
+        if compiled_rounding.suits_samples(*given):
+            rule = slack_rule(size.dtype, terms, passes)
+            return Interval(*compiled_rounding.widen_sums(*self, size, *rule, out))
+        found = widened(self.interval(), slack(size, terms, passes))
+        if out is None:
+            return found
+        out.lower.copy_(found.lower)
+        out.upper.copy_(found.upper)
+        return out

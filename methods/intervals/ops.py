@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.intervals.blocks import elementwise, in_blocks
-from methods.intervals.interval import Interval, exactly, outward, slack, widened
+from methods.intervals import compiled_rounding
+from methods.intervals.blocks import elementwise, filled, in_blocks
+from methods.intervals.interval import Interval, Sums, exactly, outward, widened
 from methods.intervals.products import nonnegative_linear, suits
 
 Product = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
@@ -41,7 +42,7 @@ def linear(
         return _rounded(joint, x.is_point, weight, bias, nonnegative, weight.lower.shape[1])(x)
     if nonnegative and suits(x, weight):
         return nonnegative_linear(x, weight, bias)
-    return _bilinear(joint, x.is_point, weight, bias, nonnegative)(x)[0]
+    return _bilinear(joint, x.is_point, weight, bias, nonnegative)(x)[0].interval()
 
 
 def conv2d(
@@ -62,14 +63,18 @@ def conv2d(
         return F.conv2d(a, w, b, stride, padding, dilation, groups)
 
     if not rounded:
-        return _bilinear(_one_by_one(convolve), x.is_point, weight, bias, nonnegative)(x)[0]
+        return _bilinear(_one_by_one(convolve), x.is_point, weight, bias, nonnegative)(x)[0].interval()
     terms = math.prod(weight.lower.shape[1:])
     small = groups == 1 and len(weight.lower) <= _STACKED and terms <= 9 * _STACKED
     joint = _stacked(convolve) if small else _one_by_one(convolve)
     bounds = _rounded(joint, x.is_point, weight, bias, nonnegative, terms)
     # On a CPU a float64 convolution copies an input once for each weight of a filter (im2col). With few samples at a
     # time the copies, and the products, stay in the cache, which is several times faster.
-    return in_blocks(bounds, max(1, _COPIED // (math.prod(x.lower.shape[2:]) * terms * groups)), x)
+    at_once = max(1, _COPIED // (math.prod(x.lower.shape[2:]) * terms * groups))
+    learns = torch.is_grad_enabled() and any(
+        part.requires_grad for side in (x, weight, bias) if side is not None for part in side
+    )
+    return in_blocks(bounds, at_once, x) if learns else filled(bounds, at_once, x)
 
 
 _COPIED = 1 << 19
@@ -99,16 +104,19 @@ def _stacked(product: Product) -> Joint:
 
 def _rounded(
     joint: Joint, point: bool, weight: Interval, bias: Interval | None, nonnegative: bool, terms: int
-) -> Callable[[Interval], Interval]:
-    """Function of x that bounds a product which sums `terms` products, in float64, widened by its rounding."""
+) -> Callable[..., Interval]:
+    """Function of x that bounds a product which sums `terms` products, in float64, widened by its rounding.
+
+    Its second argument, if given, is where to write them.
+    """
     weight, bias = exactly(weight), None if bias is None else exactly(bias)
     size = weight.magnitude, None if bias is None else bias.magnitude
     bounds = _bilinear(joint, point, weight, bias, nonnegative, size)
 
-    def widest(x: Interval) -> Interval:
+    def widest(x: Interval, out: Interval | None = None) -> Interval:
         x = exactly(x)
         found, (sum_of_sizes,) = bounds(x)
-        return widened(found, slack(sum_of_sizes, terms, _passes(x, weight, nonnegative)))
+        return found.widened(sum_of_sizes, terms, _passes(x, weight, nonnegative), out)
 
     return widest
 
@@ -126,7 +134,7 @@ def _passes(x: Interval, weight: Interval, nonnegative: bool) -> int:
 
 def _bilinear(
     joint: Joint, point: bool, weight: Interval, bias: Interval | None, nonnegative: bool, size: Factors | None = None
-) -> Callable[[Interval], tuple[Interval, Sequence[Tensor]]]:
+) -> Callable[[Interval], tuple[Sums, Sequence[Tensor]]]:
     """Function of x -> bounds of its product with the weights, and the product of |x| with `size`, if given.
 
     What depends on the weights alone is computed here, once. point: x will be a point.
@@ -137,22 +145,27 @@ def _bilinear(
     of_size = joint(*sizes)
     if point and weight.is_point and (bias is None or bias.is_point):
         of_point = joint(low)
-        return lambda x: (Interval.point(of_point(x.lower)[0]), of_size(x.magnitude))
+
+        def of_points(x: Interval) -> tuple[Sums, Sequence[Tensor]]:
+            found = of_point(x.lower)[0]
+            return Sums(found, found), of_size(x.magnitude)
+
+        return of_points
     if point and nonnegative:
         of_both = joint(low, up, *sizes)
 
-        def of_nonnegative_point(x: Interval) -> tuple[Interval, Sequence[Tensor]]:
+        def of_nonnegative_point(x: Interval) -> tuple[Sums, Sequence[Tensor]]:
             lower, upper, *found = of_both(x.lower)
-            return Interval(lower, upper), found
+            return Sums(lower, upper), found
 
         return of_nonnegative_point
     if point:
         of_positive, of_negative = joint(low, up), joint((weight.upper, None), (weight.lower, None))
 
-        def of_signed_point(x: Interval) -> tuple[Interval, Sequence[Tensor]]:
+        def of_signed_point(x: Interval) -> tuple[Sums, Sequence[Tensor]]:
             positive, negative = _parts(x.lower)
             lower, upper = (a + b for a, b in zip(of_positive(positive), of_negative(negative), strict=True))
-            return Interval(lower, upper), of_size(x.magnitude)
+            return Sums(lower, upper), of_size(x.magnitude)
 
         return of_signed_point
     if nonnegative or weight.is_point:
@@ -161,20 +174,20 @@ def _bilinear(
         of_width = joint(*((side.clamp(max=0), None) for side in sides))
         of_lower, of_upper = joint(low), joint(up, *(sizes if nonnegative else []))
 
-        def of_interval(x: Interval) -> tuple[Interval, Sequence[Tensor]]:
+        def of_interval(x: Interval) -> tuple[Sums, Sequence[Tensor]]:
             widths = of_width(x.upper - x.lower)
             lower, (upper, *found) = of_lower(x.lower)[0], of_upper(x.upper)
-            return Interval(lower + widths[0], upper - widths[-1]), found or of_size(x.magnitude)
+            return Sums(lower, upper, widths[0], widths[-1]), found or of_size(x.magnitude)
 
         return of_interval
     (low_pos, low_neg), (up_pos, up_neg) = _parts(weight.lower), _parts(weight.upper)
     of_a_pos, of_z_pos = joint((low_pos, b_lower), (up_neg, None)), joint((low_neg, None), (up_pos, b_upper))
     of_a_neg, of_z_neg = joint((up_pos, None), (low_neg, None)), joint((up_neg, None), (low_pos, None))
 
-    def of_signed_interval(x: Interval) -> tuple[Interval, Sequence[Tensor]]:
+    def of_signed_interval(x: Interval) -> tuple[Sums, Sequence[Tensor]]:
         (a_pos, a_neg), (z_pos, z_neg) = _parts(x.lower), _parts(x.upper)
         (a, b), (c, d), (e, f), (g, h) = of_a_pos(a_pos), of_z_pos(z_pos), of_a_neg(a_neg), of_z_neg(z_neg)
-        return Interval(a + c + e + g, d + b + h + f), of_size(x.magnitude)
+        return Sums(a + c + e + g, d + b + h + f), of_size(x.magnitude)
 
     return of_signed_interval
 
@@ -201,6 +214,9 @@ def multiply(a: Interval, b: Interval, *, rounded: bool = False) -> Interval:
 def add(a: Interval, b: Interval, *, rounded: bool = False) -> Interval:
     """Elementwise sum with broadcasting."""
     if rounded:
+        p, q = exactly(a), exactly(b)
+        if p.lower.shape == q.lower.shape and compiled_rounding.suits(*p, *q):
+            return Interval(*compiled_rounding.add_outward(p, q, _ULPS))
         return _widened_pair(add, a, b)
     if a.is_point and b.is_point:
         return Interval.point(a.lower + b.lower)
@@ -210,7 +226,11 @@ def add(a: Interval, b: Interval, *, rounded: bool = False) -> Interval:
 def _widened_pair(function: Callable[[Interval, Interval], Interval], a: Interval, b: Interval) -> Interval:
     """Image under a commutative elementwise function of two, in float64, rounded outwards."""
     a, b = sorted((a, b), key=lambda part: (part.lower.dim(), *part.lower.shape[:1]), reverse=True)
-    return elementwise(lambda p, q: outward(function(exactly(p), exactly(q)), 2), a, b)
+    return elementwise(lambda p, q: outward(function(exactly(p), exactly(q)), _ULPS), a, b)
+
+
+_ULPS = 2
+"""Units in the last place that cover a sum, or a product."""
 
 
 def negate(x: Interval) -> Interval:
@@ -233,14 +253,18 @@ def batch_norm(
     Exact for one layer: whitening is increasing, and the product takes its extremes at the corners.
     """
     if rounded:
-        mean, variance = mean.double(), variance.double()
+        mean, variance, x = mean.double(), variance.double(), exactly(x)
+    scale = torch.rsqrt(variance + eps)
+    if rounded:
+        gamma, beta = (None if part is None else exactly(part) for part in (weight, bias))
+        if compiled_rounding.suits(*x, mean, scale, *(gamma or ()), *(beta or ())) and x.lower.numel():
+            return Interval(*compiled_rounding.normalise(*x, mean, scale, gamma, beta))
     shape = (1, -1, *(1,) * (x.lower.dim() - 2))
-    scale = torch.rsqrt(variance + eps).reshape(shape)
-    shift = mean.reshape(shape)
+    scale, shift = scale.reshape(shape), mean.reshape(shape)
     gamma, beta = (None if part is None else reshape(part, shape) for part in (weight, bias))
 
     def normalised(x: Interval) -> Interval:
-        white = monotone(lambda value: (value - shift) * scale, exactly(x) if rounded else x)
+        white = monotone(lambda value: (value - shift) * scale, x)
         white = outward(white, 8) if rounded else white  # widened per step, because product and bias may cancel
         if gamma is not None:
             white = multiply(white, gamma, rounded=rounded)
@@ -275,7 +299,7 @@ def averaged(function: Callable[[Tensor], Tensor], x: Interval, *, rounded: bool
     x = exactly(x)
     size = function(x.magnitude)
     terms = max(x.lower.numel() // max(1, size.numel()), math.prod(x.lower.shape[2:]))
-    return widened(monotone(function, x), slack(size, terms))
+    return Sums(*monotone(function, x)).widened(size, terms)
 
 
 def reshape(x: Interval, shape: Sequence[int]) -> Interval:

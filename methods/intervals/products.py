@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from methods.intervals import compiled_scales
 from methods.intervals.interval import Interval
 
 
@@ -57,8 +58,12 @@ class _NonnegativeLinear(torch.autograd.Function):
         if of_weight:
             width = x_upper - x_lower
             for at, weight, x, g, add in ((2, w_lower, x_lower, g_lower, 1), (3, w_upper, x_upper, g_upper, -1)):
-                through = _through_clamp(torch.mm(g.t(), width, out=negative), weight)
-                grads[at] = torch.mm(g.t(), x).add_(through, alpha=add)
+                through, grad = torch.mm(g.t(), width, out=negative), torch.mm(g.t(), x)
+                machine_code = compiled_scales.suits(grad, weight, through)
+                (compiled_scales.add_through_clamp if machine_code else _add_through_clamp)(
+                    grad, weight, through, _highest_passed(weight.dtype), add
+                )
+                grads[at] = grad
         if of_x:
             of_width = g_lower @ torch.clamp(w_lower, max=0, out=negative)
             of_width -= g_upper @ torch.clamp(w_upper, max=0, out=negative)
@@ -66,13 +71,18 @@ class _NonnegativeLinear(torch.autograd.Function):
         return tuple(grads)
 
 
-def _through_clamp(grad: Tensor, weight: Tensor) -> Tensor:
-    """Set `grad` to zero where weight > 0, in place: the gradient of weight.clamp(max=0).
+def _add_through_clamp(grad: Tensor, weight: Tensor, through: Tensor, highest: float, sign: float) -> None:
+    """Add sign * through to `grad` where weight < highest: the gradient of weight.clamp(max=0). Overwrites `through`.
 
     `where` and `masked_fill` branch at every number, and guess wrong at half of them: twenty times slower on a CPU.
     """
-    highest = torch.finfo(weight.dtype).tiny if _passes_at_the_bound() else 0.0
-    return torch.ops.aten.hardtanh_backward.grad_input(grad, weight, -math.inf, highest, grad_input=grad)
+    torch.ops.aten.hardtanh_backward.grad_input(through, weight, -math.inf, highest, grad_input=through)
+    grad.add_(through, alpha=sign)
+
+
+def _highest_passed(dtype: torch.dtype) -> float:
+    """Number from which on a clamp at zero passes no gradient."""
+    return torch.finfo(dtype).tiny if _passes_at_the_bound() else 0.0
 
 
 @cache

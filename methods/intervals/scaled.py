@@ -1,8 +1,9 @@
 """Boxes whose radii are scaled by k = sigmoid(v), with few passes over the memory of weights and scales.
 
 A step of InterContiNet's contraction is half matrix products, half elementwise operations on hundreds of thousands of
-weights, radii and scales, which do not fit the caches. Both ways they run here block by block, with the roundings of
-autograd's formulas; what lies between two of them stays in the cache.
+weights, radii and scales, which do not fit the caches. Both ways each number is read and written once, by machine code
+(`compiled_scales`), or in PyTorch block by block, so that what lies between two operations stays in the cache. The
+roundings are those of autograd's formulas.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from methods.intervals import compiled_scales
 from methods.intervals.interval import Interval
 from methods.intervals.weights import Layout
 
@@ -35,11 +37,9 @@ class _ScaledBox(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, raw: Tensor, middle: Tensor, room: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
         # Not block by block: PyTorch rounds the exponential of the last few numbers of an operation differently.
-        k, lower, upper = torch.sigmoid(raw), torch.empty_like(raw), torch.empty_like(raw)
-        for scale, c, r, low, high in _blocks(k, middle, room, lower, upper):
-            radius = torch.mul(scale, r, out=high)
-            torch.sub(c, radius, out=low)
-            torch.add(c, radius, out=high)
+        k = torch.sigmoid(raw)
+        sides = compiled_scales.scaled_sides if compiled_scales.suits(k, middle, room) else _sides
+        lower, upper = sides(k, middle, room)
         ctx.save_for_backward(k, room)
         ctx.sizes = sizes
         ctx.set_materialize_grads(False)  # None: the loss does not depend on it
@@ -55,12 +55,32 @@ class _ScaledBox(torch.autograd.Function):
             if bounds is None:
                 out.zero_() if given_up is None else torch.sub(scale, 1, out=out).mul_(given_up)
                 continue
-            for g, s, r, low, high in _blocks(out, scale, radius, *bounds):
-                torch.sub(high, low, out=g).mul_(r)
-                torch.ops.aten.sigmoid_backward.grad_input(g, s, grad_input=g)
-                if given_up is not None:
-                    g.add_((s - 1).mul_(given_up))
+            low, high = bounds
+            machine_code = compiled_scales.suits(low, high, scale, radius)
+            write = compiled_scales.scale_gradient if machine_code else _scale_gradient
+            write(low, high, scale, radius, given_up, out)
         return grad, None, None, None
+
+
+def _sides(k: Tensor, middle: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
+    """The same as `compiled_scales.scaled_sides`, in PyTorch."""
+    lower, upper = torch.empty_like(k), torch.empty_like(k)
+    for scale, c, r, low, high in _blocks(k, middle, room, lower, upper):
+        radius = torch.mul(scale, r, out=high)
+        torch.sub(c, radius, out=low)
+        torch.add(c, radius, out=high)
+    return lower, upper
+
+
+def _scale_gradient(
+    lower: Tensor, upper: Tensor, k: Tensor, room: Tensor, given_up: Tensor | None, grad: Tensor
+) -> None:
+    """The same as `compiled_scales.scale_gradient`, in PyTorch."""
+    for g, s, r, low, high in _blocks(grad, k, room, lower, upper):
+        torch.sub(high, low, out=g).mul_(r)
+        torch.ops.aten.sigmoid_backward.grad_input(g, s, grad_input=g)
+        if given_up is not None:
+            g.add_((s - 1).mul_(given_up))
 
 
 def _flat(lower: Tensor | None, upper: Tensor | None) -> tuple[Tensor, Tensor] | None:

@@ -138,3 +138,26 @@ def test_the_step_ahead_is_that_of_pytorch(machine_code):
     rule = look_ahead._rule(optimizer, parameter)
     found = compiled_drift.step_ahead(parameter.detach(), gradient, optimizer.state[parameter], rule)
     torch.testing.assert_close(found, (parameter + wanted).detach(), rtol=1e-6, atol=1e-7)
+
+
+def test_gradients_follow_the_factor_of_the_loss(machine_code):
+    """The loss knows them beforehand and hands them on; a caller may scale it all the same."""
+    found = []
+    for factor in (1.0, 3.0):
+        network, _ = moved(*SHAPES[1], double=False)
+        outputs, embedding = (
+            HeldOutputs(network, torch.randn(TASKS, EMBEDDING)),
+            torch.randn(1, EMBEDDING).requires_grad_(),
+        )
+        optimizer = torch.optim.Adam([*network.parameters(), embedding], lr=0.01)
+        for last in (False, True):
+            optimizer.zero_grad()
+            value = network(embedding).square().mean()
+            (
+                look_ahead.regularised(value, network, embedding, optimizer, outputs, 0.7) * (factor if last else 1)
+            ).backward()
+            if not last:
+                optimizer.step()
+        found.append([p.grad for p in (*network.parameters(), embedding)])
+    for one, three in zip(*found, strict=True):
+        torch.testing.assert_close(3 * one, three)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from methods.compiled import library as machine_code
 from methods.hypernetworks import compiled, compiled_drift, output_layer, torch_passes
 from methods.hypernetworks.drift import Frozen
 from methods.hypernetworks.output_layer import FusedAdam, OutputLayer, Targets
@@ -209,7 +210,7 @@ TUNINGS = ("znver3", "znver4", "skylake-avx512", "generic")
 
 DRIFT_SHAPES = [(301, 10, 120), (40, 3, 40), (150, 33, 7)]
 """Rows and columns of W, and the edge behind which the last chunk has no outputs."""
-DRIFT_BITS = "27e4c551f915b4392b858f9ad360470f2383f8e31fd745fa122d0cbdd687403d"
+DRIFT_BITS = "2bfdd77032f21df32625def68aca805928b4a47bdab93aaaff79e98a8c8d3027"
 """SHA-256 of what the two passes with look-ahead leave for each of these shapes."""
 
 
@@ -221,18 +222,43 @@ def drift_passes(n, h, edge):
         return torch.tensor(rng.randint(-3000, 3000, shape) / 1000, dtype=torch.float32)
 
     weight, gradient, mean, square, bias = some(n, h), some(n, h), some(n, h), some(n, h).abs(), some(n)
-    since, rule = Frozen(some(1, 1, h), some(n, h), some(n)), compiled_drift.Rule(0.1, 0.999, 0.001, 1e-8, 0.01)
+    frozen = some(n, h)
+    since = Frozen(some(1, 1, h), frozen, some(n), compiled_drift.in_blocks(frozen))
+    rule = compiled_drift.Rule(0.1, 0.999, 0.001, 1e-8, 0.01)
     moments, of_bias = {"exp_avg": mean, "exp_avg_sq": square}, some(n)
     ahead, grams = compiled_drift.look_ahead(weight, gradient, moments, rule, bias, since, edge)
     products = some(2, 2 * h + 1, h + 1)
-    compiled_drift.add_gradient(gradient, of_bias, 0.7, ahead, bias, since, products, edge)
+    compiled_drift.add_gradient(gradient, of_bias, ahead, bias, since, products, edge)
     return [ahead, grams, gradient, of_bias]
 
 
+CHUNK_SHAPES = [(12, 301, 10), (17, 97, 33), (9, 96, 16), (8, 50, 7)]
+"""Inputs, one for each chunk, and rows and columns of W."""
+CHUNK_BITS = "7873d30562bad4c23c3eaec3514f6613430c48867a9d6731a7ab68dc191ecb37"
+"""SHA-256 of what the passes of a chunk's inputs leave for each of these shapes."""
+
+
+def chunk_passes(k, n, h):
+    """Outputs and gradients of many inputs, none held and without radii."""
+    rng = np.random.RandomState(0)
+
+    def some(*shape):
+        return torch.tensor(rng.randint(-3000, 3000, shape) / 1000, dtype=torch.float32)
+
+    centre, weight, nothing, gradient = some(k, h), some(n, h), torch.zeros(()), torch.empty(n, h)
+    images = compiled.forward(centre, torch.empty(0, h), weight, some(n), None)
+    cotangents = Cotangents(some(k, n), torch.empty(0, n), nothing, nothing)
+    found = compiled.backward(centre, torch.empty(0, h), weight, images, cotangents, gradient)
+    return [images.theta, *found, gradient]
+
+
+WORK = [(three_steps, BIT_SHAPES), (drift_passes, DRIFT_SHAPES), (chunk_passes, CHUNK_SHAPES)]
+
+
 @pytest.mark.parametrize(
-    ("shapes", "work", "bits"), [(BIT_SHAPES, three_steps, BITS), (DRIFT_SHAPES, drift_passes, DRIFT_BITS)]
+    ("work", "shapes", "bits"), [(*work, bits) for work, bits in zip(WORK, (BITS, DRIFT_BITS, CHUNK_BITS), strict=True)]
 )
-def test_the_bits_are_those_of_every_other_machine(passes, monkeypatch, shapes, work, bits):
+def test_the_bits_are_those_of_every_other_machine(passes, monkeypatch, work, shapes, bits):
     """x86-64 and 64-bit ARM; shipped records were computed with these."""
     if passes is not compiled:
         pytest.skip("needs machine code")
@@ -245,7 +271,7 @@ def test_the_bits_are_those_of_every_other_machine(passes, monkeypatch, shapes, 
 
 def differing_shapes(monkeypatch, library):
     """The shapes for which this library has other bits than the one in use."""
-    work = [(three_steps, shape) for shape in BIT_SHAPES] + [(drift_passes, shape) for shape in DRIFT_SHAPES]
+    work = [(run, shape) for run, shapes in WORK for shape in shapes]
     wanted = [run(*shape) for run, shape in work]
     with monkeypatch.context() as patch:
         patch.setattr(compiled, "library", lambda: library)
@@ -271,8 +297,8 @@ def test_the_bits_depend_on_neither_width_of_the_processors_vectors_nor_tuning_n
 
     def library(number):
         compiler, flags = builds[number]
-        compiled._compile(compiler, tmp_path / f"{number}.so", *flags)
-        return compiled._opened(tmp_path / f"{number}.so")
+        compiled.LIBRARY.compile(compiler, tmp_path / f"{number}.so", *flags)
+        return compiled.LIBRARY.opened(tmp_path / f"{number}.so")
 
     with ThreadPoolExecutor(2) as pool:
         libraries = list(pool.map(library, range(len(builds))))
@@ -282,8 +308,8 @@ def test_the_bits_depend_on_neither_width_of_the_processors_vectors_nor_tuning_n
 
 def test_machine_code_is_named_by_its_source():
     """A cell's key covers Python code; the digest in it stands for the C++ code."""
-    source = b"".join(path.read_bytes() for path in (compiled.HEADER, *compiled.SOURCES))
-    assert hashlib.sha256(source).hexdigest() == compiled.SOURCE_DIGEST
+    source = b"".join(path.read_bytes() for path in compiled.LIBRARY.files)
+    assert hashlib.sha256(source).hexdigest() == compiled.LIBRARY.digest
 
 
 @pytest.mark.parametrize(
@@ -310,7 +336,7 @@ def test_a_processor_without_fused_multiply_adds_runs_in_pytorch(passes, tmp_pat
         pytest.skip("needs machine code, and a processor whose multiply-adds can be done without")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setattr(compiled, "FLAGS", (*compiled.FLAGS, *flags))
+    monkeypatch.setattr(machine_code, "FLAGS", (*machine_code.FLAGS, *flags))
     monkeypatch.setattr(compiled, "library", compiled.library.__wrapped__)
     caplog.set_level("INFO")
     assert not compiled.suits(torch.zeros(2, 3))

@@ -86,11 +86,13 @@ def test_certificates_of_boxes_without_width_enclose_the_network_in_double_preci
     method = made(scenario, dtype=torch.float32, eps=0.0)
     x = torch.rand(50, 5)
     with torch.no_grad():
-        theta, rho = method.weights(slice(0, 3))
+        # Some processors round products of one embedding and of three differently, so generate those that answer.
+        tasks = range(3) if scenario is CIL else range(1, 2)
+        theta, rho = method.weights(slice(tasks.start, tasks.stop))
         assert not rho.any()
         lower, upper = method.bounds(x, 1)
-        logits = torch.stack([method.middle(row.double(), x.double(), j) for j, row in enumerate(theta)])
-    right = over_all_classes(logits, least_entropy(logits)) if scenario is CIL else logits[1]
+        logits = torch.stack([method.middle(row.double(), x.double(), j) for j, row in zip(tasks, theta, strict=True)])
+    right = over_all_classes(logits, least_entropy(logits)) if scenario is CIL else logits[0]
     assert lower.dtype == torch.float64 and bool(((lower < right) & (right < upper)).all())
     assert bool((upper - lower < 1e-10).all())
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from methods.hypernetworks import compiled, ownership
+from methods.compiled import ownership
+from methods.compiled.library import Library
+from methods.hypernetworks import compiled
 
 COMPILER = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
 EVIL = """
@@ -40,7 +42,7 @@ def cache(tmp_path, monkeypatch, caplog):
 def libraries(tmp_path_factory) -> Path:
     """A folder with our library, good.so, and another one, evil.so."""
     folder = tmp_path_factory.mktemp("libraries")
-    compiled._compile(str(COMPILER), folder / "good.so")
+    compiled.LIBRARY.compile(str(COMPILER), folder / "good.so")
     (folder / "evil.cpp").write_text(EVIL)
     command = [str(COMPILER), "-shared", "-fPIC", str(folder / "evil.cpp"), "-o", str(folder / "evil.so")]
     subprocess.run(command, check=True)
@@ -51,11 +53,11 @@ def libraries(tmp_path_factory) -> Path:
 def plant(cache, libraries, monkeypatch):
     """Puts another library where the user's is looked for. It takes no time to compile ours."""
     places: list[Path] = []
-    monkeypatch.setattr(compiled, "_compile", lambda _, target: places.append(target))
+    monkeypatch.setattr(Library, "compile", lambda _, __, target: places.append(target))
     with monkeypatch.context() as patched:
-        patched.setattr(compiled, "_opened", lambda target: None)  # a name once loaded is never loaded again
-        compiled._built()
-    monkeypatch.setattr(compiled, "_compile", lambda _, target: copied(libraries / "good.so", target))
+        patched.setattr(Library, "opened", lambda _, target: None)  # a name once loaded is never loaded again
+        compiled.LIBRARY.built()
+    monkeypatch.setattr(Library, "compile", lambda _, __, target: copied(libraries / "good.so", target))
     return lambda: copied(libraries / "evil.so", places[0])
 
 
@@ -71,7 +73,7 @@ def ran(cache: Path) -> bool:
 
 def test_the_exploit_works_where_the_library_is_taken_for_the_users_own(plant, cache):
     plant()
-    compiled._built()
+    compiled.LIBRARY.built()
     assert ran(cache)
 
 
@@ -80,7 +82,7 @@ def test_the_exploit_works_where_the_library_is_taken_for_the_users_own(plant, c
 def test_nothing_is_loaded_from_a_folder_that_others_can_write(plant, cache, caplog, mode, what):
     own = plant()
     (cache if what == "root" else own.parent).chmod(mode)
-    assert compiled._built() is not None
+    assert compiled.LIBRARY.built() is not None
     assert not ran(cache)
     assert "can be written by others" in caplog.text
     assert own.exists()  # what is not ours is left alone
@@ -90,7 +92,7 @@ def test_nothing_is_loaded_from_a_folder_that_others_can_write(plant, cache, cap
 def test_a_library_that_others_can_write_is_compiled_anew(plant, cache, caplog, mode):
     own = plant()
     own.chmod(mode)
-    assert compiled._built() is not None
+    assert compiled.LIBRARY.built() is not None
     assert not ran(cache)
     assert "compiled anew" in caplog.text
     assert ownership.distrusted(own) is None
@@ -100,7 +102,7 @@ def test_a_link_in_the_place_of_the_library_is_not_followed(plant, cache):
     own = plant()
     own.rename(cache.parent / "elsewhere.so")
     own.symlink_to(cache.parent / "elsewhere.so")
-    assert compiled._built() is not None
+    assert compiled.LIBRARY.built() is not None
     assert not ran(cache)
 
 
@@ -109,7 +111,7 @@ def test_a_link_in_the_place_of_the_library_is_not_followed(plant, cache):
 def test_what_belongs_to_another_user_is_not_loaded(plant, cache, caplog, what):
     own = plant()
     os.chown({"root": cache, "folder": own.parent, "file": own}[what], 12345, 12345)
-    assert compiled._built() is not None
+    assert compiled.LIBRARY.built() is not None
     assert not ran(cache)
     assert "belongs to another user" in caplog.text
 
@@ -120,14 +122,14 @@ def test_without_a_home_the_code_is_compiled_for_the_process(cache, monkeypatch,
 
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", no_home)
-    assert compiled._built() is not None
+    assert compiled.LIBRARY.built() is not None
     assert "for this process alone" in caplog.text
 
 
 def test_a_library_of_a_generous_umask_is_trusted_the_next_time(cache, caplog):
     before = os.umask(0)
     try:
-        compiled._built()
+        compiled.LIBRARY.built()
     finally:
         os.umask(before)
     (own,) = cache.rglob("*.so")

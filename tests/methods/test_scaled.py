@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch.nn import functional as F
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import DIL
+from methods.compiled import threads
 from methods.intercontinet import InterContiNet
-from methods.intervals import scaled
+from methods.intervals import compiled_scales, products, scaled
 from methods.intervals.bounding import Interval, linear, propagate, worst_case
 from methods.intervals.scaled import scaled_box
 from methods.intervals.weights import Layout
@@ -21,10 +23,15 @@ from methods.networks.targets import build
 from tests.methods.bright_pixels import spec, task
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks that no part of a network is a multiple of."""
+@pytest.fixture(params=["machine code", "PyTorch"], autouse=True)
+def small_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks and shares of threads that no part of a network is a multiple of."""
     monkeypatch.setattr(scaled, "BLOCK", 77)
+    monkeypatch.setattr(threads, "parts", lambda items, least: min(items, 3))
+    if request.param == "PyTorch":
+        monkeypatch.setattr(compiled_scales, "suits", lambda *tensors: False)
+    elif compiled_scales.library() is None:
+        pytest.skip("needs machine code")
 
 
 def plain_linear(x: Interval, weight: Interval, bias: Interval | None) -> Interval:
@@ -50,6 +57,40 @@ def test_the_product_with_inputs_of_one_sign_has_the_bits_of_autograd(with_bias:
         found.append([*bounds, *torch.autograd.grad(total, leaves)])
     for ours, theirs in zip(*found, strict=True):
         assert torch.equal(ours, theirs)
+
+
+SPECIAL = [0.0, -0.0, 1e-40, -1e-40, 1.2e-38, 3e38, -3e38, float("inf"), -float("inf"), float("nan"), 1.0, -1.0]
+
+
+@pytest.mark.parametrize("n", [1, 16, 50, 1203])
+@pytest.mark.parametrize("given_up", [None, 0.3])
+def test_machine_code_has_the_bits_of_pytorch_for_special_numbers_too(n: int, given_up: float | None):
+    if not compiled_scales.suits(torch.zeros(1)):
+        pytest.skip("needs machine code")
+    torch.manual_seed(n)
+    a, b, c, d = torch.randn(4, n)
+    for tensor in (a, b, c, d):
+        tensor[torch.randperm(n)[: n // 2]] = torch.tensor(SPECIAL)[torch.randint(len(SPECIAL), (n // 2,))]
+    cotangent = None if given_up is None else torch.tensor(given_up)
+    found = []
+    for module in (compiled_scales, scaled):
+        sides, gradient = (
+            ("scaled_sides", "scale_gradient") if module is compiled_scales else ("_sides", "_scale_gradient")
+        )
+        grad = torch.empty(n)
+        getattr(module, gradient)(a, b, c, d, cotangent, grad)
+        found.append([grad, *getattr(module, sides)(a, b, c)])
+    for add in (compiled_scales.add_through_clamp, products._add_through_clamp):
+        for highest, sign in ((0.0, 1.0), (torch.finfo(torch.float32).tiny, -1.0)):
+            found[add is products._add_through_clamp].append(grad := a.clone())
+            add(grad, b.nan_to_num(nan=2.0), c.clone(), highest, sign)  # PyTorch's own choice for NaN varies
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+
+
+def test_machine_code_is_named_by_its_source():
+    source = b"".join(path.read_bytes() for path in compiled_scales.LIBRARY.files)
+    assert hashlib.sha256(source).hexdigest() == compiled_scales.LIBRARY.digest
 
 
 @pytest.mark.parametrize("name", ["mlp-40-30", "zenkenet"])
