@@ -34,7 +34,7 @@ class OnDevice(Tensor):
 
     @property
     def data(self) -> Tensor:
-        return self.detach()
+        return OnDevice(self.elem)  # not `detach`: it counts its changes alone, as elsewhere
 
     @data.setter
     def data(self, value: Tensor) -> None:
