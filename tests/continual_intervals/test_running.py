@@ -136,7 +136,7 @@ def test_figures_are_of_the_tables_given(results: Path) -> None:
         (lambda: ci.run("none.py:Mine", "split-digits", "til"), "none.py:Mine: there is no file"),
         (lambda: ci.run("ewc", "split-digits", "til", data="no folder"), "no folder: there is no such folder"),
         (lambda: ci.compare("quik"), "there is no such suite. Did you mean quick"),
-        (lambda: ci.compare(methods="ewc"), "'ewc': give a list, ['ewc']"),
+        (lambda: ci.compare(methods="ewc"), "ewc: give a list, ['ewc']"),
         (lambda: ci.compare(settings={"ewc": 1}), "--set ewc=1: write it as method.key=value"),
         (lambda: ci.load("nothing"), "there is no results folder nothing"),
     ],

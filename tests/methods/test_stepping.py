@@ -14,7 +14,9 @@ from torch.utils._pytree import tree_flatten
 from benchmarks.types import TIL
 from methods import registry
 from methods.base import Method
-from methods.hypernetworks import output_layer, torch_passes
+from methods.hypernetworks import compiled, output_layer, torch_passes
+from methods.intercontinet import InterContiNet
+from methods.intervals import compiled_rounding, compiled_scales
 from methods.shared import masks, stepping, topk
 from methods.shared.waits import sync_debug
 from tests.methods.helpers import CASES, answers, learn, made, opened
@@ -105,7 +107,14 @@ def as_on_a_gpu(monkeypatch):
         sizes = signed.abs()
         signed.mul_(sizes >= masks.percentile(sizes, sparsity))
 
+    def gated(self, robust, given_up, closed):
+        return robust * (1 - closed) + given_up * closed
+
     monkeypatch.setattr(output_layer, "passes_for", lambda weight, boxes: torch_passes)
+    monkeypatch.setattr(compiled, "suits", lambda weight: False)
+    monkeypatch.setattr(compiled_scales, "suits", lambda *tensors: False)
+    monkeypatch.setattr(compiled_rounding, "_served", lambda tensors: False)
+    monkeypatch.setattr(InterContiNet, "_gated", gated)
     monkeypatch.setattr(masks, "_cut", cut)
     monkeypatch.setattr(masks, "neighbours", masks.neighbours_on_device)
     monkeypatch.setattr(topk, "_without_ties", lambda mask, zeros: False)

@@ -106,7 +106,7 @@ def test_a_mistake_that_runs_is_a_sentence_of_its_check(
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("import torch\n", "import torch, nosuchthing\n", r"No module named 'nosuchthing' \(mine.py, line 4\)"),
+        ("import torch\n", "import torch, nosuchthing\n", r"No module named 'nosuchthing'.* \(mine.py, line 4\)"),
         ("import torch\n", "import torch\nraise SystemExit(2)\n", r"SystemExit: 2 \(mine.py, line 5\)"),
         ("def build(self):", "def build(self:", r"mine.py does not import: SyntaxError: .*line \d+"),
         ("lr: float = 1e-2", "lr: list = []", r"mutable default <class 'list'> .*\(mine.py, line 14\)"),
@@ -127,7 +127,8 @@ def test_what_cannot_be_loaded_is_a_users_error(tmp_path: Path, old: str, new: s
 
 def test_the_checks_are_listed_without_a_method() -> None:
     done = CliRunner().invoke(check_method.app, ["--explain"])
-    assert done.exit_code == 0 and all(f"{check.name}: {check.holds}" in done.output for check in CHECKS)
+    listed = _unwrapped(done.output)
+    assert done.exit_code == 0 and all(_unwrapped(f"{check.name}: {check.holds}") in listed for check in CHECKS)
     assert isinstance(CliRunner().invoke(check_method.app, []).exception, UserError)
 
 
@@ -137,5 +138,10 @@ def test_a_note_tells_of_fewer_samples_than_declared_and_of_scenarios_left_out(t
         SOUND.replace(BUILD, f"{BUILD}; self.memory_samples = 9").replace('"""Mine."""', "supports = {TIL}")
     )
     done = CliRunner().invoke(check_method.app, [f"{file}:Mine", "--scenarios", "til,dil"])
-    assert "note: memory (til): it declares 9 training samples (memory_samples); after two tasks 0 are" in done.output
-    assert "note: not checked in dil: mine is not defined in dil" in done.output
+    told = _unwrapped(done.output)
+    assert "note: memory (til): it declares 9 training samples (memory_samples); after two tasks 0 are" in told
+    assert "note: not checked in dil: mine is not defined in dil" in told
+
+
+def _unwrapped(text: str) -> str:
+    return " ".join(text.split())
