@@ -66,9 +66,13 @@ class _Differentiated(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         # Given up here, so that they become the parameters' gradients without a copy.
         gradients, ctx.gradients, scale = ctx.gradients, None, cotangents[0]
-        if not scale.is_cuda and scale == 1:  # on CUDA the host would wait
+        if _known_to_be_one(scale):
             return (None, None, *gradients)
         return (None, None, *(gradient * scale for gradient in gradients))
+
+
+def _known_to_be_one(scale: Tensor) -> bool:
+    return not scale.is_cuda and bool(scale == 1)  # on CUDA the host would wait
 
 
 # -- a chunked hypernetwork in machine code --------------------------------------------------------

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten
 from benchmarks.types import TIL
 from methods import registry
 from methods.base import Method
-from methods.hypernetworks import compiled, output_layer, torch_passes
+from methods.hypernetworks import compiled, look_ahead, output_layer, torch_passes
 from methods.intercontinet import InterContiNet
 from methods.intervals import compiled_rounding, compiled_scales
 from methods.shared import masks, stepping, topk
@@ -112,6 +112,7 @@ def as_on_a_gpu(monkeypatch):
 
     monkeypatch.setattr(output_layer, "passes_for", lambda weight, boxes: torch_passes)
     monkeypatch.setattr(compiled, "suits", lambda weight: False)
+    monkeypatch.setattr(look_ahead, "_known_to_be_one", lambda scale: False)
     monkeypatch.setattr(compiled_scales, "suits", lambda *tensors: False)
     monkeypatch.setattr(compiled_rounding, "_served", lambda tensors: False)
     monkeypatch.setattr(InterContiNet, "_gated", gated)
