@@ -286,6 +286,7 @@ def knows(compiler, flags):
     return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_bits_depend_on_neither_width_of_the_processors_vectors_nor_tuning_nor_compiler(
     passes, tmp_path, monkeypatch
 ):

@@ -28,6 +28,7 @@ SHAPES = [(1, 1, 1, 3), (3, 1, 65, 75), (4, 4, 50, 130), (5, 0, 33, 16), (17, 1,
 MANY = [(33, 0, 40, 9), (33, 33, 50, 75), (64, 1, 35, 100), (100, 100, 33, 20)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available() or INTERPRETED, reason="the kernels run themselves here")
 def test_in_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", __file__]

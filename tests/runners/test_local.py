@@ -32,6 +32,7 @@ def run(some, results, engine, watcher=None):
     return {outcome.cell.label: outcome for outcome in outcomes}
 
 
+@pytest.mark.slow
 def test_the_same_grid_gives_the_same_tables_whatever_the_engine(tmp_path, engine):
     some = cells("finetune", "si", scenarios=("til", "cil"))
     run(some, tmp_path / "two", engine)

@@ -274,6 +274,7 @@ def test_a_checkout_is_known_by_its_files(method, tmp_path):
         testing.CliRunner().invoke(speed.app, args, catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_the_official_intercontinet_is_called_in_its_order(tmp_path):
     """Centres, then contraction; from the second task on it is frozen first, and shifts take the centres' place."""
     pytest.importorskip("avalanche")

@@ -109,6 +109,7 @@ def test_a_call_that_was_interrupted_in_a_round_ends_in_the_same_trials(tmp_path
     assert [trial.number for trial in whole] == list(range(8))
 
 
+@pytest.mark.slow
 def test_two_cells_are_in_flight_at_once_and_give_the_trials_of_one_worker(tmp_path: Path) -> None:
     """Each of the first two cells waits in its first task until the other has begun too."""
     place = tmp_path / "place"

@@ -37,6 +37,7 @@ def called(environment: dict[str, str], *arguments: str) -> subprocess.Completed
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_digits_run_and_are_reported(homeless, tmp_path):
     grid = "--suite quick --methods finetune,hnet --benchmarks split-digits --scenarios til --seeds 1 --workers 1"
     results = tmp_path / "results"

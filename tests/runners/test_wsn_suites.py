@@ -79,6 +79,7 @@ def test_no_method_remarks_on_its_values(name: str) -> None:
     assert remarks.of_cells(cells(name).values()) == []
 
 
+@pytest.mark.slow
 def test_the_whole_table_is_planned_without_a_note(tmp_path: Path) -> None:
     said = call("--suite", "wsn-permuted", "--dry-run", "--results", tmp_path)
     assert said.returncode == 0 and not said.stderr
