@@ -17,7 +17,7 @@ from reports.metrics import Matrix
 from reports.names import display
 from reports.panels import Drawn, Job
 from reports.study import Entry, Group, Study, pretty
-from reports.style import FULL_WIDTH, Look, Margins, canvas, cut
+from reports.style import FULL_WIDTH, Look, Margins, canvas, cut, key_at_the_right
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,7 +112,6 @@ def _embeddings(study: Study, _: dict[str, Look], *, stem: str, words: str, rows
 def _intervals(ax: Axes, columns: dict[str, Matrix]) -> tuple[int, int]:
     """Draw the boxes of one embedding table; returns its numbers of tasks and dimensions."""
     import seaborn
-    from matplotlib.lines import Line2D
     from matplotlib.ticker import FixedLocator
 
     tasks, dimensions = int(columns["task"].max()) + 1, int(columns["dimension"].max()) + 1
@@ -130,16 +129,7 @@ def _intervals(ax: Axes, columns: dict[str, Matrix]) -> tuple[int, int]:
     ax.xaxis.set_major_locator(FixedLocator(x.tolist()))
     ax.set_xticklabels([str(i + 1) for i in x])
     ax.set_xlim(-0.5, len(x) - 0.5)
-    ax.legend(
-        [Line2D([], [], color=colour, linewidth=1.6) for colour in colours],
-        [f"task {task + 1}" for task in shown],
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
-        frameon=False,
-        handlelength=0.8,
-        fontsize=6,
-        labelspacing=0.2,
-    )
+    key_at_the_right(ax, colours, [f"task {task + 1}" for task in shown], linewidth=1.6)
     seaborn.despine(ax=ax)
     return tasks, dimensions
 

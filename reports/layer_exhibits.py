@@ -13,7 +13,7 @@ from reports.metrics import Matrix
 from reports.names import display
 from reports.panels import Drawn, Job, logarithmic, whole_numbers
 from reports.study import Entry, Group, Study, pretty
-from reports.style import COLOURS, FULL_WIDTH, LINES, Look, Margins, canvas, cut
+from reports.style import COLOURS, FULL_WIDTH, LINES, Look, Margins, canvas, cut, key_at_the_right
 from reports.words import join
 
 if TYPE_CHECKING:
@@ -153,16 +153,5 @@ def _panel(ax: Axes, series: Series, columns: Columns) -> None:
 
 
 def _key(ax: Axes, columns: Columns) -> None:
-    from matplotlib.lines import Line2D
-
-    layers = _layers(columns)
-    ax.legend(
-        [Line2D([], [], color=COLOURS[i % len(COLOURS)]) for i in range(len(layers))],
-        [f"layer {layer}" for layer in layers],
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
-        frameon=False,
-        handlelength=0.8,
-        fontsize=6,
-        labelspacing=0.2,
-    )
+    names = [f"layer {layer}" for layer in _layers(columns)]
+    key_at_the_right(ax, [COLOURS[i % len(COLOURS)] for i in range(len(names))], names)

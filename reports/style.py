@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -14,6 +14,7 @@ from reports.names import Family, display, family, place
 from reports.study import Study
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FULL_WIDTH = 7.0
@@ -179,6 +180,22 @@ def legend(figure: Figure, shown: Sequence[str], found: dict[str, Look], width: 
     )
     for text, name in zip(box.get_texts(), shown, strict=True):
         text.set_text(cut(display(name)))
+
+
+def key_at_the_right(ax: Axes, colours: Iterable[Any], names: Sequence[str], **line: Any) -> None:
+    """Name the colours of a panel's lines at its right. line: what else matplotlib's `Line2D` takes."""
+    from matplotlib.lines import Line2D
+
+    ax.legend(
+        [Line2D([], [], color=colour, **line) for colour in colours],
+        names,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        frameon=False,
+        handlelength=0.8,
+        fontsize=6,
+        labelspacing=0.2,
+    )
 
 
 def cut(name: str, limit: int = 28) -> str:

@@ -39,13 +39,13 @@ METHOD = '''
 from methods.base import register
 from methods.finetune import Finetune
 
-@register("beside")
-class Beside(Finetune):
+@register("neighbour")
+class Neighbour(Finetune):
     """Finetune from a file next to the suite."""
 '''
 SUITE = """
 description = "A method and a benchmark next to the suite file"
-methods = ["method_beside.py:Beside", "finetune"]
+methods = ["method_neighbour.py:Neighbour", "finetune"]
 scenarios = ["til"]
 seeds = 1
 [[benchmarks]]
@@ -62,7 +62,7 @@ values = { lr = 0.01 }
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(user_files._FINDER, "homes", {})
     monkeypatch.delitem(sys.modules, "noise", raising=False)
-    files = {"squares.py": FILE, "noise.py": "NOISE = 0.25\n", "method_beside.py": METHOD, "mine.toml": SUITE}
+    files = {"squares.py": FILE, "noise.py": "NOISE = 0.25\n", "method_neighbour.py": METHOD, "mine.toml": SUITE}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     return tmp_path
@@ -75,9 +75,9 @@ def cells_of(place: Path, **choices: object) -> list[Cell]:
 def test_a_suite_names_the_files_next_to_it(place, monkeypatch):
     monkeypatch.chdir("/")
     found = {cell.label: cell for cell in cells_of(place)}
-    assert found.keys() == {"beside", "finetune"}
+    assert found.keys() == {"neighbour", "finetune"}
     assert {cell.benchmark for cell in found.values()} == {"squares"}
-    assert found["finetune"].config["lr"] == 0.01 != found["beside"].config["lr"]
+    assert found["finetune"].config["lr"] == 0.01 != found["neighbour"].config["lr"]
     code, said = compare_here(place / "results", suites=(str(place / "mine.toml"),), budget_scale=1.0, check=False)
     assert code == 0 and "2 done" in said, said
     record = json.loads(next(place.glob("results/squares/til/finetune/*/cell.json")).read_text())
@@ -112,7 +112,7 @@ def test_a_key_follows_the_code_of_the_data_and_not_its_place(place, tmp_path_fa
     [again] = cells_of(place, methods=("finetune",))
     assert again.key == before.key
     (place / "noise.py").write_text("NOISE = 0.125\n")
-    [louder] = cells_of(place, methods=("finetune",))  # a module beside it, loaded anew in this process
+    [louder] = cells_of(place, methods=("finetune",))  # a module next to it, loaded anew in this process
     assert louder.definition["source"] != before.definition["source"]
     assert louder.definition["content"] != before.definition["content"]
     moved = "/elsewhere/squares.py:SQUARES"

@@ -41,7 +41,7 @@ assert _as_before  # a fixture, used by each test of this module
             "edited_e/parts.py",
         ),
     ],
-    ids=["beside", "two away", "package", "folder"],
+    ids=["same folder", "two away", "package", "folder"],
 )
 def test_an_edited_module_is_loaded_again(tmp_path, files, edited):
     """Also if its size and the second of its time stay, by which Python knows a compiled file."""

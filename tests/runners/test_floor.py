@@ -1,4 +1,4 @@
-"""The floor of a chunked hypernetwork's step, and the authors' step that is timed beside ours."""
+"""Floor of a chunked hypernetwork's step, and the order of the authors' step in the same run."""
 
 import shutil
 import sys
@@ -90,6 +90,6 @@ def test_the_official_hnet_has_one_head_in_dil_and_may_not_look_ahead(checkout):
     assert not layer.look_ahead
 
 
-def test_a_full_hypernetwork_is_not_timed_beside_a_chunked_one(checkout):
+def test_a_full_hypernetwork_is_not_timed_against_the_authors_chunked_one(checkout):
     with pytest.raises(UserError, match=r"set hnet\.chunk"):
         trained(checkout, TIL, (0,), chunk=0)
