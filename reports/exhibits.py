@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 DIMENSIONS_AT_MOST, TASKS_AT_MOST, ROWS_AT_MOST = 16, 10, 5
 """Limits of a figure of embeddings."""
+VISIBLE = 1 / 40
+"""Least share of a panel's height that the median bar of an embedding takes, if bars are drawn at their values."""
 SHEETS_IN_A_ROW = 2
 SHEET_BYTES = 64 << 20
 TILE_AT_MOST = 0.26
@@ -89,24 +91,34 @@ def _embeddings(study: Study, _: dict[str, Look], *, stem: str, words: str, rows
     room = Margins(left=0.62, right=0.75, top=0.2, bottom=0.36, down=0.44)
     height = room.top + room.bottom + len(rows) * 0.95 + (len(rows) - 1) * room.down
     figure, axes = canvas(FULL_WIDTH, height, len(rows), 1, room)
-    seeds, dimensions, tasks = set(), 0, 0
+    seeds, dimensions, tasks, centred = set(), 0, 0, ""
     for (ax,), (group, label) in zip(axes, rows, strict=True):
         found = _boxes(study, group, label)
         assert found
         entry, columns = found
+        width = float(np.median(columns["upper"] - columns["lower"]))
+        if narrow := width < VISIBLE * float(columns["upper"].max() - columns["lower"].min()):
+            columns, centred = (
+                _about_centres(columns),
+                " Where bars would be too short to be seen, centres are subtracted.",
+            )
         tasks, dimensions = _intervals(ax, columns)
         seeds.add(entry.seed)
-        width = float(np.median(columns["upper"] - columns["lower"]))
         ax.set_title(f"{group.scenario.upper()}, {cut(display(label))} (median width {width:.2g})", pad=3, y=1.0)
-        ax.set_ylabel("value")
+        ax.set_ylabel("value − centre" if narrow else "value")
     axes[-1][0].set_xlabel("dimension of the embedding (bars: one per task)")
     shown = f"the first {DIMENSIONS_AT_MOST} of {dimensions} dimensions" if dimensions > DIMENSIONS_AT_MOST else "all"
     every = f", {TASKS_AT_MOST} of the {tasks} tasks" if tasks > TASKS_AT_MOST else ""
     caption = (
         f"{words}: embeddings of the tasks with their intervals after the last task (bar: lower to upper, dot: centre; "
-        f"seed {min(seeds)}; {shown}{every})."
+        f"seed {min(seeds)}; {shown}{every}).{centred}"
     )
     return Drawn(stem, caption, figure)
+
+
+def _about_centres(columns: dict[str, Matrix]) -> dict[str, Matrix]:
+    """The boxes moved to a centre of 0."""
+    return columns | {name: columns[name] - columns["middle"] for name in ("lower", "middle", "upper")}
 
 
 def _intervals(ax: Axes, columns: dict[str, Matrix]) -> tuple[int, int]:

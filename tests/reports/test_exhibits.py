@@ -58,6 +58,23 @@ def test_embeddings_without_intervals_are_not_drawn(tmp_path: Path) -> None:
     assert stems(tmp_path / "r", tmp_path / "out") == []
 
 
+@pytest.mark.parametrize(("radius", "label"), [(0.5, "value"), (1e-3, "value − centre")])
+def test_intervals_that_would_be_too_short_are_drawn_about_their_centres(
+    tmp_path: Path, radius: float, label: str
+) -> None:
+    folder = Synthetic("hyperinterval").write(tmp_path)
+    rows = [f"{task},{j},{m - radius},{m},{m + radius}" for task in range(2) for j in range(3) for m in [task - j]]
+    (folder / "exhibit-embeddings.csv").write_text("\n".join(["task,dimension,lower,middle,upper", *rows]))
+    found = study(load(tmp_path))
+    (job,) = exhibits(found)
+    with drawing():
+        drawn = job(found, looks(found))
+    ax = drawn.figure.axes[0]
+    bars = max(segment[1][1] - segment[0][1] for c in ax.collections[:1] for segment in c.get_segments())
+    assert ax.get_ylabel() == label and bars / np.ptp(ax.get_ylim()) > 0.1
+    assert ("centres are subtracted" in drawn.caption) is (label != "value")
+
+
 def listing(folder: Path, *left_out: str) -> Path:
     """The folder, its record now listing its tables by checksum, but those left out."""
     path = folder / "cell.json"
