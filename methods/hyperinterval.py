@@ -48,7 +48,7 @@ The suite also measures whether old boxes stay where they were certified (`audit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -58,7 +58,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import StreamSpec, UserError
-from methods.base import CIL, DIL, TIL, Batch, Claim, Exhibit, Needs, Task, register
+from methods.base import CIL, DIL, TIL, Batch, Exhibit, Needs, Task, register
+from methods.box_per_task import BoxPerTask
 from methods.hypernetworks.candidates import RULES
 from methods.hypernetworks.ends import BoxByParameter
 from methods.hypernetworks.network import hypernetwork
@@ -66,12 +67,10 @@ from methods.hypernetworks.output_layer import FusedAdam, Targets
 from methods.hypernetworks.passes import Memory
 from methods.hypernetworks.stateless import FunctionalNetwork, Statistics
 from methods.intervals.boundable import unbounded
-from methods.intervals.bounding import Interval, outward, worst_case
-from methods.network_per_task import NetworkPerTask
+from methods.intervals.bounding import Interval, worst_case
 from methods.networks import targets
 from methods.search import LEARNING_RATE, Log, ranges
-from methods.shared import heads, inference, state, strengths, tables
-from methods.shared.archive import Archive
+from methods.shared import inference, strengths, tables
 from methods.shared.inference import Inference
 from methods.shared.needs import BOUNDS
 
@@ -94,7 +93,7 @@ PUBLISHED = tuple(
 
 
 @register("hyperinterval")
-class HyperInterval(NetworkPerTask):
+class HyperInterval(BoxPerTask):
     """HyperInterval / HINT: interval embeddings of tasks give interval weights (Krukowski et al. 2024)."""
 
     capturable = True
@@ -195,8 +194,6 @@ class HyperInterval(NetworkPerTask):
         self.hypernetwork = made.to(self.device)
         self.statistics: list[Statistics] = []
         """Batch norm's running statistics per task; DIL has one set, from the first task."""
-        self.audit_boxes = Archive()
-        """Lower and upper weights (2, N) of each task, as they were when it was learnt."""
 
     def boxes(self, embeddings: Tensor, shapes: Tensor, eps: Tensor | float) -> tuple[Tensor, Tensor]:
         """Centres and radii (k, E) of the boxes at perturbation `eps`, a number or (k, 1)."""
@@ -223,8 +220,7 @@ class HyperInterval(NetworkPerTask):
                 '(set select = "last" and plateau = false)'
             )
         self.embeddings[t], self.shapes[t] = self._trained(task)
-        theta, rho = self._generate(t)
-        self.audit_boxes.append(torch.cat([theta - rho, theta + rho]))
+        self.promise_box(t)
         self.describe_classes(task)
 
     def _trained(self, task: Task) -> tuple[Tensor, Tensor]:
@@ -389,98 +385,14 @@ class HyperInterval(NetworkPerTask):
     # -- the guarantee -----------------------------------------------------------------------------
 
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
-        """Certified bounds of the answers over the box of task `task_id`, float64: those of exact arithmetic.
-
-        Raises NotImplementedError where batch norm uses the statistics of the batch at hand, and in CIL with FeCAM.
-
-        In CIL: over the boxes of all tasks seen, with every choice that the entropy can make.
-        """
+        """See `BoxPerTask`. Raises NotImplementedError where batch norm uses the statistics of the batch at hand."""
         if self.config.batch_norm == "official":
             raise NotImplementedError("no bounds hold with batch norm on the statistics of an unknown batch")
-        if self.spec.scenario is not CIL:
-            task = task_id or 0
-            found = self._certified_logits(x, slice(task, task + 1))[0]
-            return Interval(self.of_task(found.lower, task), self.of_task(found.upper, task))
-        if self.config.inference == "fecam":
-            raise NotImplementedError("which class is nearest for all weights of a box is not computed")
-        every = self._certified_logits(x, slice(0, max(1, self.tasks_seen)))
-        weights = self.every_head(x)[1] if self.config.inference == "interval" or self.spec.sizes else None
-        lower, upper = (heads.without_gaps(torch.stack(side), self.spec) for side in zip(*every, strict=True))
-        sides = inference.over_all_classes_bounds(lower, upper, weights)
-        return outward(Interval(*(heads.side_by_side(side, self.spec) for side in sides)))
+        return super().bounds(x, task_id)
 
-    @torch.no_grad()
-    def sampled(self, x: Tensor, task_id: int | None = None) -> Tensor:
-        """Answers of a network drawn from the region of `bounds`, with half of its weights on the region's faces."""
-
-        def drawn(j: int) -> Tensor:
-            theta, rho = self.weights(j)
-            return self.middle(theta[0] + rho[0] * (4 * torch.rand_like(rho[0]) - 2).clamp(-1, 1), x, j)
-
-        if self.spec.scenario is not CIL:
-            return self.of_task(drawn(task_id or 0), task_id or 0)
-        logits = heads.without_gaps(torch.stack([drawn(j) for j in range(max(1, self.tasks_seen))]), self.spec)
-        answers = inference.over_all_classes(logits, inference.least_entropy(logits, self.every_head(x)[1]))
-        return heads.side_by_side(answers, self.spec)
-
-    def _certified_logits(self, x: Tensor, tasks: slice) -> list[Interval]:
-        theta, rho = self.weights(tasks)
-        box = Interval(theta - rho, theta + rho)  # the same box that `audit` compares the deployed weights with
-        nonnegative, first = self.spec.nonnegative_inputs, tasks.start or 0
-        return [
-            self.target.bounds(lower, upper, x, nonnegative, self.statistics_of(first + i), rounded=True)
-            for i, (lower, upper) in enumerate(zip(box.lower, box.upper, strict=True))
-        ]
-
-    @torch.no_grad()
-    def outside(self, newest: Tensor | None = None) -> Tensor:
-        """Number of weights (k,) that the deployed network of each of the k learnt tasks has outside its certified box.
-
-        newest: embedding (1, E) of the task being learnt, if any; its own box is not there yet.
-        """
-        return torch.stack([outside for _, outside in self._boxes(newest)] or [self.step.new_zeros(0)]).long()
-
-    def _boxes(self, newest: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Certified box (2, N) of each learnt task, and the number of deployed weights outside, 0-d; see `outside`."""
-        deployed = self.universal_weights(newest, radii=False)[0] if self.nested else None
-        for j, box in enumerate(self.audit_boxes):
-            lower, upper = box = box.to(self.device)
-            used = self.weights(j, radii=False)[0][0] if deployed is None else deployed
-            yield box, ((used < lower) | (used > upper)).sum()
-
-    @torch.no_grad()
-    def audit(self) -> list[Claim]:
-        """Check for every task whether the deployed weights still lie in its certified box.
-
-        In CIL a certificate covers the tasks known when it was issued; it is void once others join.
-        """
-        claims = []
-        for j, ((lower, upper), count) in enumerate(self._boxes()):
-            (theta, rho), outside = self.weights(j), int(count)
-            drift = torch.maximum((theta[0] - rho[0] - lower).abs().max(), (theta[0] + rho[0] - upper).abs().max())
-            reason = f"{outside} of {theta.numel()} weights have left the box" if outside else ""
-            if self.spec.scenario is CIL and j + 1 < self.tasks_seen and not reason:
-                reason = "tasks learnt later take part in the task inference"
-            claims.append(Claim(j, not outside, outside, float(drift), float(2 * rho.median()), reason))
-        return claims
-
-    @torch.no_grad()
-    def _generate(self, t: int) -> tuple[Tensor, Tensor]:
-        return self.weights(t)
-
-    # -- state -------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """State with the boxes that the audit compares with, which are otherwise in a file."""
-        return {**super().state_dict(), "audit_boxes": [box.to(self.device) for box in self.audit_boxes]}
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        super().load_state_dict({key: value for key, value in saved.items() if key != "audit_boxes"})
-        self.audit_boxes = Archive(saved["audit_boxes"])
-
-    def parameters_stored(self) -> int:
-        """Number of scalars needed to predict and to learn further tasks."""
-        return state.count(super().state_dict())
+    def deployed(self, newest: Tensor | None = None) -> Tensor | None:
+        """DIL: weights (N,) generated from the universal embedding; see `universal_box`."""
+        return self.universal_weights(newest, radii=False)[0] if self.nested else None
 
     @torch.no_grad()
     def exhibits(self) -> dict[str, Exhibit]:

@@ -30,6 +30,8 @@ SECONDS_TO_COMPILE = 120
 
 log = logging.getLogger(__name__)
 Pointer = ctypes.c_void_p
+ELEMENTWISE = Path(__file__).with_name("elementwise.h")
+"""Header with passes over arrays in vectors."""
 
 
 @dataclass(frozen=True)

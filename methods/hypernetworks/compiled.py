@@ -23,7 +23,7 @@ from methods.hypernetworks.passes import Cotangents, Images, Step, Targets, outp
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("output_layer.cpp", "drift.cpp"))
 HEADER = Path(__file__).with_name("vectors.h")
-SOURCE_DIGEST = "8e8b290fff23eabdaa1b9d45e9e754952595881fd8b0d725121b9553a0b7794b"
+SOURCE_DIGEST = "5125721bf91a8150f4bd15ebc5856cc74315aa7f1457a4fe262d4a59ce256e69"
 # In the C++ code `fetch` is always_inline, for GCC 12 drops the calls of a function that does nothing but prefetch.
 ROWS_A_THREAD = 2000
 """Least rows per thread; for fewer, waking another thread costs more than it saves."""

@@ -1,7 +1,7 @@
 // Vectors of float32, their fused multiply-adds and square roots, for GCC and Clang.
 //
-// compiled.py calls the compiler with -ffp-contract=off: a product is rounded together with its sum where `fused` says
-// so, and nowhere else.
+// library.py, of methods/compiled, has the compiler fuse nothing by itself (-ffp-contract=off): a product is rounded
+// together with its sum where `fused` says so, and nowhere else.
 
 #pragma once
 #include <cstdint>

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from methods.compiled import threads
-from methods.compiled.library import Library, Pointer
+from methods.compiled.library import ELEMENTWISE, Library, Pointer
 
 A_THREAD = 1 << 15
 """Least count of numbers per thread; for fewer, waking another thread costs more than it saves."""
 LIBRARY = Library(
     "outward rounding",
-    (Path(__file__).with_name("rounding.cpp"),),
-    "afb07c42dac9dc31cdecb622513cc5ac6c09d8df7bb24105c1b1b9ae2454fe0b",
+    (ELEMENTWISE, Path(__file__).with_name("rounding.cpp")),
+    "33dbfa62b6dc9b15d3c41e71e58bb02ef6248937766c5c67e2d3c430c4055026",
     {
         "widen_sums": [*[ctypes.c_long] * 2, *[Pointer] * 8, *[ctypes.c_double] * 2],
         "outward": [ctypes.c_long, *[Pointer] * 4, ctypes.c_double],

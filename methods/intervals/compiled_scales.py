@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from methods.compiled import threads
-from methods.compiled.library import Library, Pointer
+from methods.compiled.library import ELEMENTWISE, Library, Pointer
 
 A_THREAD = 1 << 16
 """Least count of numbers per thread; for fewer, waking another thread costs more than it saves."""
 LIBRARY = Library(
     "the contraction",
-    (Path(__file__).with_name("scales.cpp"),),
-    "4eca9dba1f5918a1292b0867533bed2719572cb5b021c08f9fe1e1799e5c6d8b",
+    (ELEMENTWISE, Path(__file__).with_name("scales.cpp")),
+    "8064facea0f91c6b194bf14a8373a7642b6c8d1338d4c5606ef0c0518e2c16fc",
     {
         "scaled_sides": [ctypes.c_long, *[Pointer] * 5],
         "scale_gradient": [ctypes.c_long, *[Pointer] * 6],

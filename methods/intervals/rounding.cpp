@@ -3,29 +3,14 @@
 // Called by compiled_rounding.py. Each operation is rounded once, as in PyTorch, and library.py has the compiler fuse no
 // product with a sum. A bound that overflowed or is undefined (NaN) becomes infinite.
 
-#include <cstring>
 #include <limits>
+typedef double Real;
+#include "../compiled/elementwise.h"
 
 namespace {
 
-typedef double Vec __attribute__((vector_size(64)));  // of any width in the processor
-constexpr long LANES = 8;
-constexpr long AHEAD = 512;  // numbers: a processor does not itself fetch beyond a page of 4 KiB
 constexpr double INFINITE = std::numeric_limits<double>::infinity();
 constexpr double EPS = std::numeric_limits<double>::epsilon(), TINY = std::numeric_limits<double>::min();
-
-template <typename V> inline V load(const double* p) { V v; std::memcpy(&v, p, sizeof v); return v; }
-template <typename V> inline void store(double* p, V v) { std::memcpy(p, &v, sizeof v); }
-
-// Call at(V(), i) for n numbers from i on, V a vector or a single number, while those further on are fetched.
-template <typename F, typename... P> inline void for_each(long n, F at, const P*... arrays) {
-    long i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        (__builtin_prefetch(arrays + i + AHEAD), ...);
-        at(Vec(), i);
-    }
-    for (; i < n; ++i) at(double(), i);
-}
 
 template <typename V> inline V absolute(V a) { return a < 0.0 ? -a : a; }
 // NaN if either is.

@@ -3,27 +3,8 @@
 // Called by compiled_scales.py. Roundings are those of PyTorch's elementwise operations, one for each operation, and
 // library.py has the compiler fuse no product with a sum. Numbers are independent of one another.
 
-#include <cstring>
-
-namespace {
-
-typedef float Vec __attribute__((vector_size(64)));  // of any width in the processor
-constexpr long LANES = 16;
-constexpr long AHEAD = 1024;  // numbers: a processor does not itself fetch beyond a page of 4 KiB
-
-template <typename V> inline V load(const float* p) { V v; std::memcpy(&v, p, sizeof v); return v; }
-template <typename V> inline void store(float* p, V v) { std::memcpy(p, &v, sizeof v); }
-
-// Call at(V(), i) for n numbers from i on, V a vector or a single number, while those further on are fetched.
-template <typename F, typename... P> inline void for_each(long n, F at, const P*... arrays) {
-    long i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        (__builtin_prefetch(arrays + i + AHEAD), ...);
-        at(Vec(), i);
-    }
-    for (; i < n; ++i) at(float(), i);
-}
-}  // namespace
+typedef float Real;
+#include "../compiled/elementwise.h"
 
 extern "C" {
 

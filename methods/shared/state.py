@@ -136,7 +136,7 @@ class _Writer:
         inside = parts.children(value)
         if inside is None:
             raise StateError(
-                f"the attribute {path!r} holds a {type(value).__name__}, which a checkpoint cannot keep; {_ADVICE}"
+                f"the attribute {path!r} is of type {type(value).__name__}, which a checkpoint cannot keep; {_ADVICE}"
             )
         made = {key: self.plain(parts.below(path, key), part) for key, part in inside.items()}
         return self._contained(path, value, made)

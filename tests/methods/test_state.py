@@ -236,7 +236,7 @@ def foreign(self):
         (cycle, r"'notes.own\[0\]' leads back to itself"),
         (enormous, "too large: with 'notes' it has 2 values and 4.1e\\+03 GiB; at most"),
         (endless, "too large: with 'notes' it has 100000"),
-        (foreign, r"'notes\[0\]' holds a ndarray, which a checkpoint cannot keep"),
+        (foreign, r"'notes\[0\]' is of type ndarray, which a checkpoint cannot keep"),
     ],
 )
 def test_what_cannot_be_kept_gets_a_sentence_with_the_attribute(change, said):

@@ -56,7 +56,7 @@ SKIP = "    @classmethod\n    def skip(cls, spec, config):\n        raise KeyErr
         ("lr: float = 1e-2", "lr: 'Nope' = 1", "raises NameError: name 'Nope' is not defined (mine.py, line 14)"),
         ("lr: float = 1e-2", "lr: float = 1e-2\n        search = 3", "Config.search is 3; write search = ranges(...)"),
         (BUILD, "self.net = undefined", "build raises NameError: name 'undefined' is not defined (mine.py, line 19)"),
-        (BUILD, f"{BUILD}; self.f = lambda: 3", "the attribute 'f' holds a function, which a checkpoint cannot keep"),
+        (BUILD, f"{BUILD}; self.f = lambda: 3", "'f' is of type function, which a checkpoint cannot keep"),
         ("def build(self)", "def __init__(self)", "__init__() takes 1 positional argument but 5 were given (mine.py"),
         ("def build(self)", "def __init__(self, *_)", "leave __init__ out and make networks in build"),
         ("def learn(self, task)", "def learn(self)", "takes 1 positional argument but 2 were given (mine.py"),
