@@ -275,7 +275,7 @@ class InterContiNet(BoxPromise):
         """Loss while the gate is open, or room given up while it is closed (1, else 0), all 0-d."""
         if self.device.type != "cpu":
             return robust * (1 - closed) + given_up * closed
-        # Without a wait for the answer: no gradient is computed of what would be multiplied by zero.
+        # Reading the gate is no wait on a CPU, and saves the gradient of what would be multiplied by zero.
         return robust.detach() * 0 + given_up if closed else robust
 
     def _search(self, task: Task, shifts: Tensor, first: int, steps: int) -> None:
