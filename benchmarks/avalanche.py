@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from benchmarks.catalogue import Benchmark, Kind
 from benchmarks.data import DataSet
+from benchmarks.definition import Benchmark, Kind
 from benchmarks.samples import Samples
 from benchmarks.stream import Stream
 from benchmarks.types import TIL, Budget, UserError

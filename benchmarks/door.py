@@ -19,8 +19,8 @@ from benchmarks.files import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from benchmarks.catalogue import Benchmark
     from benchmarks.data import DataSet
+    from benchmarks.definition import Benchmark
 
 LARGEST = 10.0
 """Of float images: the largest value where none is negative, else the root of the mean square; more is not scaled."""
@@ -127,7 +127,7 @@ def check_form(data: DataSet) -> None:
 
 def check_fit(benchmark: Benchmark, data: DataSet) -> None:
     """Check that the benchmark's tasks can be cut from the data, every class with images. Raises DataError."""
-    from benchmarks.catalogue import Kind
+    from benchmarks.definition import Kind
 
     shape = tuple(data.train_images.shape[1:])
     if shape != benchmark.stored_shape:
@@ -154,7 +154,7 @@ def check_fit(benchmark: Benchmark, data: DataSet) -> None:
 
 def notes(benchmark: Benchmark, data: DataSet) -> list[str]:
     """Notes for the user on the data of this benchmark, one sentence each; stored in each record."""
-    from benchmarks.catalogue import Kind
+    from benchmarks.definition import Kind
 
     found = [f"{data.name}: {note}" for note in data.known]
     if benchmark.kind is Kind.SPLIT:

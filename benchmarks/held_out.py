@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import strata
-from benchmarks.catalogue import Benchmark, HeldOut
+from benchmarks.definition import Benchmark, HeldOut
 from benchmarks.types import UserError
 
 

@@ -18,8 +18,8 @@ from benchmarks.types import UserError
 from benchmarks.user_files import import_file
 
 if TYPE_CHECKING:
-    from benchmarks.catalogue import Benchmark
     from benchmarks.data import DataSet
+    from benchmarks.definition import Benchmark
 
     DataSource = str | Callable[[], DataSet]
     """A data set: its name, `package.module:function`, or a function at the top level of a module, which gives it."""
@@ -59,7 +59,8 @@ def of_file(reference: str) -> tuple[str, Benchmark]:
 
 @cache
 def _of_file(file: Path, attribute: str, _stamp: tuple[int, int]) -> tuple[str, Benchmark]:
-    from benchmarks.catalogue import BENCHMARKS, Benchmark
+    from benchmarks.catalogue import BENCHMARKS
+    from benchmarks.definition import Benchmark
 
     names = vars(import_file(file))
     held = {name: value for name, value in names.items() if isinstance(value, Benchmark)}
@@ -83,7 +84,7 @@ def points() -> dict[str, EntryPoint]:
 @cache
 def benchmark(name: str) -> Benchmark:
     """The benchmark of an entry point. Raises UserError where it cannot be imported or is none."""
-    from benchmarks.catalogue import Benchmark
+    from benchmarks.definition import Benchmark
 
     point = points()[name]
     found = _imported(f"benchmark {name}", point.module, point.attr)
@@ -96,14 +97,14 @@ def benchmark(name: str) -> Benchmark:
 
 def described(name: str) -> Benchmark | None:
     """The benchmark of an entry point as its source states it; None where only an import can tell. Runs no code."""
-    from benchmarks import catalogue, types
-    from benchmarks.catalogue import Benchmark
+    from benchmarks import definition, types
+    from benchmarks.definition import Benchmark
 
     classes = {
         each.__name__: each
         for each in (
-            Benchmark, catalogue.Kind, catalogue.ClassOrder, catalogue.Augmentation, catalogue.HeldOut,
-            catalogue.Normalisation, types.Budget, types.ValidatedBudget, types.Scenario, MappingProxyType,
+            Benchmark, definition.Kind, definition.ClassOrder, definition.Augmentation, definition.HeldOut,
+            definition.Normalisation, types.Budget, types.ValidatedBudget, types.Scenario, MappingProxyType,
         )
     } | {str(scenario).upper(): scenario for scenario in types.Scenario}  # fmt: skip
     point = points()[name]

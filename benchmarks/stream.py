@@ -13,8 +13,8 @@ from torch import Tensor
 
 from benchmarks import door, held_out, orders
 from benchmarks.augmentation import FlipCrop
-from benchmarks.catalogue import Augmentation, Benchmark, ClassOrder, Kind
 from benchmarks.data import DataSet, load
+from benchmarks.definition import Augmentation, Benchmark, ClassOrder, Kind
 from benchmarks.held_out import Parts, Rows
 from benchmarks.samples import Samples, Transform
 from benchmarks.transforms import Normalise, Permute, Rotate, random_order
