@@ -125,6 +125,7 @@ def test_the_readmes_speed_is_the_measured_one() -> None:
         ("nested (DIL)", "split-mnist", ["dil"], "hyperinterval", [0, 4, 9], 1000),
         ("Permuted MNIST-10's shapes", "permuted-mnist-10", ["til", "dil"], "hyperinterval", [9], 1000),
         ("HyperMask, after", "split-mnist", ["til"], "hypermask", [0, 1, 4], 1),
+        ("HNET (chunked), after", "split-mnist", ["til"], "hnet", [0, 4, 9], 1),
     ],
 )
 def test_the_table_of_speed_is_the_measured_one(

@@ -61,11 +61,12 @@ class Evaluator:
         known = after if self.scenario == CIL else min(after + 1, len(self.stream))
         asked = range(len(self.stream)) if after == 0 and self.scenario != CIL else range(known)
         counts = {j: self._count(j, after) for j in asked}
+        learnt = f"after {after} of {len(self.stream)} tasks"
         for j, count in counts.items():
             if bool(count.not_a_number):
-                raise NotFinite(f"predictions for task {j} after {after} tasks are not numbers")
+                raise NotFinite(f"predictions for task {j} {learnt} are not numbers")
             if bool(count.infinite):
-                raise NotFinite(f"predictions for task {j} after {after} tasks are infinite")
+                raise NotFinite(f"predictions for task {j} {learnt} are infinite")
             measured.accuracy[after][j] = int(count.right) / count.n
             if count.certified is not None:
                 measured.certified[after][j] = int(count.certified) / count.n

@@ -322,7 +322,7 @@ class _CellRun:
         self.phase = Phase.EVALUATION
         begun = self._clock()
         evaluator.measure(after, self.measured)
-        self.guard.assure(f"answering after {after} tasks")
+        self.guard.assure(f"answering after {after} of {self.cell.n_tasks} tasks")
         seconds = self._clock() - begun
         here = {**self.record.environment, "evaluation_precision": evaluator.precision}
         self.record = replace(self.record, environment=here)

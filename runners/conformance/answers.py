@@ -54,7 +54,7 @@ def _logits(trial: Trial) -> Iterator[str]:
     for learnt, j, logits in stages:
         classes = per_task * max(1, learnt) if trial.scenario is CIL else per_task
         expected = (len(trial.stream.test(j)), classes)
-        where = f"after {learnt} tasks the logits for task {j}"
+        where = f"after {learnt} of {len(trial.stream)} tasks the logits for task {j}"
         if tuple(logits.shape) != expected:
             yield f"{where} have the shape {tuple(logits.shape)}, not {expected}"
         elif not torch.isfinite(logits).all():

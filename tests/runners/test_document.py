@@ -8,12 +8,16 @@ from methods import registry
 from runners.document import PAGE, page
 
 
-def test_the_page_is_current():
-    assert PAGE.read_text() == page(), "run python runners/document.py"
+@pytest.fixture(scope="module")
+def text() -> str:
+    return page()
 
 
-def test_every_method_and_option_is_on_the_page():
-    text = page()
+def test_the_page_is_current(text):
+    assert PAGE.read_text() == text, "run python runners/document.py"
+
+
+def test_every_method_and_option_is_on_the_page(text):
     for name in registry.available():
         assert f"**`{name}`**" in text
     assert "| `kappa` | `0.5` |  | Final weight of the ordinary loss" in text
@@ -21,9 +25,9 @@ def test_every_method_and_option_is_on_the_page():
 
 
 @pytest.mark.parametrize("name", list(registry.available()))
-def test_every_field_of_a_methods_config_stands_in_its_section(name):
+def test_every_field_of_a_methods_config_stands_in_its_section(text, name):
     """Also those that it has from a base."""
-    sections = page().split("\n## ")
+    sections = text.split("\n## ")
     (section,) = (text for text in sections if f"**`{name}`**" in text)
     for field in fields(registry.load(name).Config):
         assert f"| `{field.name}` |" in section

@@ -113,7 +113,7 @@ def test_a_sample_is_certified_when_its_lower_bound_exceeds_every_other_upper_bo
     "method, status, reason",
     [
         ("NanLoss", Status.DIVERGED, "the loss of task 1 is nan at step 0"),
-        ("NanPrediction", Status.DIVERGED, "predictions for task 0 after 2 tasks are not numbers"),
+        ("NanPrediction", Status.DIVERGED, "predictions for task 0 after 2 of 5 tasks are not numbers"),
         ("Raises", Status.FAILED, "RuntimeError: the third law does not hold"),
         ("OutOfMemory", Status.OOM, "out of memory in training (peak "),
     ],

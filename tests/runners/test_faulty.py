@@ -40,10 +40,10 @@ SAID = {
     "integers": "faulty: predict gives torch.int64, not floating-point logits",
     "list": "faulty: predict gives a list, not a tensor of logits (90, 2)",
     "elsewhere": "faulty: predict gives logits on meta; the samples are on cpu",
-    "infinite": "predictions for task 0 after 2 tasks are infinite",
-    "minus infinite": "predictions for task 0 after 2 tasks are infinite",
+    "infinite": "predictions for task 0 after 2 of 5 tasks are infinite",
+    "minus infinite": "predictions for task 0 after 2 of 5 tasks are infinite",
     "inferred": "faulty: infer_task gives the shape (1,), not a whole number for each of ",
-    "claims": "faulty: audit speaks of the tasks [0, 1, 2, 3, 4, 5, 6], after 1 tasks",
+    "claims": "faulty: audit speaks of the tasks [0, 1, 2, 3, 4, 5, 6]; it may make one claim for each of the 1 learnt",
 }
 
 

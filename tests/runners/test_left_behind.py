@@ -128,7 +128,7 @@ CHANGES = {
     "numpy": "the training images in place (by the end of task 1)",
     "data": "the training images in place (learning task 1)",
     "gradients": "the training images in place (learning task 1)",
-    "test": "the test images in place (answering after 2 tasks)",
+    "test": "the test images in place (answering after 2 of 5 tasks)",
 }
 
 

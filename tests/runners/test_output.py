@@ -18,6 +18,11 @@ LIST = ("runners/compare.py", "--list")
 GRID = "--methods finetune --benchmarks split-digits --scenarios til --seeds 2 --budget-scale 0.01 --engine inline"
 
 
+def rarely(*values: object) -> list:
+    """Values for `-m slow`: every one starts a process, and little is left to go wrong where the others pass."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 def printed(*arguments: str, encoding: str = "utf-8", **variables: str) -> str:
     """What a command writes into a pipe; it must end well."""
     kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "PYTHONIOENCODING", "LC_ALL")}
@@ -31,7 +36,7 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-@pytest.mark.parametrize("columns", [None, "30", "40", "60", "80", "120", "200"])
+@pytest.mark.parametrize("columns", [None, "30", "80", *rarely("40", "60", "120", "200")])
 def test_the_list_is_whole_at_every_width(columns):
     text = printed(*LIST, **({"COLUMNS": columns} if columns else {}))
     assert "…" not in text
@@ -53,7 +58,7 @@ def test_in_a_pipe_every_row_is_one_line():
     assert [line for line in lines if line.startswith("ewc ") and summary in line]
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-16"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-16", *rarely("latin-1", "cp1252")])
 @pytest.mark.parametrize("arguments", ["--list", f"{GRID} --dry-run", "--help"])
 def test_every_encoding_will_do(encoding, arguments, tmp_path):
     more = ["--results", str(tmp_path)] if "dry" in arguments else []
@@ -87,7 +92,7 @@ def ended(command: str, lines: int) -> tuple[int, bytes]:
     return process.wait(timeout=300), said
 
 
-@pytest.mark.parametrize("lines", [0, 1])
+@pytest.mark.parametrize("lines", [0, *rarely(1)])
 @pytest.mark.parametrize(
     "command",
     [
