@@ -68,7 +68,8 @@ def claims(found: Any, method: Method, learnt: int) -> list[Claim]:
     about = [whole(row.task, f"{_name(method)}: the task of a claim") for row in rows]
     if len(set(about)) < len(about) or any(task >= learnt for task in about):
         raise UserError(
-            f"{_name(method)}: audit speaks of the tasks {about[:10]}; it may make one claim for each of the {learnt} learnt"
+            f"{_name(method)}: audit speaks of the tasks {about[:10]}; "
+            f"it may make one claim for each of the {learnt} learnt"
         )
     return rows
 
