@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import unpack_archive
 from tempfile import TemporaryDirectory
@@ -316,15 +317,31 @@ def _fetch(dataset: str, folder: Path) -> None:
             (Path(scratch) / file.path).replace(target)
 
 
+def _digits_table() -> tuple[np.ndarray, np.ndarray]:
+    """Grey levels (1797, 64) and labels (1797,), from the file that scikit-learn ships.
+
+    Importing scikit-learn takes longer than many a cell, because it needs SciPy, and pandas where installed.
+    """
+    spec = find_spec("sklearn")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            table = np.loadtxt(file, delimiter=",")
+            return table[:, :-1], table[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits  # where a version keeps the file elsewhere
+
+    pixels, targets = load_digits(return_X_y=True)
+    return np.asarray(pixels), np.asarray(targets)
+
+
 def _digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """scikit-learn's digits, 1797 images of 8 x 8 with 17 grey levels, a quarter of each class for testing.
 
     The split is the same for every seed.
     """
     import torch
-    from sklearn.datasets import load_digits
 
-    pixels, targets = (np.asarray(part) for part in load_digits(return_X_y=True))
+    pixels, targets = _digits_table()
     images = torch.from_numpy((pixels / 16).astype(np.float32)).view(-1, 1, 8, 8)
     labels = torch.from_numpy(targets.astype(np.int64))
     keys = np.random.PCG64(derived_seed("digits", "test")).random_raw(len(targets))

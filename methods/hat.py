@@ -230,7 +230,7 @@ class HAT(PointPerTask):
         """Optimiser of a task."""
         if self.config.optimizer == "adam":
             return optimizers.adam(trained, self.config.lr)
-        return torch.optim.SGD(trained, self.config.lr, momentum=self.config.momentum, fused=True)
+        return optimizers.SGD(trained, self.config.lr, momentum=self.config.momentum, fused=True)
 
     def change_gradients(
         self,

@@ -63,6 +63,7 @@ from methods.intervals.scaled import scaled_box
 from methods.intervals.weights import head_names, shift, sigmoid
 from methods.search import Even, Log, ranges
 from methods.shared.needs import BOUNDS
+from methods.shared.optimizers import SGD
 
 Optimizer = Literal["sgd", "adam"]
 SNAPSHOTS = 10
@@ -318,7 +319,7 @@ class InterContiNet(BoxPromise):
 
     def _optimizer(self, kind: Optimizer, parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
         if kind == "sgd":
-            return torch.optim.SGD(parameters, lr, momentum=self.config.momentum, fused=True)
+            return SGD(parameters, lr, momentum=self.config.momentum, fused=True)
         return adam(parameters, lr)
 
     def _gate(self) -> Gate:

@@ -57,11 +57,17 @@ def available() -> dict[str, MethodInfo]:
             if info.name in found:
                 raise UserError(f"method {info.name!r} is registered twice: {found[info.name].file} and {file}")
             found[info.name] = info
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in points():
         if point.name in found:
             raise UserError(f"the entry point {point.value} would replace the method {point.name!r}; rename it")
         found[point.name] = _from_entry_point(point)
     return found
+
+
+@cache
+def points() -> tuple[EntryPoint, ...]:
+    """Entry points of installed packages; to find them reads a file of each, and `available` is called often."""
+    return tuple(entry_points(group=ENTRY_POINT_GROUP))
 
 
 def _from_entry_point(point: EntryPoint) -> MethodInfo:

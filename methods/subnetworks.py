@@ -160,7 +160,7 @@ class Subnetworks(PointPerTask):
         optimizer = (
             optimizers.adam(trained, rate)
             if self.config.optimizer == "adam"
-            else torch.optim.SGD(trained, rate, momentum=self.config.momentum, fused=True)
+            else optimizers.SGD(trained, rate, momentum=self.config.momentum, fused=True)
         )
         norms_train, statistics = self.norms_train, self.statistics_of(task.index)
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from runners.cell.reach import tensors
+from runners.process.dispatch import Watch
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(Watch):
     """Trace of a sample through `predict`: every tensor that meets the sample, or a result of it, in an operation."""
 
     def __init__(self, x: Tensor) -> None:

@@ -12,19 +12,19 @@ from types import CodeType
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from reports.deviations import beyond
 from runners.cell import reach, stated
 from runners.conformance.check import Check
 from runners.conformance.trial import EASY, SHORT, Trial
+from runners.process.dispatch import Watch
 
 WAITS_PER_STEP = 0.5
 _WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim")
 """Operations whose result, or its shape, the host has to wait for on a GPU."""
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(Watch):
     """Counter of operations called from `file` that synchronise host and GPU; works without a GPU.
 
     The parts that methods share take other ways on a GPU than on a CPU, so they are not judged here.

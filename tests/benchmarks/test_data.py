@@ -42,6 +42,16 @@ def test_digits_need_no_files() -> None:
     assert check("digits") is None
 
 
+def test_the_digits_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.datasets import load_digits
+
+    pixels, targets = load_digits(return_X_y=True)
+    for _ in range(2):  # from its file, and by its function where a version has the file elsewhere
+        found, labels = data._digits_table()
+        assert found.dtype == pixels.dtype and (found == pixels).all() and (labels == targets).all()
+        monkeypatch.setattr(data, "find_spec", lambda _: None)
+
+
 def test_digits_split_is_stratified_and_whole() -> None:
     digits = load("digits")
     train, test = digits.train_labels.bincount(), digits.test_labels.bincount()

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from methods.networks import targets
 from runners.plan import pace
 from runners.plan.estimate import Rates, expected
 from runners.records import reference_records
@@ -63,3 +66,12 @@ def test_a_step_is_timed_and_the_process_left_as_it_was() -> None:
     before, generator = torch.get_num_threads(), torch.random.get_rng_state()
     assert 1e-6 < pace.seconds(pace.SMALL, "cpu", before + 1) < 10
     assert torch.get_num_threads() == before and torch.equal(torch.random.get_rng_state(), generator)
+
+
+@pytest.mark.parametrize("network", ["mlp-100-100", "resnet-8", "alexnet"])
+def test_work_is_what_pytorch_counts(network: str) -> None:
+    step = pace.Step(network, (3, 32, 32), 10, 4)
+    network_ = targets.on_meta(network, step.input_shape, step.n_outputs).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network_(torch.empty(4, *step.input_shape, device="meta"))
+    assert pace._work(step) == counter.get_total_flops()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import plugins
+from methods import registry
 from runners import completion, listing
 from tests.runners.helpers import command, environment
 
@@ -120,6 +121,11 @@ raise RuntimeError("this package takes long to import")
 """
 
 
+def forget_points() -> None:
+    for module in (plugins, registry):
+        module.points.cache_clear()
+
+
 def test_lists_and_completion_import_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lists show is read from the source; a package that makes its benchmark in another way is named only."""
     about, package = tmp_path / "slow_package-1.0.dist-info", tmp_path / "slow_package"
@@ -136,12 +142,12 @@ def test_lists_and_completion_import_no_package(tmp_path: Path, monkeypatch: pyt
     (package / "parts.py").write_text(SLOW + MODULE.replace('"theirs"', '"slow-theirs"') + made)
     (package / "stripes.toml").write_text(SUITE)
     monkeypatch.syspath_prepend(tmp_path)
-    plugins.points.cache_clear()
+    forget_points()
     try:
         methods, benchmarks, suites = ({row[0]: row for row in table.rows} for table in listing.tables())
         completed = [completion.suites("stri"), completion.benchmarks("stri"), completion.methods("slow")]
     finally:
-        plugins.points.cache_clear()
+        forget_points()
     assert "Finetune from another package." in methods["slow-theirs"][-1]
     assert benchmarks["stripes"] == ("stripes", "til dil cil", "3 x 2 classes", "60 steps of 16", "mlp-10")
     assert suites["stripes"] == ("stripes", "2", "4", "A suite from elsewhere")
