@@ -356,8 +356,8 @@ def test_networks_with_weights_outside_of_linear_layers_are_skipped(monkeypatch)
 
 def test_the_rate_falls_after_each_epoch(monkeypatch):
     rates = []
-    step = torch.optim.Adam.step
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda o, *a: (rates.append(o.param_groups[0]["lr"]), step(o, *a))[1])
+    step = optimizers.Adam.step
+    monkeypatch.setattr(optimizers.Adam, "step", lambda o, *a: (rates.append(o.param_groups[0]["lr"]), step(o, *a))[1])
     learn(made(lr=0.5, schedule="cosine"), 0, steps=10)  # of four steps an epoch, so three epochs
     assert rates == pytest.approx(list(itertools.chain([0.5] * 4, [0.375] * 4, [0.125] * 2)))
 
