@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from runners.cell.reach import tensors
-from runners.process.dispatch import Watch
+from runners.process.dispatch import DispatchMode
 
 
-class _Watch(Watch):
+class _Watch(DispatchMode):
     """Trace of a sample through `predict`: every tensor that meets the sample, or a result of it, in an operation."""
 
     def __init__(self, x: Tensor) -> None:

@@ -17,14 +17,14 @@ from reports.deviations import beyond
 from runners.cell import reach, stated
 from runners.conformance.check import Check
 from runners.conformance.trial import EASY, SHORT, Trial
-from runners.process.dispatch import Watch
+from runners.process.dispatch import DispatchMode
 
 WAITS_PER_STEP = 0.5
 _WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim")
 """Operations whose result, or its shape, the host has to wait for on a GPU."""
 
 
-class _Counter(Watch):
+class _Counter(DispatchMode):
     """Counter of operations called from `file` that synchronise host and GPU; works without a GPU.
 
     The parts that methods share take other ways on a GPU than on a CPU, so they are not judged here.

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runners.process.dispatch import Watch
+from runners.process.dispatch import DispatchMode
 
 UNITS = 84
 """Units in the last place of float32 (1.2e-7 of a value) that the layers of a small network may lose together."""
 _PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "convolution"}
 
 
-class Magnitude(Watch):
+class Magnitude(DispatchMode):
     """Largest sum of absolute products of any layer, measured while answers are computed.
 
     A sum of products loses units in the last place of sum |w| |x|, however small the sum itself is after cancellation

@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class Watch(TorchDispatchMode):
+class DispatchMode(TorchDispatchMode):
     """A dispatch mode without the wrapper that torch.compile needs, whose first call imports torch._dynamo.
 
     That takes longer than many a cell.
