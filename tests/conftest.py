@@ -64,7 +64,7 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def tiny_numbers_again():
-    """An engine in the test's own process flushes tiny numbers to zero; the next test shall not find it so."""
+    """An engine in the test's own process flushes tiny numbers to zero; the next test would find it so."""
     yield
     torch.set_flush_denormal(False)
 
