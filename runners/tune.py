@@ -66,6 +66,14 @@ def tune(
     engine: Annotated[str, typer.Option(help="local, ray or inline.")] = "local",
     data: Annotated[Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets.")] = None,
     results: Annotated[Path, typer.Option(help="Results folder; tuning writes to RESULTS/tuning.")] = Path("results"),
+    logger: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Also log trials live to tensorboard, wandb, mlflow, or FILE.py:CLASS.",
+            autocompletion=completion.loggers,
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", show_default="RESULTS/tuning/SUITE.toml", help="Chosen values.")
     ] = None,
@@ -90,6 +98,7 @@ def tune(
         data=data,
         results=results,
         command=command_line.invocation("tune.py"),
+        loggers=command_line.names(logger) or (),
     )
     check(options)
     with command_line.interruptible():
@@ -111,7 +120,9 @@ def _grid(texts: Sequence[str]) -> dict[str, list[str]]:
 def _tune(
     options: Options, trials: int, grid: dict[str, list[str]], seeds: int, out: Path | None, console: Console
 ) -> None:
+    from runners.engines.scheduler import Watchers
     from runners.grid.cells import Conditions
+    from runners.loggers.feed import Feed
     from runners.records import environment, folder
     from runners.tuning import chosen, search
     from runners.watch.live import Display
@@ -133,17 +144,18 @@ def _tune(
     )
     files = {place / f"{studies[0].cell.suite}.toml"} | ({out} if out else set())
     try:
-        for study in studies:
-            with Display(console) as display:
-                found = search.run(study, trials, place, conditions, engine, display)
-            entry = chosen.entry(
-                study, found, options.budget_scale, options.command, driver_environment.get("commit") or ""
-            )
-            with FileLock(place / ".files.lock"):  # another command may tune another method into the same files
-                chosen.write_trials(place / "trials.csv", study, found)
-                for file in files:  # the report reads the one in the results folder
-                    chosen.write(file, entry)
-            console.print(_in_words(study, found), highlight=False, soft_wrap=True)
+        with Feed(options.loggers, options.results, console) as feed:
+            for study in studies:
+                with Display(console) as display:
+                    found = search.run(study, trials, place, conditions, engine, Watchers((display, feed)))
+                entry = chosen.entry(
+                    study, found, options.budget_scale, options.command, driver_environment.get("commit") or ""
+                )
+                with FileLock(place / ".files.lock"):  # another command may tune another method into the same files
+                    chosen.write_trials(place / "trials.csv", study, found)
+                    for file in files:  # the report reads the one in the results folder
+                        chosen.write(file, entry)
+                console.print(_in_words(study, found), highlight=False, soft_wrap=True)
     finally:
         engine.close()
     console.print(f"chosen values: {out or place / f'{studies[0].cell.suite}.toml'}", highlight=False, soft_wrap=True)

@@ -58,7 +58,7 @@ class WandbLogger(Logger):
     def end(self, run: Run, status: str, reason: str | None, metrics: Mapping[str, float]) -> None:
         found = self.runs.pop(run.key)
         found.summary.update({**metrics, "status": status, "reason": reason or ""})
-        found.finish(exit_code=0 if status in ("done", "skipped", "diverged") else 1)
+        found.finish(exit_code=0 if status in ("done", "skipped", "diverged", "running") else 1)
 
     def close(self) -> None:
         for found in self.runs.values():

@@ -14,9 +14,11 @@ import pandas as pd
 import pytest
 import torch
 from rich.console import Console
+from typer.testing import CliRunner
 
 import continual_intervals as ci
 from benchmarks.types import UserError
+from runners import tune
 from runners.cell.events import Event, EventKind, Throttle
 from runners.cell.metrics import after_task
 from runners.loggers import process, registry
@@ -164,6 +166,23 @@ def test_mistakes_get_a_sentence_before_anything_runs(tmp_path, monkeypatch, nam
     with pytest.raises(UserError, match=said):
         compare_here(tmp_path / "out", methods=("finetune",), loggers=(name,))
     assert not (tmp_path / "out").exists()
+
+
+def test_trials_are_logged_and_one_that_waits_for_a_look_goes_on_in_its_run(tmp_path: Path) -> None:
+    """tune.py: one logger hears all studies, also the trials' streams, whose first ones stop at a look."""
+    (tmp_path / "own.py").write_text(WRITES)
+    (tmp_path / "helper_of_the_logger.py").write_text("SIGN = 'started'\n")
+    arguments = ["--suite", "quick", "--method", "finetune", "--method", "ewc", "--scenarios", "til", "--trials", "1"]
+    arguments += ["--budget-scale", "0.02", "--engine", "inline", "--device", "cpu", "--results", str(tmp_path / "out")]
+    logger = ["--logger", f"{tmp_path / 'own.py'}:Writes"]
+    done = CliRunner().invoke(tune.app, [*arguments, *logger], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    heard = (tmp_path / "out" / "heard.txt").read_text().splitlines()
+    for method in ("finetune", "ewc"):
+        begun = [i for i, line in enumerate(heard) if line.startswith(f"started split-digits til {method} (")]
+        assert len(begun) == 2  # from the start, and from the look on
+    tasks = [line.split()[1] for line in heard if line.startswith("task ")]
+    assert tasks == ["1", "2", "3", "4", "5"] * 2
 
 
 def test_an_object_that_is_no_logger_is_refused(tmp_path: Path) -> None:
