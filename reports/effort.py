@@ -46,6 +46,8 @@ class Effort:
     """Accuracy with the values that the suite had before."""
     sensitivity: float | None
     """Best accuracy less the median of the trials that ran to their end; None if not recorded."""
+    prefer: str
+    """`known` or `certified`: which trials within a standard error of the best came first."""
 
     @property
     def amount(self) -> str:
@@ -101,6 +103,7 @@ def _effort(settings: Any, provenance: Any) -> Effort:
         best=share("accuracy_best" if "accuracy_best" in provenance else "accuracy"),
         own=share("accuracy_before"),
         sensitivity=share("sensitivity") if "sensitivity" in provenance else None,
+        prefer=str(provenance.get("prefer", "known")),
     )
 
 
@@ -120,7 +123,7 @@ def effort_table(study: Study) -> Table | None:
             record = study.at(group, label)[0].record
             effort = effort_of(efforts, record)
             source = "; ".join(dict.fromkeys(record.chosen.values())) or DEFAULTS
-            how = Cell(TUNE) if effort else Cell(DEFAULTS) if source == DEFAULTS else Cell(ELSEWHERE, key=source)
+            how = _how(effort, source)
             amounts[label] = effort.amount if effort else DEFAULTS if source == DEFAULTS else NO_TRIALS
             rows.append((Cell(group.title), method_cell(label), *map(Cell, _shown(effort)), how))
         methods = {label: study.at(group, label)[0].record.method for label in amounts}
@@ -132,8 +135,9 @@ def effort_table(study: Study) -> Table | None:
         "Tuning effort: trials of runners/tune.py for the values of each method, streams of a trial, its training "
         "length as a share of the budget, and accuracy on validation data in percent with the values that the suite "
         "had before and with the best. Sensitivity: the best less the median of the trials that ran to their end, in "
-        "points; hopeless trials end earlier, so that it is a lower bound. Elsewhere: values of another source, "
-        "which the table of hyperparameters names.",
+        "points; hopeless trials end earlier, so that it is a lower bound. "
+        + (OF_CERTIFIED if any(row[-1].text == CERTIFIED for row in rows) else "")
+        + "Elsewhere: values of another source, which the table of hyperparameters names.",
         ("benchmark", "method", "trials", "streams", "length", "before", "best", "sensitivity", "how chosen"),
         tuple(rows),
         tuple(f"{'; '.join(groups)}: {sentence}." for sentence, groups in said.items()),
@@ -143,7 +147,18 @@ def effort_table(study: Study) -> Table | None:
     )
 
 
+def _how(effort: Effort | None, source: str) -> Cell:
+    if effort:
+        return Cell(TUNE if effort.prefer == "known" else CERTIFIED)
+    return Cell(DEFAULTS) if source == DEFAULTS else Cell(ELSEWHERE, key=source)
+
+
 TUNE = "runners/tune.py"
+CERTIFIED = "runners/tune.py, certified"
+OF_CERTIFIED = (
+    "Certified: of the trials within a standard error of the best, the one with the highest certified accuracy "
+    "(--prefer certified). "
+)
 DEFAULTS = "defaults"
 ELSEWHERE = "elsewhere"
 NO_TRIALS = "values from elsewhere"

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from filelock import FileLock
@@ -23,6 +23,9 @@ from benchmarks.types import UserError
 from reports.words import count
 from runners import command_line, completion
 from runners.session import Options, build_cells, check, devices_of, make_engine
+
+if TYPE_CHECKING:
+    from runners.tuning.search import Prefer
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -61,6 +64,14 @@ def tune(
     ] = None,
     seeds: Annotated[int, typer.Option(help="Streams for each trial, from seeds that no comparison uses.")] = 1,
     budget_scale: Annotated[float, typer.Option(help="Multiply the training length of every trial.")] = 1.0,
+    prefer: Annotated[
+        str,
+        typer.Option(
+            metavar="known|certified",
+            help="Of the trials within a standard error of the best, choose the suite's own or published values, "
+            "or those of the highest certified accuracy.",
+        ),
+    ] = "known",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     workers: Annotated[int | None, typer.Option(metavar="N", help="Worker processes.")] = None,
     engine: Annotated[str, typer.Option(help="local, ray or inline.")] = "local",
@@ -101,8 +112,17 @@ def tune(
         loggers=command_line.names(logger) or (),
     )
     check(options)
+    number, rule = 16 if trials is None else trials, _prefer(prefer)
     with command_line.interruptible():
-        _tune(options, 16 if trials is None else trials, _grid(grid or ()), seeds, out, command_line.console())
+        _tune(options, number, _grid(grid or ()), rule, seeds, out, command_line.console())
+
+
+def _prefer(text: str) -> Prefer:
+    from runners.tuning.search import Prefer
+
+    if text not in list(Prefer):
+        raise UserError(f"--prefer {text}: choose known or certified")
+    return Prefer(text)
 
 
 def _grid(texts: Sequence[str]) -> dict[str, list[str]]:
@@ -118,7 +138,13 @@ def _grid(texts: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _tune(
-    options: Options, trials: int, grid: dict[str, list[str]], seeds: int, out: Path | None, console: Console
+    options: Options,
+    trials: int,
+    grid: dict[str, list[str]],
+    prefer: Prefer,
+    seeds: int,
+    out: Path | None,
+    console: Console,
 ) -> None:
     from runners.engines.scheduler import Watchers
     from runners.grid.cells import Conditions
@@ -149,13 +175,13 @@ def _tune(
                 with Display(console) as display:
                     found = search.run(study, trials, place, conditions, engine, Watchers((display, feed)))
                 entry = chosen.entry(
-                    study, found, options.budget_scale, options.command, driver_environment.get("commit") or ""
+                    study, found, prefer, options.budget_scale, options.command, driver_environment.get("commit") or ""
                 )
                 with FileLock(place / ".files.lock"):  # another command may tune another method into the same files
                     chosen.write_trials(place / "trials.csv", study, found)
                     for file in files:  # the report reads the one in the results folder
                         chosen.write(file, entry)
-                console.print(_in_words(study, found), highlight=False, soft_wrap=True)
+                console.print(_in_words(study, found, prefer), highlight=False, soft_wrap=True)
     finally:
         engine.close()
     console.print(f"chosen values: {out or place / f'{studies[0].cell.suite}.toml'}", highlight=False, soft_wrap=True)
@@ -168,14 +194,14 @@ def _supported(cell: Any) -> Sequence[str]:
     return tuple(cls.supports)
 
 
-def _in_words(study: Any, trials: Sequence[Any]) -> str:
+def _in_words(study: Any, trials: Sequence[Any], prefer: Prefer) -> str:
     from runners.tuning import search
     from runners.tuning.study import listed
 
-    best, choice = search.best(trials), search.choice(study, trials)
+    best, choice = search.best(trials), search.choice(study, trials, prefer)
     values = listed(best.values)
     if choice is not best:
-        values += f"; better by no more than a standard error, so the choice is {listed(choice.values)}"
+        values += f"; better by no more than a standard error, so the choice is {_trial(choice)}"
     names = ("the suite's own values", "the published ones")[: 1 if study.grid else len(study.first)]
     first = ", ".join(f"{name}: {_percent(trial.accuracy)}" for name, trial in zip(names, trials, strict=False))
     ended = sum(trial.state == "pruned" for trial in trials)
@@ -186,7 +212,14 @@ def _in_words(study: Any, trials: Sequence[Any]) -> str:
     )
     if not study.grid:
         return text
-    return "\n".join([text, *(f"  {listed(trial.values)}: {_percent(trial.accuracy)}" for trial in trials)])
+    return "\n".join([text, *(f"  {_trial(trial)}" for trial in trials)])
+
+
+def _trial(trial: Any) -> str:
+    from runners.tuning.study import listed
+
+    certified = "" if trial.certified is None else f" (certified {_percent(trial.certified)})"
+    return f"{listed(trial.values)}: {_percent(trial.accuracy)}{certified}"
 
 
 def _percent(accuracy: float | None) -> str:

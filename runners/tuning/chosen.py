@@ -12,26 +12,42 @@ from typing import Any
 
 from reports.words import count
 from runners.tuning import search
-from runners.tuning.search import Study, Trial
+from runners.tuning.search import Prefer, Study, Trial
 from runners.tuning.study import listed
 
-COLUMNS = ("suite", "benchmark", "scenario", "method", "trial", "state", "accuracy", "seconds", "parameter", "value")
+COLUMNS = (
+    "suite",
+    "benchmark",
+    "scenario",
+    "method",
+    "trial",
+    "state",
+    "accuracy",
+    "certified",
+    "seconds",
+    "parameter",
+    "value",
+)
 
 
-def entry(study: Study, trials: Sequence[Trial], length: float, command: str, commit: str) -> dict[str, Any]:
+def entry(
+    study: Study, trials: Sequence[Trial], prefer: Prefer, length: float, command: str, commit: str
+) -> dict[str, Any]:
     """The chosen values, as `settings` of a suite, with the effort that they took. length: share of the budget."""
-    choice, cell = search.choice(study, trials), study.cell
+    choice, cell = search.choice(study, trials, prefer), study.cell
     streams = f" on {study.seeds} streams" if study.seeds > 1 else ""
     short = f" at {length:g} of the training length" if length != 1 else ""
+    rule = ", the most certified of those as good" if prefer is Prefer.CERTIFIED else ""
     grid = f" of a grid ({'; '.join(listed(trial.values) for trial in trials)})" if study.grid else ""
+    what = f"{count(len(trials), 'trial')}{grid}{streams}{short}{rule}"
     return {
         "method": cell.label,
         "benchmark": cell.benchmark,
         "scenario": str(cell.scenario),
-        "source": f"tuned on validation data: {count(len(trials), 'trial')}{grid}{streams}{short}, runners/tune.py",
+        "source": f"tuned on validation data: {what}, runners/tune.py",
         "values": choice.values,
         "provenance": {
-            **_effort(study, trials),
+            **_effort(study, trials, prefer),
             "length": length,
             "network": cell.network,
             "train_seconds": round(sum(trial.seconds for trial in trials), 1),
@@ -43,11 +59,14 @@ def entry(study: Study, trials: Sequence[Trial], length: float, command: str, co
     }
 
 
-def _effort(study: Study, trials: Sequence[Trial]) -> dict[str, Any]:
+def _effort(study: Study, trials: Sequence[Trial], prefer: Prefer) -> dict[str, Any]:
     """Numbers of trials and streams, and accuracies on validation data, fractions."""
     published = trials[1].accuracy if len(study.first) > 1 and len(trials) > 1 and not study.grid else None
+    choice = search.choice(study, trials, prefer)
     return {
-        "accuracy": search.choice(study, trials).accuracy,
+        "accuracy": choice.accuracy,
+        **({} if choice.certified is None else {"certified": choice.certified}),
+        "prefer": str(prefer),
         "accuracy_best": search.best(trials).accuracy,
         "accuracy_before": trials[0].accuracy or 0.0,
         **({} if published is None else {"accuracy_published": published}),
@@ -100,12 +119,13 @@ def write_trials(file: Path, study: Study, trials: Sequence[Trial]) -> None:
 
     cell = study.cell
     identity = [cell.suite, cell.benchmark, str(cell.scenario), cell.label]
-    rows = list(csv.reader(file.read_text(encoding="utf-8").splitlines()))[1:] if file.is_file() else []
+    kept = csv.DictReader(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else []
+    rows = [[row.get(name) or "" for name in COLUMNS] for row in kept]  # an older table lacks a column
     rows = [row for row in rows if row[:4] != identity]
     for trial in trials:
-        accuracy = "" if trial.accuracy is None else repr(trial.accuracy)
+        shares = ["" if share is None else repr(share) for share in (trial.accuracy, trial.certified)]
         for key, value in trial.values.items():
-            rows.append([*identity, str(trial.number), trial.state, accuracy, f"{trial.seconds:.2f}", key, str(value)])
+            rows.append([*identity, str(trial.number), trial.state, *shares, f"{trial.seconds:.2f}", key, str(value)])
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -26,12 +26,24 @@ from runners.records.record import Status
 from runners.tuning import trials as store
 from runners.tuning.rungs import Rung, goes_on, rungs
 from runners.tuning.study import FIRST_SEED, Study, grid_of, study_of
-from runners.tuning.trials import Trial, best, choice, sensitivity
+from runners.tuning.trials import Prefer, Trial, best, choice, sensitivity
 
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["FIRST_SEED", "ROUND", "Study", "Trial", "best", "choice", "grid_of", "run", "sensitivity", "study_of"]
+__all__ = [
+    "FIRST_SEED",
+    "ROUND",
+    "Prefer",
+    "Study",
+    "Trial",
+    "best",
+    "choice",
+    "grid_of",
+    "run",
+    "sensitivity",
+    "study_of",
+]
 
 ROUND = 4
 """Trials that run up to a look before any goes on."""
@@ -80,7 +92,7 @@ def _run(
     while (done := len(store.ended(kept))) < trials:
         count = min(ROUND - done % ROUND, trials - done)  # an interrupted call may have ended a part of a round
         _run_round(study, kept, [store.ask(kept, study, done + i) for i in range(count)], ran)
-    return [store.as_trial(study, trial) for trial in store.ended(kept)[:trials]]
+    return [store.as_trial(study, trial, folder / "cells") for trial in store.ended(kept)[:trials]]
 
 
 def _run_round(

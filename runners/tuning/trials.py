@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.types import UserError, derived_seed
@@ -32,6 +34,17 @@ class Trial:
     """Of a pruned trial: at its last look."""
     values: dict[str, Any]
     seconds: float
+    certified: float | None = None
+    """Certified accuracy on validation data after the last task; None unless it ran to its end and certifies."""
+
+
+class Prefer(StrEnum):
+    """Which of the trials within a standard error of the best one is chosen."""
+
+    KNOWN = "known"
+    """The suite's own values, else the published ones, else the best."""
+    CERTIFIED = "certified"
+    """The one with the highest certified accuracy; of a method that certifies nothing, as KNOWN."""
 
 
 def best(trials: Sequence[Trial]) -> Trial:
@@ -42,8 +55,8 @@ def best(trials: Sequence[Trial]) -> Trial:
     return max(complete, key=lambda trial: (trial.accuracy, -trial.number))
 
 
-def choice(study: Study, trials: Sequence[Trial]) -> Trial:
-    """The trial whose values are chosen: the best, unless the suite's own or published values are as good.
+def choice(study: Study, trials: Sequence[Trial], prefer: Prefer = Prefer.KNOWN) -> Trial:
+    """The trial whose values are chosen: the best, unless one that `prefer` names is as good.
 
     As good is an accuracy within one standard error of the best one's (Breiman et al. 1984, section 3.4.3), a binomial
     one of all validation answers of a trial. Of many trials that validation cannot tell apart the best is the luckiest.
@@ -51,8 +64,13 @@ def choice(study: Study, trials: Sequence[Trial]) -> Trial:
     winner = best(trials)
     accuracy = winner.accuracy or 0.0
     error = math.sqrt(accuracy * (1 - accuracy) / study.answers)
-    known = [trial for trial in trials[: len(study.known)] if trial.state == "complete" and trial.accuracy is not None]
-    return next((trial for trial in known if (trial.accuracy or 0.0) >= accuracy - error), winner)
+    complete = [trial for trial in trials if trial.state == "complete" and trial.accuracy is not None]
+    equals = [trial for trial in complete if (trial.accuracy or 0.0) >= accuracy - error]
+    certifying = [trial for trial in equals if trial.certified is not None]
+    if prefer is Prefer.CERTIFIED and certifying:
+        return max(certifying, key=lambda trial: (trial.certified, trial.accuracy, -trial.number))
+    known = trials[: len(study.known)]
+    return next((trial for trial in equals if trial in known), winner)
 
 
 def sensitivity(trials: Sequence[Trial]) -> float:
@@ -121,16 +139,31 @@ def ended(kept: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return sorted((t for t in kept.trials if t.state in states and t.number not in again), key=number)
 
 
-def as_trial(study: Study, trial: optuna.trial.FrozenTrial) -> Trial:
-    """Ended trial without Optuna's part in it."""
-    looks = trial.intermediate_values
+def as_trial(study: Study, trial: optuna.trial.FrozenTrial, results: Path) -> Trial:
+    """Ended trial without Optuna's part in it. results: folder of its cells."""
+    looks, values = trial.intermediate_values, values_of(study.ranges, trial)
     return Trial(
         number(trial),
         trial.state.name.lower().replace("fail", "failed"),
         trial.value if trial.value is not None else looks[max(looks)] if looks else None,
-        values_of(study.ranges, trial),
+        values,
         float(trial.user_attrs.get("seconds", 0.0)),
+        _certified(study, values, results) if trial.value is not None else None,
     )
+
+
+def _certified(study: Study, values: dict[str, Any], results: Path) -> float | None:
+    """Mean certified accuracy after the last task over tasks and streams; None if the method certifies nothing."""
+    found = []
+    for cell in study.cells(values):
+        file = cell.folder(results) / "certified.csv"
+        if not file.is_file():  # also where training diverged
+            return None
+        *_, last = csv.reader(file.read_text(encoding="utf-8").splitlines())
+        if not all(last):
+            return None
+        found.append(mean(map(float, last[1:])))
+    return mean(found)
 
 
 def values_of(ranges: Mapping[str, Range], trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> dict[str, Any]:

@@ -209,6 +209,60 @@ def test_known_values_give_way_to_those_better_by_more_than_a_standard_error(acc
     assert search.choice(Known(), found) is found[kept]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("trials", "kept"),
+    [
+        ([(0.97, 0.1), (0.90, 0.9), (0.98, 0.2), (0.97, 0.6)], 3),  # 0.98 +- 0.014: 0.90 is out, 0.6 the most certain
+        ([(0.97, 0.1), (0.90, 0.9), (0.98, 0.2)], 2),  # a known value has no precedence
+        ([(0.95, 0.9), (0.98, 0.2), (0.97, 0.2)], 1),  # of equally certain ones the most accurate
+        ([(0.98, 0.2), (0.98, 0.2), (0.98, 0.2)], 0),
+        ([(0.97, None), (0.90, None), (0.98, None)], 0),  # certifies nothing: the known value
+        ([(None, None), (0.97, None), (0.98, 0.1)], 2),
+    ],
+)
+def test_the_most_certified_of_those_as_good_can_be_preferred(trials, kept) -> None:
+    class Known:
+        known = ({"lr": 1.0}, {"lr": 2.0})
+        answers = 100
+
+    found = [
+        search.Trial(number, "failed" if accuracy is None else "complete", accuracy, {}, 1.0, certified)
+        for number, (accuracy, certified) in enumerate(trials)
+    ]
+    assert search.choice(Known(), found, search.Prefer.CERTIFIED) is found[kept]  # type: ignore[arg-type]
+
+
+def test_the_same_trials_are_judged_anew_by_certified_accuracy(tmp_path: Path) -> None:
+    """Nothing is run again. The table and the provenance have the certified accuracy of the cells."""
+    command = ("--method", "intercontinet", "--grid", "scale_lr=0.001,10", "--budget-scale", "0.05", "--seeds", "2")
+    tuned(tmp_path, *command)
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "tuning" / "cells").rglob("*.csv")}
+    output = tuned(tmp_path, *command, "--prefer", "certified")
+    assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "tuning" / "cells").rglob("*.csv")}
+    shares = {row["trial"]: float(row["certified"]) for row in trials_of(tmp_path)}
+    last = [file.read_text().splitlines()[-1].split(",")[1:] for file in before if file.name == "certified.csv"]
+    assert sum(shares.values()) == pytest.approx(sum(sum(map(float, row)) / len(row) for row in last) / 2)
+    written = tomllib.loads((tmp_path / "tuning" / "quick.toml").read_text())
+    (why,), (settings,) = written["provenance"], written["settings"]
+    assert "the most certified of those as good" in settings["source"]
+    assert why["prefer"] == "certified" and why["certified"] in shares.values()
+    assert all(f"(certified {100 * share:.2f} %)" in output for share in shares.values())
+    (effort,) = [each for each in effort_read(tmp_path) if each.method == "intercontinet" and each.trials == 3]
+    assert effort.prefer == "certified"
+
+
+def test_an_older_table_of_trials_keeps_its_columns(tmp_path: Path) -> None:
+    table = tmp_path / "tuning" / "trials.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text(
+        "suite,benchmark,scenario,method,trial,state,accuracy,seconds,parameter,value\n"
+        "quick,split-digits,dil,ewc,0,complete,0.5,1.0,lr,0.1\n"
+    )
+    tuned(tmp_path, "--method", "finetune", number=1)
+    old, *_ = trials_of(tmp_path)
+    assert (old["certified"], old["seconds"], old["value"]) == ("", "1.0", "0.1")
+
+
 def test_a_value_that_toml_lacks_is_left_to_the_suite(tmp_path: Path) -> None:
     """InterContiNet's threshold is None by default: one for each scenario."""
     entry = {
