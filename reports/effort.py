@@ -149,7 +149,7 @@ def effort_table(study: Study) -> Table | None:
 
 def _how(effort: Effort | None, source: str) -> Cell:
     if effort:
-        return Cell(TUNE if effort.prefer == "known" else CERTIFIED)
+        return Cell(CERTIFIED if effort.prefer == "certified" else TUNE)
     return Cell(DEFAULTS) if source == DEFAULTS else Cell(ELSEWHERE, key=source)
 
 

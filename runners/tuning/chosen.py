@@ -35,6 +35,8 @@ def entry(
 ) -> dict[str, Any]:
     """The chosen values, as `settings` of a suite, with the effort that they took. length: share of the budget."""
     choice, cell = search.choice(study, trials, prefer), study.cell
+    if choice.certified is None:
+        prefer = Prefer.KNOWN  # a method that certifies nothing: `prefer` had no effect
     streams = f" on {study.seeds} streams" if study.seeds > 1 else ""
     short = f" at {length:g} of the training length" if length != 1 else ""
     rule = ", the most certified of those as good" if prefer is Prefer.CERTIFIED else ""

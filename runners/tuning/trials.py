@@ -49,10 +49,14 @@ class Prefer(StrEnum):
 
 def best(trials: Sequence[Trial]) -> Trial:
     """The trial with the highest accuracy, the earliest of equals. Raises UserError where none ended well."""
-    complete = [trial for trial in trials if trial.state == "complete" and trial.accuracy is not None]
-    if not complete:
+    ended = _complete(trials)
+    if not ended:
         raise UserError("no trial of this study ran to its end; see the records of its cells")
-    return max(complete, key=lambda trial: (trial.accuracy, -trial.number))
+    return max(ended, key=lambda trial: (trial.accuracy, -trial.number))
+
+
+def _complete(trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.state == "complete" and trial.accuracy is not None]
 
 
 def choice(study: Study, trials: Sequence[Trial], prefer: Prefer = Prefer.KNOWN) -> Trial:
@@ -64,8 +68,7 @@ def choice(study: Study, trials: Sequence[Trial], prefer: Prefer = Prefer.KNOWN)
     winner = best(trials)
     accuracy = winner.accuracy or 0.0
     error = math.sqrt(accuracy * (1 - accuracy) / study.answers)
-    complete = [trial for trial in trials if trial.state == "complete" and trial.accuracy is not None]
-    equals = [trial for trial in complete if (trial.accuracy or 0.0) >= accuracy - error]
+    equals = [trial for trial in _complete(trials) if (trial.accuracy or 0.0) >= accuracy - error]
     certifying = [trial for trial in equals if trial.certified is not None]
     if prefer is Prefer.CERTIFIED and certifying:
         return max(certifying, key=lambda trial: (trial.certified, trial.accuracy, -trial.number))
@@ -78,9 +81,7 @@ def sensitivity(trials: Sequence[Trial]) -> float:
 
     A lower bound of the cost of careless values, because pruned trials are left out.
     """
-    return (best(trials).accuracy or 0.0) - median(
-        trial.accuracy for trial in trials if trial.state == "complete" and trial.accuracy is not None
-    )
+    return (best(trials).accuracy or 0.0) - median(trial.accuracy or 0.0 for trial in _complete(trials))
 
 
 def open_study(study: Study, folder: Path) -> optuna.Study:

@@ -251,6 +251,17 @@ def test_the_same_trials_are_judged_anew_by_certified_accuracy(tmp_path: Path) -
     assert effort.prefer == "certified"
 
 
+def test_a_method_that_certifies_nothing_is_chosen_as_without_the_preference(tmp_path: Path) -> None:
+    tuned(tmp_path, "--method", "finetune", "--prefer", "certified", number=1)
+    written = tomllib.loads((tmp_path / "tuning" / "quick.toml").read_text())
+    assert written["provenance"][0]["prefer"] == "known" and "certified" not in written["settings"][0]["source"]
+
+
+def test_an_unknown_preference_is_refused() -> None:
+    with pytest.raises(UserError, match="choose known or certified"):
+        RUN.invoke(tune.app, ["--suite", "quick", "--method", "ewc", "--prefer", "sure"], catch_exceptions=False)
+
+
 def test_an_older_table_of_trials_keeps_its_columns(tmp_path: Path) -> None:
     table = tmp_path / "tuning" / "trials.csv"
     table.parent.mkdir(parents=True)
