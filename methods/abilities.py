@@ -28,7 +28,9 @@ class Certifying(Protocol):
     """Method with a guarantee about old tasks; the runner measures how well it holds.
 
     If it also has `sampled(x, task_id) -> logits` of one network drawn at random from the region of `bounds`, the
-    conformance suite tests the bounds on many such networks.
+    conformance suite tests the bounds on many such networks. If it has `unchanged(task_id) -> bool`, True where
+    `bounds` gives for any inputs the same numbers as when the task had been learnt, the runner certifies that task's
+    test samples once and not again after every later task.
     """
 
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:

@@ -91,6 +91,15 @@ class PointPromise(ABC):
         then = self.frozen_shared()
         return [self._claim(task, then) for task in range(len(self.audit_own))]
 
+    @torch.no_grad()
+    def unchanged(self, task_id: int) -> bool:
+        """Check whether `bounds` are those of when the task was learnt: none of its numbers has moved by a bit.
+
+        False where the task is inferred: the networks of other tasks take part in the answers there.
+        """
+        alone = self.spec.scenario not in self.inferred_in
+        return alone and not self._claim(task_id, self.frozen_shared()).outside
+
     def _claim(self, task: int, then: Tensor) -> Claim:
         shared, used, own = self.numbers(task)
         n = len(shared)

@@ -52,6 +52,8 @@ class Evaluator:
         """Of the products of float32 in the latest evaluation."""
         self.answers: dict[int, Tensor] = {}
         """Of each task, logits of some test samples after the last task; see runners.cell.independence."""
+        self.settled: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        """Certificates of a task's test samples that hold until its region changes, by task and number of answers."""
 
     @torch.no_grad()
     @ieee_float32()
@@ -103,10 +105,22 @@ class Evaluator:
         answered = torch.cat(right)
         if last:
             self.answers[j] = torch.cat(kept)
-        certified, width = self._certificate(samples, j, answers) if learnt and self.certifies else (None, None)
+        certified, width = self._test_certificate(samples, j, answers) if learnt and self.certifies else (None, None)
         refuted = None if certified is None else (certified & ~answered).sum()
         certified = None if certified is None else certified.sum()
         return _Counts(len(samples), answers, answered.sum(), broken, infinite, certified, refuted, inferred, width)
+
+    def _test_certificate(self, samples: Samples, j: int, answers: int) -> tuple[Tensor | None, Tensor | None]:
+        """`_certificate` of the test samples of task j: computed once while the method says that it stays the same."""
+        unchanged = getattr(self.method, "unchanged", lambda task_id: False)
+        known = self.settled.pop((j, answers), None)
+        if known is None or not unchanged(j):
+            certified, width = self._certificate(samples, j, answers)
+            if certified is None or width is None or not unchanged(j):
+                return certified, width
+            known = certified, width
+        self.settled[j, answers] = known
+        return known
 
     def _certificate(self, samples: Samples, j: int, answers: int) -> tuple[Tensor | None, Tensor | None]:
         """Certificate of each answer over every network in the region of task j, (n,) bool, and the median logit width.

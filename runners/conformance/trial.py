@@ -29,6 +29,8 @@ from runners.grid import hyperparameters as configuration
 BENCHMARK = replace(find("split-digits"), n_tasks=2, network="mlp-20")
 EASY, SHORT = Budget(32, steps=150), Budget(16, steps=12)
 """Enough to learn zeros and ones, and twos and threes; and enough to change every number that can change."""
+BOUNDED = 40
+"""Test samples of a task whose answers are bounded."""
 
 
 class Broken(UserError):
@@ -48,6 +50,8 @@ class Run:
     """torch.save of the state after task 0."""
     answers: list[list[Tensor]]
     """answers[i][j]: logits for the test samples of task j after learning task i."""
+    bounds: tuple[Tensor, Tensor] | None
+    """Bounds of task 0 when it had just been learnt, of a method that has `unchanged`."""
     stored: list[int]
     updates: list[int]
     """Optimiser steps that torch counted in each task."""
@@ -140,6 +144,14 @@ class Trial:
             raise UserError(f"predict gives {kind}, not a tensor of logits")
         return logits
 
+    @torch.no_grad()
+    def bounds(self, method: Any, j: int) -> tuple[Tensor, Tensor] | None:
+        """Bounds of the answers to some test samples of task j; None where nothing is certified."""
+        try:
+            return method.bounds(self.stream.test(j).x[:BOUNDED], j)
+        except NotImplementedError:
+            return None
+
     @cached_property
     def run(self) -> Run:
         """The shared run. Raises Broken."""
@@ -150,7 +162,7 @@ class Trial:
             "predict before the first task", "predict", lambda: self.answer(method, stream.test(0).x, 0)
         )
         accuracies, answers, stored, updates, reported, taken = [], [], [], [], [], []
-        saved = b""
+        saved, bounds = b"", None
         for j in range(len(stream)):
             task = stream.task(j, previous=method.rehearses)
             counted: list[int] = []
@@ -170,9 +182,11 @@ class Trial:
                 [self._tried("predict", "predict", lambda i=i: self._answers(method, stream, i)) for i in range(j + 1)]
             )
             accuracies.append(accuracy_of(answers[j][j], stream.test(j)))
+            if j == 0 and hasattr(method, "unchanged"):
+                bounds = self._tried("bounds", "bounds", lambda: self.bounds(method, 0))
             saved = saved or self._tried("state_dict after a task", "state_dict", lambda: packed(method))
             stored.append(self._tried("parameters_stored", "parameters_stored", lambda: _stored(method)))
-        return Run(method, early, accuracies, saved, answers, stored, updates, reported, taken, watch)
+        return Run(method, early, accuracies, saved, answers, bounds, stored, updates, reported, taken, watch)
 
     @property
     def in_closed_form(self) -> bool:

@@ -88,6 +88,7 @@ def test_old_answers_are_the_same_bit_by_bit_after_every_later_task(name, option
         assert now[index].std() > 0.01, "the task is answered by more than a constant"
         before = now
         assert [claim[1:4] for claim in method.audit()] == [(True, 0, 0.0)] * (index + 1)
+        assert all(map(method.unchanged, range(index + 1)))
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -97,6 +98,7 @@ def test_where_the_task_is_inferred_the_audit_says_that_later_tasks_take_part(na
     learn(method, 0, 1)
     first, second = method.audit()
     assert first.contained and "inference" in first.reason and not second.reason
+    assert not method.unchanged(0), "its bounds cover the second task's network since that was learnt"
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -137,6 +139,7 @@ def test_the_audit_notices_every_number_of_a_task(name, change):
             method.weights[used] = torch.nextafter(method.weights[used], torch.tensor(torch.inf))
     first, second = method.audit()
     assert not first.contained and first.outside == 1
+    assert not method.unchanged(0) and method.unchanged(1) is second.contained
     assert first.drift == pytest.approx(1 if change in ("own", "statistics") else 0, abs=1e-6)  # x + 1 is rounded
     assert second.contained or name == "packnet", "PackNet's second task uses the first one's weights"
 

@@ -70,6 +70,27 @@ def test_each_answer_may_lie_outside_by_the_rounding_of_its_own_size(short: tupl
     assert bool(list(conduct._bounds(Trial(cls, TIL)))) is wrong
 
 
+class Settled(Stated):
+    """Bounds are those of the latest task, or of the first one for good."""
+
+    follows, claimed = True, True
+
+    def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
+        low = self.predict(x, task_id) - (self.tasks_seen if self.follows else 1)
+        return low, low + 1e5
+
+    def unchanged(self, task_id: int) -> bool:
+        return self.claimed
+
+
+@pytest.mark.parametrize(
+    ("follows", "claimed", "wrong"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_bounds_that_are_called_unchanged_must_be(follows: bool, claimed: bool, wrong: bool) -> None:
+    cls = type("Here", (Settled,), {"follows": follows, "claimed": claimed})
+    assert bool(list(conduct._bounds(Trial(cls, TIL)))) is wrong
+
+
 def test_rounding_is_that_of_the_terms_where_they_cancel() -> None:
     weight, x = torch.tensor([[3e3, 4e3]]), torch.tensor([[5.0, -3.75]])
     for layer in (lambda: nn.functional.linear(x, weight), lambda: x @ weight.T):

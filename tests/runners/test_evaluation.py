@@ -78,6 +78,32 @@ def test_an_accuracy_below_the_certificate_is_a_violation_even_where_nothing_is_
     assert [claim.violation for claim in measured.claims[1:]] == [True, False]
 
 
+def test_an_unchanged_region_is_certified_once(monkeypatch):
+    """Of three tasks' ends: bounds of task 0 are asked for once, and again when the method says that they changed."""
+    method, stream, measured = knowing()
+    asked, changed = [], set()
+    bounds = method.bounds
+    monkeypatch.setattr(method, "bounds", lambda x, j: (asked.append(j), bounds(x, j))[1])
+    monkeypatch.setattr(method, "unchanged", lambda j: j not in changed, raising=False)
+    evaluator = Evaluator(method, stream, 1000)
+
+    def certified(after: int) -> tuple[float | None, int]:
+        asked.clear()
+        method.tasks_seen = after
+        evaluator.measure(after, measured)
+        return measured.certified[after][0], asked.count(0)
+
+    assert certified(1) == (1, 2)  # test and training samples
+    method.reach = 10.0
+    assert certified(2) == (1, 0)
+    changed.add(0)
+    assert certified(2) == (0, 1)
+    assert certified(2) == (0, 1), "what has changed is certified every time"
+    changed.clear()
+    method.reach = 0.1
+    assert certified(2) == (1, 1), "no certificate of the time when it had changed is taken up again"
+
+
 def test_answers_and_bounds_are_computed_in_ieee_float32_whatever_training_uses():
     before = torch.get_float32_matmul_precision(), cudnn.allow_tf32
     method, stream, measured = knowing()
