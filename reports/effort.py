@@ -38,6 +38,7 @@ class Effort:
     values: Mapping[str, Any]
     """The chosen values."""
     trials: int
+    """With those of the searches that this one refines."""
     streams: int
     length: float | None
     """Training length of a trial, as a share of the budget; None if not recorded."""
@@ -97,7 +98,7 @@ def _effort(settings: Any, provenance: Any) -> Effort:
         *(paths.name(settings[key]) for key in ("method", "benchmark", "scenario")),
         network=str(provenance.get("network", "")),
         values=dict(settings["values"].items()),
-        trials=int(provenance["trials"]),
+        trials=int(provenance["trials"]) + int(provenance.get("earlier_trials", 0)),
         streams=len(provenance["seeds"]),
         length=share("length") if "length" in provenance else None,
         best=share("accuracy_best" if "accuracy_best" in provenance else "accuracy"),

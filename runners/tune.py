@@ -180,7 +180,7 @@ def _tune(
                 with FileLock(place / ".files.lock"):  # another command may tune another method into the same files
                     chosen.write_trials(place / "trials.csv", study, found)
                     for file in files:  # the report reads the one in the results folder
-                        chosen.write(file, entry)
+                        chosen.write(file, entry, study.cell.config)
                 console.print(_in_words(study, found, prefer), highlight=False, soft_wrap=True)
     finally:
         engine.close()

@@ -29,6 +29,8 @@ COLUMNS = (
     "value",
 )
 
+_BEGINNING, _END = "tuned on validation data: ", ", runners/tune.py"
+
 
 def entry(
     study: Study, trials: Sequence[Trial], prefer: Prefer, length: float, command: str, commit: str
@@ -46,7 +48,7 @@ def entry(
         "method": cell.label,
         "benchmark": cell.benchmark,
         "scenario": str(cell.scenario),
-        "source": f"tuned on validation data: {what}, runners/tune.py",
+        "source": f"{_BEGINNING}{what}{_END}",
         "values": choice.values,
         "provenance": {
             **_effort(study, trials, prefer),
@@ -81,18 +83,24 @@ def _effort(study: Study, trials: Sequence[Trial], prefer: Prefer) -> dict[str, 
     }
 
 
-def write(file: Path, entry: Mapping[str, Any]) -> None:
-    """Write the values to the file; they replace earlier ones of the same method, benchmark and scenario."""
+def write(file: Path, entry: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Write the values to the file; they replace earlier ones of the same method, benchmark and scenario.
+
+    Hyperparameters that the file has and the search did not vary keep their values, if those are in config, which the
+    search began with: a grid of one hyperparameter refines an earlier search.
+    """
     from runners.grid.suite import read_toml
     from runners.records.folder import share
 
     identity = ("method", "benchmark", "scenario")
     old = read_toml(file, "file of tuned values") if file.is_file() else {}
-    entries = [
-        {**part, "provenance": why}
-        for part, why in zip(old.get("settings", []), old.get("provenance", []), strict=True)
-        if any(part.get(key) != entry[key] for key in identity)
-    ]
+    entries = []
+    for part, why in zip(old.get("settings", []), old.get("provenance", []), strict=True):
+        earlier = {**part, "provenance": why}
+        if any(part.get(key) != entry[key] for key in identity):
+            entries.append(earlier)
+        else:
+            entry = _refining(earlier, entry, config)
     parts = ['# Values chosen by runners/tune.py on validation data; a suite takes them by: tuned = "this file"']
     # Sorted, so that the file does not depend on the order in which methods were tuned.
     for each in sorted([*entries, entry], key=lambda e: tuple(str(e[key]) for key in identity)):
@@ -105,6 +113,21 @@ def write(file: Path, entry: Mapping[str, Any]) -> None:
         parts += ["[[provenance]]", *(f"{key} = {_toml(value)}" for key, value in each["provenance"].items())]
     file.parent.mkdir(parents=True, exist_ok=True)
     share(file, ("\n".join(parts) + "\n").encode())
+
+
+def _refining(earlier: Mapping[str, Any], entry: Mapping[str, Any], config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The entry with the values of an earlier one that the search began with and did not vary, and both efforts."""
+    kept = {key: value for key, value in earlier["values"].items() if key not in entry["values"]}
+    if not kept or any(_toml(config.get(key)) != _toml(value) for key, value in kept.items()):
+        return entry
+    why, before = entry["provenance"], earlier["provenance"]
+    if why["study"] == before.get("study"):  # the same search once more
+        source, trials = earlier["source"], before.get("earlier_trials", 0)
+    else:
+        source = f"{earlier['source'].removesuffix(_END)}; then {entry['source'].removeprefix(_BEGINNING)}"
+        trials = before["trials"] + before.get("earlier_trials", 0)
+    values, provenance = {**kept, **entry["values"]}, {**why, "earlier_trials": trials}
+    return {**entry, "source": source, "values": values, "provenance": provenance}
 
 
 def _toml(value: Any) -> str:

@@ -61,6 +61,7 @@ def test_equal_tuning_is_shown_with_its_gain_and_said_to_be_equal(tmp_path: Path
     ("changed", "words"),
     [
         ({"trials": 15}, "15 trials on 3 streams, each at 0.5 of the training length"),
+        ({"earlier_trials": 4}, "20 trials on 3 streams, each at 0.5 of the training length"),
         ({"seeds": [1]}, "16 trials on 1 stream, each at 0.5 of the training length"),
         ({"length": 1.0}, "16 trials on 3 streams"),
     ],

@@ -43,9 +43,9 @@ values = { lam = 1e-2 }
 """
 
 
-def tuned(results: Path, *arguments: str, number: int = 5):
+def tuned(results: Path, *arguments: str, number: int = 5, text: str = SUITE):
     results.mkdir(parents=True, exist_ok=True)
-    (results / "quick.toml").write_text(SUITE)
+    (results / "quick.toml").write_text(text)
     common = [
         "--suite",
         str(results / "quick.toml"),
@@ -280,7 +280,7 @@ def test_a_value_that_toml_lacks_is_left_to_the_suite(tmp_path: Path) -> None:
         "method": "intercontinet", "benchmark": "split-digits", "scenario": "til", "source": "tuned",
         "values": {"lr": 1.0, "threshold": None}, "provenance": {"trials": 1},
     }  # fmt: skip
-    chosen.write(tmp_path / "quick.toml", entry)
+    chosen.write(tmp_path / "quick.toml", entry, {"lr": 0.1, "threshold": None})
     assert tomllib.loads((tmp_path / "quick.toml").read_text())["settings"][0]["values"] == {"lr": 1.0}
 
 
@@ -306,6 +306,46 @@ def test_a_grid_tries_the_given_values_and_the_suites_own_all_to_their_end(tmp_p
     assert tuple(chosen["values"][key] for key in ("strength", "lr")) in tried
     assert "grid" in chosen["source"]
     assert "0 finished before" not in tuned(tmp_path, "--method", "ewc", *grid)  # nothing is run twice
+
+
+SEARCHED = {
+    "method": "ewc", "benchmark": "split-digits", "scenario": "til",
+    "source": "tuned on validation data: 16 trials, runners/tune.py",
+    "values": {"lr": 0.03, "strength": 7.0}, "provenance": {"trials": 16, "study": "search"},
+}  # fmt: skip
+GRID = {
+    **SEARCHED, "source": "tuned on validation data: 3 trials of a grid, runners/tune.py",
+    "values": {"strength": 5.0}, "provenance": {"trials": 3, "study": "grid"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_grid_that_began_with_the_values_of_a_file_refines_them(tmp_path: Path, times: int) -> None:
+    file = tmp_path / "quick.toml"
+    for written in (SEARCHED, *[GRID] * times):
+        chosen.write(file, written, {"lr": 0.03, "strength": 7.0, "mode": "separate"})
+    found = tomllib.loads(file.read_text())
+    assert found["settings"][0]["values"] == {"lr": 0.03, "strength": 5.0}
+    assert found["settings"][0]["source"] == (
+        "tuned on validation data: 16 trials; then 3 trials of a grid, runners/tune.py"
+    )
+    assert found["provenance"] == [{"trials": 3, "study": "grid", "earlier_trials": 16}]
+
+
+def test_a_grid_that_began_with_other_values_replaces_those_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "quick.toml"
+    for written in (SEARCHED, GRID):
+        chosen.write(file, written, {"lr": 0.001, "strength": 7.0})
+    assert tomllib.loads(file.read_text())["settings"][0]["values"] == {"strength": 5.0}
+
+
+def test_tuning_tells_the_file_with_what_the_search_began(tmp_path: Path) -> None:
+    """The suite's values are those of the file that a grid of one hyperparameter is written to."""
+    file = tmp_path / "mine.toml"
+    chosen.write(file, {**SEARCHED, "values": {"lr": 0.03, "strength": 7.0}}, {})
+    tuned(tmp_path, "--method", "ewc", "--grid", "strength=5", "--out", str(file), text=f'tuned = "mine.toml"\n{SUITE}')
+    (found,) = tomllib.loads(file.read_text())["settings"]
+    assert found["values"]["lr"] == 0.03 and found["values"]["strength"] in (5.0, 7.0)
 
 
 def test_lists_in_a_grid_and_what_is_no_grid() -> None:
