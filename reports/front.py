@@ -62,19 +62,19 @@ def protocol_table(study: Study) -> Table:
         groups = [group for group in study.groups if group.benchmark == benchmark]
         record = entries[0].record
         known = catalogue.BENCHMARKS.get(record.benchmark.removesuffix(catalogue.SHUFFLED_SUFFIX))
-        trials = sorted({effort.trials for e in entries if (effort := effort_of(efforts, e.record))} | {0})
+        trials = sorted({effort.trials if (effort := effort_of(efforts, e.record)) else 0 for e in entries})
         images = next((n for group in groups if (n := images_of(study, group))), None)
         cells = (
-            pretty(benchmark),
+            pretty(record.benchmark),  # without length and network, which have columns
             _side(known),
             record.cut,
             _counts(known, record.definition.get("validation"), images),
             ", ".join(group.scenario.upper() for group in groups),
             _varies(known, record.benchmark),
-            " / ".join(dict.fromkeys(budget_words(entry.record.budget) for entry in entries)),
+            " / ".join(dict.fromkeys(budget_words(entry.record.budget, brief=True) for entry in entries)),
             " / ".join(dict.fromkeys(entry.record.network for entry in entries)),
             numbers(sorted({entry.seed for entry in entries})),
-            str(trials[-1]) if len(trials) < 3 else f"{trials[1]}–{trials[-1]}",
+            "–".join(map(str, dict.fromkeys((trials[0], trials[-1])))),
         )
         rows.append(tuple(map(Cell, cells)))
     return Table(
@@ -119,7 +119,8 @@ def limitations(study: Study) -> list[str]:
     run = {name: {e.record.method for e in study.entries if e.group.benchmark == name} for name in study.benchmarks}
     everywhere = set.intersection(*run.values())
     if len(everywhere) < len(study.methods):
-        some = f"Only {len(everywhere)} of {len(study.methods)} methods were" if everywhere else "No method was"
+        verb = "was" if len(everywhere) == 1 else "were"
+        some = f"Only {len(everywhere)} of {len(study.methods)} methods {verb}" if everywhere else "No method was"
         found.append(f"{some} run on every benchmark; means and ranks over benchmarks leave others out.")
     small = [pretty(name) for name in study.benchmarks if _small(study, name)]
     if small:

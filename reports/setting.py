@@ -55,8 +55,8 @@ def _held_out(record: Record) -> str:
     return "not recorded" if held is None else str(held)
 
 
-def budget_words(budget: Mapping[str, Any]) -> str:
-    """Training budget of a task in words."""
+def budget_words(budget: Mapping[str, Any], brief: bool = False) -> str:
+    """Training budget of a task in words. brief: without the rule of a schedule that follows the validation loss."""
     length = next(
         (count(budget[key], key.removesuffix("s")) for key in ("steps", "epochs") if budget.get(key)),
         "length not recorded",
@@ -64,6 +64,8 @@ def budget_words(budget: Mapping[str, Any]) -> str:
     found = f"{length}, batch {budget.get('batch_size', '?')}"
     if "patience" not in budget:
         return found
+    if brief:
+        return f"at most {found}, by validation loss"
     rule = f"rate / {budget.get('divisor', '?')} after {budget['patience']} epochs without a lower validation loss"
     return f"at most {found}, {rule}, down to {budget.get('lowest_rate', '?')}"
 

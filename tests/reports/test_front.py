@@ -13,11 +13,12 @@ import pytest
 
 from reports.abstract import WORDS_AT_MOST, abstract
 from reports.build import Report
-from reports.front import methods_table
+from reports.front import methods_table, protocol_table
 from reports.headline import headline_table, shared_groups
 from reports.load import load
 from reports.names import METHODS, ROWS, Family, display, family
 from reports.scores import interquartile_mean, iqm_interval, probability_of_improvement, profile, scores_of
+from reports.setting import budget_words
 from reports.study import Study, study
 from reports.style import HUES, looks
 from tests.reports.synthetic import Synthetic
@@ -126,6 +127,27 @@ def test_readers_see_names_and_csv_files_ids(quick_report: Report) -> None:
     (shown,) = [item for item in data["body"] if item.get("stem") == "headline"]
     assert [row[0]["text"] for row in shown["rows"]][:2] == ["EWC", "HNET"]
     assert [row[0].get("cite") for row in shown["rows"]][:2] == ["kirkpatrick2017", "oswald2020"]
+
+
+def test_the_protocol_has_length_and_network_in_columns_and_all_numbers_of_trials(tmp_path: Path) -> None:
+    """Of one method of two the values come from a search, and one of two lengths follows the validation loss."""
+    steps = {"batch_size": 32, "steps": 100, "epochs": None}
+    epochs = {"batch_size": 64, "epochs": 3, "steps": None, "patience": 6, "divisor": 2.0, "lowest_rate": 1e-6}
+    for budget in (steps, epochs):
+        for method in ("ewc", "hnet"):
+            Synthetic(method, config={"lr": 0.25}, budget=budget).write(tmp_path)
+    (tmp_path / "tuning").mkdir()
+    (tmp_path / "tuning" / "mine.toml").write_text(
+        '[[settings]]\nmethod = "ewc"\nbenchmark = "split-digits"\nscenario = "til"\nvalues = { lr = 0.25 }\n'
+        "[[provenance]]\naccuracy = 0.5\naccuracy_before = 0.5\ntrials = 16\nseeds = [1]\n"
+    )
+    table = protocol_table(study(load(tmp_path)))
+    names, budgets, trials = (
+        [row[table.columns.index(name)].text for row in table.rows] for name in ("benchmark", "budget", "trials")
+    )
+    assert names == ["Split Digits", "Split Digits"] and trials == ["0–16", "0–16"]
+    assert set(budgets) == {"100 steps, batch 32", "at most 3 epochs, batch 64, by validation loss"}
+    assert "after 6 epochs" in budget_words(epochs), "the appendix has the rule"
 
 
 def test_the_headline_equals_the_records(tmp_path: Path) -> None:
