@@ -52,7 +52,7 @@ class Evaluator:
         """Of the products of float32 in the latest evaluation."""
         self.answers: dict[int, Tensor] = {}
         """Of each task, logits of some test samples after the last task; see runners.cell.independence."""
-        self.settled: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self.settled: dict[tuple[int, int], tuple[Tensor | None, Tensor | None]] = {}
         """Certificates of a task's test samples that hold until its region changes, by task and number of answers."""
 
     @torch.no_grad()
@@ -113,14 +113,14 @@ class Evaluator:
     def _test_certificate(self, samples: Samples, j: int, answers: int) -> tuple[Tensor | None, Tensor | None]:
         """`_certificate` of the test samples of task j: computed once while the method says that it stays the same."""
         unchanged = getattr(self.method, "unchanged", lambda task_id: False)
-        known = self.settled.pop((j, answers), None)
-        if known is None or not unchanged(j):
-            certified, width = self._certificate(samples, j, answers)
-            if certified is None or width is None or not unchanged(j):
-                return certified, width
-            known = certified, width
-        self.settled[j, answers] = known
-        return known
+        place = j, answers
+        if place not in self.settled or not unchanged(j):
+            self.settled.pop(place, None)  # of a task that has changed once, none is taken up again
+            found = self._certificate(samples, j, answers)
+            if found[0] is None or not unchanged(j):
+                return found
+            self.settled[place] = found
+        return self.settled[place]
 
     def _certificate(self, samples: Samples, j: int, answers: int) -> tuple[Tensor | None, Tensor | None]:
         """Certificate of each answer over every network in the region of task j, (n,) bool, and the median logit width.
