@@ -106,6 +106,8 @@ class Traversal:
                     return self._answer(args[0])
             if node in plan.writes and isinstance(known[node], Value):
                 known[plan.writes[node]] = known[node]
+            for spent in plan.spent[node]:  # all values of a convolutional network together take gigabytes
+                del known[spent]
         raise AssertionError("a traced graph ends in an output")
 
     def _answer(self, result: Any) -> Interval:

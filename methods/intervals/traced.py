@@ -24,6 +24,8 @@ class Plan:
     graph: fx.Graph
     writes: dict[fx.Node, fx.Node] = field(default_factory=dict)
     """Node -> the earlier node whose tensor it changes; later reads of that node see the change."""
+    spent: dict[fx.Node, list[fx.Node]] = field(default_factory=dict)
+    """Node -> the nodes, itself if it has no users, whose values no later node reads."""
 
 
 _PLANS: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], Plan]] = WeakKeyDictionary()
@@ -89,6 +91,10 @@ def _planned(network: nn.Module) -> Plan:
         raise UserError(f"interval bounds: {name} takes more than one input")
     plan = Plan(graph)
     _find_writes(plan, network)
+    plan.spent.update({node: [] for node in graph.nodes})
+    last_reads = {read: node for node in graph.nodes for read in (node, *node.all_input_nodes)}
+    for read, node in last_reads.items():
+        plan.spent[node].append(read)
     return plan
 
 

@@ -1,6 +1,7 @@
 """What the bounds refuse, and where the graph of a network says less than the network computes."""
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from benchmarks.types import TIL, StreamSpec, UserError
 from methods.hyperinterval import HyperInterval
 from methods.hypernetworks.stateless import FunctionalNetwork
 from methods.intercontinet import InterContiNet
-from methods.intervals.bounding import Interval, contains, propagate
+from methods.intervals.bounding import Interval, Traversal, contains, propagate
 from methods.intervals.boxed import BoxedNetwork
 from methods.shared.maskable import MaskableNetwork
 from tests.methods.golden import assert_close
@@ -253,6 +254,32 @@ def test_numbers_are_not_changed_in_place():
 
     x = torch.randn(4, 6)
     assert_close(propagate(network(function), {}, x).lower, x[:, :3] + x[:, 2:5], 1e-12)
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_value_is_kept_only_while_it_is_read(rounded, monkeypatch):
+    kept, alive = [], []
+
+    def noted(self, name, arguments):
+        alive.append(sum(value() is not None for value in kept))
+        found = layer(self, name, arguments)
+        kept.append(weakref.ref(found.bounds.lower))
+        return found
+
+    def function(net: nn.Module, x: Tensor) -> Tensor:
+        first = net.a(x)
+        net.drop(net.a(first))  # read by nobody
+        second = net.a(first).relu_()
+        return net.a(net.a(net.a(second))) + first
+
+    layer = Traversal._layer
+    monkeypatch.setattr(Traversal, "_layer", noted)
+    net = network(function, a=nn.Linear(6, 6), drop=nn.Tanh())
+    box = {name: Interval(p.detach() - RADIUS, p.detach() + RADIUS) for name, p in net.named_parameters()}
+    with torch.no_grad():
+        propagate(net, box, torch.randn(4, 6), rounded=rounded)
+    # `first`, which the sum reads, and the layer's own input
+    assert alive == [0, 1, 2, 1, 1, 2, 2]
 
 
 # -- before training -----------------------------------------------------------------------------------
