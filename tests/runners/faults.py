@@ -186,9 +186,8 @@ def the_grid() -> list[Cell]:
 
 def damaged(pattern: str, how: str) -> Inject:
     def inject(results: Path, rng: random.Random) -> None:
-        interrupted_here(
-            results, rng, rng.randrange(6, 24)
-        )  # after a cell of five tasks, at whose end its tables are written
+        # A cell has five tasks, and its tables are written at its end.
+        interrupted_here(results, rng, rng.randrange(6, 24))
         file = rng.choice(sorted(results.rglob(pattern)))
         content = bytearray(file.read_bytes())
         place = rng.randrange(len(content))
