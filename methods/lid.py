@@ -16,8 +16,8 @@ several boxes are kept, bounds are over all of them until the next task has ende
 TIL: each task has a head of plain numbers, fixed once learnt. DIL, CIL: one head, in the box. In CIL the bounds
 include future classes as competitors. Batch norm's statistics are fixed after the first task.
 
-The table `regions` has for each task the limit, the certified share of the fitting samples, the boxes kept and the
-median width of their union. A certified share below the limit means that no box around theta met it.
+The table `regions` has for each task the limit (NaN without a search), the certified share of the fitting samples, the
+boxes kept and the median width of their union. A certified share below the limit means that no box around theta met it.
 
 Deviations from the official code, and the option that restores its behaviour:
 - Box and limit are fitted on training samples (there: on the task's test set, and certified on the same samples;
@@ -37,6 +37,7 @@ Deviations from the official code, and the option that restores its behaviour:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -171,7 +172,11 @@ class LID(BoxPromise):
         self._train(task, steps - last)
         if not task.index:
             self.model.draw_first_box()
-        found = self._found(task, steps - last, last) if searched else [self.model.box]
+        if searched:
+            found = self._found(task, steps - last, last)
+        else:
+            found = [self.model.box]
+            self.limits.append(math.nan)
         outside = sum(int((~contains(self.model.box, box)).sum()) for box in found)
         self._enter(found)
         self.kept.append(len(found))

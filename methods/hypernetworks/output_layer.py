@@ -173,7 +173,9 @@ class FusedAdam:
 
     def __exit__(self, *_: object) -> None:
         self.layer.update = None
-        self.layer.weight.data = self.layer.weight.data.contiguous()
+        weight = self.layer.weight.data
+        if weight.stride(0) > weight.shape[1]:  # `contiguous` would leave a single row with the stride of its padding
+            self.layer.weight.data = weight.clone(memory_format=torch.contiguous_format)
 
     @property
     def lr(self) -> float:

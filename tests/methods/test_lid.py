@@ -1,5 +1,7 @@
 """LID: boxes are nested and hold their limit, what they certify survives, and the audit sees what does not."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -220,7 +222,10 @@ def test_state_survives_saving_between_tasks_with_all_boxes():
 
 def test_a_task_without_a_search_of_its_own_has_the_claim_of_the_box_that_it_was_trained_in():
     method = trained(DIL, last_region=False)
-    assert len(method.limits) == TASKS - 1 and len(method.audit()) == TASKS
+    assert len(method.audit()) == TASKS
+    table = method.exhibits()["regions"]
+    assert {len(column) for column in table.values()} == {TASKS}
+    assert [math.isnan(limit) for limit in table["limit"]] == [False] * (TASKS - 1) + [True]
     assert all(claim.contained for claim in method.audit())
 
 

@@ -113,6 +113,27 @@ def test_steps_in_rows_of_any_width(shape):
 
 
 @inside
+def test_a_single_row_is_trained_task_after_task(monkeypatch):
+    """Its padding goes with the optimiser; a tensor of one row is contiguous with any stride, which copies may keep."""
+    from methods.hypernetworks import triton_passes
+
+    monkeypatch.setattr(output_layer, "passes_for", lambda weight, boxes: triton_passes)
+    layer, other = OutputLayer(5, 1).to(DEVICE), OutputLayer(5, 1).to(DEVICE)
+    other.load_state_dict(layer.state_dict())
+    for _ in range(2):
+        reference = torch.optim.Adam(other.parameters(), lr=0.01)
+        with FusedAdam(layer, [], lr=0.01) as optimizer:
+            centre = torch.randn(3, 5, device=DEVICE)
+            layer(centre)[0].sin().sum().backward()
+            optimizer.step()
+        reference.zero_grad()
+        (centre @ other.weight.t() + other.bias).sin().sum().backward()
+        reference.step()
+        assert layer.weight.stride() == (5, 1)
+    assert_close([layer.weight.detach()], [other.weight.detach()], 1e-5)
+
+
+@inside
 def test_100_steps_equal_torch_adam(monkeypatch):
     from methods.hypernetworks import triton_passes
 
