@@ -4,7 +4,7 @@ The method is built on torch's `meta` device, which knows shapes and allocates n
 declares of optimisers, copies and passes (`Method.needs`), the activations of one training batch and of one evaluation
 batch, and a fixed share for torch itself. An estimate of the least that the cell needs: where
 there is room, evaluation takes larger batches, so the peak on record can be several times as much (ResNet-8 on a CPU:
-two to six times).
+two to four times).
 """
 
 from __future__ import annotations
