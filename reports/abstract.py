@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
+from reports.distinct_names import pretty
 from reports.guarantees import Promise, promises
 from reports.leads import Lead, leads
 from reports.metrics import ACC
 from reports.names import Family, display, family
-from reports.study import FINETUNE, JOINT, Study, pretty
+from reports.study import FINETUNE, JOINT, Study
 from reports.words import count, join, percent
 
 WORDS_AT_MOST = 120

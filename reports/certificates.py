@@ -6,8 +6,9 @@ from collections.abc import Callable
 from statistics import fmean
 
 from reports import statistics
+from reports.distinct_names import pretty
 from reports.schema import CertificateRow
-from reports.study import Entry, Group, Study, pretty
+from reports.study import Entry, Group, Study
 from reports.tables import Cell, Notes, Table, method_cell, percent, spread_words
 from reports.words import count
 

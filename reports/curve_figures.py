@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reports.distinct_names import pretty
 from reports.names import display
 from reports.panels import Band, Drawn, Job, bands, whole_numbers
 from reports.published_curves import TITLE, Pair, curves, pairs, steps_words
-from reports.study import Group, Study, pretty
+from reports.study import Group, Study
 from reports.style import COLOURS, COLUMN_WIDTH, FULL_WIDTH, MARKERS, Look, Margins, canvas, cut
 
 if TYPE_CHECKING:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from benchmarks import paths
+from reports.distinct_names import pretty
 from reports.layer_exhibits import layer_exhibits
 from reports.matrices import MatrixKind, heat_maps
 from reports.metrics import Matrix
 from reports.names import display
 from reports.panels import Drawn, Job
-from reports.study import Entry, Group, Study, pretty
+from reports.study import Entry, Group, Study
 from reports.style import FULL_WIDTH, Look, Margins, canvas, cut, key_at_the_right
 
 if TYPE_CHECKING:

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from reports.distinct_names import pretty
 from reports.guarantees import Promise, promises
 from reports.leads import means, significance
 from reports.metrics import ACC, BWT, FORGETTING, INFERENCE
 from reports.names import display
 from reports.record import Status
 from reports.resolution import images_of, tie
-from reports.study import FINETUNE, Group, Study, pretty
+from reports.study import FINETUNE, Group, Study
 from reports.words import count, join, percent
 
 MOST_GUARANTEES = 3

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from benchmarks import catalogue
 from reports import keeping, statistics
+from reports.distinct_names import pretty
 from reports.effort import effort_of, read
 from reports.names import METHODS, family
 from reports.resolution import TEST_IMAGES, TRAIN_IMAGES, images_of
 from reports.setting import budget_words, numbers
-from reports.study import Study, pretty
+from reports.study import Study
 from reports.tables import MISSING, Cell, Table, method_cell
 
 COLUMNS = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reports.distinct_names import pretty
 from reports.guarantees import Promise, promises
 from reports.metrics import ACC
 from reports.names import Family, display, family
@@ -22,7 +23,7 @@ from reports.scores import (
     profile,
     scores_of,
 )
-from reports.study import Study, pretty
+from reports.study import Study
 from reports.style import FULL_WIDTH, Look, Margins, canvas, cut
 from reports.words import join
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 from statistics import fmean
 
 from reports import keeping, statistics
+from reports.distinct_names import pretty
 from reports.glossary import glossed
 from reports.marks import marked, marks_words
 from reports.metrics import ACC, STANDING, Metric
 from reports.names import Family, family
 from reports.render import to_markdown
-from reports.study import Group, Study, pretty
+from reports.study import Group, Study
 from reports.tables import MISSING, Cell, Table, method_cell
 from reports.words import count, join, percent
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reports.distinct_names import pretty
 from reports.labels import shown
 from reports.record import Record
-from reports.study import Group, Study, pretty
+from reports.study import Group, Study
 from reports.tables import Cell, Notes, Table, method_cell
 
 DEFAULTS = "defaults"

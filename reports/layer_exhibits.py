@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from reports.distinct_names import pretty
 from reports.metrics import Matrix
 from reports.names import display
 from reports.panels import Drawn, Job, logarithmic, whole_numbers
-from reports.study import Entry, Group, Study, pretty
+from reports.study import Entry, Group, Study
 from reports.style import COLOURS, FULL_WIDTH, LINES, Look, Margins, canvas, cut, key_at_the_right
 from reports.words import join
 

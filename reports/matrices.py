@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from reports.distinct_names import pretty
 from reports.metrics import Matrix
 from reports.names import display
 from reports.panels import Drawn, Job
-from reports.study import Group, Study, pretty
+from reports.study import Group, Study
 from reports.style import FULL_WIDTH, Look, cut
 
 if TYPE_CHECKING:

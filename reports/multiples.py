@@ -9,9 +9,10 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from reports.distinct_names import pretty
 from reports.names import Family, display, family
 from reports.panels import Page, panels
-from reports.study import Group, Study, pretty
+from reports.study import Group, Study
 from reports.style import FULL_WIDTH, Look, cut
 
 if TYPE_CHECKING:

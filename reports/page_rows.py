@@ -10,12 +10,13 @@ import numpy as np
 
 from reports import keeping, machines, metrics, statistics
 from reports.costs import duration, empty_processes, environment_of, thousands
+from reports.distinct_names import pretty
 from reports.guarantees import Promise, number, promises
 from reports.hyperparameters import settings_text
 from reports.leads import means
 from reports.metrics import ACC, BWT, CERTIFIED, FORGETTING, INFERENCE, STANDING
 from reports.names import display
-from reports.study import METRICS, Entry, Group, Study, pretty
+from reports.study import METRICS, Entry, Group, Study
 from reports.tables import MISSING, Notes, column
 from reports.words import percent
 

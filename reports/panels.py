@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from reports.distinct_names import pretty
 from reports.line_labels import ROOM, label_ends
-from reports.study import Group, Study, pretty
+from reports.study import Group, Study
 from reports.style import COLUMN_WIDTH, FULL_WIDTH, Look, Margins, canvas, legend, legend_height
 
 if TYPE_CHECKING:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from reports import statistics
 from reports.contents import Contents
 from reports.deviations import excesses, oddities, of_tasks
+from reports.distinct_names import pretty
 from reports.findings import methods
 from reports.metrics import AIA, FORGETTING, FWT, LA
 from reports.names import display
-from reports.study import Study, pretty
+from reports.study import Study
 from reports.words import count, join
 
 SUITES_AT_MOST = 3

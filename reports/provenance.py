@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reports.distinct_names import pretty
 from reports.names import display
-from reports.study import Entry, Study, pretty
+from reports.study import Entry, Study
 from reports.tables import Cell, Table, shorten
 from reports.words import count
 

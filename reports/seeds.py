@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reports.distinct_names import pretty
 from reports.metrics import ACC, BWT, Metric
-from reports.study import Group, Study, pretty
+from reports.study import Group, Study
 from reports.tables import Cell, Table, method_cell, percent
 
 COLUMNS_AT_MOST = 12

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from reports.distinct_names import pretty
 from reports.record import Record
 from reports.resolution import images_of
-from reports.study import Study, pretty
+from reports.study import Study
 from reports.tables import MISSING, Cell, Table
 from reports.words import count
 

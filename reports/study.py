@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,48 +11,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import catalogue
 from reports import keeping, metrics, statistics
 from reports.deviations import keeps
+from reports.distinct_names import config, departures, distinct, file_stem, natural, pretty, setting
 from reports.labels import labelled
 from reports.metrics import Matrix, Measure, Metric
 from reports.record import Record, Records, Status
-from reports.words import count
 
 NOT_CERTIFIED = "the method certifies nothing"
 SCENARIOS = {"til": "task-incremental", "dil": "domain-incremental", "cil": "class-incremental"}
 FINETUNE, JOINT = "finetune", "joint"
 """Reference points: plain sequential training, and training on all tasks so far; neither is a bound."""
-WORDS = {
-    "mnist": "MNIST",
-    "emnist": "EMNIST",
-    "cifar": "CIFAR",
-    "imagenet": "ImageNet",
-    "fecam": "(FeCAM order)",
-    "wsn": "(WSN)",
-}
-"""Words of benchmarks' names that are not written with one capital."""
-IN_WORDS = {
-    "network": "{}",
-    "steps": "{} steps",
-    "epochs": "{} epochs",
-    "batch_size": "batch {}",
-    "tasks": "{} tasks",
-    "classes": "{} classes",
-    "files": "data {}",
-    "source": "data of code {}",
-}
-"""Wording of a benchmark's name for each property that departs from the catalogue."""
 METRICS: tuple[Metric, ...] = (*metrics.TABLE_METRICS, metrics.STANDING, metrics.CERTIFIED, metrics.INFERENCE)
-
-
-def file_stem(name: str) -> str:
-    """Name for files and labels: letters, digits and hyphens, plus some digits of a hash if characters were lost.
-
-    Without the hash `a b` and `a_b`, or two names in Chinese, would share a file.
-    """
-    plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
-    return plain if plain == name.strip("-") else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".strip("-")
 
 
 @dataclass(frozen=True, order=True)
@@ -235,11 +203,11 @@ class Study:
 
 def study(records: Records) -> Study:
     """Name, group and measure the records."""
-    benchmark = _distinct(
-        records.records, lambda r: (r.benchmark, r.scenario), lambda r: r.benchmark, _setting, _departures
+    benchmark = distinct(
+        records.records, lambda r: (r.benchmark, r.scenario), lambda r: r.benchmark, setting, departures
     )
-    label = _distinct(
-        records.records, lambda r: (benchmark[r.folder], r.scenario), lambda r: r.label, _config, lambda _: ()
+    label = distinct(
+        records.records, lambda r: (benchmark[r.folder], r.scenario), lambda r: r.label, config, lambda _: ()
     )
     label = labelled(records.records, label)
     named = [
@@ -248,20 +216,6 @@ def study(records: Records) -> Study:
     joint = {(group, r.seed): r.accuracy for r, group, _ in named if r.method == JOINT and r.done}
     entries = [Entry(r, group, name, _measures(r, joint.get((group, r.seed)))) for r, group, name in named]
     return Study(records, tuple(entries))
-
-
-def pretty(benchmark: str) -> str:
-    """Benchmark's name for readers: `split-mnist (200 steps)` -> `Split MNIST (200 steps)`."""
-    name, bracket, rest = benchmark.partition(" (")
-    words = " ".join(WORDS.get(word, word.capitalize()) for word in name.split("-"))
-    words = re.sub(r"([A-Z]{3,}) (\d+)(?= |$)", r"\1-\2", words).replace("Fashion MNIST", "FashionMNIST")
-    return re.sub(r"(\d+)x(\d+)", r"\1 × \2", words) + bracket + rest
-
-
-def natural(text: str) -> list[tuple[int, float, str]]:
-    """Sorting key that places `a2` before `a10`, and `a0.03` before `a0.1`."""
-    parts = re.split(r"(\d+(?:\.\d+)?)", text)
-    return [(1, 0, part.lower()) if i % 2 == 0 else (0, float(part), "") for i, part in enumerate(parts) if part]
 
 
 def _natural(group: Group) -> list[tuple[int, float, str]]:
@@ -297,81 +251,6 @@ def _standing(record: Record) -> Measure:
 
 def _last(matrix: Matrix | None, reason: str) -> Measure:
     return Measure(None, reason) if matrix is None else metrics.acc(matrix)
-
-
-def _setting(record: Record) -> dict[str, Any]:
-    return {
-        **{key: value for key, value in record.budget.items() if value is not None},
-        "network": record.network,
-        "tasks": record.n_tasks,
-        "classes": record.classes_per_task,
-        **{key: value for key, value in record.definition.items() if key not in ("n_tasks", "classes_per_task")},
-    }
-
-
-def _config(record: Record) -> dict[str, Any]:
-    return dict(record.config)
-
-
-def _distinct(
-    records: Sequence[Record],
-    where: Callable[[Record], tuple[str, str]],
-    name: Callable[[Record], str],
-    settings: Callable[[Record], Mapping[str, Any]],
-    unusual: Callable[[Record], Iterable[str]],
-) -> dict[Any, str]:
-    """Map a folder to a name, extended by the settings that distinguish records of one name in one place.
-
-    `unusual` settings are always added. A setting that differs only between places (a benchmark's own tuning) is not.
-    """
-    places: dict[tuple[str, tuple[str, str]], list[Mapping[str, Any]]] = defaultdict(list)
-    for record in records:
-        places[name(record), where(record)].append(settings(record))
-    differing: dict[str, list[str]] = defaultdict(list)
-    for (called, _), found in places.items():
-        for key in dict.fromkeys(key for one in found for key in one):
-            values = {repr(one[key]) for one in found if key in one}  # absent in older code, which had no such choice
-            if len(values) > 1 and key not in differing[called]:
-                differing[called].append(key)
-    return {
-        record.folder: _with(
-            name(record), settings(record), dict.fromkeys([*differing[name(record)], *unusual(record)])
-        )
-        for record in records
-    }
-
-
-def _with(name: str, settings: Mapping[str, Any], keys: Iterable[str]) -> str:
-    found = [(key, settings.get(key)) for key in keys]
-    parts = [
-        _worded(key, value) if key in IN_WORDS else f"{key}={_short(value)}"
-        for key, value in found
-        if value is not None or key not in IN_WORDS
-    ]
-    return f"{name} ({', '.join(parts)})" if parts else name
-
-
-def _worded(key: str, value: Any) -> str:
-    return (
-        count(1, key.removesuffix("s"))
-        if value == 1 and key in ("steps", "epochs", "tasks")
-        else IN_WORDS[key].format(_short(value))
-    )
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, str) and re.fullmatch("[0-9a-f]{32,}", value):  # a hash
-        return value[:6]
-    return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
-
-
-def _departures(record: Record) -> list[str]:
-    """Settings in which a record departs from its benchmark in the catalogue; its name shows them."""
-    own = catalogue.BENCHMARKS.get(record.benchmark.removesuffix(catalogue.SHUFFLED_SUFFIX))
-    if own is None:
-        return []
-    usual = {**vars(own.budget), "network": own.network}
-    return [key for key, value in _setting(record).items() if key in usual and value != usual[key]]
 
 
 def _line(entry: Entry) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from reports import keeping, statistics
 from reports.deviations import deviations
+from reports.distinct_names import pretty
 from reports.marks import MARKED, marked, marks_words
 from reports.metrics import ACC, BWT, INFERENCE, TABLE_METRICS, Metric
 from reports.names import citation, display
-from reports.study import Group, Study, pretty
+from reports.study import Group, Study
 from reports.words import count, join, percent
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from itertools import groupby
 from pathlib import Path
 
 from benchmarks import paths
+from reports.distinct_names import file_stem, pretty
 from reports.panels import Drawn, Job
-from reports.study import Study, file_stem, pretty
+from reports.study import Study
 from reports.style import FULL_WIDTH, Look, Margins, canvas, cut
 
 TRIALS = Path("tuning") / "trials.csv"

@@ -29,11 +29,11 @@ USUAL, HALVING = 6, 40
 that meets a threshold by halving."""
 OFFICIAL_RULE = "methods/hypernetworks/candidates.py"
 """Where HyperInterval's official rule reads the loss in steps that it looks at; such steps are not captured."""
-BASES = "methods/shared/bases.py"
-"""Where GPM decomposes the inputs of each layer once a task; the library waits for each decomposition."""
-NEW_NETWORK = ("methods/base.py", " network")
+BASES = "methods/shared/bases.py", ""
+"""File and function where GPM decomposes the inputs of each layer once a task; the library waits for each of them."""
+NEW_NETWORK = "methods/base.py", "network"
 """Where the network of a new task moves to the device, one copy for each of its tensors."""
-OLD_BOXES = "methods/box_per_task.py"
+OLD_BOXES = "methods/box_per_task.py", "_boxes"
 """Where `select=claims` reads the boxes of old tasks from their file, one copy for each."""
 CLOSED_FORM = "analytic"
 """The method that takes no step, but for its network of the first task."""
@@ -92,18 +92,18 @@ def well_behaved(life: Life, device: Device) -> None:
     assert stepped == ({"captured" if captured else "step by step"} if phases.stepped else set())
     assert len(device.waits(CHECK)) == phases.entered[CHECK]
     looks = 2 if record.config.get("plateau") else 1  # one judges the weights, one the learning rate
-    looked = [event for event in device.waits(LOOK) if not event.place.startswith(OLD_BOXES)]
+    looked = [event for event in device.waits(LOOK) if not at(event, OLD_BOXES)]
     assert len(looked) <= looks * phases.entered[LOOK], told(looked)
     assert not device.waits(FIT), told(device.waits(FIT))
     allowed = HALVING if record.method.startswith(("intercontinet", "lid")) else USUAL
-    learning = [event for event in device.waits(LEARN) if not _once_a_task(event)]
+    learning = [event for event in device.waits(LEARN) if not (at(event, BASES) or at(event, NEW_NETWORK))]
     assert len(learning) <= allowed * phases.entered[LEARN], told(learning)
 
 
-def _once_a_task(event: Event) -> bool:
-    """Check whether as many waits as there are layers, or tensors, of a network are no fault there."""
-    file, function = NEW_NETWORK
-    return event.place.startswith(BASES) or (event.place.startswith(file) and event.place.endswith(function))
+def at(event: Event, place: tuple[str, str]) -> bool:
+    """Check whether the host waited in this file and function; "" is every function of the file."""
+    file, function = place
+    return event.place.startswith(f"{file}:") and event.place.endswith(f" {function}" if function else "")
 
 
 def told(events: Sequence[Event]) -> str:

@@ -6,13 +6,14 @@ import json
 import pickle
 from pathlib import Path
 
+from reports.distinct_names import natural
 from reports.latex import to_latex
 from reports.load import load
 from reports.names import citation, display
 from reports.page_rows import rows
 from reports.paper import contents, paper
 from reports.render import to_csv, to_markdown
-from reports.study import METRICS, natural, study
+from reports.study import METRICS, study
 from reports.summary import summary
 from tests.reports.synthetic import Synthetic
 

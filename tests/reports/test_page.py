@@ -14,10 +14,11 @@ import pytest
 from reports.build import Report, build_report
 from reports.comparisons import comparison_table
 from reports.costs import cost_table
+from reports.distinct_names import pretty
 from reports.guarantees import promises
 from reports.load import load
 from reports.metrics import ACC
-from reports.study import METRICS, Group, pretty, study
+from reports.study import METRICS, Group, study
 from reports.tables import Notes, column
 from tests.reports.synthetic import Synthetic
 

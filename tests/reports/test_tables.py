@@ -13,13 +13,14 @@ import pytest
 from benchmarks import data
 from benchmarks.catalogue import BENCHMARKS, Kind
 from benchmarks.files import FILES
+from reports.distinct_names import pretty
 from reports.latex import latex_text, to_latex
 from reports.load import load
 from reports.metrics import ACC, BWT
 from reports.render import to_csv, to_markdown
 from reports.resolution import TEST_IMAGES, images_of
 from reports.setting import setting_table
-from reports.study import Group, Study, pretty, study
+from reports.study import Group, Study, study
 from reports.summary import summary
 from reports.tables import Cell, Table, detail, letter, main_tables, overview
 from reports.words import percent

@@ -1,7 +1,7 @@
 """Counts of one are singular in what the report and the commands say."""
 
 from benchmarks.types import Budget, ValidatedBudget
-from reports.study import _with
+from reports.distinct_names import _with
 from reports.words import count
 from runners.listing import budget_in_words
 
