@@ -9,6 +9,7 @@ rounding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -57,7 +58,8 @@ class BoxPromise(Method):
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
         """Lower and upper logits in exact arithmetic over all present boxes, float64, (b, classes as in `predict`).
 
-        CIL: every upper bound is raised to the highest one of the future classes, which compete too.
+        CIL: every upper bound is raised to the highest one of the future classes, which compete too. Where the only
+        class so far does not exceed them, its lower bound is -inf, since no other answer shows them.
         """
         lower, upper = self._bounds_over(self.present_boxes()[0], x, task_id)
         for box in self.present_boxes()[1:]:
@@ -71,7 +73,12 @@ class BoxPromise(Method):
             return self.answerable(logits.lower, task_id), self.answerable(logits.upper, task_id)
         lower, upper = self.answerable(logits.lower, None), self.answerable(logits.upper, None)
         to_come = logits.upper[:, upper.shape[1] :]
-        return lower, torch.maximum(upper, to_come.amax(1, keepdim=True)) if to_come.shape[1] else upper
+        if not to_come.shape[1]:
+            return lower, upper
+        rival = to_come.amax(1, keepdim=True)
+        if lower.shape[1] == 1:
+            lower = lower.masked_fill(~(lower > rival), -math.inf)
+        return lower, torch.maximum(upper, rival)
 
     @torch.no_grad()
     def sampled(self, x: Tensor, task_id: int | None = None) -> Tensor:

@@ -14,7 +14,7 @@ Task j is answered by the weights with 1 <= owner <= j and its head, so that it 
 
 The promise is exact: owned weights, heads and the own parameters of a task never change. After each step all others are
 set back to their frozen values, so no optimiser can move them, momentum and weight decay included (the official
-code adds weight decay after it has zeroed gradients: 1e-4 moved all frozen weights). `audit` compares all numbers with
+code adds weight decay after it has zeroed gradients: 1e-4 moved all frozen weights). `audit` compares the networks with
 copies. The table `capacity` of a record has the share of weights taken.
 
 DIL and CIL by the shared task inference are an addition to the paper, which has TIL only.
@@ -65,7 +65,7 @@ class PackNet(Subnetworks):
         retrain_lr: float | None = None
         """Learning rate of these steps; None: the same (official code: a tenth)."""
         biases: Literal["per-task", "first", "none"] = "per-task"
-        """Biases: a copy for each task, those of the first task (official code), or zero."""
+        """Biases below the head: a copy for each task, those of the first task (official code), or zero."""
         restart: Literal["fresh", "zero"] = "fresh"
         """Values of free weights when a task takes them: those that they were built with, or zero (official code)."""
         ties: Ties = "index"

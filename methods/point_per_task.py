@@ -89,13 +89,19 @@ class PointPerTask(PointPromise, NetworkPerTask):
     ) -> None:
         """`fit`; with selection = "val", end with the tensors `kept` of the epoch with the least validation loss.
 
-        judged: gives the network that validation judges. after_epoch: called with the steps done.
+        kept: all that training changes and the task's network consists of. judged: gives the network that validation
+        judges, within the task's classes. after_epoch: called with the steps done; it replaces the rule of a
+        `ValidatedBudget`, as selection = "val" does.
         """
         best = self._selection(task, kept, judged) if self.config.selection == "val" else None
         looks = [*([best.look] if best else []), *([after_epoch] if after_epoch else [])]
         if looks:
             options |= {"check_every": steps_per_epoch(task), "on_check": lambda done: [look(done) for look in looks]}
-        self.fit(task, loss, optimizer, **options)
+
+        def judge(batch: Batch) -> Tensor:
+            return self._loss_of(judged(), batch, task.index)
+
+        self.fit(task, loss, optimizer, scheduled=not looks, judge=judge, keep=kept, **options)
         if best:
             best.restore()
 
@@ -111,10 +117,12 @@ class PointPerTask(PointPromise, NetworkPerTask):
         """Mean cross-entropy of a network over a task's validation samples, 0-d."""
         total = torch.zeros((), device=self.device)
         for batch in task.validation.batches(2000):
-            labels = self.within_task(batch.y, task.index)
-            logits = self.trained_outputs(self.target(point, batch.x), task.index)
-            total += cross_entropy(logits, labels, reduction="sum")
+            total += self._loss_of(point, batch, task.index, "sum")
         return total / len(task.validation)
+
+    def _loss_of(self, point: Point, batch: Batch, task: int, reduction: str = "mean") -> Tensor:
+        logits = self.trained_outputs(self.target(point, batch.x), task)
+        return cross_entropy(logits, self.within_task(batch.y, task), reduction=reduction)
 
 
 def steps_per_epoch(task: Task) -> int:

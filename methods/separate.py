@@ -78,7 +78,8 @@ class Separate(PointPerTask):
             logits = self.of_task(self.net(batch.x), task.index)
             return cross_entropy(logits, self.within_task(batch.y, task.index))
 
-        self.fit(task, loss, self.net.parameters(), lr=self.config.lr)
+        # `predict` would answer with the network of an inferred task in DIL and CIL.
+        self.fit(task, loss, self.net.parameters(), lr=self.config.lr, judge=loss)
         learnt = self.target.values(self.net)
         self.kept.append(learnt.own)
         self.statistics.append(learnt.statistics)

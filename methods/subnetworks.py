@@ -10,7 +10,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmarks.types import StreamSpec, UserError
 from methods.base import Batch, Exhibit, Needs, Task
@@ -19,7 +18,7 @@ from methods.point_per_task import PointPerTask
 from methods.point_promise import Numbers
 from methods.shared import inference, optimizers, tables
 from methods.shared.capacity import capacity
-from methods.shared.grouped import Group, GroupedNetwork, Named, Point
+from methods.shared.grouped import Group, GroupedNetwork, Named, Point, layer_of
 from methods.shared.inference import Inference
 from methods.shared.maskable import Statistics
 from methods.shared.optimizers import OptimizerName
@@ -43,7 +42,7 @@ class Subnetworks(PointPerTask):
         momentum: float = 0.0
         """Momentum of SGD."""
         batch_norm: Literal["per-task", "frozen"] = "per-task"
-        """Batch norm's parameters and statistics: a copy for each task, or constant after the first task."""
+        """Parameters and statistics of norm layers: a copy for each task, or constant after the first task."""
         selection: Literal["last", "val"] = "last"
         """Keep the last weights, or of every epoch's those with the least validation loss."""
         inference: Inference = "entropy"
@@ -63,7 +62,7 @@ class Subnetworks(PointPerTask):
     @classmethod
     @abstractmethod
     def biases_in(cls, config: Any) -> Group:
-        """Group of the parameters with one dimension: biases, and the scales of norm layers other than batch norm."""
+        """Group of the biases below the head."""
 
     @abstractmethod
     def mask(self, task: int) -> Tensor:
@@ -76,13 +75,15 @@ class Subnetworks(PointPerTask):
     @classmethod
     def grouped(cls, network: nn.Module, config: Any) -> GroupedNetwork:
         """The network with its parameters in groups."""
-        norms = {id(p) for module in network.modules() if isinstance(module, _BatchNorm) for p in module.parameters()}
+        weighted = {layer_of(name) for name, p in network.named_parameters() if p.dim() > 1}
         of_norms = Group.OWN if config.batch_norm == "per-task" else Group.FIXED
 
-        def group_of(_: str, p: Tensor) -> Group:
-            if id(p) in norms:
-                return of_norms
-            return Group.MASKED if p.dim() > 1 else cls.biases_in(config)
+        def group_of(name: str, p: Tensor) -> Group:
+            if p.dim() > 1:
+                return Group.MASKED
+            # A vector in a layer without a matrix is the scale or shift of a norm layer. A scale of 0 would make
+            # every answer the same.
+            return cls.biases_in(config) if layer_of(name) in weighted else of_norms
 
         return GroupedNetwork(network, group_of)
 

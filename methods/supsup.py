@@ -69,7 +69,7 @@ from methods.point_promise import Numbers
 from methods.search import LEARNING_RATE, OneOf, ranges
 from methods.shared import inference, optimizers, supermasks, tables
 from methods.shared.capacity import capacity
-from methods.shared.grouped import Group, GroupedNetwork, Named, Point
+from methods.shared.grouped import Group, GroupedNetwork, Named, Point, layer_of
 from methods.shared.inference import Classes, TaskInference
 from methods.shared.maskable import Statistics
 from methods.shared.ownership import WORD, pack, unpack
@@ -153,7 +153,7 @@ class SupSup(PointPerTask):
         def group_of(name: str, p: Tensor) -> Group:
             if p.dim() > 1:
                 return Group.MASKED
-            return Group.ABSENT if name.rpartition(".")[0] in linear else Group.FIXED
+            return Group.ABSENT if layer_of(name) in linear else Group.FIXED
 
         return GroupedNetwork(network, group_of, own_head=False)
 
@@ -163,7 +163,7 @@ class SupSup(PointPerTask):
         network = targets.on_meta(spec.network, spec.input_shape, spec.classes_per_task)
         modules = dict(network.named_modules())
         for name, p in network.named_parameters():
-            if p.dim() > 1 and not isinstance(modules[name.rpartition(".")[0]], LINEAR_LAYERS):
+            if p.dim() > 1 and not isinstance(modules[layer_of(name)], LINEAR_LAYERS):
                 return f"{cls.name}: {spec.network} has weights outside of linear layers and convolutions, in {name}"
         return super().skip(spec, config)
 

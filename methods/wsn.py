@@ -14,7 +14,8 @@ Task t is answered by W * m_t and its head. Scores are not drawn anew, so that l
 
 The promise is exact: masks, heads and the weights in masks never change, so old answers are the same bit by bit. After
 each step the frozen weights are set back to their frozen values, so no optimiser can move them, Adam's
-memory and weight decay included. `audit` compares all numbers with copies. The table `capacity` of a record has CAP.
+memory and weight decay included. `audit` compares all numbers of the networks with copies. The table `capacity` of a
+record has CAP.
 
 DIL and CIL by the shared task inference are an addition to the paper, which has TIL only. So are biases and batch norm
 (the paper's networks have neither, but for one ResNet whose batch norm uses the statistics of the test batch): each
@@ -37,6 +38,7 @@ for CIFAR-100.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -45,7 +47,7 @@ from torch import Tensor, nn
 
 from methods.base import Task, UserError, register
 from methods.search import LEARNING_RATE, OneOf, ranges
-from methods.shared.grouped import Group, Named, Point
+from methods.shared.grouped import Group, Named, Point, layer_of
 from methods.shared.ownership import holding, pack, unpack
 from methods.shared.topk import from_rank, straight_through
 from methods.subnetworks import Subnetworks
@@ -62,7 +64,7 @@ class WSN(Subnetworks):
         mask_of: Literal["restored", "last-batch"] = "restored"
         """Mask that is kept: of the scores that are kept, or of the last training batch (official code)."""
         biases: Literal["per-task", "masked", "none"] = "per-task"
-        """Biases: a copy for each task, under masks like weights (official layers), or zero (the paper's networks)."""
+        """Biases below the head: a copy for each task, under masks like weights (official layers), or zero."""
         search = ranges(lr=LEARNING_RATE, capacity=OneOf((0.03, 0.05, 0.1, 0.3, 0.5)))
 
         def __post_init__(self) -> None:
@@ -79,8 +81,7 @@ class WSN(Subnetworks):
 
     def build(self) -> None:
         super().build()
-        shapes = self.target.shapes[Group.MASKED].values()
-        self.scores = nn.Parameter(torch.cat([first_scores(shape) for shape in shapes]).to(self.weights))
+        self.scores = nn.Parameter(first_scores(self.target.shapes[Group.MASKED]).to(self.weights))
         self.masks: list[Tensor] = []
         """Masks of the learnt tasks, as packed bits."""
 
@@ -127,7 +128,10 @@ def rank(n: int, capacity: float) -> int:
     return round(0.01 * (100 * (1 - capacity)) * (n - 1))
 
 
-def first_scores(shape: torch.Size) -> Tensor:
-    """Initial scores of a tensor, flat: U(+-1/sqrt(inputs)); the inputs of a bias are its own length."""
-    bound = 1 / math.sqrt(math.prod(shape[1:]) if len(shape) > 1 else shape[0])
-    return torch.empty(math.prod(shape)).uniform_(-bound, bound)
+def first_scores(shapes: Mapping[str, torch.Size]) -> Tensor:
+    """Initial scores (n,) of parameters by name, flat: U(+-1/sqrt(inputs)), a bias with the inputs of its layer."""
+    inputs = {layer_of(name): math.prod(shape[1:]) for name, shape in shapes.items() if len(shape) > 1}
+    bounds = {name: 1 / math.sqrt(inputs[layer_of(name)]) for name in shapes}
+    return torch.cat(
+        [torch.empty(shape.numel()).uniform_(-bounds[name], bounds[name]) for name, shape in shapes.items()]
+    )

@@ -33,8 +33,11 @@ def certificate_table(study: Study) -> Table | None:
         return None
     notes, left = Notes(), len(found) - len(measured)
     lines = tuple(_line(group, label, entries, notes) for group, label, entries in measured)
-    words = "was run by an earlier version" if left == 1 else "were run by earlier versions"
-    older = (f"{count(left, 'further row')} of certifying methods {words}, which measured no such certificates",)
+    have = "has" if left == 1 else "have"
+    older = (
+        f"{count(left, 'further row')} of certifying methods {have} no such certificates: of an earlier version, or "
+        "dropped with a note",
+    )
     return Table(
         "certificates",
         "Certificates: input radius 1/255 and affine propagation. Certified accuracy after the last task in percent "
@@ -54,7 +57,9 @@ def _line(group: Group, label: str, entries: list[Entry], notes: Notes) -> tuple
     measured = [entry.record.certificates for entry in entries if entry.record.certificates]
     older = ""
     if len(measured) < len(entries):
-        older = notes.mark(f"{len(measured)} of {len(entries)} seeds: the others were run by earlier versions")
+        older = notes.mark(
+            f"{len(measured)} of {len(entries)} seeds: the others are of earlier versions, or were dropped with a note"
+        )
     shares = [_cell([_share(rows, how, radius) for rows in measured], older, notes) for how, radius in _WAYS]
     seconds = [_seconds([_total(rows, how) for rows in measured]) for how in ("interval", "affine")]
     return (Cell(group.scenario.upper()), Cell(pretty(group.benchmark)), method_cell(label), *shares, *seconds)

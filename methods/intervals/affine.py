@@ -64,13 +64,15 @@ class Pass:
     def exceeds(self, own: Tensor, rivals: Tensor, samples: Tensor) -> Tensor:
         """Check for the samples (k,) that the logits `own` (k,) exceed those of the columns `rivals` (r,), (k,) bool.
 
-        True where they do in every network of the box.
+        True where they do in every network of the box. A logit is no rival of itself.
         """
         classes = self.logits.lower.shape[1]
         signs = torch.eye(classes, dtype=torch.float64, device=own.device)
         below = self.lower(signs[own][:, None] - signs[rivals][None], samples)
-        apart = self.logits.lower[samples].gather(1, own[:, None]) > self.logits.upper[samples][:, rivals]
-        return ((below > 0) | apart | (own[:, None] == rivals)).all(1)
+        floor = self.logits.lower[samples].gather(1, own[:, None])
+        apart = floor > self.logits.upper[samples][:, rivals]
+        itself = (own[:, None] == rivals) & floor.isfinite()  # an undefined bound certifies nothing
+        return ((below > 0) | apart | itself).all(1)
 
     def _lower(self, a: Tensor, rows: Tensor) -> Tensor:
         pending = {id(self.answer): (self.answer, a)}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from methods.intervals import ops
-from methods.intervals.interval import Interval
+from methods.intervals.interval import Interval, exactly
 
 
 class Value(NamedTuple):
@@ -59,15 +59,17 @@ class Arithmetic:
 
     def exact(self, function: Callable[[Tensor], Tensor], x: Value, nonnegative: bool | None = None) -> Value:
         """Image under an increasing function that only selects and moves numbers; nonnegative None: same sign."""
-        return Value(ops.monotone(function, x.bounds), x.nonnegative if nonnegative is None else nonnegative)
+        # float32 inputs would round the function's own numbers, as the ends of a hardtanh
+        bounds = exactly(x.bounds) if self.rounded else x.bounds
+        return Value(ops.monotone(function, bounds), x.nonnegative if nonnegative is None else nonnegative)
 
     def smooth(self, function: Callable[[Tensor], Tensor], x: Value, nonnegative: bool = False) -> Value:
         """Image under an increasing elementwise function."""
         return self.known(ops.smooth(function, x.bounds, rounded=self.rounded), nonnegative)
 
-    def averaged(self, function: Callable[[Tensor], Tensor], x: Value) -> Value:
-        """Image under a sum or mean."""
-        return self.known(ops.averaged(function, x.bounds, rounded=self.rounded), x.nonnegative)
+    def averaged(self, function: Callable[[Tensor], Tensor], x: Value, pooled: int = 0) -> Value:
+        """Image under a sum or mean, or under average pooling over the last `pooled` dimensions."""
+        return self.known(ops.averaged(function, x.bounds, pooled=pooled, rounded=self.rounded), x.nonnegative)
 
 
 def require(condition: Any, what: str) -> None:

@@ -292,13 +292,13 @@ def smooth(function: Callable[[Tensor], Tensor], x: Interval, *, rounded: bool =
     return elementwise(image, x)
 
 
-def averaged(function: Callable[[Tensor], Tensor], x: Interval, *, rounded: bool = False) -> Interval:
-    """Image under sums and means along dimensions, and average pooling over all dimensions but the first two."""
+def averaged(function: Callable[[Tensor], Tensor], x: Interval, *, pooled: int = 0, rounded: bool = False) -> Interval:
+    """Image under sums and means along dimensions, or under average pooling over the last `pooled` dimensions."""
     if not rounded:
         return monotone(function, x)
     x = exactly(x)
     size = function(x.magnitude)
-    terms = max(x.lower.numel() // max(1, size.numel()), math.prod(x.lower.shape[2:]))
+    terms = math.prod(x.lower.shape[-pooled:]) if pooled else x.lower.numel() // max(1, size.numel())
     return Sums(*monotone(function, x)).widened(size, terms)
 
 

@@ -39,7 +39,7 @@ def avg_pool1d(
     count_include_pad: bool = True,
 ) -> Value:  # fmt: skip
     stride = kernel_size if stride is None else stride
-    return a.averaged(lambda x: F.avg_pool1d(x, kernel_size, stride, padding, ceil_mode, count_include_pad), input)
+    return a.averaged(lambda x: F.avg_pool1d(x, kernel_size, stride, padding, ceil_mode, count_include_pad), input, 1)
 
 
 @rule(F.avg_pool2d)
@@ -52,22 +52,32 @@ def avg_pool2d(
     def pool(x: Tensor) -> Tensor:
         return F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
-    return a.averaged(pool, input)
+    return a.averaged(pool, input, 2)
 
 
-def _adaptive_pool(function: Callable[..., Any], maximum: bool) -> Rule:
-    def pool(a: Arithmetic, input: Value, output_size: Any, return_indices: bool = False) -> Value:
-        require(not return_indices, "return_indices")
-        how = a.exact if maximum else a.averaged
-        return how(lambda x: function(x, output_size), input)
+def _adaptive_average(function: Callable[..., Any], pooled: int) -> Rule:
+    def pool(a: Arithmetic, input: Value, output_size: Any) -> Value:
+        return a.averaged(lambda x: function(x, output_size), input, pooled)
 
     return pool
 
 
-adaptive_avg_pool1d = _adaptive_pool(F.adaptive_avg_pool1d, maximum=False)
-adaptive_avg_pool2d = _adaptive_pool(F.adaptive_avg_pool2d, maximum=False)
-adaptive_max_pool1d = _adaptive_pool(F.adaptive_max_pool1d, maximum=True)
-adaptive_max_pool2d = _adaptive_pool(F.adaptive_max_pool2d, maximum=True)
+def _adaptive_maximum(function: Callable[..., Any]) -> Rule:
+    def pool(a: Arithmetic, input: Value, output_size: Any, return_indices: bool = False) -> Value:
+        require(not return_indices, "return_indices")
+        return a.exact(lambda x: function(x, output_size), input)
+
+    return pool
+
+
+adaptive_avg_pool1d, adaptive_avg_pool2d = (
+    _adaptive_average(F.adaptive_avg_pool1d, 1),
+    _adaptive_average(F.adaptive_avg_pool2d, 2),
+)
+adaptive_max_pool1d, adaptive_max_pool2d = (
+    _adaptive_maximum(F.adaptive_max_pool1d),
+    _adaptive_maximum(F.adaptive_max_pool2d),
+)
 FUNCTIONS |= {
     F.adaptive_avg_pool1d: adaptive_avg_pool1d,
     F.adaptive_avg_pool2d: adaptive_avg_pool2d,

@@ -67,6 +67,9 @@ class _Proxy(fx.Proxy):
 class _Tracer(fx.Tracer):
     """Tracer that treats modules that are constant functions as leaves, like torch's own."""
 
+    proxy_buffer_attributes = True
+    """Buffers are read at each pass. A number computed from one while tracing would stay in the plan."""
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return getattr(m, "constant", False) or super().is_leaf_module(m, module_qualified_name)
 

@@ -44,6 +44,11 @@ GroupOf = Callable[[str, Tensor], Group]
 """(parameter's name, parameter) -> group, for all parameters but those of an output layer of each task."""
 
 
+def layer_of(name: str) -> str:
+    """Name of the module that holds a parameter."""
+    return name.rpartition(".")[0]
+
+
 class GroupedNetwork:
     """Stateless network. A flat vector holds its group's parameters in the network's order, each row-major.
 
@@ -55,7 +60,7 @@ class GroupedNetwork:
 
     def __init__(self, network: nn.Module, group_of: GroupOf, own_head: bool = True) -> None:
         parameters = dict(network.named_parameters())
-        self.last_layer = list(parameters)[-1].rpartition(".")[0]
+        self.last_layer = layer_of(list(parameters)[-1])
         heads = [name for name in parameters if own_head and self.in_head(name)]
         named = {name: group_of(name, p) for name, p in parameters.items() if name not in heads}
         named |= dict.fromkeys(heads, Group.OWN)
@@ -70,7 +75,7 @@ class GroupedNetwork:
 
     def in_head(self, name: str) -> bool:
         """True for a parameter of the output layer."""
-        return name.rpartition(".")[0] == self.last_layer
+        return layer_of(name) == self.last_layer
 
     def sizes(self, group: Group) -> list[int]:
         """Entries of each of a group's parameters, in order."""

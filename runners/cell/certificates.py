@@ -98,8 +98,9 @@ def _certified(method: Any, stream: Stream, samples: Samples, indices: slice, j:
     try:
         with propagation("interval") as recording:
             lower, upper = method.bounds(x, j)
-    except (TypeError, AttributeError):
-        if radius:  # it does more with the inputs than to propagate them, as an inference of the task
+    except (TypeError, AttributeError, UserError):
+        # It does more with the inputs than to propagate them, as an inference of the task or a frozen backbone.
+        if radius:
             return _Part(None, None, 0.0, 0.0)
         raise
     known = bool(recording.calls) and len(lower) == len(y)

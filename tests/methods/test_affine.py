@@ -214,6 +214,15 @@ def test_inputs_around_nonnegative_ones_may_be_negative():
         assert bounds.lower.item() <= -0.5 and 1 <= bounds.upper.item() < 1 + 1e-12
 
 
+@pytest.mark.parametrize("weight, exceeds", [(1.0, True), (1e308, False)])
+def test_a_logit_that_overflows_exceeds_nothing_not_even_without_rivals(weight, exceeds):
+    net = nn.Linear(1, 1).double()
+    nn.init.constant_(net.weight, weight)
+    found = recorded(net, {}, torch.full((1, 1), 10.0, dtype=torch.float64))
+    one = torch.tensor([0])
+    assert found.exceeds(one, one, one).tolist() == [exceeds]
+
+
 def test_another_propagation_is_refused_with_the_names():
     with pytest.raises(UserError, match="'linear' is not known; choose interval or affine"), propagation("linear"):
         pass

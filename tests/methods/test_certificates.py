@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from benchmarks.types import UserError
 from methods.intervals import ops
 from methods.intervals.bounding import Interval, propagate
 from methods.networks import targets
@@ -226,6 +227,89 @@ def test_every_operation_encloses_its_own_rounding(seed, scale):
     }
     for name, (function, right) in cases.items():
         assert exact.holds(propagate(alone(function), {}, x, rounded=True), right), name
+
+
+SWALLOWED = 0.99 * 2.0**-53
+"""A number that 1 swallows: 1 + SWALLOWED is rounded to 1. Random terms come near no bound of a sum's rounding."""
+
+
+def swallowing(*shape: int) -> Tensor:
+    """A one followed by numbers that it swallows, float64."""
+    x = torch.full(shape, SWALLOWED, dtype=torch.float64)
+    x.view(-1)[0] = 1
+    return x
+
+
+N = 4096
+SUMS = {
+    "linear": (lambda x: F.linear(x, torch.ones(1, N, dtype=x.dtype)), (1, N), (1,)),
+    "convolution": (lambda x: F.conv2d(x, torch.ones(1, 1, 64, 64, dtype=x.dtype)), (1, 1, 64, 64), (2, 3)),
+    "mean": (lambda x: x.mean(1), (1, N), (1,)),
+    "sum of a view": (lambda x: x.sum((0, 1)), (64, 64), (0, 1)),
+    "pooling": (lambda x: F.avg_pool2d(x, 64), (1, 1, 64, 64), (2, 3)),
+    "pooling, no channels": (lambda x: F.avg_pool2d(x, 64), (1, 64, 64), (1, 2)),
+    "pooling in one dimension": (lambda x: F.avg_pool1d(x, N), (1, 1, N), (2,)),
+    "pooling in one dimension, no channels": (lambda x: F.avg_pool1d(x, N), (1, N), (1,)),
+    "overlapping windows, no channels": (lambda x: F.avg_pool1d(x, N - 1, 1)[:, :1], (1, N), None),
+    "adaptive pooling": (lambda x: F.adaptive_avg_pool2d(x, 1), (1, 1, 64, 64), (2, 3)),
+    "adaptive pooling, no channels": (lambda x: F.adaptive_avg_pool1d(x, 1), (1, N), (1,)),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_number_of_terms_is_in_the_slack(name, sign):
+    """In a sum's order of most error, almost every term is lost."""
+    function, shape, axes = SUMS[name]
+    x = sign * swallowing(*shape)
+    e = exact.fractions(x)
+    right = exact.mean(e[:, : N - 1], (1,)) if axes is None else exact.mean(e, axes)
+    if name in ("linear", "convolution", "sum of a view"):
+        right = right * N
+    bounds = propagate(alone(function), {}, x, rounded=True)
+    assert exact.holds(bounds, np.asarray(right))
+    width = (bounds.upper - bounds.lower).max() / bounds.upper.abs().max()
+    assert N * 2.0**-53 < width < 6 * N * 2.0**-53, "every term may err by half a unit in the last place"
+
+
+@pytest.mark.parametrize("function", [lambda x: F.hardtanh(x, -0.1, 0.1), lambda x: F.pad(x, (0, 1), value=0.1)])
+def test_numbers_of_a_function_are_not_rounded_to_the_type_of_the_inputs(function):
+    """0.1 is another number in float32."""
+    bounds = propagate(alone(function), {}, torch.tensor([[0.5]]), rounded=True)
+    right = function(torch.tensor([[0.5]], dtype=torch.float64))
+    assert (bounds.lower <= right).all() and (right <= bounds.upper).all()
+
+
+class Whitening(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("variance", torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(self.variance + 1e-5)
+
+
+def test_what_is_computed_from_a_buffer_is_no_constant_of_the_plan():
+    """Computed while tracing, it would outlive a change of the buffer."""
+    with pytest.raises(UserError, match="rsqrt"):
+        propagate(Whitening(), {}, torch.ones(1, 1), rounded=True)
+
+
+class Scaling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("factor", torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.factor + 1)
+
+
+def test_bounds_follow_a_buffer():
+    net, x = Scaling(), torch.ones(1, 1)
+    assert propagate(net, {}, x).lower.item() == 2
+    net.factor.fill_(3)
+    assert propagate(net, {}, x).lower.item() == 4
+    assert propagate(net, {}, x, buffers={"factor": torch.zeros(1)}).upper.item() == 1
 
 
 @settings(max_examples=30, deadline=None)

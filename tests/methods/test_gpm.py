@@ -65,7 +65,7 @@ def table(method: GPM) -> list[dict[str, float]]:
         {},
         {"biases": "freeze"},
         {"optimizer": "adam", "lr": 0.01},
-        {"optimizer": "adam", "lr": 0.01, "basis": "smallest", "smallest": 1e4},
+        {"optimizer": "adam", "lr": 0.01, "basis": "smallest", "smallest": 1e3},
     ],
 )
 def test_answers_to_inputs_in_the_span_do_not_move(scenario: Scenario, options: dict[str, Any]) -> None:
@@ -260,6 +260,17 @@ def test_the_null_space_is_that_of_all_tasks_so_far() -> None:
     both = torch.cat([nn.functional.pad(task.x, (0, 1), value=1.0) for task in tasks[:2]])
     torch.testing.assert_close(method.moments[method.layers[0].name], both.t() @ both)
     assert float((method.moments[method.layers[0].name] - first).abs().max()) > 1
+
+
+def test_where_all_moments_are_alike_nothing_is_kept_from_the_next_task() -> None:
+    """The null space is then everything: the basis of earlier moments gives way to an empty one."""
+    method, _ = learnt(DIL, optimizer="adam", lr=0.01, basis="smallest", smallest=10.0)
+    layer = method.layers[0].name
+    size = method.layers[0].size
+    method.bases[layer] = torch.eye(size)[:, :1]
+    method.moments[layer] = 1e9 * torch.eye(size, dtype=method.moments[layer].dtype)
+    method.extend(tasks_of(DIL)[1][1])
+    assert method.bases[layer].shape == (size, 0)
 
 
 def flat_tasks() -> tuple[StreamSpec, list[Any]]:

@@ -15,6 +15,7 @@ from benchmarks.stream import Stream, open_stream
 from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError, ValidatedBudget
 from methods import base, registry
 from methods.base import Method, batch_order
+from methods.network_per_task import NetworkPerTask
 from methods.networks import targets
 from methods.shared import stepping
 from methods.shared.optimizers import adam
@@ -160,6 +161,10 @@ KEEPERS = [
     *((name, {}) for name in ("finetune", "ewc", "lwf", "si", "mas", "l2", "joint")),
     *(("hnet", {"embedding": 8, "chunk_embedding": 8, **settings}) for settings in HNETS),
     ("gpm", {}),
+    ("separate", {}),
+    ("wsn", {}),
+    ("packnet", {"retrain_share": 2 / 3}),  # two looks in the second phase
+    ("supsup", {"lr": 0.01}),
     ("hypermask", {"embedding": 8, "adaptive_sparsity": False, "chunk": 0}),
 ]
 
@@ -178,6 +183,8 @@ def test_what_is_kept_is_all_that_answers(
     learn(method, stream, [1])
     if scenario is TIL and name != "joint":
         assert loss_of(method, stream, 1) == pytest.approx(losses[0], rel=1e-5)
+    if isinstance(method, NetworkPerTask):
+        assert loss_within(method, stream, 1) == pytest.approx(losses[0], rel=1e-5), "whatever the inference chooses"
     if name == "joint":
         parts = [loss_of(method, stream, j) for j in (0, 1)]
         assert sum(parts) / 2 == pytest.approx(losses[0], rel=1e-5), "old tasks are validated too"
@@ -189,6 +196,14 @@ def loss_of(method: Method, stream: Stream, j: int) -> float:
         return cross_entropy(
             method.predict(samples.x, j if stream.spec.scenario is TIL else None), samples.labels
         ).item()
+
+
+def loss_within(method: NetworkPerTask, stream: Stream, j: int) -> float:
+    """Loss of the network that the method trained on a task, within the task."""
+    samples = stream.task(j).validation
+    with torch.no_grad():
+        logits = method.of_task(method.logits(samples.x, j), j)
+        return cross_entropy(logits, method.within_task(samples.labels, j)).item()
 
 
 @pytest.mark.parametrize("name", ["finetune", "intercontinet"])
@@ -249,6 +264,11 @@ def test_intercontinet_schedules_its_middle_and_contracts_in_full(scenario: Scen
         ("hyperinterval", {"select": "last"}),
         ("hypermask", {"selection": "val"}),
         ("hypermask", {"plateau": True}),
+        ("wsn", {"selection": "val"}),
+        ("packnet", {"selection": "val"}),
+        ("supsup", {"selection": "val"}),
+        ("supsup", {"schedule": "cosine"}),
+        ("hat", {"selection": "val"}),
     ],
 )
 def test_a_rule_of_the_method_replaces_the_schedule(name: str, settings: dict) -> None:

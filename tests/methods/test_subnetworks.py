@@ -13,7 +13,7 @@ from methods.packnet import PackNet
 from methods.point_promise import chosen_bounds
 from methods.shared import inference, optimizers
 from methods.shared.capacity import capacity
-from methods.shared.grouped import Group
+from methods.shared.grouped import Group, Point
 from methods.subnetworks import Subnetworks
 from methods.wsn import WSN
 
@@ -144,6 +144,44 @@ def test_the_audit_notices_every_number_of_a_task(name, change):
     assert second.contained or name == "packnet", "PackNet's second task uses the first one's weights"
 
 
+def test_the_audit_notices_a_change_of_what_all_tasks_share_as_a_whole():
+    method = made("packnet", biases="first", batch_norm="frozen")
+    learn(method, 0, 1)
+    with torch.no_grad():
+        method.fixed[0] += 1
+    assert [(claim.contained, claim.outside) for claim in method.audit()] == [(False, 1)] * 2
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_frozen_batch_norm_is_constant_after_the_first_task(name):
+    method = made(name, batch_norm="frozen")
+    learn(method, 0)
+    fixed = method.fixed.detach().clone()
+    statistics = {name: b.clone() for name, b in method.statistics_of(0).items()}
+    assert len(fixed) == 2 * (4 + 12) and len(fixed.unique()) > 2, "trained in the first task"
+    learn(method, 1)
+    assert torch.equal(method.fixed, fixed) and len(method.statistics) == 1
+    torch.testing.assert_close(method.statistics_of(1), statistics, rtol=0, atol=0)
+
+
+class LayerNormed(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(36, 10), nn.LayerNorm(10), nn.ReLU(), nn.Linear(10, 2))
+
+
+@pytest.mark.parametrize("batch_norm", ["per-task", "frozen"])
+@pytest.mark.parametrize(("name", "biases"), [("wsn", "masked"), ("wsn", "none"), ("packnet", "none")])
+def test_scales_of_norm_layers_are_no_biases(name, biases, batch_norm):
+    """A scale of 0, by a mask or as an absent bias, makes every answer the same."""
+    method = made(name, network=LayerNormed, biases=biases, batch_norm=batch_norm)
+    learn(method, 0)
+    point = method.point(0)
+    named = method.target.named(point)
+    assert named["2.weight"].all() and not torch.equal(named["2.weight"], torch.ones(10))
+    assert len(point.fixed) == (20 if batch_norm == "frozen" else 0)
+    assert named["1.bias"].any() == (biases == "masked")
+
+
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("scenario", [TIL, DIL, CIL])
 def test_bounds_hold_the_answers_and_are_no_wider_than_rounding(name, scenario):
@@ -196,6 +234,19 @@ def test_wsn_takes_the_share_of_every_tensor_and_reuses_weights():
         parts = method.mask(task).split(method.target.sizes(Group.MASKED))
         assert [int(part.sum()) for part in parts] == [n - round(0.75 * (n - 1)) for n in (36, 768)]
     assert (method.mask(0) & method.mask(1)).any() and not torch.equal(method.mask(0), method.mask(1))
+
+
+def test_first_scores_of_wsn_are_uniform_within_the_inverse_root_of_the_inputs():
+    """A bias's, too, by the inputs of its layer."""
+    method = made("wsn", biases="masked", n_tasks=2, network=Wide)
+    weights, biases = method.scores.detach().split(method.target.sizes(Group.MASKED))
+    for part in (weights, biases):
+        assert 0.95 / 6 < part.abs().max() <= 1 / 6 and abs(part.mean()) < 0.02
+
+
+class Wide(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(36, 400), nn.ReLU(), nn.Linear(400, 2))
 
 
 def test_weights_of_wsn_train_only_where_they_are_open_and_free():
@@ -281,11 +332,12 @@ def test_networks_without_a_weight_below_the_head_are_skipped(name):
 @pytest.mark.parametrize("name", BOTH)
 def test_selection_keeps_the_epoch_of_the_least_validation_loss(name, monkeypatch):
     method = made(name, selection="val", optimizer="sgd", lr=0.1)
-    seen: list[tuple[float, Tensor]] = []
+    seen: list[tuple[float, Point]] = []
     measure = subnetworks.Subnetworks.validation_loss
 
     def watched(self, task, point):
-        seen.append((float(measure(self, task, point)), self.own.detach().clone()))
+        copied = Point(*(flat.detach().clone() for flat in point[:3]), {n: b.clone() for n, b in point[3].items()})
+        seen.append((float(measure(self, task, point)), copied))
         return torch.tensor(seen[-1][0])
 
     monkeypatch.setattr(type(method), "validation_loss", watched)
@@ -293,7 +345,11 @@ def test_selection_keeps_the_epoch_of_the_least_validation_loss(name, monkeypatc
         method.config = dataclasses.replace(method.config, retrain_share=0.0)
     learn(method, 0, steps=40)
     assert len(seen) == 10, "once in an epoch of four steps"
-    assert torch.equal(method.kept[0], min(seen, key=lambda pair: pair[0])[1])
+    best = min(seen, key=lambda pair: pair[0])[1]
+    assert torch.equal(method.kept[0], best.own)
+    torch.testing.assert_close(method.statistics[0], best.statistics, rtol=0, atol=0)
+    if name == "wsn":  # PackNet prunes at the end
+        assert torch.equal(method.point(0).masked, best.masked)
 
 
 def test_capacity_by_hand():

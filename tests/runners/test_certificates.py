@@ -160,6 +160,37 @@ def test_a_method_that_infers_the_task_from_the_inputs_is_not_certified_for_sets
     assert all(plain.certified <= tight.certified for plain, tight in pairs)
 
 
+@pytest.mark.parametrize("name", ["analytic", "lid"])
+def test_a_frozen_backbone_takes_no_set_of_inputs_and_keeps_its_other_certificates(name):
+    benchmark = replace(find("split-digits"), n_tasks=2, network="timm:test_resnet+frozen")
+    stream = open_stream(benchmark, TIL if name == "analytic" else DIL, 0, budget=Budget(16, steps=4))
+    method = made(name, stream)
+    learn(method, stream, (0, 1))
+    rows = by_way(measure(method, stream))
+    assert None not in [row.certified for row in rows["interval", 0.0]]
+    assert {row.certified for row in rows["interval", STEP] + rows["affine", STEP]} == {None}
+
+
+@pytest.mark.parametrize("name", ["intercontinet", "lid"])
+def test_a_lone_class_is_certified_against_those_to_come(name):
+    """Its only answer is right, as long as no other class is known."""
+    benchmark = replace(find("split-digits"), n_tasks=2, classes_per_task=(1, 4), network="mlp-20")
+    stream = open_stream(benchmark, CIL, 0, budget=Budget(16, steps=60))
+    method = made(name, stream)
+    learn(method, stream, [0])
+    samples, measured = stream.test(0), Measurements.empty(2)
+    Evaluator(method, stream, 100).measure(1, measured)
+    bounds = [method.model.bounds(box, samples.x, True, rounded=True) for box in method.present_boxes()]
+    kept = [(b.lower[:, 0] > b.upper[:, 1:].amax(1)) for b in bounds]
+    assert measured.certified[1][0] == pytest.approx(float(torch.stack(kept).all(0).double().mean()))
+    assert measured.accuracy[1][0] == 1 > measured.certified[1][0]
+    rows = by_way(measure(method, stream))
+    assert rows["interval", 0.0][0].certified == measured.certified[1][0] <= rows["affine", 0.0][0].certified
+    learn(method, stream, [1])
+    Evaluator(method, stream, 100).measure(2, measured)
+    assert not any(claim.violation for claim in measured.claims)
+
+
 @pytest.mark.parametrize("name, radii", [("Certifies", 20), ("Good", 0), ("Fragile", 0)])
 def test_bounds_of_a_methods_own_are_certified_as_they_are_and_a_fault_costs_no_result(tmp_path, name, radii):
     [cell] = cells(foreign(name))
