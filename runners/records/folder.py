@@ -87,25 +87,28 @@ class CellFolder:
         """Write the record and the tables of what was measured; see `write_files`."""
         self.write_files(record, measured.tables() if measured else {})
 
-    def write_files(self, record: Record, tables: Mapping[str, str]) -> None:
+    def write_files(self, record: Record, tables: Mapping[str, str], durable: bool = True) -> None:
         """Write a record and its tables; see `write_texts`."""
-        self.write_texts(record.to_json(), record.status, record.traceback, tables)
+        self.write_texts(record.to_json(), record.status, record.traceback, tables, durable)
 
-    def write_texts(self, text: str, status: Status, trace: str | None, tables: Mapping[str, str]) -> None:
+    def write_texts(
+        self, text: str, status: Status, trace: str | None, tables: Mapping[str, str], durable: bool = True
+    ) -> None:
         """Write the tables, then cell.json with `text`, each under a temporary name and renamed.
 
         cell.json comes last: a reader who sees `done` sees the tables that belong to it. The
-        checkpoint of a finished cell is removed. `trace` is the text of traceback.txt.
+        checkpoint of a finished cell is removed. `trace` is the text of traceback.txt. durable: False for what can be
+        written anew if the machine fails; readers notice what is then damaged.
         """
         with _storage(self.path):
             for name, table in tables.items():
-                write_atomically(self.path / name, table.encode())
+                write_atomically(self.path / name, table.encode(), durable)
             if trace:
                 write_atomically(self.path / TRACEBACK, trace.encode(errors="backslashreplace"), durable=False)
             else:
                 # A traceback of an earlier attempt does not belong to this record.
                 _remove(self.path / TRACEBACK)
-            write_atomically(self.path / RECORD, text.encode(), durable=status is not Status.RUNNING)
+            write_atomically(self.path / RECORD, text.encode(), durable and status is not Status.RUNNING)
             if status.finished:
                 _remove(self.path / CHECKPOINT)
 

@@ -54,7 +54,8 @@ class ReferenceCell:
         """Write the cell as if it had been run there; skip it if another process holds it."""
         with folder.lock() as held:
             if held:
-                folder.write_files(self.record, self.tables)
+                # A flush of eight files takes most of the time, and the reference records can be taken again.
+                folder.write_files(self.record, self.tables, durable=False)
 
 
 def read(folder: Path | None = None) -> dict[str, ReferenceCell]:
