@@ -1,4 +1,4 @@
-"""Finetune: plain sequential training on each new task; the lower bound of every comparison."""
+"""Finetune: plain sequential training on each new task; the reference without any defence against forgetting."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Joint: training on all tasks so far; the upper bound of every comparison."""
+"""Joint: training on all tasks so far; the reference that sees every task again."""
 
 from dataclasses import dataclass
 
