@@ -62,6 +62,14 @@ def real_data() -> Path:
     return Path(os.environ[FOLDER_VARIABLE])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_flushes_to_the_disk():
+    """Only a machine that fails needs them; they take a sixth of the time of tests that write records."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def tiny_numbers_again():
     """An engine in the test's own process flushes tiny numbers to zero; the next test would find it so."""
