@@ -159,6 +159,15 @@ def test_the_suite_file_shown_is_valid(tmp_path: Path) -> None:
     assert {cell.config["mem_size"] for cell in cells if cell.method == "avalanche:Replay"} == {100}
 
 
+def test_the_suite_of_tuned_values_shown_takes_them(tmp_path: Path) -> None:
+    write_files(ROOT / "docs" / "adding-a-method.md", tmp_path)
+    (tmp_path / "results" / "tuning").mkdir(parents=True)
+    chosen = '[[settings]]\nmethod = "my-replay"\nscenario = "cil"\nvalues = { weight = 3.0 }\n'
+    (tmp_path / "results" / "tuning" / "quick.toml").write_text(chosen)
+    cells = build.build([suite.read(tmp_path / "own.toml")], build.Choices())
+    assert {(cell.label, cell.config.get("weight")) for cell in cells} == {("ewc", None), ("my-replay", 3.0)}
+
+
 def test_the_worked_example_is_sound_and_remembers(tmp_path: Path) -> None:
     write_files(ROOT / "docs" / "adding-a-method.md", tmp_path)
     cls = registry.load(f"{tmp_path / 'replay.py'}:Replay")
