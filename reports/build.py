@@ -7,13 +7,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from benchmarks import paths, untrusted
 from benchmarks.types import UserError
 from reports.figure_files import FORMATS, Studio, save_figures, studio
 from reports.headline import headline_markdown
@@ -28,6 +29,12 @@ from reports.summary import summary
 from reports.variants import compared
 
 REFERENCE = re.compile(r"@\[(?:tab|fig|cite):([^]]+)\]")
+DATA, WRITTEN = "source/report.json", "source/files.json"
+"""In a report: the template's data, and the list of all files."""
+TEMPLATE, LIBRARY = "source/report.typ", "source/references.bib"
+ALWAYS = ("report.pdf", "report.md", "report.html", "cells.csv", "summary.csv", DATA, TEMPLATE, LIBRARY)
+"""Files of every report; figures, tables and the list are the others."""
+TABLE_FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
 
 @dataclass(frozen=True)
@@ -55,16 +62,18 @@ def build_report(
     """Write the report of all records below `results`, or of the folders `cells` only, into `out`.
 
     Default `out`: results/report. compare: another results folder, from before a change; the report then adds a
-    before-and-after table. The old report is replaced only once the new one is complete. Raises UserError if there is
-    no record, or if `out` cannot be written.
+    before-and-after table. An earlier report is replaced only once the new one is complete. Raises UserError if there
+    is no record, or if `out` cannot be written or holds anything else.
     """
     results = Path(results)
     out = results / "report" if out is None else Path(out)
+    place = Path(os.path.realpath(out))  # a link to a folder stays
+    _check(place)
     number = len(cells) if cells is not None else sum(1 for _ in results.glob(CELL_FOLDERS))
     with studio(number) as drawing:
         records = load(results, cells, drawing.read if drawing else None)
         before = None if compare is None else study(load(Path(compare)))
-        with _replacing(out) as folder:
+        with _replacing(place) as folder:
             _write(study(records), folder, before, drawing)
     return _report(out, records)
 
@@ -77,17 +86,16 @@ def _write(found: Study, folder: Path, before: Study | None, drawing: Studio | N
     figures = drawn()
     document = paper(content, figures)
     _write_tables(document, folder)
-    source = folder / "source"
-    source.mkdir()
-    (source / "report.json").write_text(json.dumps(document.data, ensure_ascii=False, indent=1), encoding="utf-8")
-    template = resources.files("reports").joinpath("paper.typ").read_text(encoding="utf-8")
-    (source / "report.typ").write_text(template, encoding="utf-8")
-    library = resources.files("reports").joinpath("references.bib").read_text(encoding="utf-8")
-    (source / "references.bib").write_text(library, encoding="utf-8")
+    (folder / "source").mkdir()
+    (folder / DATA).write_text(json.dumps(document.data, ensure_ascii=False, indent=1), encoding="utf-8")
+    for name, shipped in ((TEMPLATE, "paper.typ"), (LIBRARY, "references.bib")):
+        (folder / name).write_text(resources.files("reports").joinpath(shipped).read_text("utf-8"), encoding="utf-8")
     with ThreadPoolExecutor(1) as other:
-        typeset = other.submit(compile_pdf, source / "report.typ", folder / "report.pdf")
+        typeset = other.submit(compile_pdf, folder / TEMPLATE, folder / "report.pdf")
         (folder / "report.html").write_text(page(found, document.data, figures, folder), encoding="utf-8")
         typeset.result()
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    (folder / WRITTEN).write_text(json.dumps([*files, WRITTEN], indent=1), encoding="utf-8")
 
 
 def headline(results: Path) -> str:
@@ -106,8 +114,8 @@ def _write_tables(document: Paper, folder: Path) -> None:
     tables = folder / "tables"
     tables.mkdir()
     for table in document.tables:
-        for suffix, text in (("csv", to_csv(table)), ("md", to_markdown(table)), ("tex", to_latex(table))):
-            (tables / f"{table.stem}.{suffix}").write_text(text, encoding="utf-8")
+        for suffix, render in TABLE_FORMATS.items():
+            (tables / f"{table.stem}.{suffix}").write_text(render(table), encoding="utf-8")
     (folder / "report.md").write_text(_markdown(document), encoding="utf-8")
 
 
@@ -134,34 +142,79 @@ def _markdown(document: Paper) -> str:
 
 
 @contextmanager
-def _replacing(out: Path):
+def _replacing(out: Path) -> Iterator[Path]:
     """Provide a temporary folder that replaces `out` at the end; an error leaves no trace."""
-    if out.exists() and not _earlier_report(out):
-        raise UserError(f"{out} holds other files than an earlier report; name an empty or a new folder")
-    try:
+    with _said(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise UserError(f"the report cannot be written to {out}: {error.strerror}") from error
+        try:
+            yield scratch
+            _check(out)
+            old = scratch.with_name(scratch.name + "-old")
+            if out.exists():
+                os.replace(out, old)
+            # mkdtemp makes folders that only their owner can read.
+            scratch.chmod(0o755)
+            os.replace(scratch, out)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _said(out: Path) -> Iterator[None]:
+    """Turn an OSError into a UserError."""
     try:
-        yield scratch
-        old = scratch.with_name(scratch.name + "-old")
-        if out.exists():
-            os.replace(out, old)
-        # mkdtemp makes folders that only their owner can read.
-        scratch.chmod(0o755)
-        os.replace(scratch, out)
-        shutil.rmtree(old, ignore_errors=True)
+        yield
     except OSError as error:
         raise UserError(f"the report cannot be written to {out}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _earlier_report(out: Path) -> bool:
-    """Check whether `out` may be replaced: an empty folder, or one with a report's files only."""
-    own = {"report.pdf", "report.md", "report.html", "cells.csv", "summary.csv", "tables", "figures", "source"}
-    return out.is_dir() and all(path.name in own for path in out.iterdir())
+def _check(out: Path) -> None:
+    """Raise UserError if `out` has a name that typst cannot read, or if it holds anything but an earlier report."""
+    elsewhere = "name an empty or a new folder with report.py --out"
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"the report cannot be written to {str(out)!a}: the name is no UTF-8; {elsewhere}") from None
+    with _said(out):
+        if not out.exists():
+            return
+        if not out.is_dir():
+            raise UserError(f"{out} is a file; {elsewhere}")
+        written = _written(out)
+        for place, folders, files in os.walk(out, onerror=_raise):
+            for path in (Path(place, name) for name in sorted([*folders, *files])):
+                if path.relative_to(out).as_posix() not in written:
+                    raise UserError(
+                        f"{path} is no part of an earlier report and would be lost; move it, or {elsewhere}"
+                    )
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _written(folder: Path) -> set[str]:
+    """Files and folders of the report in a folder, by its list; of an older version, by the stems in its data."""
+    try:
+        files = untrusted.parse(paths.read_text(folder / WRITTEN, paths.RECORD_BYTES))
+    except FileNotFoundError:
+        files = _older(folder)
+    except (OSError, ValueError):
+        files = []
+    named = [PurePath(name) for name in files if isinstance(name, str)] if isinstance(files, list) else []
+    return {path.as_posix() for name in named for path in (name, *name.parents)}
+
+
+def _older(folder: Path) -> list[str]:
+    """Files of a report without a list; none if there is no such report."""
+    try:
+        stems = re.findall(r'"stem": "([^"]+)"', paths.read_text(folder / DATA, paths.TABLE_BYTES))
+    except (OSError, ValueError):
+        return []
+    kinds: tuple[tuple[str, Iterable[str]], ...] = (("figures", FORMATS), ("tables", TABLE_FORMATS))
+    return [*ALWAYS, *(f"{place}/{stem}.{kind}" for place, formats in kinds for kind in formats for stem in stems)]
 
 
 def _report(out: Path, records: Records) -> Report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from benchmarks.untrusted import printable
 from reports.abstract import abstract
 from reports.before_after import change_table
 from reports.certificates import certificate_table
@@ -84,7 +85,7 @@ def contents(study: Study, before: Study | None = None) -> Contents:
         headline=headline_table(main),
         limitations=limitations(main),
         setting=setting_table(study),
-        before=change_table(before, study, before.source.root.name) if before else None,
+        before=change_table(before, study, printable(before.source.root.name)) if before else None,
         main=main_tables(main),
         variants=variant_tables(study),
         curves=curve_table(study),

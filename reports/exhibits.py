@@ -17,6 +17,7 @@ from reports.matrices import MatrixKind, heat_maps
 from reports.metrics import Matrix
 from reports.names import display
 from reports.panels import Drawn, Job
+from reports.schema import EXHIBITS
 from reports.study import Entry, Group, Study
 from reports.style import FULL_WIDTH, Look, Margins, canvas, cut, key_at_the_right
 
@@ -58,7 +59,7 @@ def _overlap(study: Study, group: Group, label: str) -> list[Matrix]:
     found = []
     for entry in study.done(group, label):
         columns, tasks = entry.record.exhibit("mask-overlap"), entry.record.n_tasks
-        if columns.keys() >= {"task", "other", "overlap"}:
+        if columns.keys() >= set(EXHIBITS["mask-overlap"]):
             matrix = np.full((tasks, tasks), np.nan)
             matrix[columns["task"].astype(int), columns["other"].astype(int)] = columns["overlap"]
             found.append(matrix)
@@ -83,7 +84,7 @@ def _boxes(study: Study, group: Group, label: str) -> tuple[Entry, dict[str, Mat
     """Embedding table of the first finished seed whose embeddings are intervals."""
     for entry in study.done(group, label):
         columns = entry.record.exhibit("embeddings")
-        if columns.keys() >= {"task", "dimension", "lower", "middle", "upper"}:
+        if columns.keys() >= set(EXHIBITS["embeddings"]):
             return (entry, columns) if (columns["upper"] > columns["lower"]).any() else None
     return None
 
@@ -128,7 +129,7 @@ def _intervals(ax: Axes, columns: dict[str, Matrix]) -> tuple[int, int]:
     from matplotlib.ticker import FixedLocator
 
     tasks, dimensions = int(columns["task"].max()) + 1, int(columns["dimension"].max()) + 1
-    lower, middle, upper = (_grid(columns, name, tasks, dimensions) for name in ("lower", "middle", "upper"))
+    lower, middle, upper = (_grid(columns, name, tasks) for name in ("lower", "middle", "upper"))
     shown = np.unique(np.linspace(0, tasks - 1, min(tasks, TASKS_AT_MOST)).round().astype(int))
     colours = seaborn.color_palette("viridis", len(shown))
     x, step = np.arange(min(dimensions, DIMENSIONS_AT_MOST)), 0.8 / len(shown)
@@ -147,9 +148,10 @@ def _intervals(ax: Axes, columns: dict[str, Matrix]) -> tuple[int, int]:
     return tasks, dimensions
 
 
-def _grid(columns: dict[str, Matrix], name: str, tasks: int, dimensions: int) -> Matrix:
-    grid = np.full((tasks, dimensions), np.nan)
-    grid[columns["task"].astype(int), columns["dimension"].astype(int)] = columns[name]
+def _grid(columns: dict[str, Matrix], name: str, tasks: int) -> Matrix:
+    """Values (task, dimension) of the first dimensions; NaN where the table has none."""
+    grid, first = np.full((tasks, DIMENSIONS_AT_MOST), np.nan), columns["dimension"] < DIMENSIONS_AT_MOST
+    grid[columns["task"][first].astype(int), columns["dimension"][first].astype(int)] = columns[name][first]
     return grid
 
 

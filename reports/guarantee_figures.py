@@ -100,9 +100,7 @@ def _widths(study: Study, found: dict[str, Look], page: Page) -> Drawn:
         f"{page.words}: median width of the weight intervals (full line) and of the logit intervals (dashed; not where "
         f"the task is inferred) of each task after the last one; mean over seeds.{families(study, page, shown)}"
     )
-    figure = lines(
-        study, page, found, draw, "interval width", "task", shown=shown, share_y=False, left=0.54, across=0.44
-    )
+    figure = lines(study, page, found, draw, "interval width", "task", shown=shown, share_y=False, across=0.44)
     return Drawn(f"widths{page.stem}", caption, figure)
 
 

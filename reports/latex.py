@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -31,6 +32,7 @@ SPECIAL = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': "''",
+    "`": r"\`{}",
     THIN: r"\,",
     "±": r"$\pm$",
     "−": "$-$",
@@ -42,9 +44,27 @@ SPECIAL = {
 }
 
 
+CODE = re.compile("`([^`]+)`")
+
+
 def latex_text(text: str) -> str:
     """Escape a text for LaTeX; non-Latin characters need an engine that supports them (XeLaTeX, LuaLaTeX)."""
-    return "".join(SPECIAL.get(sign, sign) for sign in thin(" ".join(text.split())))
+    return _escaped(" ".join(text.split()))
+
+
+def _escaped(text: str) -> str:
+    return "".join(SPECIAL.get(sign, sign) for sign in thin(text))
+
+
+def _words(text: str) -> str:
+    """Escape a caption or a note, in which backticks enclose code."""
+    parts = CODE.split(" ".join(text.split()))
+    return "".join(_code(part) if i % 2 else _escaped(part) for i, part in enumerate(parts))
+
+
+def _code(text: str) -> str:
+    broken = r"\allowbreak{}".join(map(_escaped, pieces(text)))
+    return rf"\texttt{{{broken}}}"
 
 
 def to_latex(table: Table) -> str:
@@ -110,12 +130,12 @@ def _float(table: Table, found: Layout, label: str, lines: list[str]) -> Iterato
     star = "*" if table.wide else ""
     yield rf"\begin{{table{star}}}[t]"
     yield rf"  \centering\setlength{{\tabcolsep}}{{{GAP:g}pt}}"
-    yield rf"  \caption{{{latex_text(table.caption)}}}"
+    yield rf"  \caption{{{_words(table.caption)}}}"
     yield rf"  \label{{{label}}}"
     yield rf"  {_font(found.font)}\begin{{tabular}}{{{_columns(table, found)}}}"
     yield from (r"    \toprule", _head(found, table), r"    \midrule", *lines, r"    \bottomrule", r"  \end{tabular}")
     if table.notes:
-        yield rf"  \par\smallskip\raggedright{_font(8)}{' '.join(map(latex_text, table.notes))}\par"
+        yield rf"  \par\smallskip\raggedright{_font(8)}{' '.join(map(_words, table.notes))}\par"
     yield rf"\end{{table{star}}}"
 
 
@@ -124,13 +144,13 @@ def _long(table: Table, found: Layout, label: str, lines: list[str]) -> Iterator
     yield r"\ifdim\columnwidth<\textwidth\onecolumn\let\aftertable\twocolumn\else\let\aftertable\relax\fi"
     yield rf"\begingroup\setlength{{\tabcolsep}}{{{GAP:g}pt}}\setlength{{\LTcapwidth}}{{\linewidth}}"
     yield rf"{_font(found.font)}\begin{{longtable}}{{{_columns(table, found)}}}"
-    yield rf"  \caption{{{latex_text(table.caption)}}}\label{{{label}}}\\"
+    yield rf"  \caption{{{_words(table.caption)}}}\label{{{label}}}\\"
     head = (r"    \toprule", _head(found, table), r"    \midrule")
     again = rf"  \multicolumn{{{len(table.columns)}}}{{@{{}}l}}{{\tablename~\thetable, continued}}\\"
     yield from (*head, r"  \endfirsthead", again, *head, r"  \endhead", r"    \bottomrule", r"  \endfoot")
     yield from (*lines, r"\end{longtable}")
     if table.notes:
-        yield rf"\noindent{_font(8)}{' '.join(map(latex_text, table.notes))}\par"
+        yield rf"\noindent{_font(8)}{' '.join(map(_words, table.notes))}\par"
     yield r"\endgroup\aftertable"
 
 

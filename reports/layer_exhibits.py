@@ -13,6 +13,7 @@ from reports.distinct_names import pretty
 from reports.metrics import Matrix
 from reports.names import display
 from reports.panels import Drawn, Job, logarithmic, whole_numbers
+from reports.schema import EXHIBITS
 from reports.study import Entry, Group, Study
 from reports.style import COLOURS, FULL_WIDTH, LINES, Look, Margins, canvas, cut, key_at_the_right
 from reports.words import join
@@ -42,7 +43,6 @@ class Kind:
     name: str
     """Name of the exhibit."""
     stem: str
-    needs: frozenset[str]
     panels: tuple[Series, ...]
     caption: str
     largest: tuple[tuple[str, str], ...]
@@ -53,7 +53,6 @@ KINDS = (
     Kind(
         "bases",
         "bases",
-        frozenset({"task", "layer", "columns", "inputs", "captured", "leak", "drift"}),
         (
             Series("basis size (% of inputs)", (lambda c: 100 * c["columns"] / c["inputs"],)),
             Series("captured energy (%)", (lambda c: 100 * c["captured"],)),
@@ -69,7 +68,6 @@ KINDS = (
     Kind(
         "drift",
         "ranges",
-        frozenset({"task", "layer", "lower", "upper", "inside", "width"}),
         (
             Series("drift down, up (dashed)", (lambda c: c["lower"], lambda c: c["upper"]), log=True),
             Series("samples inside (%)", (lambda c: 100 * c["inside"],)),
@@ -103,7 +101,7 @@ def _first(study: Study, group: Group, label: str, kind: Kind) -> Place | None:
     """The table of the first finished seed that has it."""
     for entry in study.done(group, label):
         columns = entry.record.exhibit(kind.name)
-        if columns.keys() >= kind.needs and len(columns["task"]):
+        if columns.keys() >= set(EXHIBITS[kind.name]):
             return group, label, entry, columns
     return None
 

@@ -54,7 +54,7 @@ def read(folders: Sequence[Path], root: Path) -> Found:
         try:
             records.append(_read(folder, root, once))
         except _Broken as error:
-            problems.append(Problem(_relative(folder, root).as_posix(), str(error)))
+            problems.append(Problem(untrusted.printable(_relative(folder, root).as_posix()), str(error)))
     return records, problems
 
 
@@ -76,6 +76,8 @@ def _relative(folder: Path, root: Path) -> Path:
 
 
 def _read(folder: Path, root: Path, once: dict[str, Any]) -> Record:
+    if (name := _relative(folder, root).as_posix()) != untrusted.printable(name):
+        raise _Broken("the folder's name has a character that cannot be printed")
     try:
         raw = untrusted.parse(paths.read_text(os.path.join(folder, RECORD), paths.RECORD_BYTES))
     except FileNotFoundError:

@@ -123,7 +123,7 @@ def panels(
     direct: bool = False,
     likely: Callable[[Group, str], bool] | None = None,
     height: float = PANEL_HEIGHT,
-    left: float = 0.44,
+    left: float = 0.6,
     across: float | None = None,
 ) -> Figure:
     """Draw the figure of one page: `draw` in every panel, labels at the edges, a legend of the drawn labels if `keyed`.
@@ -216,7 +216,7 @@ def whole_numbers(ax: Axes) -> None:
     """Set at most six ticks on x, at whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
 
 
 def logarithmic(axis: Any) -> None:

@@ -62,7 +62,9 @@ def _front(content: Contents, body: Blocks, figures: Sequence[Figure]) -> None:
         "the source of each hyperparameter and what each method took of its budget."
     )
     body.heading("Headline")
-    words = "@[tab:headline] has all methods in one table, on the benchmarks that most of them were run on."
+    whole = len(content.headline.rows) == len(content.comparison.labels)
+    which = "all methods" if whole else "the methods with results"
+    words = f"@[tab:headline] has {which} in one table, on the benchmarks that most of them were run on."
     body.table(content.headline)
     scores = drawn.get("front-scores")
     if scores:
@@ -87,7 +89,7 @@ def _results(content: Contents, body: Blocks, figures: Sequence[Figure]) -> None
         body.paragraph(f"@[tab:{content.before.stem}] compares these results with those of another folder.")
         body.table(content.before)
     body.heading("Results by scenario")
-    if not figures:
+    if not any(entry.record.done for entry in content.study.entries):
         body.paragraph("There are no figures, because no cell has finished.")
     for scenario in study.scenarios:
         own = [figure for figure in figures if figure["stem"] == f"accuracy-{scenario}"]

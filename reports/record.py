@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import paths
 from reports.metrics import Matrix
-from reports.schema import CertificateRow, ClaimRow, Status
+from reports.schema import ROWS_AT_MOST, CertificateRow, ClaimRow, Status, misfit
 
 SIZES_SHOWN = 6
 """Tasks whose numbers of classes are listed one by one."""
@@ -99,12 +99,15 @@ class Record:
         return tuple(_losses(self._rows("steps.csv")))
 
     def exhibit(self, name: str) -> dict[str, Matrix]:
-        """Columns of one of the method's exhibits; empty if it is missing or cannot be read."""
+        """Columns of one of the method's exhibits; empty if missing, unreadable or unfit for the stream."""
         rows = self._rows(f"exhibit-{name}.csv")
+        if not 0 < len(rows) <= ROWS_AT_MOST:
+            return {}
         try:
-            return {key: np.array([float(row[key] or "nan") for row in rows]) for key in (rows[0] if rows else ())}
+            columns = {key: [float(row[key] or "nan") for row in rows] for key in rows[0]}
         except (KeyError, TypeError, ValueError):
             return {}
+        return {} if misfit(name, columns, self.n_tasks) else {key: np.array(found) for key, found in columns.items()}
 
     def _rows(self, name: str) -> list[dict[str, str]]:
         """Rows of a file by column; none if it is no table of this record or cannot be read."""

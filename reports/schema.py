@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -13,6 +14,16 @@ SCHEMA = 1
 RECORD = "cell.json"
 CELL_FOLDERS = "*/*/*/seed*"
 """Pattern of the cells' folders in a results folder: benchmark, scenario, method, seed with key."""
+ROWS_AT_MOST = 20_000
+"""Largest number of rows of a method's own table (an exhibit)."""
+EXHIBITS = {
+    "embeddings": ("task", "dimension", "lower", "middle", "upper"),
+    "mask-overlap": ("task", "other", "overlap"),
+    "bases": ("task", "layer", "columns", "inputs", "captured", "leak", "drift"),
+    "drift": ("task", "layer", "lower", "upper", "inside", "width"),
+}
+"""Exhibits that the report draws, with the columns that it needs; all others are only stored."""
+_LAYERS_AT_MOST, _LARGEST = 1_000, 1e100
 NAN = float("nan")
 
 
@@ -91,6 +102,22 @@ class CertificateRow:
         if not (whole and shares and row.radius >= 0 and row.seconds >= 0 and isinstance(row.propagation, str)):
             raise ValueError("certificates has a row with a number out of its range")
         return row
+
+
+def misfit(name: str, columns: Mapping[str, Sequence[float]], tasks: int) -> str | None:
+    """Reason why an exhibit of a stream of `tasks` cannot be drawn, None if it can, or if the report never draws it."""
+    drawn = EXHIBITS.get(name, ())
+    if not set(drawn) <= columns.keys():
+        return None
+    counts = {"task": tasks, "other": tasks, "dimension": ROWS_AT_MOST, "layer": _LAYERS_AT_MOST}
+    for column in drawn:
+        below = counts.get(column)
+        for value in columns[column]:
+            if below is not None and not (0 <= value < below and value == int(value)):
+                return f"the column {column} of the exhibit {name} has {value:g}, no whole number from 0 to {below - 1}"
+            if _LARGEST < abs(value) < math.inf:
+                return f"the column {column} of the exhibit {name} has {value:g}; at most {_LARGEST:g} can be drawn"
+    return None
 
 
 def folder_name(seed: int, key: str) -> str:

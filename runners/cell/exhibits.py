@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 
 from methods.base import Exhibit, Method
+from reports.schema import ROWS_AT_MOST, misfit
 
-ROWS_AT_MOST = 20_000
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 
 def collect(method: Method) -> dict[str, dict[str, list[float]]]:
     """The method's exhibits, checked and cut to six digits. Raises ValueError for a table that cannot be kept."""
-    return {name: _table(name, columns) for name, columns in method.exhibits().items()}
+    found = {name: _table(name, columns) for name, columns in method.exhibits().items()}
+    for name, columns in found.items():
+        if reason := misfit(name, columns, method.spec.n_tasks):
+            raise ValueError(reason)
+    return found
 
 
 def _table(name: str, columns: Exhibit) -> dict[str, list[float]]:

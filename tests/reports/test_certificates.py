@@ -61,7 +61,9 @@ def test_rows_of_earlier_versions_are_counted_in_a_note(tmp_path):
     Synthetic("ewc", n_tasks=2).write(tmp_path)
     table = certificate_table(study(load(tmp_path)))
     assert table is not None and [line[2].key for line in table.rows] == ["hyperinterval"]
-    assert table.notes[-1].startswith("1 further row of certifying methods has no such certificates: of an earlier version")
+    assert table.notes[-1].startswith(
+        "1 further row of certifying methods has no such certificates: of an earlier version"
+    )
     stems = [found.stem for found in paper(contents(study(load(tmp_path))), []).tables]
     assert stems.index("certificates") == stems.index("guarantees") + 1
 

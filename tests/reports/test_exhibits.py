@@ -15,6 +15,7 @@ from reports.build import Report
 from reports.exhibits import OVERLAP, exhibits, read_sheet
 from reports.layer_exhibits import layer_exhibits
 from reports.load import load
+from reports.schema import EXHIBITS
 from reports.study import Group, study
 from reports.style import drawing, looks
 from tests.reports.synthetic import Synthetic, write_samples
@@ -50,6 +51,42 @@ def test_a_table_that_cannot_be_read_is_not_drawn(tmp_path: Path, text: str) -> 
     folder = Synthetic("hyperinterval").write(tmp_path / "r")
     (folder / "exhibit-embeddings.csv").write_text(text)
     assert stems(tmp_path / "r", tmp_path / "out") == []
+
+
+TABLES = {"embeddings": "hyperinterval", "mask-overlap": "hypermask", "bases": "gpm", "drift": "intact"}
+NO_COUNTS = ("-1", "-99", "0.5", "nan", "inf", "1e9", "1e308")
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [(0, "5"), *((column, text) for column in (0, 1) for text in NO_COUNTS), *((i, "-1e308") for i in range(2, 7))],
+)
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_that_does_not_fit_its_stream_is_not_drawn(tmp_path: Path, name: str, column: int, text: str) -> None:
+    """Of 5 tasks. It would end the report of all methods."""
+    columns = EXHIBITS[name]
+    if column >= len(columns):
+        return
+    fit = ["1" if column in ("upper", "inputs") else "0" for column in columns]
+    folder = Synthetic(TABLES[name]).write(tmp_path)
+    (folder / f"exhibit-{name}.csv").write_text("\n".join(map(",".join, (columns, fit))))
+    assert len(list(exhibits(study(load(tmp_path))))) == 1
+    unfit = [text if i == column else value for i, value in enumerate(fit)]
+    (folder / f"exhibit-{name}.csv").write_text("\n".join(map(",".join, (columns, fit, unfit))))
+    assert list(exhibits(study(load(tmp_path)))) == []
+
+
+def test_of_many_dimensions_the_first_are_drawn(tmp_path: Path) -> None:
+    folder = Synthetic("hyperinterval").write(tmp_path)
+    rows = ["task,dimension,lower,middle,upper", "0,0,-1,0,1", "4,1,-2,0,2", "4,19999,-3,0,3"]
+    (folder / "exhibit-embeddings.csv").write_text("\n".join(rows))
+    found = study(load(tmp_path))
+    (job,) = exhibits(found)
+    with drawing():
+        drawn = job(found, looks(found))
+    bars = [segment for segment in drawn.figure.axes[0].collections[0].get_segments() if len(segment)]
+    assert [[*bar[:, 1]] for bar in bars] == [[-1, 1], [-2, 2]]
+    assert "the first 16 of 20000 dimensions" in drawn.caption
 
 
 def test_embeddings_without_intervals_are_not_drawn(tmp_path: Path) -> None:

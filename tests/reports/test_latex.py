@@ -15,6 +15,7 @@ from reports.latex import to_latex
 from reports.latex_layout import FONTS, GAP, LINE, layout, measured, width
 from reports.load import load
 from reports.paper import contents, paper
+from reports.render import to_markdown
 from reports.study import study
 from reports.tables import Cell, Table, main_tables
 from tests.reports.synthetic import Synthetic
@@ -86,6 +87,17 @@ def test_a_word_longer_than_its_paragraph_may_break() -> None:
     rows = ((Cell("source"), Cell(f"{word} " + "x " * 200)),)
     latex = to_latex(Table("t", "C", ("property", "value"), rows, text_columns=frozenset({0, 1})))
     assert word not in latex and word in latex.replace(r"\allowbreak{}", "")
+
+
+@pytest.mark.parametrize("rows", [1, 100])
+def test_code_in_captions_and_notes_has_a_typewriter_font(rows: int) -> None:
+    words = "Bounds of `propagate_to` & `a`, not 5`"
+    table = Table("t", words, ("m",), ((Cell("`v` x"),),) * rows, notes=(words,), text_columns=frozenset({0}))
+    shown = r"Bounds of \texttt{propagate\_\allowbreak{}to} \& \texttt{a}, not 5"
+    assert to_latex(table).count(shown) == 2 and "`" not in to_latex(table).replace(r"\`{}", "")
+    assert r", not 5\`{}" in to_latex(table)
+    assert r"\`{}v\`{} x" in to_latex(table), "a cell holds no code"
+    assert to_markdown(table).count("`propagate_to`") == 2
 
 
 def test_a_table_longer_than_a_page_is_one_longtable_with_its_heading_on_every_page() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reports.figures import accuracy_curves, transfer_bars
+import pytest
+
+from reports.figures import accuracy_curves, final_accuracy, transfer_bars
 from reports.load import load
 from reports.panels import any_done, pages, panels
 from reports.study import study
@@ -43,3 +45,24 @@ def test_long_titles_are_broken_and_do_not_run_into_each_other(tmp_path: Path) -
         assert any("\n(" in ax.get_title() for ax in figure.axes)
         assert all(not one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
         assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 for box in boxes)
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 9])
+def test_tasks_are_counted_by_whole_numbers(tmp_path: Path, tasks: int) -> None:
+    Synthetic("ewc", n_tasks=tasks).write(tmp_path)
+    found = study(load(tmp_path))
+    (page,) = pages(found, lambda group: any_done(found, group))
+    (ax,) = final_accuracy(found, looks(found), page).figure.axes
+    ticks = [tick for tick in ax.get_xticks() if ax.get_xlim()[0] <= tick <= ax.get_xlim()[1]]
+    assert ticks and all(tick == round(tick) for tick in ticks)
+
+
+def test_the_name_of_the_axis_has_room_beside_long_numbers(tmp_path: Path) -> None:
+    Synthetic("ewc").write(tmp_path)
+    found = study(load(tmp_path))
+    (page,) = pages(found, lambda group: any_done(found, group))
+    with drawing():
+        figure = panels(found, page, looks(found), lambda *_: [], "accuracy (%)", "x")
+        (ax,) = figure.axes
+        ax.set_yticks([99.25, 100.0])
+        assert ax.get_yticklabels()[-1].get_text() == "100.00" and ax.yaxis.get_tightbbox().x0 >= 0

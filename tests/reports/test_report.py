@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import pytest
 from pypdf import PdfReader
 
 from benchmarks.types import UserError
-from reports import blocks, paper
+from reports import blocks, build, paper
 from reports.build import Report, build_report
 from reports.findings import findings
 from reports.load import load
@@ -114,20 +115,79 @@ def test_a_second_report_replaces_the_first(tmp_path: Path) -> None:
     results = quick(tmp_path / "results", seeds=1)
     first = build_report(results)
     assert first.folder == results / "report"
-    (first.folder / "tables" / "old.csv").write_text("x")
-    assert build_report(results).problems == ()
-    assert not (first.folder / "tables" / "old.csv").exists()
+    Synthetic("ewc-again").write(results)
+    second = build_report(results)
+    assert "ewc-again" in second.cells.read_text() and second.problems == ()
     assert [path.name for path in results.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
-    quick(tmp_path / "results", seeds=1)
-    precious = tmp_path / "thesis"
-    precious.mkdir()
-    (precious / "chapter1.tex").write_text("years of work")
-    with pytest.raises(UserError, match="holds other files"):
-        build_report(tmp_path / "results", precious)
-    assert (precious / "chapter1.tex").read_text() == "years of work"
+@pytest.mark.parametrize(
+    "name", ["figures/my_drawing.svg", "tables/my_table.tex", "chapter1.tex", "source/a/b", "tables/"]
+)
+def test_a_folder_with_other_files_is_not_replaced(quick_results: Path, tmp_path: Path, name: str) -> None:
+    for folder in ("figures", "tables", "source/a"):
+        (tmp_path / "thesis" / folder).mkdir(parents=True)
+    mine = tmp_path / "thesis" / name
+    if not name.endswith("/"):
+        mine.write_text("years of work")
+    with pytest.raises(UserError, match=r"thesis/.* is no part of an earlier report and would be lost"):
+        build_report(quick_results, tmp_path / "thesis")
+    assert mine.exists() and [path.name for path in tmp_path.iterdir()] == ["thesis"]
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["", "of a version without a list"])
+@pytest.mark.parametrize("kind", ["quick", "several"])
+def test_only_its_own_files_may_be_in_an_earlier_report(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, listed: bool
+) -> None:
+    report: Report = request.getfixturevalue(f"{kind}_report")
+    folder = Path(shutil.copytree(report.folder, tmp_path / "report"))
+    if not listed:
+        (folder / build.WRITTEN).unlink()
+    build._check(folder)
+    for mine in ("figures/my_drawing.svg", "tables/my_table.tex", "notes.md", "source/report.pdf", "figures/link"):
+        (folder / mine).symlink_to(tmp_path)
+        with pytest.raises(UserError, match=f"report/{mine} is no part of an earlier report"):
+            build._check(folder)
+        (folder / mine).unlink()
+
+
+@pytest.mark.parametrize("text", ["", "1", "{}", "[[1]]", '["figures", "/"]', "\udcff"])
+def test_a_damaged_list_names_no_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / build.WRITTEN).write_text(text, errors="surrogateescape")
+    with pytest.raises(UserError, match="source is no part of an earlier report"):
+        build._check(tmp_path)
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    Synthetic(n_tasks=1).write(tmp_path / "results")
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.mkdir()
+    link.symlink_to(target)
+    for _ in range(2):
+        assert build_report(tmp_path / "results", link).pdf == link / "report.pdf"
+    assert link.readlink() == target and (target / "report.pdf").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"results", "target", "link"}
+
+
+def test_a_place_that_takes_no_report_is_said_before_records_are_read(tmp_path: Path) -> None:
+    """Typst panics at a path that is no UTF-8."""
+    (tmp_path / "file").write_text("mine")
+    for out, words in (("file", "is a file"), ("r\udcff", "is no UTF-8")):
+        with pytest.raises(UserError, match=words):
+            build_report(tmp_path / "no results", tmp_path / out)
+
+
+def test_folders_with_names_that_are_no_text_are_left_out(tmp_path: Path) -> None:
+    folder = Synthetic("ewc").write(tmp_path / "before")
+    Synthetic().write(tmp_path / "before")
+    folder.parent.rename(folder.parent.with_name("ewc\udcff"))
+    before = (tmp_path / "before").rename(tmp_path / "before\udcff")
+    report = build_report(before, tmp_path / "report", compare=before)
+    (problem,) = report.problems
+    assert "cannot be printed" in problem.reason and "ewc\\udcff" in problem.folder
+    assert problem.folder in (report.folder / "tables" / "left-out.csv").read_text()
 
 
 def test_unreadable_folders_are_listed(tmp_path: Path) -> None:
@@ -142,17 +202,30 @@ def test_unreadable_folders_are_listed(tmp_path: Path) -> None:
 
 def test_one_method_one_seed_one_task(tmp_path: Path) -> None:
     Synthetic("ewc", n_tasks=1).write(tmp_path)
-    text = text_of(build_report(tmp_path).pdf)
+    report = build_report(tmp_path)
+    text = text_of(report.pdf)
     assert "undefined: needs 2 tasks" in text
     assert "one seed, so no spread" in text
     assert "±" not in text.replace("± one sample standard deviation", "")
+    assert "per-task" in {path.stem for path in report.figures} and "no figures" not in text
+    assert "has all methods in one table" in text
+
+
+def test_the_headline_is_said_to_have_all_methods_only_if_it_has(several_text: str, tmp_path: Path) -> None:
+    assert "has all methods in one table" in several_text
+    Synthetic("ewc").write(tmp_path)
+    Synthetic("hnet", status="diverged", reason="the loss is nan").write(tmp_path)
+    found = paper.paper(paper.contents(study(load(tmp_path))), [])
+    text = " ".join(block["text"] for block in found.data["body"] if block["kind"] == "paragraph")
+    assert "@[tab:headline] has the methods with results in one table" in text
 
 
 def test_nothing_finished_still_gives_a_report(tmp_path: Path) -> None:
     Synthetic("ewc", status="failed", reason="RuntimeError: out of luck").write(tmp_path)
     Synthetic("hnet", status="oom", reason="device memory").write(tmp_path)
     report = build_report(tmp_path)
-    assert "out of luck" in text_of(report.pdf)
+    text = text_of(report.pdf)
+    assert "out of luck" in text and "There are no figures, because no cell has finished." in text
     assert report.figures == ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 from benchmarks.catalogue import find
 from benchmarks.samples import Samples
 from benchmarks.stream import open_stream
-from runners.cell import sample_sheet
+from runners.cell import exhibits, sample_sheet
 from runners.cell.events import Event, EventKind
 from runners.records.record import Status
 from tests.runners.helpers import cells, foreign
@@ -39,6 +40,48 @@ def test_a_bad_table_is_said_and_costs_no_result(tmp_path, kind, reason):
     record = run(cell, tmp_path, heard.append)
     assert record.status is Status.DONE and not [name for name in record.files if name.startswith("exhibit")]
     assert reason in next(event.reason for event in heard if event.kind is EventKind.NOTE and event.reason)
+
+
+TABLES = {
+    "mask-overlap": {"task": [0], "other": [0], "overlap": [1.0]},
+    "embeddings": {"task": [0], "dimension": [0], "lower": [0.0], "middle": [0.0], "upper": [1.0]},
+    "bases": {key: [0] for key in ("task", "layer", "columns", "inputs", "captured", "leak", "drift")},
+    "drift": {key: [0] for key in ("task", "layer", "lower", "upper", "inside", "width")},
+}
+
+
+def collected(name, **columns):
+    """What is kept of a method's table on a stream of 5 tasks."""
+    method = SimpleNamespace(exhibits=lambda: {name: TABLES[name] | columns}, spec=SimpleNamespace(n_tasks=5))
+    return exhibits.collect(method)
+
+
+@pytest.mark.parametrize(
+    "name, column, value, reason",
+    [
+        ("mask-overlap", "other", 99, "has 99, no whole number from 0 to 4"),
+        ("mask-overlap", "task", -1, "has -1, no whole number from 0 to 4"),
+        ("embeddings", "task", 5, "has 5, no whole number from 0 to 4"),
+        ("embeddings", "dimension", 10**9, "no whole number from 0 to 19999"),
+        ("embeddings", "dimension", float("nan"), "no whole number"),
+        ("embeddings", "upper", 1e300, r"the column upper of the exhibit embeddings has 1e\+300"),
+        ("bases", "layer", 0.5, "has 0.5, no whole number"),
+        ("drift", "layer", float("inf"), "has inf, no whole number"),
+        ("drift", "width", -1e300, "at most"),
+    ],
+)
+def test_a_table_that_the_report_cannot_draw_is_not_kept(name, column, value, reason):
+    with pytest.raises(ValueError, match=reason):
+        collected(name, **{column: [value]})
+
+
+def test_tables_that_the_report_can_draw_are_kept():
+    for name, columns in TABLES.items():
+        assert collected(name) == {name: columns}
+    assert collected("embeddings", task=[4], dimension=[19_999], lower=[float("-inf")], upper=[float("nan")])
+    others = {"drift": {"task": [7]}, "own": {"task": [-1]}}
+    method = SimpleNamespace(exhibits=lambda: others, spec=SimpleNamespace(n_tasks=5))
+    assert exhibits.collect(method) == others
 
 
 def test_one_sheet_of_samples_lies_beside_the_records(tmp_path):
