@@ -22,7 +22,7 @@ if __name__ == "__main__":
 from benchmarks.types import UserError
 from reports.words import count
 from runners import command_line, completion
-from runners.session import Options, build_cells, check, devices_of, make_engine
+from runners.session import TUNING_SEEDS, Options, build_cells, check, devices_of, make_engine
 
 if TYPE_CHECKING:
     from runners.tuning.search import Prefer
@@ -90,8 +90,10 @@ def tune(
     ] = None,
 ) -> None:
     """Tune methods. The same command resumes a stopped one; a suite includes the values by `tuned = "FILE.toml"`."""
-    if (trials is not None and trials < 1) or seeds < 1:
-        raise UserError("--trials and --seeds must be at least 1")
+    if trials is not None and trials < 1:
+        raise UserError(f"--trials {trials}: must be at least 1")
+    if not 1 <= seeds <= TUNING_SEEDS:
+        raise UserError(f"--seeds {seeds}: write how many streams, from 1 to {TUNING_SEEDS:,}")
     if grid and trials is not None:
         raise UserError("--trials and --grid: a grid has as many trials as combinations; leave --trials out")
     files = tuple(name for name in method if ".py" in name)
@@ -147,9 +149,10 @@ def _tune(
     console: Console,
 ) -> None:
     from runners.engines.scheduler import Watchers
+    from runners.grid import suite
     from runners.grid.cells import Conditions
     from runners.loggers.feed import Feed
-    from runners.records import environment, folder
+    from runners.records import environment
     from runners.tuning import chosen, search
     from runners.watch.live import Display
 
@@ -158,8 +161,11 @@ def _tune(
     if not studies:
         raise UserError("nothing to tune: no method is defined in a scenario of this suite")
     assigned = devices_of(options)
-    folder.probe(options.results)
     place = (options.results / "tuning").resolve()
+    names = [each.name for each in suite.find(options.suites)]  # a cell has those that ask for it, with commas
+    files = [[place / f"{n}.toml" for n in names if f", {n}, " in f", {study.cell.suite}, "] for study in studies]
+    own = list(dict.fromkeys(file for some in files for file in some))  # the report reads these
+    _check_files(place, own, out)
     engine = make_engine(options, assigned)
     driver_environment = environment.of_driver()
     conditions = Conditions(
@@ -168,10 +174,9 @@ def _tune(
         command=options.command,
         environment=driver_environment,
     )
-    files = {place / f"{studies[0].cell.suite}.toml"} | ({out} if out else set())
     try:
         with Feed(options.loggers, options.results, console) as feed:
-            for study in studies:
+            for study, some in zip(studies, files, strict=True):
                 with Display(console) as display:
                     found = search.run(study, trials, place, conditions, engine, Watchers((display, feed)))
                 entry = chosen.entry(
@@ -179,12 +184,34 @@ def _tune(
                 )
                 with FileLock(place / ".files.lock"):  # another command may tune another method into the same files
                     chosen.write_trials(place / "trials.csv", study, found)
-                    for file in files:  # the report reads the one in the results folder
+                    for file in [*some, *([out] if out else [])]:
                         chosen.write(file, entry, study.cell.config)
                 console.print(_in_words(study, found, prefer), highlight=False, soft_wrap=True)
     finally:
         engine.close()
-    console.print(f"chosen values: {out or place / f'{studies[0].cell.suite}.toml'}", highlight=False, soft_wrap=True)
+    for file in [out] if out else own:
+        console.print(f"chosen values: {file}", highlight=False, soft_wrap=True)
+
+
+def _check_files(place: Path, own: Sequence[Path], out: Path | None) -> None:
+    """Check the files that the chosen values will be written to, before hours of training. Raises UserError."""
+    from runners.records import folder
+    from runners.tuning import chosen
+
+    folder.probe(place)
+    chosen.read_trials(place / "trials.csv")
+    for file in own:
+        chosen.read(file)
+    if out is None:
+        return
+    if len(own) > 1:
+        names = ", ".join(file.stem for file in own)
+        raise UserError(f"--out {out}: a file has the values of one suite, not of {names}; choose one by --suite")
+    try:
+        chosen.read(out)
+        folder.probe(out.parent)
+    except UserError as error:
+        raise UserError(f"--out: {error}") from error
 
 
 def _supported(cell: Any) -> Sequence[str]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import catalogue, paths, plugins
+from benchmarks import catalogue, paths, plugins, untrusted
 from benchmarks.catalogue import Benchmark, HeldOut
 from benchmarks.data import content_of, source_of
 from benchmarks.files import locate
 from benchmarks.folders import ImageFolder
-from benchmarks.types import Scenario, UserError
+from benchmarks.types import Budget, Scenario, UserError
 from methods import registry
 from runners.grid import hyperparameters
 from runners.grid.cells import Cell, unique
@@ -60,28 +61,59 @@ class _Row:
 
 def build(suites: Sequence[Suite], choices: Choices) -> list[Cell]:
     """All cells, seed by seed. Raises UserError for names or values that are not permitted."""
-    suites = [_narrowed(suite, choices, first=suite is suites[0], all_suites=suites) for suite in suites]
-    _check_benchmarks(suites)
     for remembered in (_parts, _data_definition, _loaded):
         remembered.cache_clear()  # files may have changed since the last grid
+    whole = suites
+    named = [_named(suite) for suite in whole]
+    suites = [_narrowed(suite, choices, first=suite is named[0], all_suites=named) for suite in named]
+    _check_benchmarks(suites)
     rows = [_rows(suite, choices) for suite in suites]  # by place: files in two folders may have one name
     _check_assignments(choices, [row for some in rows for row in some])
-    _check_settings(suites, rows)
-    cells = [
-        _cell(suite, row, entry, scenario, seed, choices)
-        for suite, own in zip(suites, rows, strict=True)
-        for seed in _seeds(suite, choices)
-        for entry in suite.benchmarks
-        for scenario in suite.scenarios
-        for row in own
-        if scenario in row.scenarios
-    ]
+    _check_settings(whole, [entry for suite in (*named, *suites) for entry in suite.benchmarks], rows)
+    cells: list[Cell] = []
+    for suite, own in zip(suites, rows, strict=True):
+        first = [
+            _cell(suite, row, entry, scenario, choices)
+            for entry in suite.benchmarks
+            for scenario in suite.scenarios
+            for row in own
+            if scenario in row.scenarios
+        ]
+        cells += [replace(cell, seed=seed) for seed in _seeds(suite, choices) for cell in first]
     return unique(cells)
 
 
 def _seeds(suite: Suite, choices: Choices) -> Sequence[int]:
     chosen = suite.seeds if choices.seeds is None else choices.seeds
     return range(chosen) if isinstance(chosen, int) else chosen
+
+
+def _named(suite: Suite) -> Suite:
+    """The suite with one name for each method and benchmark that `methods` and `benchmarks` name by their files.
+
+    Settings have the registered name, variants the file.
+    """
+    variants = [each.model_copy(update={"method": _file_or_name(each.method, [suite])}) for each in suite.variants]
+    settings = []
+    for block in suite.settings:
+        changes: dict[str, Any] = {"method": _registered(block.method)}
+        if block.benchmark is not None and plugins.is_file(block.benchmark):
+            changes["benchmark"] = catalogue.find(_reference(block.benchmark)).name
+        settings.append(block.model_copy(update=changes))
+    return suite.model_copy(update={"variants": variants, "settings": settings})
+
+
+def _registered(method: str) -> str:
+    """Registered name of a method."""
+    return _loaded(method).name if plugins.is_file(method) else method
+
+
+def _file_or_name(method: str, suites: Sequence[Suite]) -> str:
+    """The file, among those that the suites list, of a method that nothing else registers; else the name as it is."""
+    if plugins.is_file(method) or method in registry.available():
+        return method
+    listed = (name for suite in suites for name in (*suite.methods, *(each.method for each in suite.variants)))
+    return next((name for name in listed if plugins.is_file(name) and _registered(name) == method), method)
 
 
 def _narrowed(suite: Suite, choices: Choices, first: bool, all_suites: Sequence[Suite]) -> Suite:
@@ -97,10 +129,10 @@ def _narrowed(suite: Suite, choices: Choices, first: bool, all_suites: Sequence[
     if choices.scenarios is not None:
         changes["scenarios"] = list(choices.scenarios)
     if choices.methods is not None:
-        changes["methods"] = list(choices.methods)
-        changes["variants"] = [v for v in suite.variants if v.label in choices.methods or v.method in choices.methods]
         labels = {variant.label for variant in suite.variants}
-        changes["methods"] = [name for name in choices.methods if name not in labels]
+        methods = [_file_or_name(name, [suite, *all_suites]) for name in choices.methods if name not in labels]
+        changes["variants"] = [v for v in suite.variants if v.label in choices.methods or v.method in methods]
+        changes["methods"] = methods
     return suite.model_copy(update=changes)
 
 
@@ -161,20 +193,22 @@ def _check_assignments(choices: Choices, rows: Sequence[_Row]) -> None:
             raise UserError(f"--set {method}.{key}={value}: {method!r} is not in this grid: {', '.join(sorted(names))}")
 
 
-def _check_settings(suites: Sequence[Suite], rows: Sequence[Sequence[_Row]]) -> None:
-    """Check every block of hyperparameters, also those that meet no cell of a narrowed grid."""
-    benchmarks = {name for suite in suites for entry in suite.benchmarks for name in _names(entry.name)}
+def _check_settings(suites: Sequence[Suite], entries: Sequence[BenchmarkEntry], rows: Sequence[Sequence[_Row]]) -> None:
+    """Check every block of hyperparameters of the whole suites, also those that meet no cell of a narrowed grid."""
+    benchmarks = {name for entry in entries for name in _names(entry.name)}
     for suite, own in zip(suites, rows, strict=True):
         known = {name: row for row in own for name in (row.label, row.method.name)}
+        others = {*registry.available(), *(variant.label for variant in suite.variants)}
         for number, block in enumerate(suite.settings):
             where = f"suite {suite.name}: settings[{number}]"
             if block.benchmark is not None and block.benchmark not in benchmarks:
-                catalogue.find(block.benchmark)
-            if block.method in known:
-                cls: Any = known[block.method].method.cls
-                hyperparameters.configure(block.method, cls.Config, block.values, where)
-            elif block.method not in registry.available():
-                registry.load(block.method)
+                catalogue.find(_reference(block.benchmark))
+            method = _registered(block.method)
+            if method in known:
+                cls: Any = known[method].method.cls
+                hyperparameters.configure(method, cls.Config, block.values, where)
+            elif method not in others:
+                _loaded(_file_or_name(block.method, [suite]))
 
 
 def _values(
@@ -244,28 +278,40 @@ def _parts(benchmark: str, network: str) -> dict[str, str]:
     return parts_of(catalogue.find(benchmark), network)
 
 
-def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, seed: int, choices: Choices) -> Cell:
+def _scaled(budget: Budget, scale: float, where: str) -> Budget:
+    """The budget times `scale`, if a record can hold it. Raises UserError."""
+    try:
+        found = budget.scaled(scale)
+        untrusted.parse(json.dumps(vars(found)))
+    except (OverflowError, ValueError) as error:
+        raise UserError(f"{where}: the budget times {scale:g} is too long for a record ({error})") from error
+    return found
+
+
+def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, choices: Choices) -> Cell:
+    """Cell of seed 0."""
     reference = _reference(entry.name)
     benchmark = catalogue.find(reference)
     values, chosen = _values(suite, row, benchmark.name, scenario, choices)
     cls: Any = row.method.cls
-    config = hyperparameters.configure(row.method.name, cls.Config, values, f"suite {suite.name}")
+    where = f"suite {suite.name}"
+    config = hyperparameters.configure(row.method.name, cls.Config, values, where)
     network = entry.network or benchmark.network
     for what, name in (("benchmark", benchmark.name), ("method", row.method.name)):
         try:
             paths.part(name, what)  # they become folders; records with unsafe names are unreadable
         except paths.UnsafePath as error:
-            raise UserError(f"suite {suite.name}: {error}") from error
+            raise UserError(f"{where}: {error}") from error
     return Cell(
         method=row.method.name,
         reference=row.method.reference,
         label=row.label,
-        config=hyperparameters.as_json(config),
+        config=hyperparameters.recorded(row.method.name, config, where),
         benchmark=benchmark.name,
         definition=definition_of(benchmark, choices.data),
         scenario=scenario,
-        seed=seed,
-        budget=entry.budget(benchmark.budget).scaled(choices.budget_scale),
+        seed=0,
+        budget=_scaled(entry.budget(benchmark.budget), choices.budget_scale, f"{where}: {benchmark.name}"),
         network=network,
         source=row.method.source,
         parts=_parts(reference, network),

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from benchmarks.types import Budget, Scenario
 from reports.schema import folder_name
 
-_NAMES = ("reference", "label", "suite", "chosen", "benchmark_file")
+_NAMES = ("reference", "label", "suite", "chosen", "benchmark_file", "twins")
 """Fields of a cell that decide no number."""
 
 
@@ -47,6 +47,8 @@ class Cell:
     """The samples that accuracies are measured on; `validation` is for tuning, whose stream holds no test data."""
     benchmark_file: str = ""
     """`/path/file.py:NAME` of a benchmark in a user's file; empty for one that its name finds. Not part of the key."""
+    twins: tuple[str, ...] = ()
+    """Labels of other rows with the same hyperparameters, which have no cell of their own here. Not part of the key."""
 
     @cached_property
     def key(self) -> str:
@@ -87,16 +89,18 @@ class Cell:
     @staticmethod
     def from_json(data: dict[str, Any]) -> Cell:
         budget, scenario = Budget.of(data["budget"]), Scenario(data["scenario"])
-        return Cell(**{**data, "budget": budget, "scenario": scenario})
+        return Cell(**{**data, "budget": budget, "scenario": scenario, "twins": tuple(data["twins"])})
 
 
 def unique(cells: list[Cell]) -> list[Cell]:
-    """The cells without repeats, in order; a repeated cell names all its suites."""
+    """The cells without repeats, in order; a repeated cell names all its suites and rows."""
     found: dict[str, Cell] = {}
     for cell in cells:
         known = found.setdefault(cell.key, cell)
         if cell.suite not in known.suite.split(", "):
-            found[cell.key] = replace(known, suite=f"{known.suite}, {cell.suite}")
+            found[cell.key] = known = replace(known, suite=f"{known.suite}, {cell.suite}")
+        if cell.label not in (known.label, *known.twins):
+            found[cell.key] = replace(known, twins=(*known.twins, cell.label))
     return list(found.values())
 
 

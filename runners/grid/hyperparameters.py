@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import types
 import typing
@@ -10,7 +11,14 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any, Literal, Union
 
+from benchmarks import untrusted
 from benchmarks.types import UserError, suggestion
+
+PLAIN = (
+    "permitted are true and false, finite numbers, whole ones of at most 63 bits, texts without control characters, "
+    "None, members of an Enum, and lists or tuples of them"
+)
+"""Values of hyperparameters."""
 
 
 def configure(method: str, config_class: type, values: Mapping[str, object], where: str = "") -> Any:
@@ -19,7 +27,7 @@ def configure(method: str, config_class: type, values: Mapping[str, object], whe
     Raises UserError with the place `where`, the method, the key, the value and the permitted values.
     """
     prefix = f"{where}: " if where else ""
-    hints = typing.get_type_hints(config_class)
+    hints = _hints(method, config_class)
     names = [item.name for item in dataclasses.fields(config_class)]
     converted = {}
     for key, value in values.items():
@@ -38,6 +46,54 @@ def configure(method: str, config_class: type, values: Mapping[str, object], whe
         return config_class(**converted)
     except (UserError, ValueError, TypeError) as error:
         raise UserError(f"{prefix}{method}: {error}") from error
+    except Exception as error:  # of a method's own code, which may raise anything
+        raise UserError(f"{prefix}{method}: its Config raises {type(error).__name__}: {error}") from error
+
+
+def check_defaults(method: str, config_class: type) -> None:
+    """Check the types of a method's Config and its default values. Raises UserError with the field."""
+    if not hasattr(config_class, "__dataclass_fields__"):
+        raise UserError(f"{method}: its Config is no dataclass; write @dataclass(frozen=True) above it")
+    _hints(method, config_class)
+    try:
+        config = config_class()
+    except Exception:  # a field without a default: `configure` tells what is missing where no suite gives it
+        return
+    recorded(method, config, "defaults of its Config")
+
+
+def _hints(method: str, config_class: type) -> dict[str, Any]:
+    """Types of the fields of a Config. Raises UserError for an annotation that cannot be evaluated."""
+    try:
+        return typing.get_type_hints(config_class)
+    except Exception as error:  # of a method's own code, which may raise anything
+        name = getattr(error, "name", None) or ""
+        written = [f"{item.name}: {item.type}" for item in dataclasses.fields(config_class) if name in str(item.type)]
+        raise UserError(
+            f"{method}: a type in its Config cannot be read ({error}), of {', '.join(written)}; permitted are bool, "
+            "int, float, str, None, Literal, an Enum, and lists or tuples of them"
+        ) from error
+
+
+def recorded(method: str, config: Any, where: str) -> dict[str, Any]:
+    """`as_json` of a configuration that a record can hold and that is read back the same.
+
+    Raises UserError with the place `where`, the method and the field.
+    """
+    hints, found = _hints(method, type(config)), as_json(config)
+    for name, value in found.items():
+        try:
+            read = untrusted.parse(json.dumps(value))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UserError(f"{where}: {method}.{name}: {error}; {PLAIN}") from error
+        try:
+            again = _plain(convert(hints[name], read))
+        except ValueError as error:
+            wanted = describe(hints[name])
+            raise UserError(f"{where}: {method}.{name} = {value!r} is not {wanted}, its type; {PLAIN}") from error
+        if again != value:
+            raise UserError(f"{where}: {method}.{name} = {value!r} is read as {again!r} by its type; {PLAIN}")
+    return found
 
 
 def as_json(config: Any) -> dict[str, Any]:
@@ -132,11 +188,18 @@ def _scalar(expected: Any, value: object) -> Any:
         raise ValueError(value)
     if expected is int and isinstance(value, int | str):
         return int(value)
-    if expected is float and isinstance(value, int | float | str) and math.isfinite(number := float(value)):
+    if expected is float and isinstance(value, int | float | str) and math.isfinite(number := _float(value)):
         return number
     if expected is str and isinstance(value, str):
         return value
     raise ValueError(value)
+
+
+def _float(value: float | str) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number
+        return math.inf
 
 
 def describe(expected: Any) -> str:

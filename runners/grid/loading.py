@@ -15,6 +15,7 @@ from methods import registry
 from methods.networks import targets
 from runners.grid.edits import forget_edited
 from runners.grid.fingerprint import ROOT, file_of, source_hash
+from runners.grid.hyperparameters import check_defaults
 
 if TYPE_CHECKING:
     from methods.base import Method
@@ -32,8 +33,9 @@ class LoadedMethod:
 
 
 def load_method(reference: str) -> LoadedMethod:
-    """Load a method's class and hash its code. Raises UserError."""
+    """Load a method's class, check the defaults of its Config and hash its code. Raises UserError."""
     cls, file, reference = _loaded(reference)
+    check_defaults(cls.name, cls.Config)
     return LoadedMethod(cls.name, reference, cls, file, source_hash(file))
 
 

@@ -1,4 +1,4 @@
-"""Remarks of methods on the hyperparameters of cells before these run: sentences that refuse nothing."""
+"""Remarks on the hyperparameters of cells before these run: sentences that refuse nothing."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ FOUND_HERE = "on validation data"
 
 
 def of_cells(cells: Iterable[Cell]) -> list[str]:
-    """The sentences (`Method.remarks`) of all cells, each once, with the cells that it is about.
+    """The sentences of the methods (`Method.remarks`), each once, with the cells that it is about, and on equal rows.
 
     Raises UserError for settings that a method refuses as a whole.
     """
+    cells = list(cells)
     loaded = cache(registry.load)
     asked: set[tuple[str, ...]] = set()
     found: dict[tuple[str, str, str], list[str]] = {}
@@ -36,6 +37,11 @@ def of_cells(cells: Iterable[Cell]) -> list[str]:
         config = hyperparameters.configure(cell.method, cls.Config, cell.config)
         sentences = cls.remarks(benchmark.spec(cell.scenario, cell.network), config, tuned)
         for sentence in sentences:
+            scenarios = found.setdefault((cell.benchmark, cell.network, sentence), [])
+            scenarios += [cell.scenario] if cell.scenario not in scenarios else []
+    for cell in cells:
+        for twin in cell.twins:
+            sentence = f"{twin} has the hyperparameters of {cell.label}, so that only the row {cell.label} is shown"
             scenarios = found.setdefault((cell.benchmark, cell.network, sentence), [])
             scenarios += [cell.scenario] if cell.scenario not in scenarios else []
     return [

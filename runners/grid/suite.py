@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 import typing
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from benchmarks import paths, plugins, unimported
+from benchmarks import paths, plugins, unimported, untrusted
 from benchmarks.types import Budget, Scenario, UserError, suggestion
 
 SUITES = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
@@ -20,17 +21,32 @@ ALL = "all"
 """Every suite of this repository."""
 ENTRY_POINT_GROUP = "continual_intervals.suites"
 """Entry points of this group are paths of suite files (`str` or `Path`); the entry point's name is the suite's."""
-Positive = Annotated[int, Field(ge=1, strict=True)]
-Text = Annotated[str, Field(strict=True, min_length=1)]
+TUNING_SEEDS = 1_000_000
+"""First seed of tuning; comparisons count from 0."""
+_Contents = TypeVar("_Contents", bound=BaseModel)
+
+
+def _check_recorded(value: Any) -> Any:
+    """Return a value that records can hold: others would be written and be unreadable. Raises ValueError."""
+    untrusted.parse(json.dumps(value))
+    return value
 
 
 def _check_value(value: Any) -> Any:
     scalars = (bool, int, float, str)
     if isinstance(value, scalars) or (isinstance(value, list) and all(isinstance(part, scalars) for part in value)):
-        return value
+        return _check_recorded(value)
     raise ValueError(f"{value!r} is not permitted: write true or false, a number, a text or a list of them")
 
 
+def _check_seeds(number: int) -> int:
+    if number > TUNING_SEEDS:
+        raise ValueError(f"seeds from {TUNING_SEEDS:,} on are kept for tuning; write a smaller number")
+    return number
+
+
+Positive = Annotated[int, Field(ge=1, strict=True), AfterValidator(_check_recorded)]
+Text = Annotated[str, Field(strict=True, min_length=1), AfterValidator(_check_recorded)]
 Value = Annotated[Any, AfterValidator(_check_value)]
 
 
@@ -91,11 +107,11 @@ class Variant(_Part):
 class Suite(_Part):
     """Contents of a suite file."""
 
-    name: str = ""
+    name: Annotated[str, Field(strict=True), AfterValidator(paths.part)] = ""
     description: Text
     methods: list[Text] = Field(min_length=1)
     scenarios: list[Scenario] = Field(default=list(Scenario), min_length=1)
-    seeds: Positive = 3
+    seeds: Annotated[Positive, AfterValidator(_check_seeds)] = 3
     benchmarks: list[BenchmarkEntry] = Field(min_length=1)
     settings: list[Settings] = []
     variants: list[Variant] = []
@@ -110,6 +126,14 @@ class Suite(_Part):
         if len(set(values)) < len(values):
             raise ValueError("holds an entry twice")
         return values
+
+
+class Tuned(_Part):
+    """Contents of a file of tuned values."""
+
+    settings: list[Settings] = []
+    provenance: list[dict[str, Value]] = []
+    """How each of the settings was chosen; for the report."""
 
 
 def shipped() -> dict[str, Path]:
@@ -167,19 +191,33 @@ def find(names: Iterable[str]) -> list[Suite]:
 
 def read(path: Path) -> Suite:
     """Read and validate a suite file. Raises UserError with file, key, value and what is permitted."""
-    data = read_toml(path, "suite file")
-    if isinstance(data.get("tuned"), str):
-        try:
-            tuned = paths.below(path.parent, data["tuned"])
-        except paths.UnsafePath as error:
-            raise UserError(f"{path}: tuned: {error}") from error
-        found = read_toml(tuned, "file of tuned values")
-        data["settings"] = [*data.get("settings", []), *found.get("settings", [])]
-    found = made({"name": path.stem, **data}, str(path))
+    found = made({"name": path.stem, **read_toml(path, "suite file")}, str(path))
     methods = [_beside(path, name, "methods") for name in found.methods]
     entries = [entry.model_copy(update={"name": _beside(path, entry.name, "benchmarks")}) for entry in found.benchmarks]
     variants = [each.model_copy(update={"method": _beside(path, each.method, "variants")}) for each in found.variants]
-    return found.model_copy(update={"methods": methods, "benchmarks": entries, "variants": variants})
+    settings = _settings_beside(path, found.settings)
+    if found.tuned is not None:
+        try:
+            tuned = paths.below(path.parent, found.tuned)
+        except paths.UnsafePath as error:
+            raise UserError(f"{path}: tuned: {error}") from error
+        settings += _settings_beside(tuned, read_tuned(tuned).settings)
+    changes = {"methods": methods, "benchmarks": entries, "variants": variants, "settings": settings}
+    return found.model_copy(update=changes)
+
+
+def read_tuned(path: Path) -> Tuned:
+    """Read and validate a file of tuned values. Raises UserError as `read` does."""
+    return _valid(Tuned, read_toml(path, "file of tuned values"), str(path))
+
+
+def _settings_beside(path: Path, blocks: Iterable[Settings]) -> list[Settings]:
+    found = []
+    for block in blocks:
+        names = {key: getattr(block, key) for key in ("method", "benchmark")}
+        changes = {key: _beside(path, name, f"settings.{key}") for key, name in names.items() if name is not None}
+        found.append(block.model_copy(update=changes))
+    return found
 
 
 def _beside(path: Path, name: str, key: str) -> str:
@@ -198,32 +236,38 @@ def _beside(path: Path, name: str, key: str) -> str:
 
 def made(data: dict[str, Any], where: str) -> Suite:
     """Suite with these contents. Raises UserError with the place `where`, the key, the value and what is permitted."""
+    return _valid(Suite, data, where)
+
+
+def _valid(kind: type[_Contents], data: dict[str, Any], where: str) -> _Contents:
     try:
-        return Suite(**data)
+        return kind.model_validate(data)
     except ValidationError as error:
-        lines = [f"{where}: {_explain(details)}" for details in error.errors()]
+        lines = [f"{where}: {_explain(kind, details)}" for details in error.errors()]
         raise UserError("\n".join(dict.fromkeys(lines))) from error
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """The contents of a TOML file. Raises UserError."""
     try:
-        return tomllib.loads(paths.read_text(path, paths.SUITE_BYTES))
+        found = tomllib.loads(paths.read_text(path, paths.SUITE_BYTES))
+        json.dumps(found, default=str)  # a number too long to be shown in a message cannot be written here either
+        return found
     except FileNotFoundError as error:
         raise UserError(f"there is no {what} {path}") from error
     except RecursionError as error:
         raise UserError(f"the {what} {path} is nested too deep") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the {what} {path} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"the {what} {path} cannot be read: {getattr(error, 'strerror', error)}") from error
+    except ValueError as error:
         raise UserError(f"the {what} {path} is not TOML: {error}") from error
 
 
-def _explain(details: Any) -> str:
+def _explain(model: type[BaseModel], details: Any) -> str:
     location = list(details["loc"])
     key, kind, value = _dotted(location), details["type"], details["input"]
     if kind == "extra_forbidden":
-        permitted = _permitted_keys(location[:-1])
+        permitted = _permitted_keys(model, location[:-1])
         hint = suggestion(str(location[-1]), permitted, most=1)
         return f"unknown key {key} = {value!r}.{hint} Permitted keys: {', '.join(permitted)}"
     if kind == "missing":
@@ -231,7 +275,7 @@ def _explain(details: Any) -> str:
     if kind == "enum":
         return f"{key} = {value!r}: permitted are {', '.join(Scenario)}.{suggestion(str(value), Scenario, most=1)}"
     message = details["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r}"
+    shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r:.200}"
     return f"{key}{shown}: {message[0].lower()}{message[1:]}" if key else message
 
 
@@ -242,8 +286,7 @@ def _dotted(location: Iterable[int | str]) -> str:
     return text
 
 
-def _permitted_keys(location: list[int | str]) -> list[str]:
-    model: type[BaseModel] = Suite
+def _permitted_keys(model: type[BaseModel], location: list[int | str]) -> list[str]:
     for part in location:
         if isinstance(part, str):
             inner = typing.get_args(model.model_fields[part].annotation)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks import paths, untrusted
+from benchmarks.types import UserError
 from reports.words import count
+from runners.grid import suite
 from runners.tuning import search
 from runners.tuning.search import Prefer, Study, Trial
 from runners.tuning.study import listed
@@ -29,6 +33,9 @@ COLUMNS = (
     "value",
 )
 
+IDENTITY = ("method", "benchmark", "scenario")
+"""Keys of an entry, of which a file has one for each of their values."""
+_NOT_OURS = "tune.py replaces only what it has written: name another file, or rename this one"
 _BEGINNING, _END = "tuned on validation data: ", ", runners/tune.py"
 
 
@@ -56,7 +63,7 @@ def entry(
             "network": cell.network,
             "train_seconds": round(sum(trial.seconds for trial in trials), 1),
             "study": study.name,
-            "command": command,
+            "command": untrusted.printable(command),
             "commit": commit,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         },
@@ -83,35 +90,47 @@ def _effort(study: Study, trials: Sequence[Trial], prefer: Prefer) -> dict[str, 
     }
 
 
+def read(file: Path) -> list[dict[str, Any]]:
+    """Entries of a file that `write` has written; none where there is no file. Raises UserError for any other file."""
+    try:
+        found = suite.read_tuned(file)
+    except UserError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return []
+        raise UserError(f"{str(error).splitlines()[0]}; {_NOT_OURS}") from error
+    parts = [part.model_dump(exclude_none=True) for part in found.settings]
+    complete = all(part.keys() >= {*IDENTITY, "source"} for part in parts)
+    counted = all(type(why.get("trials")) is type(why.get("earlier_trials", 0)) is int for why in found.provenance)
+    if len(parts) != len(found.provenance) or not complete or not counted:
+        wanted = "a benchmark, a scenario, a source and a [[provenance]] with trials"
+        raise UserError(f"{file}: not all [[settings]] have {wanted}; {_NOT_OURS}")
+    return [{**part, "provenance": why} for part, why in zip(parts, found.provenance, strict=True)]
+
+
 def write(file: Path, entry: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Write the values to the file; they replace earlier ones of the same method, benchmark and scenario.
 
     Hyperparameters that the file has and the search did not vary keep their values, if those are in config, which the
     search began with: a grid of one hyperparameter refines an earlier search.
     """
-    from runners.grid.suite import read_toml
     from runners.records.folder import share
 
-    identity = ("method", "benchmark", "scenario")
-    old = read_toml(file, "file of tuned values") if file.is_file() else {}
     entries = []
-    for part, why in zip(old.get("settings", []), old.get("provenance", []), strict=True):
-        earlier = {**part, "provenance": why}
-        if any(part.get(key) != entry[key] for key in identity):
+    for earlier in read(file):
+        if any(earlier[key] != entry[key] for key in IDENTITY):
             entries.append(earlier)
         else:
             entry = _refining(earlier, entry, config)
     parts = ['# Values chosen by runners/tune.py on validation data; a suite takes them by: tuned = "this file"']
     # Sorted, so that the file does not depend on the order in which methods were tuned.
-    for each in sorted([*entries, entry], key=lambda e: tuple(str(e[key]) for key in identity)):
+    for each in sorted([*entries, entry], key=lambda e: tuple(str(e[key]) for key in IDENTITY)):
         plain = {key: value for key, value in each.items() if key not in ("values", "provenance")}
         parts += ["\n[[settings]]", *(f"{key} = {_toml(value)}" for key, value in plain.items())]
         # TOML has no None; the suite's own or the default value is None there, and stays if it is not named.
         named = {key: value for key, value in each["values"].items() if value is not None}
-        inner = ", ".join(f"{key} = {_toml(value)}" for key, value in named.items())
+        inner = ", ".join(f"{_key(key)} = {_toml(value)}" for key, value in named.items())
         parts.append(f"values = {{ {inner} }}")
-        parts += ["[[provenance]]", *(f"{key} = {_toml(value)}" for key, value in each["provenance"].items())]
-    file.parent.mkdir(parents=True, exist_ok=True)
+        parts += ["[[provenance]]", *(f"{_key(key)} = {_toml(value)}" for key, value in each["provenance"].items())]
     share(file, ("\n".join(parts) + "\n").encode())
 
 
@@ -138,15 +157,35 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
+def _key(name: str) -> str:
+    """A key of TOML; Python permits letters in names of fields that need quotes there."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+
+
+def read_trials(file: Path) -> list[list[str]]:
+    """Rows of the table of all trials; none where there is no file. Raises UserError for any other file."""
+    try:
+        table = csv.DictReader(io.StringIO(paths.read_text(file, paths.TABLE_BYTES)))
+        rows = [[row.get(name) or "" for name in COLUMNS] for row in table]  # an older table lacks a column
+        if rows and not {*COLUMNS[:5]} <= {*(table.fieldnames or ())}:
+            raise ValueError("it has other columns")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"the table of trials {file} cannot be read ({error}); rename it: the commands that filled it fill a new "
+            "one and train nothing again"
+        ) from error
+    return rows
+
+
 def write_trials(file: Path, study: Study, trials: Sequence[Trial]) -> None:
     """Write all trials as a table, one line for each hyperparameter; lines of the same study are replaced."""
     from runners.records.folder import share
 
     cell = study.cell
     identity = [cell.suite, cell.benchmark, str(cell.scenario), cell.label]
-    kept = csv.DictReader(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else []
-    rows = [[row.get(name) or "" for name in COLUMNS] for row in kept]  # an older table lacks a column
-    rows = [row for row in rows if row[:4] != identity]
+    rows = [row for row in read_trials(file) if row[:4] != identity]
     for trial in trials:
         shares = ["" if share is None else repr(share) for share in (trial.accuracy, trial.certified)]
         for key, value in trial.values.items():

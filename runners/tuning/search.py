@@ -57,7 +57,7 @@ def run(
     The first trial has the values that the suite has now and is never pruned. A grid has as many trials as points.
     Raises UserError where another process runs the study.
     """
-    with _alone(study, folder):
+    with _alone(study, folder), store.usable(folder):
         return _run(study, trials, folder, conditions, engine, watcher)
 
 

@@ -12,10 +12,10 @@ from benchmarks.types import UserError, derived_seed
 from methods.search import OneOf, Range, space
 from runners.grid import hyperparameters
 from runners.grid.cells import Cell
+from runners.grid.suite import TUNING_SEEDS
 from runners.tuning.published import published
 
-FIRST_SEED = 1_000_000
-"""Seeds of tuning; comparisons count from 0."""
+FIRST_SEED = TUNING_SEEDS
 PROTOCOL = 2
 """Version of the rules by which trials are drawn and pruned. Studies of another are begun anew, under another name."""
 
@@ -59,7 +59,7 @@ class Study:
         cls: Any = registry.load(self.cell.reference)
         config = hyperparameters.configure(self.cell.method, cls.Config, {**self.cell.config, **values}, "trial")
         label = f"{self.cell.label} ({listed(values)})"
-        plain = hyperparameters.as_json(config)
+        plain = hyperparameters.recorded(self.cell.method, config, "trial")
         changed = replace(self.cell, label=label, config=plain, judged_on="validation", chosen={})
         return [replace(changed, seed=FIRST_SEED + k) for k in range(self.seeds)]
 
@@ -96,7 +96,9 @@ def grid_of(cell: Cell, given: Mapping[str, Sequence[str]], seeds: int) -> Study
     cls: Any = registry.load(cell.reference)
 
     def value_of(name: str, value: object) -> Any:
-        return getattr(hyperparameters.configure(cell.method, cls.Config, {**cell.config, name: value}, "--grid"), name)
+        config = hyperparameters.configure(cell.method, cls.Config, {**cell.config, name: value}, "--grid")
+        hyperparameters.recorded(cell.method, config, "--grid")
+        return getattr(config, name)
 
     # `configure` refuses an unknown name, whatever its value.
     own = {name: value_of(name, cell.config.get(name, "")) for name in given}

@@ -6,7 +6,8 @@ import csv
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +21,7 @@ from runners.tuning.study import Study
 if TYPE_CHECKING:
     import optuna
 
+FILE = "studies.db"
 RANDOM_FIRST = 8
 """Trials before Optuna's model of the accuracy (TPE) draws the values."""
 
@@ -87,12 +89,33 @@ def sensitivity(trials: Sequence[Trial]) -> float:
 def open_study(study: Study, folder: Path) -> optuna.Study:
     """The study in folder/studies.db, made where it is not there yet."""
     import optuna
+    import sqlalchemy
 
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(
-        storage=f"sqlite:///{folder / 'studies.db'}", study_name=study.name, load_if_exists=True, direction="maximize"
-    )
+    # As a URI, in which SQLite reads any bytes of a path; `{` and `?` have meanings for Optuna and SQLAlchemy.
+    place = (folder / FILE).resolve().as_uri()
+    url = sqlalchemy.URL.create("sqlite", database=place, query={"uri": "true"})
+    with usable(folder, RuntimeError):  # of a version of Optuna with other tables
+        return optuna.create_study(
+            storage=url.render_as_string(), study_name=study.name, load_if_exists=True, direction="maximize"
+        )
+
+
+@contextmanager
+def usable(folder: Path, *others: type[Exception]) -> Iterator[None]:
+    """Context in which errors of the database in `folder`, and `others`, are UserErrors."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, *others) as error:
+        cause = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None) or error
+        raise UserError(
+            f"{folder / FILE} cannot be used: {cause}. If it is damaged, rename it: the same command then makes the "
+            "same trials again, and runs none of their finished cells"
+        ) from error
 
 
 def queue(kept: optuna.Study, study: Study) -> None:

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import catalogue
 from benchmarks.types import Budget, Scenario, UserError, ValidatedBudget
 from runners.grid import build
+from runners.grid import suite as suite_file
 from runners.grid.cells import Cell, Conditions, Job, unique
 from runners.grid.loading import load_method
 from runners.grid.suite import BenchmarkEntry, Settings, Suite, Variant
@@ -59,7 +60,11 @@ def test_the_folder_says_what_the_cell_is():
 
 @pytest.mark.parametrize("budget", [Budget(32, steps=6), ValidatedBudget(32, epochs=6, patience=2)])
 def test_a_job_travels_as_json(budget):
-    job = Job(replace(a_cell(), budget=budget), Path("folder"), Conditions(device="cpu", environment={"a": 1}))
+    job = Job(
+        replace(a_cell(), budget=budget, twins=("again",)),
+        Path("folder"),
+        Conditions(device="cpu", environment={"a": 1}),
+    )
     arrived = Job.from_json(json.loads(json.dumps(job.to_json())))
     assert arrived.cell.to_json() == job.cell.to_json() and arrived.cell.key == job.cell.key
     assert (arrived.folder, arrived.conditions, arrived.cell.budget) == (job.folder, job.conditions, budget)
@@ -68,7 +73,7 @@ def test_a_job_travels_as_json(budget):
 def test_a_plain_budget_enters_the_key_as_ever():
     """Keys of records depend on it: no field is added for budgets that validation drives."""
     cell = a_cell()
-    names = ("reference", "label", "suite", "chosen", "judged_on", "benchmark_file")
+    names = ("reference", "label", "suite", "chosen", "judged_on", "benchmark_file", "twins")
     decides = {name: getattr(cell, name) for name in Cell.__dataclass_fields__ if name not in names}
     decides["budget"] = {"batch_size": 32, "steps": 6, "epochs": None}
     assert cell.key == hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
@@ -78,6 +83,12 @@ def test_a_cell_that_two_suites_ask_for_is_run_once_and_names_both():
     cell = a_cell()
     [one] = unique([cell, replace(cell, suite="second"), cell])
     assert one.suite == "test, second"
+
+
+def test_a_row_without_cells_of_its_own_is_named_by_the_row_that_has_them():
+    cell = a_cell()
+    [one] = unique([cell, replace(cell, label="again"), replace(cell, label="more", suite="second"), cell])
+    assert (one.label, one.twins, one.suite) == ("finetune", ("again", "more"), "test, second")
 
 
 # -- the grid ------------------------------------------------------------------------------------
@@ -203,6 +214,8 @@ def test_a_variant_is_a_row_of_its_own():
         ({}, {"assignments": (("joint", "lr", "x"),)}, r"joint\.lr = 'x': permitted is a number"),
         ({}, {"foreign": ("/nowhere.py:X",)}, r"there is no file /nowhere\.py"),
         ({}, {"foreign": (foreign("Bad"),)}, "holds no Method class 'Bad'; it holds: .*Good"),
+        ({}, {"budget_scale": 1e300}, r"suite s: split-digits: the budget times 1e\+300 is too long for a record"),
+        ({}, {"budget_scale": 1.7e308}, r"suite s: split-digits: the budget times 1\.7e\+308 is too long for a record"),
     ],
 )
 def test_mistakes_are_user_errors(suite, choices, answer):
@@ -231,3 +244,81 @@ def test_a_key_says_how_validation_is_held_out_where_it_is_drawn():
 
     assert "held_out" not in definition_of(find("split-mnist-shuffled"), None)
     assert definition_of(find("images-no such folder-2x2"), None)["held_out"] == "drawn"
+
+
+OWN = """from dataclasses import dataclass
+from methods.base import register
+from methods.finetune import Finetune
+
+
+@register("my-replay")
+class Replay(Finetune):
+    @dataclass(frozen=True)
+    class Config:
+        lr: float = 0.001
+        note: str = "a"
+
+
+@register("other")
+class Other(Finetune):
+    pass
+"""
+SUITE = """description = "d"
+methods = ["finetune", "own.py:Replay"]
+scenarios = ["til"]
+seeds = 1
+[[benchmarks]]
+name = "split-digits"
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    (tmp_path / "own.py").write_text(OWN)
+    return tmp_path
+
+
+def rates(own: Path, more: str, **choices) -> dict[str, float]:
+    """Learning rate of each row of a suite that lists a method by its file."""
+    (own / "mine.toml").write_text(SUITE + more)
+    built = build.build([suite_file.read(own / "mine.toml")], build.Choices(**choices))
+    return {cell.label: cell.config["lr"] for cell in built}
+
+
+@pytest.mark.parametrize("name", ["my-replay", "own.py:Replay"])
+def test_a_suites_own_method_is_named_by_its_file_or_as_it_is_registered(own, name):
+    """Also where the command line leaves the method out, or chooses it."""
+    more = (
+        f'[[settings]]\nmethod = "{name}"\nvalues = {{ lr = 0.5 }}\n'
+        f'[[variants]]\nlabel = "fast"\nmethod = "{name}"\nvalues = {{ lr = 0.75 }}\n'
+        '[[settings]]\nmethod = "fast"\nvalues = {}\n'
+    )
+    assert rates(own, more) == {"finetune": 0.001, "my-replay": 0.5, "fast": 0.75}
+    assert rates(own, more, methods=("finetune",)) == {"finetune": 0.001}
+    assert rates(own, more, methods=("my-replay",)) == {"my-replay": 0.5, "fast": 0.75}
+    assert rates(own, more, methods=("fast",)) == {"fast": 0.75}
+
+
+def test_the_file_of_a_variant_alone_is_known_too(own):
+    more = (
+        '[[variants]]\nlabel = "more"\nmethod = "own.py:Other"\nvalues = {}\n'
+        '[[settings]]\nmethod = "other"\nvalues = { lr = 0.5 }\n'
+    )
+    assert rates(own, more)["more"] == 0.5
+    assert rates(own, more, methods=("finetune",)) == {"finetune": 0.001}
+    with pytest.raises(UserError, match="unknown method 'others'"):
+        rates(own, more.replace('"other"', '"others"'))
+
+
+def test_settings_name_a_method_or_benchmark_of_a_file_below_the_suite_only(own):
+    for key in ("method", "benchmark"):
+        names = {"method": "finetune", "benchmark": "split-digits", key: "../own.py:Other"}
+        lines = "".join(f'{name} = "{value}"\n' for name, value in names.items())
+        with pytest.raises(UserError, match=rf"mine\.toml: settings\.{key}: .* would leave its folder"):
+            rates(own, f"[[settings]]\n{lines}values = {{}}\n")
+
+
+@pytest.mark.parametrize("text", ["a\u2028b", "\x1b[31m"])
+def test_values_that_would_make_a_record_unreadable_are_refused(own, text):
+    with pytest.raises(UserError, match=r"my-replay\.note: the text .* holds the character U\+"):
+        rates(own, "", assignments=(("my-replay", "note", text),))

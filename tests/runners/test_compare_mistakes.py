@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.files import FILES
+from benchmarks.types import UserError
+from runners.command_line import refuse_empty
+from runners.session import Options, check
 from tests.runners.helpers import FOREIGN, call, command, environment, tables
 
 TINY = ("--budget-scale", "0.02", "--seeds", "1", "--scenarios", "til", "--no-report", "--engine", "inline")
@@ -52,6 +55,37 @@ def test_mistakes_in_the_call(tmp_path, arguments, answer):
 
 
 @pytest.mark.parametrize(
+    "values, answer",
+    [
+        ({"budget_scale": 1e308}, "--budget-scale 1e+308: must be a positive number, at most 1e+06"),
+        ({"budget_scale": float("nan")}, "--budget-scale nan: must be a positive number"),
+        ({"engine": "ray", "cell_memory": float("inf")}, "--cell-memory inf: must be a positive number of GiB"),
+        ({"threads": 3_000_000_000}, "--threads 3000000000: must be at least 1 and at most 1024"),
+        ({"workers": 10**15}, "--workers 1000000000000000: must be at least 1 and at most 100000"),
+    ],
+)
+def test_numbers_too_large_to_count_with(values, answer):
+    with pytest.raises(UserError) as caught:
+        check(Options(suites=("quick",), **values))
+    assert str(caught.value).startswith(answer)
+
+
+@pytest.mark.parametrize(
+    "arguments, name",
+    [
+        (["--results", ""], "--results"),
+        (["--seeds", "1", "--into="], "--into"),
+        (["", "--into", "x"], "an argument"),
+    ],
+)
+def test_an_empty_argument_is_no_path(arguments, name):
+    """`--results "$UNSET"` would write into the working folder."""
+    with pytest.raises(UserError, match=f"^{name} is empty; write a value, or leave it out"):
+        refuse_empty(arguments)
+    refuse_empty(["--set=ewc.name=", "--set", "ewc.name=", "results", "--dry-run"])
+
+
+@pytest.mark.parametrize(
     "arguments, answer",
     [
         (("--set", "finetune.rate=1"), "finetune has no hyperparameter 'rate'. Permitted: lr"),
@@ -87,7 +121,7 @@ def test_a_suite_file_with_a_wrong_key(tmp_path):
 def test_a_results_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     sentence = refused(call("--methods", "finetune", *TINY, "--results", tmp_path / "file" / "results"))
-    assert "cannot be written" in sentence and "--results" in sentence
+    assert "cannot be written" in sentence and "give another folder" in sentence
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -166,6 +200,11 @@ def test_help_and_list_load_no_torch(argument):
     )
     assert done.stdout.endswith("LOADED []\n"), done.stdout + done.stderr
     assert ("quick" in done.stdout) and ("hyperinterval" in done.stdout or argument == "--help")
+
+
+def test_a_path_that_is_too_long(tmp_path):
+    sentence = refused(call("--list", "--data", tmp_path / ("a" * 300), script="data.py"))
+    assert "is longer than the file system permits; write a shorter one" in sentence
 
 
 def test_the_report_of_a_folder_without_records(tmp_path):

@@ -53,7 +53,7 @@ SKIP = "    @classmethod\n    def skip(cls, spec, config):\n        raise KeyErr
         (FRAME, "", "Config is not a dataclass; write @dataclass(frozen=True) above it"),
         (f"{FRAME}    class Config:", "    class Config(Method.Config):", "so that lr cannot be set; write @dataclass"),
         ("lr: float = 1e-2", "lr: float", "the field lr of its Config has no default"),
-        ("lr: float = 1e-2", "lr: 'Nope' = 1", "raises NameError: name 'Nope' is not defined (mine.py, line 14)"),
+        ("lr: float = 1e-2", "lr: 'Nope' = 1", "a type in its Config cannot be read (name 'Nope' is not defined)"),
         ("lr: float = 1e-2", "lr: float = 1e-2\n        search = 3", "Config.search is 3; write search = ranges(...)"),
         (BUILD, "self.net = undefined", "build raises NameError: name 'undefined' is not defined (mine.py, line 19)"),
         (BUILD, f"{BUILD}; self.f = lambda: 3", "'f' is of type function, which a checkpoint cannot keep"),

@@ -48,6 +48,19 @@ def test_the_suite_on_a_smaller_network_is_told_what_counts_as_much_there_once_f
     assert about.count("hnet.beta") == 2, "with one head in DIL and ten in TIL the weights are others"
 
 
+def test_a_row_that_is_another_one_over_again_is_told():
+    """It has no cell and so no results of its own."""
+    row = suite.Variant(label="again", method="finetune", values={"lr": 0.5})
+    of = {"description": "d", "methods": ["finetune"], "scenarios": ["til", "dil"], "seeds": 2, "variants": [row]}
+    mine = suite.made({"name": "s", "benchmarks": [{"name": "split-digits"}], **of}, "s")
+    choices = build.Choices(assignments=(("finetune", "lr", "0.5"),))
+    assert remarks.of_cells(build.build([mine], build.Choices())) == []
+    assert remarks.of_cells(build.build([mine], choices)) == [
+        "split-digits (til, dil) with mlp-100-100: again has the hyperparameters of finetune, so that only the row "
+        "finetune is shown"
+    ]
+
+
 def small(*assignments: tuple[str, str, str], seeds: int = 2) -> list[build.Cell]:
     options = {"benchmark": "split-mnist", "network": "mlp-100", "seeds": seeds, "scenarios": ("til", "dil")}
     return cells("hyperinterval", assignments=assignments, **options)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Literal
+import math
+from dataclasses import dataclass, make_dataclass
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
 from benchmarks.types import UserError
-from runners.grid.hyperparameters import as_json, configure, describe, parse_assignment
+from runners.grid.hyperparameters import as_json, check_defaults, configure, describe, parse_assignment, recorded
 
 
 class Mode(StrEnum):
@@ -116,3 +118,58 @@ def test_assignments_of_another_shape(text):
 
 def test_an_assignment_may_hold_dots_and_equals_signs():
     assert parse_assignment("ewc.name=a.b=c") == ("ewc", "name", "a.b=c")
+
+
+@pytest.mark.parametrize("kind", [float, float | None])
+def test_a_whole_number_beyond_all_floats_is_a_mistake(kind):
+    with pytest.raises(UserError, match=r"m\.lr = 10+: permitted is a number"):
+        configure("m", make_dataclass("Config", [("lr", kind, 0.1)]), {"lr": 10**400})
+
+
+class Odd(Enum):
+    PLACE = Path("x")
+
+
+@pytest.mark.parametrize(
+    "kind, value, answer",
+    [
+        (Path, Path("x"), "Object of type PosixPath is not JSON serializable"),
+        (frozenset, frozenset({1}), "Object of type frozenset is not JSON serializable"),
+        (Any, math.sin, "is not JSON serializable"),
+        (Odd, Odd.PLACE, "is not JSON serializable"),
+        (float, math.inf, "the number inf is not finite"),
+        (float | None, math.nan, "the number nan is not finite"),
+        (tuple[float, ...], (1.0, math.inf), "the number inf is not finite"),
+        (int, 1 << 63, "the number 9223372036854775808 has more than 63 bits"),
+        (str, "a\u2028b", r"the text 'a\\u2028b' holds the character U\+2028"),
+        (float, None, " = None is not a number, its type"),
+        (int | str, "5", " = '5' is read as 5 by its type"),
+    ],
+)
+def test_a_default_that_no_record_holds_is_refused_by_its_name(kind, value, answer):
+    config = make_dataclass("Config", [("field", kind, value)])
+    with pytest.raises(UserError, match=rf"defaults of its Config: m\.field.*{answer}.*; permitted are true and false"):
+        check_defaults("m", config)
+    with pytest.raises(UserError, match=r"suite s: m\.field"):
+        recorded("m", config(), "suite s")
+
+
+def test_types_of_a_config_that_cannot_be_read_are_told():
+    config = make_dataclass("Config", [("lr", float, 0.1), ("rate", "Nonsense", 1)])
+    with pytest.raises(
+        UserError, match=r"m: a type in its Config .*'Nonsense' is not defined.*, of rate: Nonsense; perm"
+    ):
+        check_defaults("m", config)
+    with pytest.raises(UserError, match="m: its Config is no dataclass"):
+        check_defaults("m", type("Config", (), {"lr": 0.1}))
+    check_defaults("m", make_dataclass("Config", [("lr", float)]))  # for suites that give all values
+    check_defaults("m", Config)
+
+
+def test_a_config_may_raise_anything():
+    def fail(self):
+        raise KeyError("lr")
+
+    config = make_dataclass("Config", [("lr", float, 0.1)], namespace={"__post_init__": fail})
+    with pytest.raises(UserError, match="suite s: m: its Config raises KeyError: 'lr'"):
+        configure("m", config, {}, "suite s")

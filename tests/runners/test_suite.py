@@ -62,13 +62,69 @@ def test_a_file_of_ones_own_takes_its_name_from_the_file(tmp_path):
             ('digits"', 'digits"\n[[settings]]\nmethod = "a"\nvalues = {lr = {a = 1}}'),
             "settings[0].values.lr: {'a': 1} is not permitted: write true or false, a number, a text or a list of them",
         ),
+        (("seeds = 2", "seeds = 1000001"), "seeds = 1000001: seeds from 1,000,000 on are kept for tuning"),
+        (('"d"', '"d"\nname = "../../up"'), "name = '../../up': the name '../../up' would leave its folder"),
+        (('"d"', '"d"\nname = "a\\u001b"'), r"name = 'a\x1b': the name 'a\x1b' holds the character U+001B"),
+        (('"d"', '"a\u2028b"'), r"description = 'a\u2028b': the text 'a\u2028b' holds the character U+2028"),
+        (('digits"', f'digits"\nsteps = {2**63}'), "has more than 63 bits"),
+        *(
+            (('digits"', f'digits"\n[[{kind}]]\nmethod = "finetune"\nvalues = {{}}\n{more}source = "a\u2028b"'), said)
+            for kind, more, said in (
+                ("settings", "", r"settings[0].source = 'a\u2028b': the text 'a\u2028b' holds"),
+                ("variants", 'label = "l"\n', r"variants[0].source = 'a\u2028b': the text 'a\u2028b' holds"),
+            )
+        ),
+        *(
+            (('digits"', f'digits"\n[[settings]]\nmethod = "finetune"\nvalues = {{ lr = {value} }}'), said)
+            for value, said in (
+                ('"a\u2028b"', r"settings[0].values.lr = 'a\u2028b': the text 'a\u2028b' holds"),
+                ("1" + 400 * "0", "more than 63 bits"),
+                ("nan", "settings[0].values.lr = nan: the number nan is not finite"),
+            )
+        ),
     ],
 )
 def test_a_mistake_is_answered_with_file_key_value_and_what_is_permitted(tmp_path, change, answer):
     path = write(tmp_path, GOOD.replace(*change))
     with pytest.raises(UserError) as caught:
         suite.read(path)
-    assert f"{path}: {answer}" in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ") and answer in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "more, text, answer",
+    [
+        ("settings = 5\n", "", "mine.toml: settings = 5: input should be a valid list"),
+        ("", "settings = 5", "tuned.toml: settings = 5: input should be a valid list"),
+        ("", '[settings]\nmethod = "finetune"\nvalues = {}', "tuned.toml: settings: input should be a valid list"),
+        ("", '[[setings]]\nmethod = "a"', "tuned.toml: unknown key setings"),
+        ("", "lr = ", "the file of tuned values"),
+    ],
+)
+def test_a_mistake_is_looked_for_in_the_file_that_has_it(tmp_path, more, text, answer):
+    path = write(tmp_path, f'tuned = "tuned.toml"\n{more}{GOOD}')
+    (tmp_path / "tuned.toml").write_text(text)
+    with pytest.raises(UserError, match=answer):
+        suite.read(path)
+
+
+def test_tuned_values_follow_the_suites_own(tmp_path):
+    block = '\n[[settings]]\nmethod = "finetune"\nvalues = {{ lr = {} }}\n'
+    path = write(tmp_path, f'tuned = "tuned.toml"\n{GOOD}{block.format(0.5)}')
+    (tmp_path / "tuned.toml").write_text(f"{block.format(0.25)}[[provenance]]\ntrials = 3\n")
+    assert [each.values for each in suite.read(path).settings] == [{"lr": 0.5}, {"lr": 0.25}]
+
+
+def test_a_number_of_thousands_of_digits_is_a_mistake_in_the_file(tmp_path):
+    with pytest.raises(UserError, match=r"mine\.toml is not TOML: .*4300 digits"):
+        suite.read(write(tmp_path, GOOD.replace("seeds = 2", f"seeds = 0x{5000 * 'f'}")))
+
+
+def test_the_seeds_of_tuning_are_those_that_no_comparison_takes():
+    from runners import session
+    from runners.tuning import study
+
+    assert suite.TUNING_SEEDS == session.TUNING_SEEDS == study.FIRST_SEED
 
 
 def test_a_file_that_is_not_toml_or_not_there(tmp_path):

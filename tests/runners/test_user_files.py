@@ -215,6 +215,13 @@ def test_with_m_a_run_is_that_of_the_script(tmp_path):
     assert done.returncode == 0 and "1 done" in done.stdout, done.stdout + done.stderr
 
 
+def test_the_defaults_of_a_methods_config_are_checked_when_it_is_loaded(tmp_path):
+    config = "\n    @dataclass(frozen=True)\n    class Config:\n        place: Path = Path('x')\n"
+    text = code("from dataclasses import dataclass\nfrom pathlib import Path", "1") + config
+    with pytest.raises(UserError, match=r"defaults of its Config: mine\.place: .*PosixPath .*; permitted are true"):
+        load_method(f"{written(tmp_path, {'mine.py': text})}:Mine")
+
+
 def test_a_badly_named_class_does_not_block_the_others_of_its_file(tmp_path):
     text = code("", "2.5") + '\n\n@register("not so")\nclass Other(Finetune):\n    """Other."""\n'
     file = written(tmp_path, {"mine.py": text})
