@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,14 +30,18 @@ EXIT_FAILED_CELLS, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(app: typer.Typer) -> None:
-    """Run a command. A UserError prints its sentence and gives exit code 2. SIGTERM acts like Ctrl-C.
-    A reader that closes the pipe early (`| head`) ends the command silently."""
+    """Run a command. A UserError prints its sentence and gives exit code 2, as does an output that cannot be written.
+
+    SIGTERM acts like Ctrl-C. A reader that closes the pipe early (`| head`) ends the command silently.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     # A shell starts background jobs with SIGINT ignored, and Python then installs no handler of its own.
     signal.signal(signal.SIGINT, _interrupt)
     streams.prepare()
+    ignore_useless_columns()
     try:
         try:
+            refuse_empty(sys.argv[1:])
             refuse_repeated(typer.main.get_command(app), sys.argv[1:])
             app()
         finally:
@@ -43,9 +49,31 @@ def main(app: typer.Typer) -> None:
     except UserError as error:
         complain(str(error))
         sys.exit(EXIT_MISTAKE)
-    except streams.ReaderGone as error:
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        complain(f"the path {str(error.filename)[:80]}... is longer than the file system permits; write a shorter one")
+        sys.exit(EXIT_MISTAKE)
+    except streams.Unwritable as error:
         streams.silence()
+        if error.sentence:
+            complain(error.sentence)
         sys.exit(error.code)
+
+
+def ignore_useless_columns() -> None:
+    """Treat COLUMNS as unset where it is 0, into which nothing would fit, or no number."""
+    if not os.environ.get("COLUMNS", "").strip("0").isdecimal():
+        os.environ.pop("COLUMNS", None)
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise UserError for an empty argument, as an unset variable gives it: as a path it means the working folder."""
+    for before, word in pairwise(["", *arguments]):
+        option, equals, value = word.partition("=")
+        if not word or (word.startswith("--") and equals and not value):
+            name = option or (before if before.startswith("--") else "")
+            raise UserError(f"{name or 'an argument'} is empty; write a value, or leave it out")
 
 
 def refuse_repeated(command: Any, arguments: Sequence[str]) -> None:

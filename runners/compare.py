@@ -45,7 +45,12 @@ def compare(
         ),
     ] = None,
     benchmarks: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Only these benchmarks.", autocompletion=completion.benchmarks)
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Only these benchmarks; those that no chosen suite has are added, with their own settings.",
+            autocompletion=completion.benchmarks,
+        ),
     ] = None,
     benchmark: Annotated[
         list[str] | None,
@@ -72,7 +77,8 @@ def compare(
     budget_scale: Annotated[float, typer.Option(help="Multiply the training length of every cell.")] = 1.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     workers: Annotated[
-        int | None, typer.Option(metavar="N", show_default="one per core or GPU", help="Worker processes.")
+        int | None,
+        typer.Option(metavar="N", show_default="one per core, up to four per GPU", help="Worker processes."),
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads of each worker.")] = 1,
     engine: Annotated[
@@ -100,7 +106,10 @@ def compare(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets, for machines without internet."),
+        typer.Option(
+            envvar="CONTINUAL_DATA",
+            help="Folder with the data sets; needed for folders of images and for machines without internet.",
+        ),
     ] = None,
     results: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("results"),
     reference: Annotated[

@@ -20,7 +20,7 @@ if __name__ == "__main__":
 
 from benchmarks import catalogue, plugins, preparation
 from benchmarks.types import UserError
-from runners import command_line, completion
+from runners import command_line, completion, streams
 from runners.columns import Columns
 from runners.listing import budget_in_words
 
@@ -82,10 +82,24 @@ def _act(action: preparation.Action, dataset: DataSource, data: Path | None, con
     except UserError as error:
         command_line.complain(str(error))
         return False
+    except (Exception, SystemExit) as error:  # of a function of the user's, which may raise anything
+        if not plugins.is_reference(dataset) or isinstance(error, streams.Unwritable):
+            raise
+        command_line.complain(f"data set {name}: its function raises {_in_words(error)}")
+        return False
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     console.print(f"{name}: {time.monotonic() - begun:.1f} s", style="dim", highlight=False)
     return True
+
+
+def _in_words(error: BaseException) -> str:
+    """An exception in a line, with its place in the user's file."""
+    from runners.conformance import mistakes
+    from runners.process.shortage import first_line
+
+    at = mistakes.place(error.__traceback__, set())
+    return f"{type(error).__name__}: {first_line(error)}{f' ({at})' if at else ''}"
 
 
 def _of_image_folders() -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
+from typing import Any
 
 from benchmarks import catalogue, plugins
 from benchmarks.catalogue import BENCHMARKS, SHUFFLED_SUFFIX, Benchmark
@@ -53,10 +55,28 @@ def _suites() -> Columns:
             continue
         found = suite.read(path)
         rows = len(found.methods) + len(found.variants)
-        cells = rows * len(found.benchmarks) * len(found.scenarios) * found.seeds
-        listed.append((name, str(rows), str(cells), found.description))
+        listed.append((name, str(rows), str(_cells(found)), found.description))
     listed.append((suite.ALL, "", "", "Every suite of this repository except those with in_all = false"))
     return Columns("Suites", ("name", "methods", "cells", WORDS), listed, frozenset({WORDS}))
+
+
+def _cells(found: suite.Suite) -> int:
+    """Cells of a suite: of each row in its scenarios. A variant with the values of another row is the same cell."""
+    rows = [(name, name, {}, found.scenarios) for name in found.methods]
+    rows += [(each.label, each.method, each.values, each.scenarios or found.scenarios) for each in found.variants]
+    streams = 0
+    for entry, scenario in product(found.benchmarks, found.scenarios):
+        distinct: list[tuple[str, dict[str, Any]]] = []
+        for label, method, own, scenarios in rows:
+            of_method, of_label = (
+                [block.values for block in found.settings if block.applies(name, entry.name, scenario)]
+                for name in (method, label)
+            )
+            cell = method, {key: value for part in (*of_method, own, *of_label) for key, value in part.items()}
+            if scenario in scenarios and cell not in distinct:
+                distinct.append(cell)
+        streams += len(distinct)
+    return streams * found.seeds
 
 
 def _tasks(benchmark: Benchmark) -> str:

@@ -30,12 +30,12 @@ def merge(
     are named, and nothing is copied. Unfinished cells come with their checkpoints. The same command completes a merge
     that was stopped.
     """
-    from runners.records import folder, merging
+    from runners.records import merging
 
     console = command_line.console()
     with command_line.interruptible():
-        found = merging.merged([*([into] if into.is_dir() else []), *results])
-        folder.probe(into)
+        begun = [into] if into.is_dir() and any(into.iterdir()) else []
+        found = merging.merged([*begun, *results])
         written = merging.write(found, into)
     console.print(
         f"{merging.in_words(found)}; {written} copied into {into}", soft_wrap=True, highlight=False, markup=False

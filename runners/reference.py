@@ -52,17 +52,22 @@ def reference(
     for folder in [*results, *([before] if before else [])]:
         if not folder.is_dir():
             raise UserError(f"there is no results folder {folder}")
-    if before is not None:
-        if check or replace_rows:
-            raise UserError("--same-numbers adds no cells: leave --check and --replace-rows out")
-        _carry(results, before, out, console)
-        return
-    if check:
-        known = reference_records.read(out)
-        own = (cell for folder in results for cell in reference_records.collect(folder))
-        for line in reproduction.check(own, known).in_words():
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
-        return
+    if before is not None and (check or replace_rows):
+        raise UserError("--same-numbers adds no cells: leave --check and --replace-rows out")
+    with command_line.interruptible():
+        if before is not None:
+            _carry(results, before, out, console)
+        elif check:
+            known = reference_records.existing(out)
+            own = (cell for folder in results for cell in reference_records.collect(folder))
+            for line in reproduction.check(own, known).in_words():
+                console.print(line, soft_wrap=True, highlight=False, markup=False)
+        else:
+            _add(results, out, replace_rows, console)
+
+
+def _add(results: list[Path], out: Path, replace_rows: bool, console: Console) -> None:
+    """Add the finished cells of results folders to the reference records in `out`."""
     cells = list(reference_records.read(out).values())
     known = len(cells)
     added = [cell for folder in results for cell in reference_records.collect(folder)]
@@ -77,7 +82,7 @@ def reference(
     reference_records.write(cells, out)
     for folder in results:
         reference_records.copy_sheets(folder, out)
-    sizes = {file.name: file.stat().st_size for file in sorted(out.iterdir())}
+    sizes = {file.name: file.stat().st_size for file in sorted(out.iterdir()) if file.is_file()}
     for name, size in sizes.items():
         console.print(f"{out / name}: {size / 1e6:.2f} MB", soft_wrap=True, highlight=False, markup=False)
     console.print(f"{len(cells)} reference records, {len(cells) - known} more than before", highlight=False)
@@ -87,7 +92,7 @@ def _carry(results: list[Path], before: Path, out: Path, console: Console) -> No
     """Give reference records of earlier code the keys of the later code, where both give the same numbers."""
     later = (record for folder in results for _, record in reference_records.finished(folder))
     shown = same_numbers.compare((record for _, record in reference_records.finished(before)), later)
-    cells = list(reference_records.read(out).values())
+    cells = list(reference_records.existing(out).values())
     carried = list(same_numbers.carry(cells, shown))
     reference_records.write(carried, out)
     for one in shown:

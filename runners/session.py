@@ -29,6 +29,10 @@ TUNING_SEEDS = 1_000_000
 ENGINES = ("local", "ray", "inline")
 ON_OOM = ("record", "retry-smaller")
 FAILURES_SHOWN = 20
+WORKERS_AT_MOST, THREADS_AT_MOST = 100_000, 1024
+"""More than any machine has a use for: a slip."""
+BUDGET_SCALE_AT_MOST, MEMORY_AT_MOST = 1e6, 1e6
+"""Limits that keep steps and bytes countable; memory in GiB."""
 
 
 @dataclass(frozen=True)
@@ -105,18 +109,20 @@ def tell(cells: Sequence[Cell], console: Console) -> None:
 def check(options: Options) -> None:
     """Check the values of options that are invalid on every machine. Raises UserError."""
     check_seeds(options.seeds)
-    for name in ("workers", "threads"):
+    for name, most in (("workers", WORKERS_AT_MOST), ("threads", THREADS_AT_MOST)):
         value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} {value}: must be at least 1")
-    if not options.budget_scale > 0 or options.budget_scale == float("inf"):
-        raise UserError(f"--budget-scale {options.budget_scale:g}: must be a positive number")
+        if value is not None and not 1 <= value <= most:
+            raise UserError(f"--{name} {value}: must be at least 1 and at most {most}")
+    if not 0 < options.budget_scale <= BUDGET_SCALE_AT_MOST:
+        limit = f"at most {BUDGET_SCALE_AT_MOST:g}"
+        raise UserError(f"--budget-scale {options.budget_scale:g}: must be a positive number, {limit}")
     if options.cell_timeout is not None and not options.cell_timeout > 0:
         raise UserError(f"--cell-timeout {options.cell_timeout:g}: must be a positive number of seconds")
     if not options.cell_gpus > 0 or (options.cell_gpus > 1 and options.cell_gpus % 1):
         raise UserError(f"--cell-gpus {options.cell_gpus:g}: must be a fraction of one GPU or a whole number of them")
-    if options.cell_memory is not None and not options.cell_memory > 0:
-        raise UserError(f"--cell-memory {options.cell_memory:g}: must be a positive number of GiB")
+    if options.cell_memory is not None and not 0 < options.cell_memory <= MEMORY_AT_MOST:
+        limit = f"at most {MEMORY_AT_MOST:g}"
+        raise UserError(f"--cell-memory {options.cell_memory:g}: must be a positive number of GiB, {limit}")
     for name, permitted in (("engine", ENGINES), ("on_oom", ON_OOM)):
         if getattr(options, name) not in permitted:
             option = name.replace("_", "-")

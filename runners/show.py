@@ -17,7 +17,7 @@ import typer
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder; with -m, not the working directory
 
-from benchmarks.types import Scenario, UserError
+from benchmarks.types import UserError
 from methods import registry
 from runners import command_line, completion
 from runners.columns import Columns
@@ -52,12 +52,17 @@ def show(
 
         console.print("\n".join(avalanche.names()), highlight=False, markup=False)
         return
-    cls: Any = registry.load(method)
+    from runners.check_method import load
+    from runners.conformance import mistakes
+
+    cls: Any = load(method)
+    scenarios = " ".join(mistakes.supported(cls))
+    if mistake := mistakes.of_class(cls):
+        raise UserError(f"{method}: {mistake}")
+    rows = list(_rows(cls))
     summary = (cls.__doc__ or "").split("\n\n")[0].replace("\n", " ")
-    scenarios = " ".join(scenario for scenario in Scenario if scenario in cls.supports)
     place = f"{cls.name} ({scenarios}): {' '.join(summary.split())}"
     console.print(place, highlight=False, markup=False)
-    rows = list(_rows(cls))
     if rows:
         headings = ("hyperparameter", "default", "searched by tune.py", MEANING)
         console.print(Columns("Hyperparameters", headings, rows, frozenset({MEANING})))
@@ -71,6 +76,7 @@ def show(
 def _rows(cls: Any) -> Iterator[tuple[str, ...]]:
     from methods import search
     from runners.document import meanings
+    from runners.grid.hyperparameters import configure
 
     try:
         ranges = search.space(cls.name, cls.Config)
@@ -79,7 +85,7 @@ def _rows(cls: Any) -> Iterator[tuple[str, ...]]:
     said: dict[str, str] = {}
     for config in reversed(cls.Config.__mro__[:-1]):
         said |= meanings(config)
-    default = cls.Config()
+    default = configure(cls.name, cls.Config, {})
     for field in dataclasses.fields(cls.Config):
         found = ranges.get(field.name)
         yield (

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -37,12 +38,15 @@ from rich.console import Console
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder; with -m, not the working directory
 
+from benchmarks import catalogue
 from benchmarks.types import Scenario, UserError
-from methods.registry import AVALANCHE_PREFIX
+from methods import registry
 from runners import command_line, completion
-from runners.grid.hyperparameters import parse_assignment
+from runners.grid.hyperparameters import configure, parse_assignment
 from runners.grid.suite import find as find_suites
 from runners.process import cpu, devices
+from runners.records import folder
+from runners.session import THREADS_AT_MOST
 from runners.timing import groups
 from runners.timing.measure import Result, measure
 from runners.timing.official import method_of
@@ -59,12 +63,22 @@ the losses: a check waits for the device, so that shorter rounds would measure m
 @app.command()
 def speed(
     methods: Annotated[
-        str | None, typer.Option(metavar="A,B", autocompletion=completion.methods, show_default=METHODS)
+        str | None,
+        typer.Option(metavar="A,B", help="Methods to time.", autocompletion=completion.methods, show_default=METHODS),
     ] = None,
     benchmarks: Annotated[
-        str | None, typer.Option(metavar="A,B", autocompletion=completion.benchmarks, show_default=BENCHMARKS)
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Benchmarks to time them on.",
+            autocompletion=completion.benchmarks,
+            show_default=BENCHMARKS,
+        ),
     ] = None,
-    scenarios: Annotated[str, typer.Option(metavar="til,dil,cil", autocompletion=completion.scenarios)] = "til",
+    scenarios: Annotated[
+        str,
+        typer.Option(metavar="til,dil,cil", help="Scenarios to time them in.", autocompletion=completion.scenarios),
+    ] = "til",
     suite: Annotated[
         str | None,
         typer.Option(
@@ -79,7 +93,7 @@ def speed(
         ),
     ] = None,
     tasks: Annotated[
-        int | None, typer.Option(metavar="N", help="Number of tasks instead of the benchmark's (permuted).")
+        int | None, typer.Option(min=1, metavar="N", help="Number of tasks instead of the benchmark's (permuted).")
     ] = None,
     tasks_seen: Annotated[str | None, typer.Option(metavar="0,4,9", help="Numbers of old tasks to time after.")] = None,
     official: Annotated[
@@ -102,7 +116,7 @@ def speed(
         int | None,
         typer.Option(min=1, help="Number of timed steps per phase and task.", show_default="20, on CUDA 250"),
     ] = None,
-    threads: Annotated[int, typer.Option(help="Threads of the process.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, max=THREADS_AT_MOST, help="Threads of the process.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
     data: Annotated[Path | None, typer.Option(envvar="CONTINUAL_DATA", help="Folder with the data sets.")] = None,
     random_images: Annotated[
@@ -115,8 +129,8 @@ def speed(
     ] = None,
 ) -> None:
     """Measure time per training step and peak memory, with their ratios to the floor and to a plain loop."""
-    import pandas as pd
-
+    for option, file in (("--csv", csv), ("--profile", profile)):
+        _refuse_unwritable(option, file)
     if epochs and profile is not None:
         raise UserError("--profile shows the operations of a step; leave --epochs out")
     device = devices.single(device)
@@ -132,14 +146,16 @@ def speed(
         raise UserError(f"--official: {', '.join(sorted(strangers))} is not among the methods to time")
     if checkouts and epochs:
         raise UserError("--official times steps; leave --epochs out")
-    seen = tuple(sorted(int(number) for number in tasks_seen.split(","))) if tasks_seen else ()
+    seen = _numbers(tasks_seen)
     orders: list[Order] = []
     for benchmark in command_line.names(benchmarks) or members.suites:
+        catalogue.find(benchmark)
         source = suite or members.suites.get(benchmark, groups.SUITE)
         for scenario in command_line.scenarios(scenarios) or ():
             for method in named:
                 settings = _settings(source, method, benchmark, scenario)
                 settings |= {key: value for name, key, value in given if name == method}
+                configure(method, registry.load(method).Config, settings)  # a mistake is found before anything is timed
                 order = Order(
                     method, benchmark, scenario, device, threads, steps, tasks, data, settings, seen, epochs=epochs,
                     random_images=random_images,
@@ -153,15 +169,42 @@ def speed(
     wide.print(machines(results), highlight=False)
     wide.print(table(found))
     if csv is not None:
-        pd.DataFrame(found).to_csv(csv, index=False)
+        import pandas as pd
+
+        _write(csv, pd.DataFrame(found).to_csv(index=False))
     if profile is not None:
-        profile.write_text("\n".join(map(_profiled, results)), encoding="utf-8")
+        _write(profile, "\n".join(map(_profiled, results)))
+
+
+def _numbers(text: str | None) -> tuple[int, ...]:
+    """Numbers of old tasks, `0,4,9`, in order. Raises UserError."""
+    found = command_line.names(text) or ()
+    if not all(re.fullmatch("[0-9]{1,6}", number) for number in found):
+        raise UserError(f"--tasks-seen {text}: write numbers of old tasks with commas, from 0: 0,4,9")
+    return tuple(sorted(set(map(int, found))))
+
+
+def _refuse_unwritable(option: str, file: Path | None) -> None:
+    """Raise UserError for a file that could not be written after the measuring."""
+    if file is None:
+        return
+    if not file.exists():
+        folder.probe(file.parent)
+    elif file.is_dir() or not os.access(file, os.W_OK):
+        raise UserError(f"{option} {file}: this is no file that can be written; name another one")
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}; the numbers are in the table above") from error
 
 
 def _with_others(order: Order, checkout: Path | None) -> list[Order]:
     """The order, then those of the same method's other programs."""
     found = [order]
-    if order.epochs and order.method.startswith(AVALANCHE_PREFIX):
+    if order.epochs and order.method.startswith(registry.AVALANCHE_PREFIX):
         found.append(replace(order, pictures=True))
     if checkout is not None:
         found.append(replace(order, official=checkout))

@@ -1,4 +1,4 @@
-"""Standard output and error of a command, for every encoding and for readers that close the pipe early."""
+"""Standard output and error of a command, for every encoding, for readers that close the pipe early and full disks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Any
 
+EXIT_UNWRITABLE = 2
 EXIT_READER_GONE = 141
 """Exit code of a program that SIGPIPE ended. The signal itself stays ignored: it would end a run when a worker dies."""
 PLAIN = {"…": "...", "–": "-", "—": "-", "−": "-", "×": "x", "±": "+-", "→": "->", "•": "*"}
@@ -15,27 +16,31 @@ PLAIN = {"…": "...", "–": "-", "—": "-", "−": "-", "×": "x", "±": "+-"
 _HANDLER = "continual-plain"
 
 
-class ReaderGone(SystemExit):
-    """The reader of a standard stream has closed it. As a SystemExit, no handler of errors on the way reports it."""
+class Unwritable(SystemExit):
+    """A standard stream cannot be written to. As a SystemExit, no handler of errors on the way reports it."""
 
-    def __init__(self) -> None:
-        super().__init__(EXIT_READER_GONE)
+    def __init__(self, error: OSError) -> None:
+        gone = isinstance(error, BrokenPipeError)
+        super().__init__(EXIT_READER_GONE if gone else EXIT_UNWRITABLE)
+        said = f"the output cannot be written: {error.strerror or error}; send it to another file or device"
+        self.sentence = "" if gone else said
+        """Empty where the reader has closed the stream, which is no mistake."""
 
 
 class Stream(io.TextIOWrapper):
-    """A standard stream that raises ReaderGone instead of BrokenPipeError."""
+    """A standard stream that raises Unwritable instead of OSError."""
 
     def write(self, text: str, /) -> int:
         try:
             return super().write(text)
-        except BrokenPipeError:
-            raise ReaderGone from None
+        except OSError as error:
+            raise Unwritable(error) from None
 
     def flush(self) -> None:
         try:
             super().flush()
-        except BrokenPipeError:
-            raise ReaderGone from None
+        except OSError as error:
+            raise Unwritable(error) from None
 
 
 def prepare() -> None:
@@ -53,17 +58,20 @@ def prepare() -> None:
 
 
 def flush() -> None:
-    """Write the buffered text. Raises ReaderGone."""
+    """Write the buffered text. Raises Unwritable."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not stream.closed:
             stream.flush()
 
 
 def silence() -> None:
-    """Discard the buffered text; otherwise the interpreter reports an error when it flushes it at exit."""
+    """Discard the text of streams that cannot be written to; else the interpreter reports an error at its exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, Stream):
+        try:
+            if isinstance(stream, Stream):
+                stream.flush()
+        except Unwritable:
             os.dup2(nowhere, stream.fileno())
 
 

@@ -1,5 +1,7 @@
 """Estimate of a cell's device memory before it runs; a cell that cannot fit is refused with the numbers.
 
+A cell that its method or its network refuses is refused with their sentence.
+
 The method is built on torch's `meta` device, which knows shapes and allocates nothing. Counted are its state, what it
 declares of optimisers, copies and passes (`Method.needs`), the activations of one training batch and of one evaluation
 batch, and a fixed share for torch itself. An estimate of the least that the cell needs: where
@@ -26,6 +28,8 @@ from benchmarks.types import UserError, ValidatedBudget
 from methods import registry
 from methods.base import Needs
 from methods.networks import targets
+from methods.shared import parts
+from methods.shared.state import StateError
 from runners.grid import hyperparameters
 from runners.grid.cells import Cell
 from runners.process import known_state
@@ -36,6 +40,8 @@ RUNTIME = 600e6
 """torch's own libraries, or a CUDA context, bytes."""
 EVALUATION_BATCH = 250
 """Samples evaluated at once: the driver takes smaller batches where the usual 2000 do not fit."""
+LARGE = 250_000_000
+"""Weights of a network that is not made to look at its activations: it might not fit."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +68,21 @@ class Footprint:
 
 
 def of_cell(cell: Cell) -> Footprint | None:
-    """The estimate, or None for a method that cannot be built without memory. Reads no data."""
+    """The estimate, or None for a method that refuses the cell or cannot be built without memory. Reads no data."""
     return of_cells([cell])[cell.key]
 
 
 def of_cells(cells: Iterable[Cell]) -> dict[str, Footprint | None]:
     """Estimates by key; see `of_cell`."""
+    return {key: None if isinstance(one, str) else one for key, one in _looked_at(cells).items()}
+
+
+def _looked_at(cells: Iterable[Cell]) -> dict[str, Footprint | str | None]:
+    """Estimates by key, or the sentences of refusal."""
     methods: dict[str, dict[str, Cell]] = defaultdict(dict)
     for cell in cells:
         methods[cell.reference][cell.key] = cell
-    found = {}
+    found: dict[str, Footprint | str | None] = {}
     for some in methods.values():
         # Comparing the process before and after takes longer than an estimate: once a method, not once a cell.
         with known_state.unchanged(), _same_generator():
@@ -79,7 +90,7 @@ def of_cells(cells: Iterable[Cell]) -> dict[str, Footprint | None]:
     return found
 
 
-def _of_cell(cell: Cell) -> Footprint | None:
+def _of_cell(cell: Cell) -> Footprint | str | None:
     return _estimate(
         cell.reference, cell.method, json.dumps(cell.config), cell.benchmark_reference, cell.scenario, cell.network,
         cell.budget.batch_size, isinstance(cell.budget, ValidatedBudget),
@@ -89,12 +100,19 @@ def _of_cell(cell: Cell) -> Footprint | None:
 def refusals(
     cells: Iterable[Cell], device: str, estimates: Mapping[str, Footprint | None] | None = None
 ) -> dict[str, str]:
-    """Key -> sentence for each cell that needs more than the device has. estimates: those of `of_cells`, if known."""
+    """Key -> sentence for each cell that needs more than the device has, or that its method or network refuses.
+
+    estimates: those of `of_cells`, if known.
+    """
     capacity, cells = capacity_of(device), list(cells)
-    found, known = {}, of_cells(cells) if estimates is None else estimates
+    known = of_cells(cells) if estimates is None else estimates
+    unknown = _looked_at(cell for cell in cells if known[cell.key] is None)
+    found = {}
     for cell in cells:
-        needed = known[cell.key]
-        if needed is not None and needed.total > capacity:
+        needed = known[cell.key] or unknown[cell.key]
+        if isinstance(needed, str):
+            found[cell.key] = f"{cell.method} with {cell.network} on {cell.benchmark}: {needed}"
+        elif needed is not None and needed.total > capacity:
             chunked = cell.config.get("chunk") == 0
             hint = f"; a chunked hypernetwork needs less, for example --set {cell.label}.chunk=50000" if chunked else ""
             found[cell.key] = (
@@ -125,33 +143,44 @@ _loaded = lru_cache(maxsize=256)(registry.load)
 def _estimate(
     reference: str, name: str, config_text: str, benchmark_name: str, scenario: str, network: str, batch_size: int,
     keeps_best: bool,
-) -> Footprint | None:  # fmt: skip
-    benchmark = catalogue.find(benchmark_name)
-    if scenario in benchmark.undefined:
-        return None
-    cls: Any = _loaded(reference)
-    config = hyperparameters.configure(name, cls.Config, json.loads(config_text))
-    spec = benchmark.spec(scenario, network)
-    if cls.skip(spec, config):
-        return None
-    with torch.device("meta"):
-        try:
-            method = cls(spec, config, "meta", 0)
-            state = FLOAT * sum(t.numel() for t in _tensors(method.state_dict()))
-            n_trained = method.parameters_trained()
-        except UserError:
-            raise
-        except (Exception, SystemExit):  # a method from elsewhere that looks at values, or at its device
+) -> Footprint | str | None:  # fmt: skip
+    """The estimate, or the sentence of a method or network that refuses; None where there is neither."""
+    try:
+        benchmark = catalogue.find(benchmark_name)
+        if scenario in benchmark.undefined:
             return None
-    sizes = _activations(network, spec.input_shape)
-    n_weights = _n_weights(network, spec.input_shape, spec.n_outputs)
-    needs = cls.needs(spec, config)
-    return Footprint(
-        state=state,
-        training=FLOAT * ((needs.per_trained + keeps_best) * n_trained + needs.generated * n_weights),
-        tasks=FLOAT * (needs.per_task * n_weights + needs.floats_per_task) * spec.n_tasks,
-        activations=FLOAT * _at_once(needs, sizes, batch_size),
-    )
+        cls: Any = _loaded(reference)
+        config = hyperparameters.configure(name, cls.Config, json.loads(config_text))
+        spec = benchmark.spec(scenario, network)
+        if cls.skip(spec, config):
+            return None
+        with torch.device("meta"):
+            method = cls(spec, config, "meta", 0)
+            state, n_trained = FLOAT * _held(method), method.parameters_trained()
+        sizes = _activations(network, spec.input_shape)
+        n_weights = _n_weights(network, spec.input_shape, spec.n_outputs)
+        needs = cls.needs(spec, config)
+        return Footprint(
+            state=state,
+            training=FLOAT * ((needs.per_trained + keeps_best) * n_trained + needs.generated * n_weights),
+            tasks=FLOAT * (needs.per_task * n_weights + needs.floats_per_task) * spec.n_tasks,
+            activations=FLOAT * _at_once(needs, sizes, batch_size),
+        )
+    except UserError as error:
+        return str(error)
+    except (Exception, SystemExit):  # a method from elsewhere that looks at values, or at its device
+        return None
+
+
+def _held(method: Any) -> int:
+    """Scalars that a method holds, also where no checkpoint can keep all of its state."""
+    try:
+        return sum(tensor.numel() for tensor in _tensors(method.state_dict()))
+    except StateError:
+        found = {id(tensor): tensor for tensor in parts.anchors(method).values()}
+        for path, value in parts.attributes(method).items():
+            found |= {id(part): part for _, part in parts.walk(path, value) if isinstance(part, Tensor)}
+        return sum(tensor.numel() for tensor in found.values())
 
 
 def _at_once(needs: Needs, sizes: list[int], batch_size: int) -> float:
@@ -169,7 +198,8 @@ def _n_weights(name: str, input_shape: tuple[int, ...], n_outputs: int) -> int:
 def _activations(name: str, input_shape: tuple[int, ...]) -> list[int]:
     """Outputs of every layer for one input, in floats; by a real pass, which starts faster than one on `meta`."""
     sizes: list[int] = []
-    with _same_generator():
+    place = "meta" if _n_weights(name, input_shape, 10) > LARGE else "cpu"
+    with _same_generator(), torch.device(place):
         network = targets.build(name, input_shape, 10)
 
     def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -178,7 +208,7 @@ def _activations(name: str, input_shape: tuple[int, ...]) -> list[int]:
 
     handles = [module.register_forward_hook(record) for module in network.modules() if not list(module.children())]
     with torch.no_grad():
-        network.eval()(torch.zeros(1, *input_shape))
+        network.eval()(torch.zeros(1, *input_shape, device=place))
     for handle in handles:
         handle.remove()
     return sizes or [1]

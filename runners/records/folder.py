@@ -22,7 +22,7 @@ _PROBE_BYTES = 1 << 16
 
 
 class StorageError(UserError):
-    """The results folder cannot be written: read-only, full, or gone."""
+    """A folder of records cannot be written: read-only, full, or gone."""
 
 
 class Store(Protocol):
@@ -180,8 +180,9 @@ def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
 
 
 def share(path: Path, content: bytes) -> None:
-    """Write a file that several cells share, atomically. Raises StorageError."""
+    """Write a file that several cells share, atomically; its folder is made. Raises StorageError."""
     with _storage(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
 
 
@@ -216,6 +217,6 @@ def _storage(path: Path) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:  # the second of a file system that knows no locks
         what = getattr(error, "strerror", None) or str(error)
         raise StorageError(
-            f"the results folder {path} cannot be written: {what}. "
-            "Free space or rights there, or give another folder with --results; nothing recorded so far is lost"
+            f"the folder {path} cannot be written: {what}. "
+            "Free space or rights there, or give another folder; nothing recorded so far is lost"
         ) from error

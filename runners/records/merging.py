@@ -19,7 +19,7 @@ from benchmarks import paths
 from benchmarks.types import UserError
 from reports.schema import CELL_FOLDERS, RECORD
 from reports.words import count, join
-from runners.records.folder import CHECKPOINT, LOCK, TRACEBACK, CellFolder, StorageError, share, write_atomically
+from runners.records.folder import CHECKPOINT, LOCK, TRACEBACK, CellFolder, StorageError, probe, share, write_atomically
 from runners.records.record import BrokenRecord, Record, Status
 from runners.records.reference_records import SHEET, identity
 
@@ -67,8 +67,10 @@ def merged(roots: Sequence[Path]) -> Merged:
     for root in roots:
         if not root.is_dir():
             raise UserError(f"there is no results folder {root}")
-        before = len(found) + len(left_out)
-        for folder in sorted(root.glob(CELL_FOLDERS)):
+        folders = sorted(root.glob(CELL_FOLDERS))
+        if not folders:
+            raise UserError(f"{root} holds no record (<benchmark>/<scenario>/<method>/seed...)")
+        for folder in folders:
             try:
                 record = CellFolder(folder).read()
             except BrokenRecord as error:
@@ -80,8 +82,9 @@ def merged(roots: Sequence[Path]) -> Merged:
                 left_out.append((folder, "is running; merge again when it has ended"))
             else:
                 found.append(Source(root, folder, record))
-        if len(found) + len(left_out) == before and any(root.iterdir()):
-            raise UserError(f"{root} holds no record (<benchmark>/<scenario>/<method>/seed...)")
+    if not found:
+        nothing = f"{join([str(root) for root in roots])} hold no record that could be taken"
+        raise UserError("\n".join([nothing, *map(_left, left_out)]))
     _refuse_conflicts(found)
     chosen: dict[str, Source] = {}
     for source in found:
@@ -100,7 +103,7 @@ def write(found: Merged, into: Path) -> int:
     held by another command.
     """
     into = into.resolve()
-    into.mkdir(parents=True, exist_ok=True)
+    probe(into)
     written = 0
     for source in found.cells:
         if source.root == into:
@@ -113,8 +116,7 @@ def write(found: Merged, into: Path) -> int:
         written += 1
     for path, name in _shared(found.roots):
         if not (into / name).exists():
-            (into / name).parent.mkdir(parents=True, exist_ok=True)
-            share(into / name, path.read_bytes())
+            share(into / name, _content(path))
     return written
 
 
@@ -130,8 +132,13 @@ def link(found: Merged, into: Path) -> None:
 
 def notes(found: Merged) -> list[str]:
     """Sentences on what was left out."""
-    said = [f"left out {folder}: {reason}" for folder, reason in found.left_out]
+    said = map(_left, found.left_out)
     return [*said, *(f"{name}: the folders have different ones; the first is kept" for name in _differing(found))]
+
+
+def _left(one: tuple[Path, str]) -> str:
+    folder, reason = one
+    return f"left out {folder}: {reason}"
 
 
 def _differing(found: Merged) -> list[str]:
@@ -139,8 +146,15 @@ def _differing(found: Merged) -> list[str]:
     contents: dict[str, set[bytes]] = defaultdict(set)
     for path, name in _shared(found.roots):
         if name.startswith(f"{TUNING}/"):
-            contents[name].add(path.read_bytes())
+            contents[name].add(_content(path))
     return [name for name, some in contents.items() if len(some) > 1]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return paths.read_bytes(path, paths.CHECKPOINT_BYTES)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be copied: {error}; nothing of it is lost") from error
 
 
 def in_words(found: Merged) -> str:

@@ -22,7 +22,7 @@ from benchmarks import paths, untrusted
 from benchmarks.types import UserError
 from reports.schema import CELL_FOLDERS, folder_name
 from runners.grid.cells import Cell
-from runners.records.folder import CellFolder, share, write_atomically
+from runners.records.folder import CellFolder, probe, share
 from runners.records.record import BrokenRecord, Record, Status, digest
 
 FOLDER = Path(__file__).resolve().parents[2] / "reports" / "reference"
@@ -86,26 +86,34 @@ def read(folder: Path | None = None) -> dict[str, ReferenceCell]:
 
 
 def write(cells: Iterable[ReferenceCell], folder: Path | None = None) -> None:
-    """Write exactly these records, in an order that depends only on them."""
+    """Write exactly these records, in an order that depends only on them. Raises StorageError.
+
+    Each line names its environment, so new environments come before the lines and old ones go after them: the folder
+    stays readable wherever this is cut off.
+    """
     folder = folder or FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    probe(folder)
     environments: dict[str, dict[str, Any]] = {}
     lines: dict[str, list[str]] = {}
     for cell in sorted(cells, key=lambda cell: (*cell.place, cell.record.key)):
         lines.setdefault(f"{cell.record.benchmark}-{cell.record.scenario}", []).append(_to_line(cell, environments))
+    _share_environments(folder, _environments(folder) | environments)
     for name, texts in lines.items():
-        write_atomically(folder / f"{name}.jsonl", ("\n".join(texts) + "\n").encode())
+        share(folder / f"{name}.jsonl", ("\n".join(texts) + "\n").encode())
     for file in folder.glob("*.jsonl"):
         if file.stem not in lines:
             file.unlink()
-    text = json.dumps(environments, indent=1, sort_keys=True) + "\n"
-    write_atomically(folder / ENVIRONMENTS, text.encode())
+    _share_environments(folder, environments)
+
+
+def _share_environments(folder: Path, environments: Mapping[str, Any]) -> None:
+    share(folder / ENVIRONMENTS, (json.dumps(environments, indent=1, sort_keys=True) + "\n").encode())
 
 
 def copy_sheets(results: Path, folder: Path | None = None) -> None:
-    """Keep the sample images of a results folder."""
+    """Keep the sample images of a results folder. Raises StorageError, UserError for one that cannot be read."""
     for file in sorted(results.glob(f"*/{SHEET}")):
-        write_atomically((folder or FOLDER) / f"{file.parent.name}.png", file.read_bytes())
+        share((folder or FOLDER) / f"{file.parent.name}.png", _sheet(file))
 
 
 def collect(results: Path) -> Iterator[ReferenceCell]:
@@ -119,14 +127,21 @@ def collect(results: Path) -> Iterator[ReferenceCell]:
 
 
 def finished(results: Path) -> Iterator[tuple[Path, Record]]:
-    """Folders and records of the finished cells, as they are. Raises UserError where a record is not whole."""
+    """Folders and records of the finished cells, as they are.
+
+    Raises UserError where a record is not whole, and where no cell is finished.
+    """
+    found = False
     for path in sorted(results.glob(CELL_FOLDERS)):
         try:
             record = CellFolder(path).read()
         except (BrokenRecord, OSError) as error:
             raise UserError(f"{path}: {error}") from error
         if record is not None and record.status.finished:
+            found = True
             yield path, record
+    if not found:
+        raise UserError(f"{results} holds no finished cell (<benchmark>/<scenario>/<method>/seed...)")
 
 
 def merged(known: Iterable[ReferenceCell], added: Iterable[ReferenceCell]) -> list[ReferenceCell]:
@@ -166,11 +181,17 @@ def take(cells: Sequence[Cell], results: Path, folder: Path | None = None) -> in
     return taken
 
 
-def unpack(results: Path, folder: Path | None = None) -> int:
-    """Write all reference records as a results folder; return their number. Raises UserError where there are none."""
+def existing(folder: Path | None = None) -> dict[str, ReferenceCell]:
+    """All reference records by key, as `read` gives them. Raises UserError where there are none."""
     cells = read(folder)
     if not cells:
         raise UserError(f"{folder or FOLDER} holds no reference records")
+    return cells
+
+
+def unpack(results: Path, folder: Path | None = None) -> int:
+    """Write all reference records as a results folder; return their number. Raises UserError where there are none."""
+    cells = existing(folder)
     for cell in cells.values():
         record = cell.record
         name = folder_name(record.seed, record.key)
@@ -182,7 +203,14 @@ def unpack(results: Path, folder: Path | None = None) -> int:
 def _put_sheet(benchmark: str, results: Path, folder: Path | None) -> None:
     sheet, place = (folder or FOLDER) / f"{benchmark}.png", results / benchmark / SHEET
     if sheet.is_file() and not place.exists():
-        share(place, sheet.read_bytes())
+        share(place, _sheet(sheet))
+
+
+def _sheet(file: Path) -> bytes:
+    try:
+        return paths.read_bytes(file, paths.TABLE_BYTES)
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
 
 
 def _finished(place: CellFolder, key: str) -> bool:
@@ -250,8 +278,8 @@ def _from_line(line: str, environments: Mapping[str, Any]) -> ReferenceCell:
 
 def _environments(folder: Path) -> dict[str, Any]:
     try:
-        return untrusted.parse(paths.read_text(folder / ENVIRONMENTS, paths.RECORD_BYTES))
+        return dict(untrusted.parse(paths.read_text(folder / ENVIRONMENTS, paths.RECORD_BYTES)))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{folder / ENVIRONMENTS} is damaged ({error}); fetch the file again") from error

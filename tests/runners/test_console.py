@@ -13,6 +13,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from benchmarks.types import UserError
 from methods import avalanche, registry
 from runners import command_line, console, show
 from tests.runners.helpers import ROOT, environment
@@ -142,3 +143,23 @@ def test_show_reads_a_file_of_the_users_with_what_it_inherits(tmp_path: Path) ->
     lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
     assert "0.25" in lines["share"] and "Share of the importance (mine)." in lines["share"]
     assert "1000.0" in lines["strength"] and "lambda, the weight of the penalty" in lines["strength"]
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("class Config:\n        lr: float", "the field lr of its Config has no default"),
+        ("class Config:\n        lr: 'Nope' = 1", "a type in its Config cannot be read"),
+        ("class Config:\n        lr: int = 1\n        def __post_init__(self): 1 / 0", "ZeroDivisionError"),
+        ("class Config(EWC.Config):\n        search = 3", "Config.search is 3; write search = ranges(...)"),
+    ],
+    ids=["no default", "unknown type", "raises", "no ranges"],
+)
+def test_show_answers_a_mistake_in_the_config_with_a_sentence(tmp_path: Path, line: str, sentence: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from dataclasses import dataclass\nfrom methods.base import register\nfrom methods.ewc import EWC\n"
+        f'@register("mine")\nclass Mine(EWC):\n    @dataclass(frozen=True)\n    {line}\n'
+    )
+    done = CliRunner().invoke(show.app, [f"{file}:Mine"])
+    assert isinstance(done.exception, UserError) and sentence in str(done.exception) and not done.output

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from benchmarks import cache, data, files, preparation
 from benchmarks.files import FOLDER_VARIABLE, DataError
 from benchmarks.types import UserError
 from runners import command_line
+from runners import data as data_command
 from tests.benchmarks.image_files import jpeg, write_cifar, write_image_folder
 from tests.runners.helpers import call
 
@@ -109,6 +111,21 @@ def test_the_command(tmp_path: Path, root: Path) -> None:
     assert "error: tiny-imagenet:" in done.stderr and "lacks tiny-imagenet-200.zip" in done.stderr
     done = call("--data", tmp_path / "nowhere", "--list", script="data.py")
     assert done.returncode == 2 and "there is no such folder" in done.stderr
+
+
+def test_a_function_that_raises_fails_its_data_set_alone(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import sys\nfrom benchmarks.definition import Benchmark, Kind\nfrom benchmarks.types import Budget\n"
+        "def raises():\n    raise KeyError('boom')\n\ndef leaves():\n    sys.exit(3)\n\n"
+        "def made(f):\n    return Benchmark(f.__name__, 'x', f, Kind.SPLIT, 2, 2, (4,), 4, 'mlp-5', Budget(8, 3), '')\n"
+        "RAISES, LEAVES = made(raises), made(leaves)\n"
+    )
+    names = [word for name in (f"{file}:RAISES", f"{file}:LEAVES", "digits") for word in ("--check", name)]
+    done = CliRunner().invoke(data_command.app, names, catch_exceptions=False)
+    assert done.exit_code == 1 and "digits: 1347 training images" in done.stdout
+    assert "error: data set raises: its function raises KeyError: 'boom' (mine.py, line 5)" in done.stderr
+    assert "error: data set leaves: its function raises SystemExit: 3 (mine.py, line 8)" in done.stderr
 
 
 def test_the_bar_is_told_how_far_things_are() -> None:

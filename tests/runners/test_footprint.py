@@ -126,6 +126,55 @@ def test_a_method_that_looks_at_values_when_built_has_no_estimate_and_runs(tmp_p
     assert footprint.refusals([made], "cpu") == {}
 
 
+def test_a_method_whose_state_no_checkpoint_keeps_has_an_estimate_too(tmp_path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from methods.base import register\nfrom methods.finetune import Finetune\n\n\n"
+        '@register("mine")\nclass Mine(Finetune):\n    def build(self):\n        super().build()\n'
+        "        self.kept = [self.net, {1: self.net}]\n        self.function = lambda: 1\n"
+    )
+    theirs, mine = cells("finetune", f"{file}:Mine")
+    assert footprint.of_cell(mine) == footprint.of_cell(theirs) is not None
+
+
+REFUSING = """
+from benchmarks.types import UserError
+from methods.base import register
+from methods.finetune import Finetune
+
+
+@register("refusing")
+class Refusing(Finetune):
+    def build(self):
+        raise UserError("it takes no digits")
+
+
+@register("failing")
+class Failing(Finetune):
+    @classmethod
+    def skip(cls, spec, config):
+        raise KeyError("lr")
+"""
+
+
+def test_what_a_method_refuses_or_fails_at_concerns_its_cells_alone(tmp_path) -> None:
+    (tmp_path / "mine.py").write_text(REFUSING)
+    files = tuple(f"{tmp_path / 'mine.py'}:{name}" for name in ("Refusing", "Failing"))
+    options = {"methods": ("finetune",), "foreign": files, "scenarios": ("til",), "seeds": 1, "check": False}
+    _, printed = compare_here(tmp_path / "results", dry_run=True, reference=False, **options)
+    refused = [line for line in printed.splitlines() if line.startswith("refused: ")]
+    assert refused == ["refused: refusing with mlp-100-100 on split-digits: it takes no digits"]
+    code, printed = compare_here(tmp_path / "results", reference=False, **options)
+    assert code == 1 and f"1 {Status.DONE}, 2 {Status.FAILED}" in printed
+
+
+@pytest.mark.parametrize("network", ["mlp-999999999-999999999", "mlp-99999-99999"])
+def test_a_network_beyond_all_memory_is_refused_alone(network) -> None:
+    large, small = cells("finetune", network=network)[0], cells("finetune")[0]
+    ((key, sentence),) = footprint.refusals([large, small], "cpu").items()
+    assert key == large.key and sentence.startswith(f"finetune with {network} on split-digits needs about ")
+
+
 def test_a_subclass_needs_what_its_base_does(tmp_path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(

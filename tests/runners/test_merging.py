@@ -151,7 +151,33 @@ def test_a_report_of_two_folders(two: tuple[Path, Path], tmp_path: Path, monkeyp
     assert seen == [*places, "merged-report", "None"] and "2 cells (2 done)" in said.output
 
 
-def test_folders_that_cannot_be_merged(tmp_path: Path) -> None:
+def test_a_merge_that_was_stopped_at_its_first_cell_is_completed(two: tuple[Path, Path], tmp_path: Path) -> None:
+    a, _ = two
+    lock = tmp_path / "c" / cell(a, 0).relative_to(a) / LOCK
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    said = CliRunner().invoke(merge.app, [str(a), "--into", str(tmp_path / "c")], catch_exceptions=False)
+    assert said.exit_code == 0 and tables(tmp_path / "c") == tables(a)
+
+
+def test_where_nothing_can_be_taken_the_reasons_are_named(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "a")
+    for file in (tmp_path / "a").rglob("cell.json"):
+        file.write_text("{")
+    with pytest.raises(
+        UserError, match=r"(?s)a hold no record that could be taken.*left out .*seed0.*left out .*seed1"
+    ):
+        merging.merged([tmp_path / "a"])
+
+
+def test_folders_that_cannot_be_merged(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for arguments in ([str(tmp_path / "empty")], [str(run), str(tmp_path / "empty")]):
+        said = CliRunner().invoke(merge.app, [*arguments, "--into", str(tmp_path / "into")])
+        assert str(said.exception).startswith(f"{tmp_path / 'empty'} holds no record") and not said.output
+    assert not (tmp_path / "into").exists()
+    (tmp_path / "into").mkdir()
+    assert CliRunner().invoke(merge.app, [str(run), "--into", str(tmp_path / "into")]).exit_code == 0
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("")
     for folder, sentence in (

@@ -1,5 +1,6 @@
 """The file that a new method starts from is sound as it is, and the commands around it speak plainly."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,13 +38,32 @@ def test_the_new_file_is_compared_by_the_command_that_is_shown(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("My Method", "lower case"), ("ewc", "existing method"), ("taken", "exists and is not overwritten")],
+    [
+        ("My Method", "lower case"),
+        ("ewc", "existing method"),
+        ("taken", "exists and is not overwritten"),
+        ("a" * 250, "has at most 200 letters"),
+        ("none", "is a word of Python"),
+        ("dataclasses", "the name of a module that methods import"),
+    ],
 )
 def test_names_that_cannot_be(name: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "taken.py").write_text("x = 1\n")
     with pytest.raises(UserError, match=sentence):
         new_method.write(name, tmp_path)
     assert (tmp_path / "taken.py").read_text() == "x = 1\n"
+
+
+def test_a_folder_that_cannot_be_written_gets_a_sentence_and_no_empty_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="cannot be written: No space left on device"):
+        new_method.write("mine", tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_check_command_says_what_is_wrong_and_exits_with_1() -> None:

@@ -10,7 +10,10 @@ import pytest
 
 from benchmarks.catalogue import BENCHMARKS
 from methods import registry
+from runners import listing, streams
+from runners.command_line import ignore_useless_columns
 from runners.grid import suite
+from runners.session import Options, build_cells
 from runners.streams import EXIT_READER_GONE
 from tests.runners.helpers import ROOT
 
@@ -76,6 +79,32 @@ def test_a_run_with_a_label_that_the_encoding_lacks_goes_through(tmp_path):
     assert shown in printed(*call, "--dry-run", "--verbose", encoding="ascii")
     assert shown in printed(*call, "--no-report", encoding="ascii")
     assert "2 done" in printed("runners/compare.py", "--status", str(tmp_path / "results"), encoding="ascii")
+
+
+def test_the_list_counts_the_cells_of_every_suite_that_has_rows_in_some_scenarios():
+    (found,) = (table for table in listing.tables() if table.title == "Suites")
+    cells = {row[0]: row[2] for row in found.rows}
+    for name in ("deviations", "hint"):
+        assert cells[name] == str(len(build_cells(Options(suites=(name,))))), name
+
+
+@pytest.mark.parametrize(("given", "kept"), [("0", None), ("wide", None), ("", None), ("80", "80"), ("100", "100")])
+def test_columns_of_no_width_count_as_unset(given, kept, monkeypatch):
+    monkeypatch.setenv("COLUMNS", given)
+    ignore_useless_columns()
+    assert os.environ.get("COLUMNS") == kept
+
+
+def test_a_stream_that_cannot_be_written_to_ends_the_command_with_a_sentence():
+    with streams.Stream(open("/dev/full", "wb"), "utf-8") as stream:
+        with pytest.raises(streams.Unwritable) as caught:
+            stream.write("x" * 100_000)
+            stream.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    assert caught.value.code == 2 and "cannot be written: No space left on device" in caught.value.sentence
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, *LIST], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, timeout=300)
+    assert done.returncode == 2 and done.stderr.decode().splitlines() == [f"error: {caught.value.sentence}"]
 
 
 def ended(command: str, lines: int) -> tuple[int, bytes]:

@@ -190,7 +190,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
     with pytest.raises(StorageError, match="No space left on device"):
         CellFolder(tmp_path).write(a_record())
-    with pytest.raises(StorageError, match="--results"):
+    with pytest.raises(StorageError, match="give another folder"):
         probe(tmp_path)
 
 

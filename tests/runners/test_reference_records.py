@@ -1,12 +1,17 @@
 """Reference records: the same numbers after the way through the repository, and no run where they serve."""
 
 import json
+import os
 import re
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks.types import UserError
+from runners import reference
+from runners.command_line import EXIT_INTERRUPTED
 from runners.records import reference_records
 from runners.records.folder import CellFolder
 
@@ -57,6 +62,31 @@ def test_writing_twice_gives_the_same_bytes_in_any_order(recorded, tmp_path):
     reference_records.write(reversed(found), tmp_path)
     for file in folder.glob("*.json*"):
         assert (tmp_path / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("cut", range(4))
+def test_wherever_a_write_is_cut_off_the_folder_stays_readable(recorded, tmp_path, monkeypatch, cut):
+    """Three files are put in place: all environments, the records, the environments that are left."""
+    _, folder, _ = recorded
+    for file in folder.glob("*.json*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    known = list(reference_records.read(folder).values())
+    moved = [replace(cell, record=replace(cell.record, environment={"device_name": "another"})) for cell in known]
+    put, written = os.replace, []
+
+    def interrupted(source, target):
+        if len(written) == cut:
+            raise KeyboardInterrupt
+        written.append(target)
+        put(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with suppress(KeyboardInterrupt):
+        reference_records.write(moved, tmp_path)
+    assert reference_records.read(tmp_path).keys() == {cell.record.key for cell in known} and len(written) == cut
+    if cut == 3:
+        (left,) = json.loads((tmp_path / reference_records.ENVIRONMENTS).read_text()).values()
+        assert left == {"device_name": "another"}
 
 
 def test_a_cell_run_anew_with_other_code_replaces_the_old_one(recorded):
@@ -148,6 +178,38 @@ def test_no_reference_at_all(tmp_path):
     assert reference_records.read(tmp_path / "absent") == {}
     with pytest.raises(UserError, match="no reference records"):
         reference_records.unpack(tmp_path / "results", tmp_path / "absent")
+
+
+def refused(*arguments):
+    said = CliRunner().invoke(reference.app, list(map(str, arguments)))
+    assert said.exit_code == 1 and isinstance(said.exception, UserError) and not said.output, said.output
+    return str(said.exception)
+
+
+def test_what_cannot_be_added_or_compared_is_a_sentence(recorded, tmp_path):
+    results, _, _ = recorded
+    empty, file, absent = tmp_path / "empty", tmp_path / "file", tmp_path / "absent"
+    empty.mkdir()
+    file.touch()
+    assert f"the folder {file} cannot be written" in refused(results, "--out", file)
+    assert "cannot be written" in refused(results, "--out", file / "below")
+    for out in (absent, empty, file):
+        assert refused(results, "--check", "--out", out) == f"{out} holds no reference records"
+    for options in ([], ["--check"]):
+        out = tmp_path / "out" if not options else reference_records.FOLDER
+        assert refused(results, empty, *options, "--out", out).startswith(f"{empty} holds no finished cell")
+    assert not absent.exists() and not (tmp_path / "out").exists() and not list(empty.iterdir())
+
+
+def test_an_interrupt_ends_the_command_with_a_sentence(recorded, tmp_path, monkeypatch, capsys):
+    results, _, _ = recorded
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reference_records, "share", interrupted)
+    said = CliRunner().invoke(reference.app, [str(results), "--out", str(tmp_path)])
+    assert said.exit_code == EXIT_INTERRUPTED and "run the same command again" in said.stderr
 
 
 def test_no_machine_paths_ship():

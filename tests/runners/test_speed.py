@@ -226,10 +226,35 @@ def test_an_unknown_group_is_answered_with_those_there_are():
     [
         (["--epochs", "--profile", "p.md"], "--profile shows the operations of a step; leave --epochs out"),
         (["--methods", "ewc", "--set", "ewcc.lr=1"], "--set ewcc.lr: ewcc is not among the methods to time, ewc"),
+        (["--tasks-seen", "a"], "--tasks-seen a: write numbers of old tasks with commas, from 0: 0,4,9"),
+        (["--tasks-seen", "0,-3"], "--tasks-seen 0,-3: write numbers of old tasks with commas, from 0: 0,4,9"),
+        (["--tasks-seen", ","], "',' contains no names; write names separated by commas"),
+        (["--csv", "."], "--csv .: this is no file that can be written; name another one"),
+        (["--csv", f"{__file__}/t.csv"], f"the folder {__file__} cannot be written: "),
+        (["--profile", f"{__file__}/p.md"], f"the folder {__file__} cannot be written: "),
+        (["--methods", "finetune,nix"], "unknown method 'nix'."),
+        (["--benchmarks", "split-digits,nix"], "unknown benchmark 'nix'."),
+        (["--methods", "ewc", "--set", "ewc.lr=x"], "ewc.lr = 'x': permitted is a number"),
     ],
 )
-def test_what_cannot_be_measured_is_said_before_anything_is(arguments, sentence):
-    assert str(testing.CliRunner().invoke(speed.app, arguments).exception) == sentence
+def test_what_cannot_be_measured_is_said_before_anything_is(arguments, sentence, monkeypatch):
+    monkeypatch.setattr(speed, "_apart", lambda order: pytest.fail("something is measured"))
+    answer = testing.CliRunner().invoke(speed.app, arguments).exception
+    assert isinstance(answer, UserError) and str(answer).startswith(sentence)
+
+
+@pytest.mark.parametrize("arguments", [["--threads", "0"], ["--threads", "3000000000"], ["--tasks", "0"]])
+def test_numbers_out_of_range_are_said_before_anything_is_measured(arguments, monkeypatch):
+    monkeypatch.setattr(speed, "_apart", lambda order: pytest.fail("something is measured"))
+    answer = testing.CliRunner().invoke(speed.app, arguments)
+    assert answer.exit_code == 2 and f"Invalid value for '{arguments[0]}'" in answer.output
+
+
+def test_a_file_that_cannot_be_written_after_all_is_said_below_the_table(here):
+    tiny = ["--methods", "finetune", "--random-images", "--tasks-seen", "0", "--steps", "1", "--threads", "1"]
+    answer = testing.CliRunner().invoke(speed.app, [*tiny, "--csv", "/dev/full"])
+    assert str(answer.exception).startswith("/dev/full cannot be written: No space left on device")
+    assert "ms per step" in " ".join(answer.output.split())
 
 
 def test_what_happens_once_in_a_call_is_no_part_of_a_step(monkeypatch):
