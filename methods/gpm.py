@@ -38,8 +38,9 @@ Deviations from Adam-NSCL's code: moments of samples, not of batch means (`covar
 eigenvalue, which is 0 with dead inputs (`floor`); no division by the projector's norm (`normalise`); norm layers are
 constant, not under EWC; no weight decay.
 
-Defaults: thresholds of the authors' Permuted MNIST, whose learning rate is 0.01 with 300 samples; 0.05 and 125 are ours. For CIFAR-100 on AlexNet they use 0.97 and increment 0.003 with
-24, 100, 100, 125 and 125 samples, for superclasses on LeNet 0.98 and 0.001; learning rate 0.01 and batches of 10 or 64.
+Defaults: thresholds of the authors' Permuted MNIST, whose learning rate is 0.01 with 300 samples; 0.05 and 125 are
+ours. For CIFAR-100 on AlexNet they use 0.97 and increment 0.003 with 24, 100, 100, 125 and 125 samples, for
+superclasses on LeNet 0.98 and 0.001; learning rate 0.01 and batches of 10 or 64.
 """
 
 from __future__ import annotations
