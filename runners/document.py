@@ -62,8 +62,8 @@ DEVIATIONS = """## Cost of the deviations
 Test accuracy in percent after the last task, mean (standard deviation; number of seeds), and for interval methods the
 certified share at that point. The numbers are in `reports/deviations.csv`, from the report's `summary.csv` of `python
 runners/compare.py --suite deviations --seeds 3`. A row is a method with the suite's values, or with the change that the
-suite file names with its reason. An empty field: the row is not run there. With three seeds, differences of a few points
-of accuracy are not meaningful. The page of findings (reports/reference/README.md) names those that are larger.
+suite file names with its reason. An empty field: the row is not run there. With three seeds, differences of a few
+points of accuracy are not meaningful. The page of findings (reports/reference/README.md) names those that are larger.
 
 | row | til | dil | cil |
 |---|---|---|---|"""

@@ -63,16 +63,13 @@ def _suites() -> Columns:
 def _cells(found: suite.Suite) -> int:
     """Cells of a suite: of each row in its scenarios. A variant with the values of another row is the same cell."""
     rows = [(name, name, {}, found.scenarios) for name in found.methods]
-    rows += [(each.label, each.method, each.values, each.scenarios or found.scenarios) for each in found.variants]
+    rows += [(each.method, each.label, each.values, each.scenarios or found.scenarios) for each in found.variants]
     streams = 0
     for entry, scenario in product(found.benchmarks, found.scenarios):
         distinct: list[tuple[str, dict[str, Any]]] = []
-        for label, method, own, scenarios in rows:
-            of_method, of_label = (
-                [block.values for block in found.settings if block.applies(name, entry.name, scenario)]
-                for name in (method, label)
-            )
-            cell = method, {key: value for part in (*of_method, own, *of_label) for key, value in part.items()}
+        for method, label, own, scenarios in rows:
+            blocks = found.blocks(method, label, entry.name, scenario, (own, None))
+            cell = method, {key: value for values, _ in blocks for key, value in values.items()}
             if scenario in scenarios and cell not in distinct:
                 distinct.append(cell)
         streams += len(distinct)

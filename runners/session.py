@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks.types import Scenario, UserError
 from reports.words import count
 from runners.command_line import EXIT_FAILED_CELLS, complain
+from runners.grid.cells import TUNING_SEEDS
 from runners.loggers import registry
 from runners.records.record import Status
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from runners.grid.cells import Cell
     from runners.loggers.logger import Logger
 
-TUNING_SEEDS = 1_000_000
-"""First seed of tuning (`runners.tuning.study`): hyperparameters were chosen on its streams."""
 ENGINES = ("local", "ray", "inline")
 ON_OOM = ("record", "retry-smaller")
 FAILURES_SHOWN = 20

@@ -22,7 +22,8 @@ if __name__ == "__main__":
 from benchmarks.types import UserError
 from reports.words import count
 from runners import command_line, completion
-from runners.session import TUNING_SEEDS, Options, build_cells, check, devices_of, make_engine
+from runners.grid.cells import TUNING_SEEDS
+from runners.session import Options, build_cells, check, devices_of, make_engine
 
 if TYPE_CHECKING:
     from runners.tuning.search import Prefer

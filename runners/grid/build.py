@@ -215,12 +215,7 @@ def _values(
     suite: Suite, row: _Row, benchmark: str, scenario: Scenario, choices: Choices
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Values that replace the method's defaults in a cell, and the origin of each; later ones win."""
-    labelled = row.label != row.method.name
-    parts: list[tuple[dict[str, Any], str | None]] = [
-        *((b.values, b.source) for b in suite.settings if b.applies(row.method.name, benchmark, scenario)),
-        (row.values, row.source),
-        *((b.values, b.source) for b in suite.settings if labelled and b.applies(row.label, benchmark, scenario)),
-    ]
+    parts = suite.blocks(row.method.name, row.label, benchmark, scenario, (row.values, row.source))
     parts += [({k: v}, "command line") for m, k, v in choices.assignments if m in (row.label, row.method.name)]
     values: dict[str, Any] = {}
     chosen: dict[str, str] = {}

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from benchmarks.types import Budget, Scenario
 from reports.schema import folder_name
 
+TUNING_SEEDS = 1_000_000
+"""First seed of tuning: hyperparameters were chosen on its streams. Comparisons count from 0."""
 _NAMES = ("reference", "label", "suite", "chosen", "benchmark_file", "twins")
 """Fields of a cell that decide no number."""
 

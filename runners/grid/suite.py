@@ -15,14 +15,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from benchmarks import paths, plugins, unimported, untrusted
 from benchmarks.types import Budget, Scenario, UserError, suggestion
+from runners.grid.cells import TUNING_SEEDS
 
 SUITES = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
 ALL = "all"
 """Every suite of this repository."""
 ENTRY_POINT_GROUP = "continual_intervals.suites"
 """Entry points of this group are paths of suite files (`str` or `Path`); the entry point's name is the suite's."""
-TUNING_SEEDS = 1_000_000
-"""First seed of tuning; comparisons count from 0."""
 _Contents = TypeVar("_Contents", bound=BaseModel)
 
 
@@ -45,6 +44,8 @@ def _check_seeds(number: int) -> int:
     return number
 
 
+Block = tuple[dict[str, Any], str | None]
+"""Values of hyperparameters, and their source."""
 Positive = Annotated[int, Field(ge=1, strict=True), AfterValidator(_check_recorded)]
 Text = Annotated[str, Field(strict=True, min_length=1), AfterValidator(_check_recorded)]
 Value = Annotated[Any, AfterValidator(_check_value)]
@@ -119,6 +120,19 @@ class Suite(_Part):
     """File of `runners/tune.py`, relative to this one, whose values follow those of `settings`."""
     in_all: bool = True
     """Membership in `all`; False for a suite that answers a separate question, with many rows."""
+
+    def blocks(
+        self, method: str, label: str, benchmark: str, scenario: Scenario, own: Block = ({}, None)
+    ) -> list[Block]:
+        """Blocks of values for a row on a benchmark, later ones win: its method's, its own, those for its label.
+
+        own: of a variant. A method's own row has its name as the label.
+        """
+
+        def of(name: str) -> list[Block]:
+            return [(b.values, b.source) for b in self.settings if b.applies(name, benchmark, scenario)]
+
+        return [*of(method), own, *(of(label) if label != method else [])]
 
     @field_validator("methods", "scenarios")
     @classmethod

@@ -15,6 +15,7 @@ from benchmarks import paths, untrusted
 from benchmarks.types import UserError
 from reports.words import count
 from runners.grid import suite
+from runners.grid.cells import TUNING_SEEDS
 from runners.tuning import search
 from runners.tuning.search import Prefer, Study, Trial
 from runners.tuning.study import listed
@@ -86,7 +87,7 @@ def _effort(study: Study, trials: Sequence[Trial], prefer: Prefer) -> dict[str, 
         "complete": sum(trial.state == "complete" for trial in trials),
         "pruned": sum(trial.state == "pruned" for trial in trials),
         "failed": sum(trial.state == "failed" for trial in trials),
-        "seeds": [search.FIRST_SEED + k for k in range(study.seeds)],
+        "seeds": [TUNING_SEEDS + k for k in range(study.seeds)],
     }
 
 

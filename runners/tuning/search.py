@@ -1,7 +1,7 @@
 """Hyperparameter search: studies of trials on validation data, on streams that no comparison uses.
 
 A trial is one cell for each tuning seed, judged on validation samples; the stream it runs on holds no test data
-(`benchmarks.stream.TuningStream`). The seeds begin at FIRST_SEED, far from those of comparisons. Trials are asked for
+(`benchmarks.stream.TuningStream`). The seeds begin at TUNING_SEEDS, far from those of comparisons. Trials are asked for
 in rounds of ROUND, independent of the number of workers, so that a call reproduces its trials on any machine. All
 trials of a round run up to a look (runners/tuning/rungs.py) before any goes on from it.
 """
@@ -25,14 +25,13 @@ from runners.grid.cells import Cell, Conditions
 from runners.records.record import Status
 from runners.tuning import trials as store
 from runners.tuning.rungs import Rung, goes_on, rungs
-from runners.tuning.study import FIRST_SEED, Study, grid_of, study_of
+from runners.tuning.study import Study, grid_of, study_of
 from runners.tuning.trials import Prefer, Trial, best, choice, sensitivity
 
 if TYPE_CHECKING:
     import optuna
 
 __all__ = [
-    "FIRST_SEED",
     "ROUND",
     "Prefer",
     "Study",

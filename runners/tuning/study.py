@@ -11,11 +11,9 @@ from benchmarks import catalogue
 from benchmarks.types import UserError, derived_seed
 from methods.search import OneOf, Range, space
 from runners.grid import hyperparameters
-from runners.grid.cells import Cell
-from runners.grid.suite import TUNING_SEEDS
+from runners.grid.cells import TUNING_SEEDS, Cell
 from runners.tuning.published import published
 
-FIRST_SEED = TUNING_SEEDS
 PROTOCOL = 2
 """Version of the rules by which trials are drawn and pruned. Studies of another are begun anew, under another name."""
 
@@ -61,7 +59,7 @@ class Study:
         label = f"{self.cell.label} ({listed(values)})"
         plain = hyperparameters.recorded(self.cell.method, config, "trial")
         changed = replace(self.cell, label=label, config=plain, judged_on="validation", chosen={})
-        return [replace(changed, seed=FIRST_SEED + k) for k in range(self.seeds)]
+        return [replace(changed, seed=TUNING_SEEDS + k) for k in range(self.seeds)]
 
 
 def listed(values: Mapping[str, Any]) -> str:

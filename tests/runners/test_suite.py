@@ -120,13 +120,6 @@ def test_a_number_of_thousands_of_digits_is_a_mistake_in_the_file(tmp_path):
         suite.read(write(tmp_path, GOOD.replace("seeds = 2", f"seeds = 0x{5000 * 'f'}")))
 
 
-def test_the_seeds_of_tuning_are_those_that_no_comparison_takes():
-    from runners import session
-    from runners.tuning import study
-
-    assert suite.TUNING_SEEDS == session.TUNING_SEEDS == study.FIRST_SEED
-
-
 def test_a_file_that_is_not_toml_or_not_there(tmp_path):
     with pytest.raises(UserError, match="is not TOML"):
         suite.read(write(tmp_path, "seeds ="))

@@ -17,7 +17,7 @@ from reports.tuning import read
 from runners import tune
 from runners.engines.engine import InlineEngine
 from runners.grid import suite
-from runners.grid.cells import Conditions
+from runners.grid.cells import TUNING_SEEDS, Conditions
 from runners.tuning import chosen, search, trials
 from tests.runners.helpers import cells, foreign
 
@@ -79,7 +79,7 @@ def test_a_study_ends_in_values_that_a_suite_takes(tmp_path: Path) -> None:
     chosen = tomllib.loads((tmp_path / "tuning" / "quick.toml").read_text())
     assert [entry["method"] for entry in chosen["settings"]] == ["ewc", "finetune"]
     assert {entry["trials"] for entry in chosen["provenance"]} == {5}
-    assert all(min(entry["seeds"]) >= search.FIRST_SEED for entry in chosen["provenance"])
+    assert all(min(entry["seeds"]) >= TUNING_SEEDS for entry in chosen["provenance"])
     assert all(entry["accuracy"] >= entry["accuracy_before"] for entry in chosen["provenance"])
     rows = trials_of(tmp_path)
     assert {row["parameter"] for row in rows if row["method"] == "ewc"} == {"lr", "strength"}
@@ -178,7 +178,7 @@ def test_values_that_a_method_refuses_and_hopeless_trials_end_early() -> None:
     (cell,) = cells("finetune", steps=6)
     study = search.study_of(cell, 2)
     seeds = [each.seed for each in study.cells({"lr": 0.5})]
-    assert seeds == [search.FIRST_SEED, search.FIRST_SEED + 1]
+    assert seeds == [TUNING_SEEDS, TUNING_SEEDS + 1]
     assert all(each.judged_on == "validation" and each.config["lr"] == 0.5 for each in study.cells({"lr": 0.5}))
     pruned = search.Trial(0, "pruned", 0.9, {}, 1.0)
     complete = search.Trial(1, "complete", 0.8, {}, 1.0)
