@@ -308,3 +308,35 @@ def test_pooling_and_point_heads_match_the_official_code():
 
 def layer_only(layer: nn.Module) -> nn.Module:
     return nn.Sequential(layer)
+
+
+class Whitening(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("variance", torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(self.variance + 1e-5)
+
+
+def test_what_is_computed_from_a_buffer_is_no_constant_of_the_plan():
+    """Computed while tracing, it would outlive a change of the buffer."""
+    with pytest.raises(UserError, match="rsqrt"):
+        propagate(Whitening(), {}, torch.ones(1, 1), rounded=True)
+
+
+class Scaling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("factor", torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.factor + 1)
+
+
+def test_bounds_follow_a_buffer():
+    net, x = Scaling(), torch.ones(1, 1)
+    assert propagate(net, {}, x).lower.item() == 2
+    net.factor.fill_(3)
+    assert propagate(net, {}, x).lower.item() == 4
+    assert propagate(net, {}, x, buffers={"factor": torch.zeros(1)}).upper.item() == 1
