@@ -34,6 +34,8 @@ DATA, WRITTEN = "source/report.json", "source/files.json"
 TEMPLATE, LIBRARY = "source/report.typ", "source/references.bib"
 ALWAYS = ("report.pdf", "report.md", "report.html", "cells.csv", "summary.csv", DATA, TEMPLATE, LIBRARY)
 """Files of every report; figures, tables and the list are the others."""
+LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+"""Files that a system writes into each folder that its user looks at."""
 TABLE_FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
 
@@ -185,7 +187,7 @@ def _check(out: Path) -> None:
         written = _written(out)
         for place, folders, files in os.walk(out, onerror=_raise):
             for path in (Path(place, name) for name in sorted([*folders, *files])):
-                if path.relative_to(out).as_posix() not in written:
+                if path.relative_to(out).as_posix() not in written and path.name not in LITTER:
                     raise UserError(
                         f"{path} is no part of an earlier report and would be lost; move it, or {elsewhere}"
                     )

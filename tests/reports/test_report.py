@@ -144,6 +144,8 @@ def test_only_its_own_files_may_be_in_an_earlier_report(
     folder = Path(shutil.copytree(report.folder, tmp_path / "report"))
     if not listed:
         (folder / build.WRITTEN).unlink()
+    for litter in (".DS_Store", "figures/Thumbs.db"):
+        (folder / litter).write_text("of the system")
     build._check(folder)
     for mine in ("figures/my_drawing.svg", "tables/my_table.tex", "notes.md", "source/report.pdf", "figures/link"):
         (folder / mine).symlink_to(tmp_path)
