@@ -121,9 +121,6 @@ class LID(BoxPromise):
         )
 
         def __post_init__(self) -> None:
-            for name in ("lr", "search_lr", "dual_lr"):
-                if getattr(self, name) < 0:
-                    raise UserError(f"lid: {name} = {getattr(self, name)} must not be negative")
             for name in ("search_share", "allowance", "least", "alpha"):
                 if not 0 <= getattr(self, name) <= 1:
                     raise UserError(f"lid: {name} = {getattr(self, name)} must be in [0, 1]")

@@ -39,7 +39,9 @@ def avg_pool1d(
     count_include_pad: bool = True,
 ) -> Value:  # fmt: skip
     stride = kernel_size if stride is None else stride
-    return a.averaged(lambda x: F.avg_pool1d(x, kernel_size, stride, padding, ceil_mode, count_include_pad), input, 1)
+    return a.averaged(
+        lambda x: F.avg_pool1d(x, kernel_size, stride, padding, ceil_mode, count_include_pad), input, pooled=1
+    )
 
 
 @rule(F.avg_pool2d)
@@ -52,7 +54,7 @@ def avg_pool2d(
     def pool(x: Tensor) -> Tensor:
         return F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
-    return a.averaged(pool, input, 2)
+    return a.averaged(pool, input, pooled=2)
 
 
 def _adaptive_average(function: Callable[..., Any], pooled: int) -> Rule:
@@ -70,14 +72,10 @@ def _adaptive_maximum(function: Callable[..., Any]) -> Rule:
     return pool
 
 
-adaptive_avg_pool1d, adaptive_avg_pool2d = (
-    _adaptive_average(F.adaptive_avg_pool1d, 1),
-    _adaptive_average(F.adaptive_avg_pool2d, 2),
-)
-adaptive_max_pool1d, adaptive_max_pool2d = (
-    _adaptive_maximum(F.adaptive_max_pool1d),
-    _adaptive_maximum(F.adaptive_max_pool2d),
-)
+adaptive_avg_pool1d = _adaptive_average(F.adaptive_avg_pool1d, pooled=1)
+adaptive_avg_pool2d = _adaptive_average(F.adaptive_avg_pool2d, pooled=2)
+adaptive_max_pool1d = _adaptive_maximum(F.adaptive_max_pool1d)
+adaptive_max_pool2d = _adaptive_maximum(F.adaptive_max_pool2d)
 FUNCTIONS |= {
     F.adaptive_avg_pool1d: adaptive_avg_pool1d,
     F.adaptive_avg_pool2d: adaptive_avg_pool2d,

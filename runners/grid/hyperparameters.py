@@ -42,6 +42,8 @@ def configure(method: str, config_class: type, values: Mapping[str, object], whe
             converted[key] = convert(hints[key], value)
         except ValueError as error:
             raise UserError(f"{prefix}{method}.{key} = {value!r}: permitted is {describe(hints[key])}") from error
+        if (key == "lr" or key.endswith("_lr")) and isinstance(converted[key], float | int) and converted[key] < 0:
+            raise UserError(f"{prefix}{method}.{key} = {value!r}: a learning rate is not negative")
     try:
         return config_class(**converted)
     except (UserError, ValueError, TypeError) as error:

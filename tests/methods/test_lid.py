@@ -252,11 +252,5 @@ def test_shares_outside_of_0_and_1_are_refused(field: str):
         LID.Config(**{field: 1.5})
 
 
-@pytest.mark.parametrize("field", ["lr", "search_lr", "dual_lr"])
-def test_negative_rates_are_refused_before_anything_is_trained(field: str):
-    with pytest.raises(UserError, match=f"{field} = -0.1 must not be negative"):
-        LID.Config(**{field: -0.1})
-
-
 def test_what_tuning_searches():
     assert set(space("lid", LID.Config)) == {"lr", "search_lr", "allowance", "choose"}

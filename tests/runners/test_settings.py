@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from benchmarks.types import UserError
+from methods import registry
 from runners.grid.hyperparameters import as_json, check_defaults, configure, describe, parse_assignment, recorded
 
 
@@ -90,8 +91,8 @@ def test_an_unknown_key_is_answered_with_the_nearest_and_all():
 
 
 def test_what_the_config_itself_refuses_is_a_user_error():
-    with pytest.raises(UserError, match=r"m: lr = -1\.0 must be positive"):
-        configure("m", Config, {"lr": -1})
+    with pytest.raises(UserError, match=r"m: lr = 0\.0 must be positive"):
+        configure("m", Config, {"lr": 0})
 
 
 def test_json_and_back_is_the_same_configuration():
@@ -173,3 +174,13 @@ def test_a_config_may_raise_anything():
     config = make_dataclass("Config", [("lr", float, 0.1)], namespace={"__post_init__": fail})
     with pytest.raises(UserError, match="suite s: m: its Config raises KeyError: 'lr'"):
         configure("m", config, {}, "suite s")
+
+
+@pytest.mark.parametrize(("method", "key"), [("ewc", "lr"), ("packnet", "retrain_lr"), ("lid", "search_lr")])
+def test_a_negative_learning_rate_is_refused_before_anything_is_trained(method, key):
+    cls = registry.load(method)
+    with pytest.raises(UserError, match=f"{method}.{key} = '-0.1': a learning rate is not negative"):
+        configure(method, cls.Config, {key: "-0.1"})
+    assert getattr(configure(method, cls.Config, {key: "0.1"}), key) == 0.1
+    if key != "lr":
+        assert getattr(configure(method, cls.Config, {key: "none"}), key) is None
