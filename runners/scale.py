@@ -31,7 +31,7 @@ from runners.cell.events import Event, EventKind
 from runners.grid.cells import Cell, Conditions, Job
 from runners.process import cpu
 from runners.records.folder import CellFolder
-from runners.session import Options, make_engine
+from runners.session import Options, build_cells, check, make_engine
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 NO_OP = """
@@ -47,7 +47,7 @@ class NoOp(Method):
 MIB = 1 << 20
 BENCHMARKS = 8
 """Number of benchmark names among the records of `report`."""
-Count = Annotated[int, typer.Option("--cells", help="Number of cells.")]
+Count = Annotated[int, typer.Option("--cells", min=1, help="Number of cells.")]
 
 
 class Meter:
@@ -81,11 +81,12 @@ def cells(
     Milliseconds per cell: CPU time of the scheduling thread, CPU time of the whole driver with Ray's own threads and
     the start, and wall clock. Memory of the driver after each quarter of the cells.
     """
+    options = Options(("quick",), workers=workers, engine=engine, device="cpu")
+    check(options)
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "no_op.py"
         file.write_text(NO_OP, encoding="utf-8")
         grid = _grid(f"{file}:NoOp", n)
-        options = Options(("quick",), workers=workers, engine=engine, device="cpu")
         meter, wall = Meter(), time.monotonic()
         thread, process = time.thread_time(), time.process_time()
         _run(grid, Path(scratch) / "results", options, meter)
@@ -146,16 +147,14 @@ def workers(
     Other programs on the machine disturb the wall clock. The second figure, the speed-up on free cores, is twice the
     workers' share of busy time (relative to one worker), times the ratio of the CPU times of one worker and two.
     """
-    from runners.grid import build
-    from runners.grid import suite as suites
-
-    built = build.build(suites.find([suite]), build.Choices(seeds=seeds, budget_scale=budget_scale))
+    options = Options((suite,), seeds=seeds, budget_scale=budget_scale, device="cpu")
+    check(options)
+    built = build_cells(options)
     found = {}
     for count in (1, 2):
         with tempfile.TemporaryDirectory() as scratch:
-            options = Options((suite,), workers=count, device="cpu")
             meter, wall, spent = Meter(), time.monotonic(), _children()
-            _run(built, Path(scratch), options, meter)
+            _run(built, Path(scratch), replace(options, workers=count), meter)
             wall = time.monotonic() - wall
             found[count] = wall, _children() - spent, meter.busy / (count * wall)
     table = _table("wall", "CPU", "workers busy")
