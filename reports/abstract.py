@@ -117,7 +117,9 @@ def _failed(study: Study) -> Iterator[str]:
     total = set(gains)
     little = sum(fmean(found) < LITTLE for found in gains.values())
     if total:
-        yield f"In {scenario.upper()}, {little} of {len(total)} methods gain less than 5 points over fine-tuning."
+        single = len({entry.record.method for entry in study.entries if entry.label in total}) == len(total)
+        what = "methods" if single else "rows of the tables"  # a method may have several
+        yield f"In {scenario.upper()}, {little} of {len(total)} {what} gain less than 5 points over fine-tuning."
     lost = sum(not entry.record.done for entry in study.entries)
     if lost:
         yield f"{lost} of {len(study.entries)} cells have no result."

@@ -61,7 +61,7 @@ def _line(group: Group, label: str, entries: list[Entry], notes: Notes) -> tuple
             f"{len(measured)} of {len(entries)} seeds: the others are of earlier versions, or were dropped with a note"
         )
     shares = [_cell([_share(rows, how, radius) for rows in measured], older, notes) for how, radius in _WAYS]
-    seconds = [_seconds([_total(rows, how) for rows in measured]) for how in ("interval", "affine")]
+    seconds = [_seconds([_total(rows, how) for rows in measured if _any(rows, how)]) for how in ("interval", "affine")]
     return (Cell(group.scenario.upper()), Cell(pretty(group.benchmark)), method_cell(label), *shares, *seconds)
 
 
@@ -74,6 +74,10 @@ def _share(rows: tuple[CertificateRow, ...], how: str, radius: float) -> float |
     values = [row.certified for row in filter(_of(how, radius), rows)]
     known = [value for value in values if value is not None]
     return fmean(known) if known and len(known) == len(values) else None
+
+
+def _any(rows: tuple[CertificateRow, ...], how: str) -> bool:
+    return any(row.certified is not None for row in filter(_of(how), rows))
 
 
 def _total(rows: tuple[CertificateRow, ...], how: str) -> float:

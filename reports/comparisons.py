@@ -6,7 +6,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from reports import statistics
-from reports.leads import means
+from reports.leads import effect_size, means
 from reports.metrics import ACC
 from reports.study import Group, Study
 from reports.tables import MISSING, Cell, Table, percent, text_cells
@@ -68,6 +68,4 @@ def _against(study: Study, group: Group, best: str, others: list[str]) -> list[t
 
 
 def _effect(tested: statistics.Comparison) -> str:
-    if tested.n < 2:
-        return MISSING
-    return f"{tested.effect:.1f}".replace("inf", "∞").replace("-", "−")
+    return effect_size(tested.effect) if tested.n > 1 else MISSING

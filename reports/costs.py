@@ -86,7 +86,7 @@ def _costs(entries: list[Entry], empty: Mapping[str, float]) -> list[str]:
         mean([r.peak_device for r in records], lambda v: f"{v / 1e6:.0f}"),
         mean([r.parameters_trained for r in records], thousands),
         mean([r.parameters_stored for r in records], thousands),
-        mean(growth, lambda v: "0" if v == 0 else f"+{thousands(v)}"),
+        mean(growth, lambda v: "0" if v == 0 else f"{'+' if v > 0 else '−'}{thousands(abs(v))}"),
     ]
 
 

@@ -66,7 +66,7 @@ def winners(study: Study, scenario: str) -> Iterator[str]:
             second, gap = "", 0.0
             if len(level) < len(ranked):
                 second, gap = ranked[len(level)][0], top - ranked[len(level)][1]
-            first.setdefault(level, []).append(_Lead(group, top, gap, second, _of_few(study, group)))
+            first.setdefault(level, []).append(_Lead(group, top, gap, second, _of_few(study, group, level)))
     if first:
         parts = [
             f"{join([*map(display, level)])} {'is best' if len(level) == 1 else 'are tied for best'} on {_leads(leads)}"
@@ -83,11 +83,11 @@ class _Lead(NamedTuple):
     second: str
     """Method with that mean; empty if all are tied."""
     of_few: str
-    """Note that only some methods were run there, which makes the lead worth less."""
+    """Note that only some methods were run there, or some seeds have a result, which makes the lead worth less."""
 
 
-def _of_few(study: Study, group: Group) -> str:
-    """Note for a group that lacks a method run on half of the scenario's benchmarks or more; else empty."""
+def _of_few(study: Study, group: Group, level: Sequence[str]) -> str:
+    """Note for a group that lacks a method run on half of the scenario's benchmarks or more, or seeds of `level`."""
 
     def run(place: Group) -> set[str]:
         return {entry.record.method for label in study.run(place) for entry in study.at(place, label)}
@@ -96,7 +96,9 @@ def _of_few(study: Study, group: Group) -> str:
     often = Counter(method for place in places for method in run(place))
     here = run(group)
     missing = any(2 * times >= len(places) for method, times in often.items() if method not in here)
-    return f"of the {len(here)} methods run there" if missing else ""
+    n, of = min(len(study.values(group, label, ACC)) for label in level), len(study.seeds(group))
+    parts = [f"of the {len(here)} methods run there"] if missing else []
+    return ", ".join([*parts, f"{n} of {of} seeds"] if n < of else parts)
 
 
 def _leads(leads: Sequence[_Lead]) -> str:
@@ -115,7 +117,7 @@ def _leads(leads: Sequence[_Lead]) -> str:
     names = (
         join(named)
         if len(leads) <= 4
-        else f"{len(leads)} benchmarks" + f" ({few} of them with some methods only)" * bool(few)
+        else f"{len(leads)} benchmarks" + f" ({few} of them with some methods or seeds only)" * bool(few)
     )
     return (
         f"{names} (by {min(gaps):.1f} to {max(gaps):.1f} points ahead of {' or '.join(map(display, seconds))})"
@@ -139,10 +141,10 @@ def _references(study: Study) -> Iterator[str]:
             if ranked[0][1] > max(joint) and not tie(ranked[0][1], max(joint), images_of(study, group)):
                 beaten.append(group.title)
     if beaten:
-        where = join(beaten) if len(beaten) <= 4 else f"{len(beaten)} of them"
+        where = f" ({join(beaten)})" if len(beaten) <= 4 else ""
         yield (
             f"Joint, which trains on all tasks so far, is a reference and no bound: another method has a higher "
-            f"mean ACC in {len(beaten)} of {groups} combinations of benchmark and scenario ({where})."
+            f"mean ACC in {len(beaten)} of {groups} combinations of benchmark and scenario{where}."
         )
 
 
@@ -174,9 +176,15 @@ def _bounds(study: Study) -> Iterator[str]:
         group, label, worst = min(kept, key=lambda t: t[2])
         near = sum(value >= -0.01 for _, _, value in kept)
         yield (
-            f"Backward transfer is at least −1 point in {near} of {count(len(kept), 'row')} of the tables; the lowest "
-            f"is {percent(worst, signed=True)} points ({display(label)}, {group.title})."
+            f"Backward transfer is at least −1 point in {near} of {count(len(kept), 'row')} of the tables"
+            f"{_but_for(study)}; the lowest is {percent(worst, signed=True)} points ({display(label)}, {group.title})."
         )
+
+
+def _but_for(study: Study) -> str:
+    """Words for the rows that the count leaves out."""
+    names = [display(label) for label in sorted(study.unranked) if any(label in study.rows(g) for g in study.groups)]
+    return f" without {join(names)}" if names else ""
 
 
 def _inference(study: Study) -> Iterator[str]:

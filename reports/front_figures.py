@@ -63,10 +63,10 @@ def guarantees_by_family(study: Study, found: dict[str, Look]) -> Drawn:
         ax.set_title(str(name), pad=3, y=1.0)
     _key(figure)
     caption = (
-        "Guarantees by family of methods, percent of test samples, means over seeds and over the benchmarks on which "
-        "the method was run. Triangle: certified when an old task was learnt. Dot: the same, but 0 for each task whose "
-        "claim is void after the last task (weights outside of the certified region, or a region that has drifted). "
-        "Open circle: accuracy after the last task. A long line from triangle to dot is a promise that broke."
+        "Guarantees by family of methods, percent of test samples, means over seeds, then over the benchmarks on "
+        "which the method was run. Triangle: certified when an old task was learnt. Dot: the same, but 0 for each task "
+        "whose claim is void after the last task (weights outside of the certified region, or a region that has "
+        "drifted). Open circle: accuracy after the last task. A long line from triangle to dot is a promise that broke."
     )
     return Drawn("front-guarantees", caption, figure)
 
@@ -81,12 +81,12 @@ def _dumbbells(ax: Axes, study: Study, rows: dict[tuple[str, str], list[Promise]
         here, colour = rows[label, scenario], found[label].colour
         learnt = 100 * fmean(p.when_learnt for p in here if p.when_learnt is not None)
         stands = 100 * fmean(p.standing or 0.0 for p in here)
-        accuracy = [value for p in here for value in study.values(p.group, label, ACC).values()]
+        of_groups = [fmean(of_one.values()) for p in here if (of_one := study.values(p.group, label, ACC))]
         ax.plot([stands, learnt], [y, y], color=colour, linewidth=0.8)
         ax.plot([learnt], [y], marker="^", color=colour, linestyle="", markersize=3.6)
         ax.plot([stands], [y], marker="o", color=colour, linestyle="", markersize=3.2)
         ax.plot(
-            [100 * fmean(accuracy)], [y], marker="o", mfc="none", mec="#333333", mew=0.6, linestyle="", markersize=4
+            [100 * fmean(of_groups)], [y], marker="o", mfc="none", mec="#333333", mew=0.6, linestyle="", markersize=4
         )
         ticks.append(y)
         first = places.index((label, scenario)) == 0 or places[y - 1][0] != label

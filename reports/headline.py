@@ -13,6 +13,7 @@ from reports.marks import marked, marks_words
 from reports.metrics import ACC, STANDING, Metric
 from reports.names import Family, family
 from reports.render import to_markdown
+from reports.resolution import images_of, tie
 from reports.study import Group, Study
 from reports.tables import MISSING, Cell, Table, method_cell
 from reports.words import count, join, percent
@@ -52,7 +53,8 @@ def headline_table(study: Study) -> Table:
         where.setdefault(_where(study, groups), []).append(scenario.upper())
         standing = [of_seeds(study, groups, label, STANDING) for label in labels]
         if any(standing):
-            columns.append([_cell(found, interval=False) for found in standing])
+            n = len(study.seeds(groups[0]))
+            columns.append([_cell(found, n, interval=False) for found in standing])
             names.append("stands ↑")
     kept = map(Cell, keeping.of_rows(study, labels, study.groups))
     rows = [(method_cell(label, cited=True), *cells) for label, *cells in zip(labels, *columns, kept, strict=True)]
@@ -91,25 +93,27 @@ def _where(study: Study, groups: list[Group]) -> str:
 
 
 def _accuracies(study: Study, groups: list[Group], labels: list[str]) -> list[Cell]:
-    cells = {label: _cell(of_seeds(study, groups, label, ACC), interval=True) for label in labels}
+    n = len(study.seeds(groups[0]))
+    cells = {label: _cell(of_seeds(study, groups, label, ACC), n, interval=True) for label in labels}
     if len(groups) == 1:
         return marked(study, groups[0], ACC, cells)
-    ranked = [c.value for label, c in cells.items() if c.value is not None and label not in study.unranked]
-    top = percent(max(ranked, default=0.0))
-    return [
-        replace(
-            c, best=label not in study.unranked and c.value is not None and (c.n or 0) > 1 and percent(c.value) == top
-        )
-        for label, c in cells.items()
-    ]
+    ranked = {label: c.value for label, c in cells.items() if c.value is not None and label not in study.unranked}
+    images = [found for group in groups if (found := images_of(study, group)) is not None]
+    # One image of the benchmark with the fewest moves the mean by this share.
+    one = len(groups) * min(images) if len(images) == len(groups) else None
+    top = max(ranked.values(), default=0.0)
+    best = {label for label, value in ranked.items() if tie(value, top, one)}
+    return [replace(c, best=label in best and (c.n or 0) > 1) for label, c in cells.items()]
 
 
-def _cell(values: list[float], *, interval: bool) -> Cell:
+def _cell(values: list[float], of: int, *, interval: bool) -> Cell:
+    """Cell with the mean of values; with their number where they are fewer than the `of` seeds of the caption."""
     if not values:
         return Cell(MISSING)
     mean, ends = fmean(values), statistics.mean_interval(values)
     half = f" ± {percent(ends[1] - mean)}" if interval and ends else ""
-    return Cell(percent(mean) + half, mean, statistics.spread(values), len(values))
+    few = f" (n={len(values)})" if len(values) < of else ""
+    return Cell(percent(mean) + half + few, mean, statistics.spread(values), len(values))
 
 
 def headline_markdown(study: Study) -> str:

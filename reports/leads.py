@@ -30,7 +30,7 @@ class _Test(NamedTuple):
     best: str
     second: str
     p: float
-    """Adjusted for all pairs of methods of the group."""
+    """Adjusted for all pairs of methods of the group; 1 if the best is not ahead on the seeds that both have."""
     n: int
     effect: float
 
@@ -107,10 +107,15 @@ def _lead(study: Study, group: Group) -> _Test | None:
     if not seeds:
         return None
     pair = statistics.sign_flip([values[best][s] for s in seeds], [values[second][s] for s in seeds])
-    p = float(statistics.all_pairs(values).at[best, second])
+    p = float(statistics.all_pairs(values).at[best, second]) if pair.difference > 0 else 1.0
     return _Test(group, best, second, p, len(seeds), pair.effect)
 
 
 def _clear(test: _Test) -> str:
     where = f"{display(test.best)} over {display(test.second)} on {test.group.title}"
-    return f"{where} (adjusted p = {test.p:.2g}, d = {test.effect:.1f})"
+    return f"{where} (adjusted p = {test.p:.2g}, d = {effect_size(test.effect)})"
+
+
+def effect_size(effect: float) -> str:
+    """1.25 -> 1.2; inf, of differences that do not vary, -> ∞."""
+    return f"{effect:.1f}".replace("inf", "∞").replace("-", "−")

@@ -45,8 +45,9 @@ def _level(study: Study, group: Group, metric: Metric, labels: Sequence[str], be
     paired = [len(top.keys() & study.values(group, label, metric).keys()) for label in rivals]
     if statistics.smallest_p(min(paired)) > statistics.ALPHA:
         return set()
-    p = statistics.all_pairs({label: study.values(group, label, metric) for label in labels})
-    return {rival for rival in rivals if p.at[best, rival] > statistics.ALPHA}
+    values = {label: study.values(group, label, metric) for label in labels}
+    p = statistics.all_pairs(values)
+    return {rival for rival in rivals if not statistics.shown(top, values[rival], float(p.at[best, rival]))}
 
 
 def marks_words(study: Study, columns: Iterable[Sequence[Cell]]) -> str:

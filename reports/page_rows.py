@@ -198,7 +198,7 @@ def _tests(study: Study, group: Group) -> dict[str, list[Json]]:
             interval = statistics.mean_interval(differences)
             span = f" (95 % t interval {' to '.join(percent(v, signed=True) for v in interval)})" if interval else ""
             text = (
-                f"{display(best)} is higher by {percent(fmean(differences), signed=True)} points{span} over "
+                f"{display(best)} less {display(label)}: {percent(fmean(differences), signed=True)} points{span} over "
                 f"{len(seeds)} paired seeds; p = {float(adjusted.at[best, label]):.3g}, adjusted for all pairs of "
                 "methods"
             )

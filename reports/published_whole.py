@@ -97,20 +97,22 @@ def _clauses(values: dict[str, Published]) -> list[str]:
 def _line(study: Study, group: Group, label: str, values: dict[str, Published], present: bool) -> tuple[Cell, ...]:
     """Cells of a row, after the method's."""
     cells: list[Cell] = []
-    n, apart = 0, MISSING
+    n, apart = len(metric_values(study, group, label, ACC)) if present else 0, MISSING
     for metric in _OF_ALL:
         one = next((values[key] for key in values if METRICS[key] is metric), None)
         measured = metric_values(study, group, label, metric) if present else []
         cells.append(Cell(two(one.value / 100, metric is BWT) + one.spread_text if one else MISSING))
-        cells.append(_ours(measured, signed=metric is BWT))
-        if metric is ACC:
-            n = len(measured)
-            apart = interval(one, measured) if one else MISSING
+        cells.append(_ours(measured, n, signed=metric is BWT))
+        if metric is ACC and one:
+            apart = interval(one, measured)
     return (*cells, Cell(str(n) if n else MISSING), Cell(apart))
 
 
-def _ours(values: Sequence[float], signed: bool) -> Cell:
+def _ours(values: Sequence[float], n: int, signed: bool) -> Cell:
+    """Cell with the mean of values; with their number where it is not the row's `n`."""
     if not values:
         return Cell(MISSING)
     mean, deviation = fmean(values), statistics.spread(values)
-    return Cell(two(mean, signed) + ("" if deviation is None else f" ± {two(deviation)}"), mean, deviation, len(values))
+    spread = "" if deviation is None else f" ± {two(deviation)}"
+    few = "" if len(values) == n else f" (n={len(values)})"
+    return Cell(two(mean, signed) + spread + few, mean, deviation, len(values))

@@ -21,6 +21,8 @@ EXACT_UP_TO = 16
 RESAMPLES = 9_999
 TOLERANCE = 1e-9
 """Tolerance relative to the sum of absolute values, so that sums that differ only by rounding count as equal."""
+NOISE = 1e-9
+"""Size of a difference of two shares that is rounding: far less than one sample of any benchmark."""
 MIN_FOR_INTERVAL = 3
 """Smallest sample that gets an interval."""
 
@@ -91,11 +93,24 @@ def sign_flip(first: ArrayLike, second: ArrayLike) -> Comparison:
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise ValueError(f"paired values needed, got shapes {a.shape} and {b.shape}")
-    difference = a - b
+    difference = _without_noise(a - b)
     deviation = float(np.std(difference, ddof=1)) if len(a) > 1 else 0.0
     mean = float(difference.mean())
-    effect = mean / deviation if deviation > 0 else float(np.copysign(np.inf, mean)) if mean else 0.0
+    effect = mean / deviation if deviation > NOISE else float(np.copysign(np.inf, mean)) if mean else 0.0
     return Comparison(mean, _sign_flip_p(difference), len(a), effect)
+
+
+def shown(first: Mapping[int, float], second: Mapping[int, float], p: float) -> bool:
+    """True if a p of at most ALPHA shows that the first is higher. first, second: values by seed.
+
+    The test is two-sided and of common seeds only, whose mean difference may have another sign than that of all seeds.
+    """
+    differences = [first[seed] - second[seed] for seed in first.keys() & second.keys()]
+    return p <= ALPHA and bool(differences) and float(np.mean(differences)) > NOISE
+
+
+def _without_noise(differences: Array) -> Array:
+    return np.where(np.abs(differences) < NOISE, 0.0, differences)
 
 
 def _sign_flip_p(difference: Array) -> float:
@@ -129,7 +144,7 @@ def all_pairs(values: Mapping[str, Mapping[int, float]]) -> pd.DataFrame:
     names, frame = list(values), pd.DataFrame(values, dtype=float)
     left, right = np.triu_indices(len(names), 1)
     table = frame[names].to_numpy()
-    differences = np.nan_to_num(table[:, left] - table[:, right], nan=0.0)
+    differences = _without_noise(np.nan_to_num(table[:, left] - table[:, right], nan=0.0))
     adjusted = np.ones((len(names), len(names)))
     if len(left) and len(table) > 1:
         adjusted[left, right] = adjusted[right, left] = _step_down(differences)

@@ -31,6 +31,8 @@ class Point:
     state: str
     accuracy: float
     value: str
+    chosen: bool
+    """Its values are those that the search chose, which need not have the highest accuracy."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,10 @@ class Tuned:
         return max(len(points) for points in self.points.values())
 
     @property
-    def best(self) -> float:
-        return max(p.accuracy for points in self.points.values() for p in points if p.state == "complete")
+    def star(self) -> str:
+        """Words on the star of the figure; empty for a table that names no choice, of an earlier version."""
+        own = [p.accuracy for points in self.points.values() for p in points if p.chosen]
+        return f" Star: the chosen values, {own[0]:.1f} %." if own else ""
 
 
 def read(root: Path) -> list[Tuned]:
@@ -64,7 +68,8 @@ def read(root: Path) -> list[Tuned]:
             for word in (suite, benchmark, scenario, method):
                 paths.name(word)
             for row in group:
-                point = Point(row["state"], 100 * float(row["accuracy"]), row["value"])
+                chosen = row.get("chosen") == "yes"
+                point = Point(row["state"], 100 * float(row["accuracy"]), row["value"], chosen)
                 points.setdefault(row["parameter"], []).append(point)
             if any(point.state == "complete" for some in points.values() for point in some):
                 found.append(Tuned(suite, benchmark, scenario, method, points))
@@ -98,7 +103,7 @@ def _sensitivity(study: Study, found: dict[str, Look], tuned: Tuned) -> Drawn:
     caption = (
         f"{tuned.method}, {pretty(tuned.benchmark)} {tuned.scenario.upper()}: accuracy on validation data in "
         f"{tuned.trials} trials of runners/tune.py (suite {tuned.suite}; streams of seeds that no comparison uses). "
-        f"Crosses: {pruned} trials pruned, with their accuracy then. Star: the chosen values, {tuned.best:.1f} %."
+        f"Crosses: {pruned} trials pruned, with their accuracy then.{tuned.star}"
     )
     stem = f"tuning-{file_stem(f'{tuned.benchmark}-{tuned.scenario}-{tuned.method}')}"
     return Drawn(stem, caption, figure, appendix=True)
@@ -118,10 +123,9 @@ def _panel(ax: object, points: Sequence[Point], colour: str) -> None:
         values = sorted({point.value for point in points})
         places = [float(values.index(point.value)) for point in points]
         ax.set_xticks(range(len(values)), [cut(value) for value in values])
-    best = max((i for i, p in enumerate(points) if p.state == "complete"), key=lambda i: points[i].accuracy)
-    for i, (place, point) in enumerate(zip(places, points, strict=True)):
-        marker, size = ("*", 60) if i == best else ("o", 14) if point.state == "complete" else ("x", 14)
-        ax.scatter([place], [point.accuracy], s=size, marker=marker, color=colour, alpha=1.0 if i == best else 0.7)
+    for place, point in zip(places, points, strict=True):
+        marker, size = ("*", 60) if point.chosen else ("o", 14) if point.state == "complete" else ("x", 14)
+        ax.scatter([place], [point.accuracy], s=size, marker=marker, color=colour, alpha=1.0 if point.chosen else 0.7)
 
 
 def _number(text: str) -> float | None:

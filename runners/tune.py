@@ -184,7 +184,7 @@ def _tune(
                     study, found, prefer, options.budget_scale, options.command, driver_environment.get("commit") or ""
                 )
                 with FileLock(place / ".files.lock"):  # another command may tune another method into the same files
-                    chosen.write_trials(place / "trials.csv", study, found)
+                    chosen.write_trials(place / "trials.csv", study, found, prefer)
                     for file in [*some, *([out] if out else [])]:
                         chosen.write(file, entry, study.cell.config)
                 console.print(_in_words(study, found, prefer), highlight=False, soft_wrap=True)

@@ -32,6 +32,7 @@ COLUMNS = (
     "seconds",
     "parameter",
     "value",
+    "chosen",
 )
 
 IDENTITY = ("method", "benchmark", "scenario")
@@ -180,17 +181,20 @@ def read_trials(file: Path) -> list[list[str]]:
     return rows
 
 
-def write_trials(file: Path, study: Study, trials: Sequence[Trial]) -> None:
+def write_trials(file: Path, study: Study, trials: Sequence[Trial], prefer: Prefer) -> None:
     """Write all trials as a table, one line for each hyperparameter; lines of the same study are replaced."""
     from runners.records.folder import share
 
     cell = study.cell
     identity = [cell.suite, cell.benchmark, str(cell.scenario), cell.label]
     rows = [row for row in read_trials(file) if row[:4] != identity]
+    choice = search.choice(study, trials, prefer)
     for trial in trials:
+        chosen = "yes" if trial.number == choice.number else ""
         shares = ["" if share is None else repr(share) for share in (trial.accuracy, trial.certified)]
         for key, value in trial.values.items():
-            rows.append([*identity, str(trial.number), trial.state, *shares, f"{trial.seconds:.2f}", key, str(value)])
+            of_trial = [str(trial.number), trial.state, *shares, f"{trial.seconds:.2f}"]
+            rows.append([*identity, *of_trial, key, str(value), chosen])
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)

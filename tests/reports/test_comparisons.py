@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
 
 from reports.comparisons import comparison_table
+from reports.findings import findings
 from reports.hyperparameters import hyperparameters
 from reports.latex import to_latex
+from reports.leads import leads, means, significance
 from reports.load import load
+from reports.marks import marked
+from reports.metrics import ACC
 from reports.provenance import commands
 from reports.render import to_csv, to_data, to_markdown
 from reports.setting import setting_table
@@ -66,6 +71,38 @@ def test_the_interval_is_that_of_the_paired_differences(tmp_path: Path) -> None:
     write(tmp_path, "si", [0.30, 0.30, 0.30])
     table = comparison_table(study(load(tmp_path)))
     assert table and {row[2].key: row[5].text for row in table.rows}["si"] == "−9.7 to +89.7"
+
+
+def test_rounding_is_no_difference(tmp_path: Path) -> None:
+    """Means of the same accuracies in another order of tasks differ in the last bit, always in one direction."""
+    row = [0.1, 0.2, 0.3, 0.4, 0.7]
+    for seed in range(6):
+        for method, last in (("hnet", row), ("ewc", [row[i] for i in (0, 1, 2, 4, 3)])):
+            Synthetic(method, seed=seed, accuracy=np.tile(last, (6, 1))).write(tmp_path)
+    found = study(load(tmp_path))
+    (ours, theirs) = (values for _, values in means(found, found.groups[0]))
+    assert ours != theirs, "the example is one of rounding"
+    table = comparison_table(found)
+    assert table and [cell.text for cell in table.rows[0][4:]] == ["0.0", "0.0 to 0.0", "1", "0.0"]
+
+
+def test_a_lead_that_common_seeds_contradict_is_not_shown(tmp_path: Path) -> None:
+    """EWC is ahead in each of the eight seeds that both have; SI, in its mean, as it lacks the two bad ones."""
+    write(tmp_path, "si", [0.79 + k / 1000 for k in range(8)])
+    write(tmp_path, "ewc", [0.81 + k / 999 for k in range(8)] + [0.1, 0.1])
+    found = study(load(tmp_path))
+    (lead,) = leads(found)
+    assert lead.best == "si" and not lead.shown
+    (sentence,) = significance(found)
+    assert "significant in 0 of 1 comparison" in sentence
+    cells = {
+        label: Cell("", fmean(values.values()), n=len(values))
+        for label in ("si", "ewc")
+        if (values := found.values(found.groups[0], label, ACC))
+    }
+    of_si, of_ewc = marked(found, found.groups[0], ACC, cells)
+    assert of_si.best and of_ewc.level
+    assert "2 of 10 seeds" not in findings(found)[1] and "8 of 10 seeds" in findings(found)[1]
 
 
 def test_one_seed_has_no_interval_and_no_effect(tmp_path: Path) -> None:

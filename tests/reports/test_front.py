@@ -14,6 +14,7 @@ import pytest
 from reports.abstract import WORDS_AT_MOST, abstract
 from reports.build import Report
 from reports.front import methods_table, protocol_table
+from reports.front_figures import guarantees_by_family
 from reports.headline import headline_table, shared_groups
 from reports.load import load
 from reports.names import METHODS, ROWS, Family, display, family
@@ -160,6 +161,38 @@ def test_the_headline_equals_the_records(tmp_path: Path) -> None:
     half = 4.302652729911275 * stdev(values) / 3**0.5
     assert rows["ewc"].value == pytest.approx(fmean(values)) and rows["ewc"].best and not rows["hnet"].best
     assert rows["ewc"].text == f"85.0 ± {100 * half:.1f}"
+
+
+def test_the_headline_says_where_seeds_are_missing(tmp_path: Path) -> None:
+    for seed in range(4):
+        Synthetic("ewc", seed=seed, accuracy=np.full((6, 5), 0.8)).write(tmp_path)
+    for seed in range(2):
+        Synthetic("hnet", seed=seed, accuracy=np.full((6, 5), 0.9)).write(tmp_path)
+    texts = {row[0].key: row[1].text for row in headline_table(study(load(tmp_path))).rows}
+    assert texts == {"ewc": "80.0 ± 0.0", "hnet": "90.0 (n=2)"}
+
+
+def test_means_over_benchmarks_tie_as_their_caption_says(tmp_path: Path) -> None:
+    """80.049 and 80.051 % are printed as 80.0 and 80.1, and lie less than one of 899 test images apart."""
+    for benchmark in ("split-digits", "split-digits-shuffled"):
+        for method, value in (("ewc", 0.80049), ("hnet", 0.80051), ("si", 0.7)):
+            for seed in range(2):
+                Synthetic(method, benchmark, seed=seed, accuracy=np.full((6, 5), value)).write(tmp_path)
+    found = study(load(tmp_path))
+    assert len(shared_groups(found, "til")) == 2
+    assert {row[0].key: row[1].best for row in headline_table(found).rows} == {"ewc": True, "hnet": True, "si": False}
+
+
+def test_the_figure_of_guarantees_weighs_benchmarks_alike(tmp_path: Path) -> None:
+    """However many seeds one of them has."""
+    for benchmark, seeds, value in (("split-digits", 4, 0.9), ("permuted-digits", 1, 0.5)):
+        for seed in range(seeds):
+            r = np.full((6, 5), value)
+            Synthetic("hyperinterval", benchmark, seed=seed, accuracy=r, certifies=True).write(tmp_path)
+    found = study(load(tmp_path))
+    (ax,) = guarantees_by_family(found, looks(found)).figure.axes
+    _, learnt, _, accuracy = (list(line.get_xdata()) for line in ax.lines[:4])
+    assert accuracy == [pytest.approx(70)] and learnt == [pytest.approx(62)]
 
 
 def test_the_headline_averages_over_benchmarks_that_all_rows_share(tmp_path: Path) -> None:

@@ -36,6 +36,13 @@ def lines(folder: Path) -> dict[str, dict[str, str]]:
     return {row[0].key: dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in table.rows}
 
 
+def test_a_mean_of_fewer_seeds_than_its_row_says_so(tmp_path: Path) -> None:
+    write(tmp_path, "packnet", (0.96,), cap=0.96)
+    write(tmp_path, "packnet", (0.96, 0.97))
+    row = lines(tmp_path)["packnet"]
+    assert (row["n"], row["ACC ours"], row["CAP ours"]) == ("2", "96.50 ± 0.71", "96.00 (n=1)")
+
+
 def test_ours_stands_next_to_every_published_row(tmp_path: Path) -> None:
     write(tmp_path, "wsn", (0.961, 0.962, 0.963), cap=0.975, label="wsn-0.3")
     write(tmp_path, "hat", (0.95,))

@@ -19,6 +19,7 @@ from runners.engines.engine import InlineEngine
 from runners.grid import suite
 from runners.grid.cells import TUNING_SEEDS, Conditions
 from runners.tuning import chosen, search, trials
+from runners.tuning.study import Study
 from tests.runners.helpers import cells, foreign
 
 RUN = CliRunner()
@@ -397,6 +398,17 @@ def test_an_unknown_preference_is_refused() -> None:
         RUN.invoke(tune.app, ["--suite", "quick", "--method", "ewc", "--prefer", "sure"], catch_exceptions=False)
 
 
+def test_the_star_is_at_the_chosen_values(tmp_path: Path) -> None:
+    """Trial 1 is the luckiest; trial 0, the suite's own, is as good and stays."""
+    study = Study(cells("ewc")[0], {}, 1, ({"lr": 0.01},))
+    shares = [("complete", 0.95), ("complete", 0.955), ("pruned", 0.3)]
+    found = [trials.Trial(k, *shares[k], {"lr": 10.0 ** (k - 2)}, 1.0) for k in range(3)]
+    chosen.write_trials(tmp_path / "tuning" / "trials.csv", study, found, search.Prefer.KNOWN)
+    (tuned,) = read(tmp_path)
+    assert [point.chosen for point in tuned.points["lr"]] == [True, False, False]
+    assert tuned.star == " Star: the chosen values, 95.0 %."
+
+
 def test_an_older_table_of_trials_keeps_its_columns(tmp_path: Path) -> None:
     table = tmp_path / "tuning" / "trials.csv"
     table.parent.mkdir(parents=True)
@@ -406,6 +418,7 @@ def test_an_older_table_of_trials_keeps_its_columns(tmp_path: Path) -> None:
     )
     tuned(tmp_path, "--method", "finetune", number=1)
     old, *_ = trials_of(tmp_path)
+    assert read(tmp_path)[-1].star == "", "it names no choice"
     assert (old["certified"], old["seconds"], old["value"]) == ("", "1.0", "0.1")
 
 
