@@ -52,7 +52,7 @@ from methods.intervals.weights import head_names
 from methods.network_per_task import NetworkPerTask
 from methods.networks import targets
 from methods.search import LEARNING_RATE, Log, ranges
-from methods.shared import heads, inference, strengths, tables
+from methods.shared import domain, heads, inference, strengths, tables
 from methods.shared.fisher import fisher
 from methods.shared.inference import Inference
 
@@ -97,8 +97,8 @@ class HNET(NetworkPerTask):
         """Target weights generated at once; 0 for a full hypernetwork with one output per weight."""
         chunk_embedding: int = 96
         """Size of a chunk embedding."""
-        activation: str = "relu"
-        """relu or elu."""
+        activation: Literal["relu", "elu"] = "relu"
+        """Activation of the hypernetwork's hidden layers."""
         beta: float = 0.01
         """Strength of the output regulariser."""
         strength_per: strengths.Per = "network"
@@ -134,6 +134,7 @@ class HNET(NetworkPerTask):
                 raise UserError(f"hnet: held_tasks = {self.held_tasks} must not be negative")
             if any(factor < 0 for factor in self.task_scaling):
                 raise UserError("hnet: task_scaling must not hold negative factors")
+            domain.hypernetwork("hnet", self)
             strengths.check("hnet", self, "beta")
             inference.check("hnet", self.inference)
 
@@ -151,6 +152,7 @@ class HNET(NetworkPerTask):
 
     @staticmethod
     def _held(target: FunctionalNetwork, spec: StreamSpec, config: Any) -> int:
+        """Number of held weights of an old task; with own heads of unequal sizes, of a head of mean size."""
         if config.held_heads == "all" or spec.scenario is DIL:
             return target.n_weights
         head = sum(target.shapes[name].numel() for name in head_names(target.network))

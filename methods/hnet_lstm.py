@@ -52,7 +52,7 @@ from methods.network_per_task import NetworkPerTask
 from methods.networks import targets
 from methods.point_promise import Numbers, PointPromise
 from methods.search import LEARNING_RATE, Log, ranges
-from methods.shared import heads, inference, strengths
+from methods.shared import domain, heads, inference, strengths
 from methods.shared.inference import Inference
 
 SAVED_PER_UNIT = 8
@@ -109,9 +109,7 @@ class HNETLSTM(PointPromise, HNET):
         search = ranges(lr=LEARNING_RATE, beta=Log(1e-5, 1e1))
 
         def __post_init__(self) -> None:
-            for name in ("embedding", "hidden", "chunk", "chunk_embedding"):
-                if getattr(self, name) < 1:
-                    raise UserError(f"hnet-lstm: {name} = {getattr(self, name)} must be at least 1")
+            domain.at_least("hnet-lstm", self, 1, "embedding", "hidden", "chunk", "chunk_embedding")
             if self.held_tasks < 0:
                 raise UserError(f"hnet-lstm: held_tasks = {self.held_tasks} must not be negative")
             if any(factor < 0 for factor in self.task_scaling):

@@ -70,7 +70,7 @@ from methods.intervals.boundable import unbounded
 from methods.intervals.bounding import Interval, worst_case
 from methods.networks import targets
 from methods.search import LEARNING_RATE, Log, ranges
-from methods.shared import inference, strengths, tables
+from methods.shared import domain, inference, strengths, tables
 from methods.shared.inference import Inference
 from methods.shared.needs import BOUNDS
 
@@ -127,7 +127,8 @@ class HyperInterval(BoxPerTask):
         select_every: int = 10
         """Number of steps between two candidates."""
         plateau: bool = False
-        """Multiply the learning rate by sqrt(0.1) after 6 epochs without better validation accuracy."""
+        """Multiply the learning rate by sqrt(0.1) after 6 validations without better accuracy: one an epoch, or one
+        every `select_every` steps where an epoch is shorter."""
         universal: Literal["point", "intersection", "official"] = "point"
         """DIL: region generated from the universal embedding."""
         bounds: Literal["interval", "endpoints"] = "interval"
@@ -146,10 +147,15 @@ class HyperInterval(BoxPerTask):
         def __post_init__(self) -> None:
             if self.batch_norm == "official" and self.bounds == "interval":
                 raise UserError('hyperinterval: batch_norm = "official" has no sound bounds; set bounds = "endpoints"')
-            if not 0 <= self.kappa <= 1:
-                raise UserError(f"hyperinterval: kappa = {self.kappa} must lie in [0, 1]")
-            if self.eps < 0:
-                raise UserError(f"hyperinterval: eps = {self.eps} must not be negative")
+            if self.batch_norm == "official" and self.inference == "fecam":
+                raise UserError(
+                    'hyperinterval: inference = "fecam" describes classes once, and with batch_norm = '
+                    '"official" their features depend on the batch at hand; write batch_norm = "running"'
+                )
+            domain.hypernetwork("hyperinterval", self)
+            domain.between("hyperinterval", self, 0, 1, "kappa")
+            domain.at_least("hyperinterval", self, 0, "eps")
+            domain.at_least("hyperinterval", self, 1, "select_every")
             strengths.check("hyperinterval", self, "beta")
 
     @classmethod
@@ -349,12 +355,12 @@ class HyperInterval(BoxPerTask):
         """Middle logits (k, b, C) of all tasks seen, and the entropy's weights where they are asked for."""
         weighted = self.config.inference == "interval"
         theta, rho = self.weights(slice(0, max(1, self.tasks_seen)), radii=weighted)
+        # Not those of `interval_logits`: with "endpoints" they come from a mixture of three networks.
+        middles = torch.stack([self.middle(row, x, j) for j, row in enumerate(theta)])
         if not weighted:
-            return torch.stack([self.middle(row, x, j) for j, row in enumerate(theta)]), None
-        boxes = zip(theta, rho, strict=True)
-        results = [self.interval_logits(middle, radius, x, j) for j, (middle, radius) in enumerate(boxes)]
-        weights = torch.stack([inference.width_weights(bounds.lower, bounds.upper) for _, bounds in results])
-        return torch.stack([middle for middle, _ in results]), weights
+            return middles, None
+        boxes = [self.interval_logits(*row, x, j)[1] for j, row in enumerate(zip(theta, rho, strict=True))]
+        return middles, torch.stack([inference.width_weights(box.lower, box.upper) for box in boxes])
 
     def universal_box(self, newest: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """DIL: lower and upper corner (E,) of the intersection of the boxes of all tasks seen.

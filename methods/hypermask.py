@@ -57,7 +57,7 @@ from methods.hypernetworks.output_layer import FusedAdam
 from methods.network_per_task import NetworkPerTask
 from methods.networks import targets
 from methods.search import LEARNING_RATE, Even, Log, ranges
-from methods.shared import inference, strengths, tables
+from methods.shared import domain, inference, strengths, tables
 from methods.shared.inference import Inference
 from methods.shared.maskable import MaskableNetwork, Statistics, WeightCache
 from methods.shared.masks import Percent, masked, ramp, semi_binary_mask
@@ -159,6 +159,8 @@ class HyperMask(NetworkPerTask):
                 raise UserError(f"hypermask: sparsity = {self.sparsity} must be a percentage, 0 to 100")
             if self.norm not in (1, 2):
                 raise UserError(f"hypermask: norm = {self.norm} must be 1 or 2")
+            domain.hypernetwork("hypermask", self)
+            domain.at_least("hypermask", self, 1, "check_every")
             strengths.check("hypermask", self, "beta", "lam")
             inference.check("hypermask", self.inference)
 

@@ -62,6 +62,7 @@ from methods.intervals.contraction import Gate, easiest_loss, largest_factor
 from methods.intervals.scaled import scaled_box
 from methods.intervals.weights import head_names, shift, sigmoid
 from methods.search import Even, Log, ranges
+from methods.shared import domain
 from methods.shared.needs import BOUNDS
 from methods.shared.optimizers import SGD
 
@@ -131,6 +132,13 @@ class InterContiNet(BoxPromise):
         official_gate: bool = False
         """Use the gate of the official code; see the deviations."""
         search = ranges(lr=Log(1e-2, 1e1), shift_lr=Log(1e-3, 1e1), scale_lr=Log(1e-3, 1e1), threshold=Even(0.1, 0.99))
+
+        def __post_init__(self) -> None:
+            name = "intercontinet"
+            domain.between(name, self, 0, 1, "contraction_share", "threshold", "milestones", "momentum")
+            domain.at_least(name, self, 1, "lookback", "fit_samples")
+            rates = "lr", "shift_lr", "scale_lr", "search_lr", "milestone_factor"
+            domain.at_least(name, self, 0, "max_radius", "expansion", "robust_weight", *rates)
 
     @classmethod
     def skip(cls, spec: StreamSpec, config: Any) -> str | None:

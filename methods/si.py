@@ -89,7 +89,8 @@ class SI(Method):
             before.copy_(now)
 
         optimizer = optimizers.make(self.config.optimizer, self.net.parameters(), self.config.lr)
-        self.fit(task, self.loss, optimizer, after_step=integrate)
+        # A schedule by validation loss restores earlier weights: the path ends there too.
+        self.fit(task, self.loss, optimizer, after_step=integrate, keep=[path])
         self.consolidate(path, self.anchor.theta() - start)
 
     def consolidate(self, path: Tensor, moved: Tensor) -> None:

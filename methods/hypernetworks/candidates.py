@@ -126,6 +126,7 @@ class FewestOutside(BestOnValidation):
 class OfficialRule(Candidates):
     """Official rule: judge the parameters before an update, keep those after it.
 
+    Judged every `select_every` steps, in the last one, and at the end of each epoch of a budget in epochs.
     TIL: validation accuracy at the annealed eps, from step 0 on (start 0, strictly greater). Nested:
     minus the training loss of the batch, only where round(eps_i) = eps; so for eps = 0.5 no
     candidate ever qualifies. The official code then returns the untrained network; we keep the last.
@@ -150,7 +151,8 @@ class OfficialRule(Candidates):
         return watched
 
     def _due(self) -> bool:
-        return self.i % self.method.config.select_every == 0 or self.i == self.steps - 1
+        ends = self.task.budget.epochs is not None and (self.i + 1) % self.epoch == 0
+        return ends or self.i % self.method.config.select_every == 0 or self.i == self.steps - 1
 
     def _judge(self, loss: float) -> float | None:
         eps = self.method.present(self.schedule)[1]

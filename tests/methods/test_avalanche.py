@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from benchmarks.augmentation import FlipCrop
 from benchmarks.catalogue import find
 from benchmarks.stream import open_stream
 from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError
@@ -68,6 +69,20 @@ def test_training_takes_the_steps_of_the_budget(name, scenario):
     finally:
         handle.remove()
     assert len(counted) == 2 * STEPS
+
+
+@pytest.mark.parametrize("name", ["Naive", "Replay"])
+def test_a_benchmarks_augmentation_holds_for_strategies_too(name, monkeypatch):
+    """Every image of every step is drawn through it, and equal seeds give equal runs."""
+    drawn = []
+    augment = FlipCrop.__call__
+    monkeypatch.setattr(FlipCrop, "__call__", lambda self, *args: drawn.append(1) or augment(self, *args))
+    benchmark = dataclasses.replace(find("split-digits"), n_tasks=2, network="mlp-20", augmentation="flip-crop")
+    answers = []
+    for _ in range(2):
+        stream = open_stream(benchmark, CIL, 0, budget=Budget(16, steps=4))
+        answers.append(trained(name, stream).predict(stream.test(0).x))
+    assert len(drawn) >= 2 * 2 * 4 * 16 and torch.equal(*answers)
 
 
 def test_strategies_do_what_their_names_say():

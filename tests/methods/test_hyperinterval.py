@@ -208,6 +208,24 @@ def test_candidates_are_judged_by_the_network_that_answers(scenario, universal):
     assert of_another != judged, "the test says nothing"
 
 
+@pytest.mark.parametrize(
+    ("length", "due"), [({"epochs": 3}, [0, 3, 7, 10, 11]), ({"steps": 12}, [0, 10, 11])], ids=["epochs", "steps"]
+)
+def test_the_official_rule_judges_at_the_ends_of_epochs_too(length: dict[str, int], due: list[int]):
+    """Four steps an epoch; every tenth step and the last are due in either case (spec section 9.4)."""
+    task = opened(TIL).task(0)
+    task = replace(task, budget=Budget(-(-len(task.train) // 4), **length))
+    method = made(TIL)
+    method.statistics.append({})
+    with FusedAdam(method.hypernetwork.output, [], 1e-3) as optimizer:
+        candidates = OfficialRule(method, task, method.embeddings[:1], method.shapes[:1], optimizer)
+        found = []
+        for step in range(candidates.steps):
+            candidates.i = step
+            found += [step] * candidates._due()
+    assert candidates.steps == 12 and found == due
+
+
 def test_weights_outside_are_counted_as_the_audit_counts_them():
     for scenario in (TIL, DIL):
         stream = opened(scenario)

@@ -190,6 +190,18 @@ def test_what_is_kept_is_all_that_answers(
         assert sum(parts) / 2 == pytest.approx(losses[0], rel=1e-5), "old tasks are validated too"
 
 
+def test_the_path_of_si_ends_where_the_weights_kept_lie(losses: list[float]) -> None:
+    """Training without the second epoch, whose weights are not kept, has the same importance (Zenke et al., eq. 5)."""
+    once = ValidatedBudget(SLOW.batch_size, epochs=1, patience=1, lowest_rate=1e-9)
+    found = []
+    for budget in (SLOW, once):
+        method = made("si", opened(TIL, budget))
+        learn(method, opened(TIL, budget), [0])
+        assert len(losses) == budget.epochs
+        found.append(method.anchor.importance)
+    assert torch.equal(*found) and found[0].any()
+
+
 def loss_of(method: Method, stream: Stream, j: int) -> float:
     samples = stream.task(j).validation
     with torch.no_grad():

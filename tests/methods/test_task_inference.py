@@ -117,6 +117,20 @@ def test_sure_classes_count_more_in_the_entropy_weighted_by_intervals():
     assert not torch.equal(scores.argmin(0), plain.argmin(0)), "the widths matter, or the test says nothing"
 
 
+def test_the_middle_network_answers_however_bounds_are_computed():
+    """With endpoints the middle of the three exchanged networks is a mixture, and no network that is ever kept."""
+    options: dict[str, Any] = {"inference": "interval", "bounds": "endpoints", "eps": 5.0}
+    method, stream = learnt("hyperinterval", CIL, **options)
+    x = torch.cat([stream.test(0).x[:40], stream.test(1).x[:40]])
+    with torch.no_grad():
+        answers, _ = method.every_task(x)
+        theta, rho = method.weights(slice(0, 2))
+        mixture = torch.stack([method.interval_logits(theta[j], rho[j], x, j)[0] for j in range(2)])
+        middles = torch.stack([method.logits(x, j) for j in range(2)])
+    torch.testing.assert_close(answers, middles)
+    assert (mixture - middles).abs().max() > 1e-3, "the exchange matters, or the test says nothing"
+
+
 @pytest.mark.parametrize(("name", "scenario"), CASES)
 def test_what_is_remembered_survives_a_checkpoint_and_is_declared(name, scenario, tmp_path):
     method, stream = learnt(name, scenario, **FECAM)
