@@ -8,6 +8,7 @@ with theta_k the parameters after task k and F_k the diagonal of the Fisher info
 EWC (Schwarz et al. 2018, Progress & Compress) keeps one anchor, the latest, and F <- gamma F + F_new.
 
 Other heads need no special care: a logit that is not admissible for a task sends no gradient, so F is 0 there.
+Running statistics of batch norm are no parameters: no penalty holds them, and they move with every task.
 
 Implementations of EWC differ by orders of magnitude in F and so in the strength that suits them:
 `fisher="avalanche"` and `"intercontinet"` reproduce two of them, both without the factor 1/2.
@@ -40,7 +41,7 @@ class EWC(QuadraticPenalty):
         mode: Literal["separate", "online"] = "separate"
         """One anchor for each task, or only the latest with accumulated importance (online EWC)."""
         decay: float = 1.0
-        """gamma of online EWC: factor of the old importance when a task is added."""
+        """gamma of online EWC: factor of the old importance when a task is added; unused with separate anchors."""
         fisher: Literal["exact", "sampled", "empirical", "batched", "avalanche", "intercontinet"] = "exact"
         """Estimate of F: expectation over the network's own answers, one answer drawn from them, the labels, or
         the squared mean gradients of batches ("batched"). The last two are complete official variants, with the

@@ -6,6 +6,7 @@ While task t is learnt (Kirkpatrick et al. 2017 call it "L2"; also InterContiNet
 
 Separate anchors add up, as in EWC; `mode="online"` keeps the latest only. Rows of the output layer that belong
 to classes not yet seen are free: holding them at their random start would only hinder later tasks.
+Running statistics of batch norm are no parameters: no penalty holds them, and they move with every task.
 """
 
 from __future__ import annotations

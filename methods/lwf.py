@@ -8,6 +8,8 @@ as it was before the task, the loss on the new task's samples is
 which has the gradient of their distillation loss (eq. 2, 3). TIL: one term for each old head. DIL: one term, over
 the shared head. CIL: one term, over all old classes together.
 
+The paper first trains the new head alone (warm-up); here all parameters are trained from the first step.
+
 Deviation of InterContiNet's code, `style="intercontinet"`: in CIL the softmax runs over all outputs, unseen classes
 included, and the old ones are then selected without renormalising.
 """

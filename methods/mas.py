@@ -6,6 +6,7 @@ Aljundi et al. (2018), ECCV, arXiv 1711.09601. After each task (their eq. 3), fr
 
 and while the next is learnt (eq. 4) the loss is CE + lambda * sum_i Omega_i (theta_i - theta*_i)^2, with theta* the
 parameters after the latest task. f(x) are the admissible logits of the task.
+Running statistics of batch norm are no parameters: no penalty holds them, and they move with every task.
 
 Deviation of InterContiNet's code, `style="intercontinet"`: the gradient of the mean of squared logits over a whole
 batch, summed over batches (so signs cancel within a batch, and the size depends on the number of batches).
@@ -41,7 +42,7 @@ class MAS(QuadraticPenalty):
         style: Literal["paper", "intercontinet"] = "paper"
         """Per-sample gradients and their mean, or batch gradients and their sum."""
         samples: int | None = 2048
-        """Training samples, drawn at random, from which importance is estimated (none: all)."""
+        """Training samples, drawn at random, from which importance is estimated (none, or InterContiNet's style: all)."""
         optimizer: OptimizerName = "adam"
         """Adam, or plain SGD."""
         search = ranges(lr=LEARNING_RATE, strength=Log(1e-5, 1e3))

@@ -6,7 +6,8 @@ Zenke, Poole & Ganguli (2017), ICML, arXiv 1703.04200. Along the steps of a task
     Omega_i <- Omega_i + max(omega_i, 0) / ((theta_i at the end - at the start)^2 + xi)                  (eq. 5)
 
 and while the next task is learnt the loss is CE + c * sum_i Omega_i (theta_i - theta*_i)^2 (eq. 4), with theta* the
-parameters after the latest task.
+parameters after the latest task. Under a budget by validation loss the path ends where the weights kept lie.
+Running statistics of batch norm are no parameters: no penalty holds them, and they move with every task.
 
 Deviations of InterContiNet's code, `style="intercontinet"`: g includes the penalty's gradient;
 xi = 1e-7; no max(., 0), so that a negative importance rewards change; the sum is capped at 0.001; c/2.
@@ -44,7 +45,7 @@ class SI(Method):
         strength: float = 10.0
         """Weight c of the penalty."""
         damping: float = 0.1
-        """Damping xi, which bounds the importance of parameters that hardly moved."""
+        """Damping xi, which bounds the importance of parameters that hardly moved (InterContiNet's style: 1e-7)."""
         style: Literal["paper", "intercontinet"] = "paper"
         """Variant: the paper's equations, or InterContiNet's deviations listed above."""
         optimizer: OptimizerName = "adam"
