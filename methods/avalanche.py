@@ -261,16 +261,19 @@ class AvalancheMethod(Method):
         takes = inspect.signature(self.strategy_class.__init__).parameters
         options = {key: value for key, value in shape.items() if key in takes}
         options |= {key: getattr(self.config, key) for key in vars(self.config) if key not in ("lr", "optimizer")}
-        return self.strategy_class(
-            model=self.model,
-            optimizer=optimizers.make(self.config.optimizer, self.model.parameters(), self.config.lr),
-            criterion=nn.CrossEntropyLoss(),
-            train_mb_size=batch_size,
-            eval_mb_size=batch_size,
-            device=self.device,
-            evaluator=EvaluationPlugin(),
-            **options,
-        )
+        try:
+            return self.strategy_class(
+                model=self.model,
+                optimizer=optimizers.make(self.config.optimizer, self.model.parameters(), self.config.lr),
+                criterion=nn.CrossEntropyLoss(),
+                train_mb_size=batch_size,
+                eval_mb_size=batch_size,
+                device=self.device,
+                evaluator=EvaluationPlugin(),
+                **options,
+            )
+        except (AssertionError, ValueError) as error:  # its own checks of options
+            raise UserError(f"{self.name} does not run with {options}: {error}") from error
 
     def _experience(self, task: Task) -> Any:
         """Convert the task to Avalanche's experience; task labels are given in TIL only."""

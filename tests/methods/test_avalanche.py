@@ -149,3 +149,16 @@ def test_a_strategy_that_cannot_run_is_skipped_and_the_others_run(tmp_path):
     assert code == 0
     status = {file.parts[-3]: json.loads(file.read_text())["status"] for file in tmp_path.glob("*/*/*/seed*/cell.json")}
     assert status == {"avalanche-SCR": "skipped", "finetune": "done"}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"mode": "online"}, "decay_factor"),
+        ({"mode": "separate", "decay_factor": 0.5}, "decay_factor"),
+        ({"mode": "x"}, "x"),
+    ],
+)
+def test_options_that_a_strategy_refuses_end_in_a_sentence(options, sentence):
+    with pytest.raises(UserError, match=f"avalanche:EWC does not run with .*{sentence}"):
+        trained("EWC", opened(TIL, steps=1), **options)
