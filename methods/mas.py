@@ -42,7 +42,7 @@ class MAS(QuadraticPenalty):
         style: Literal["paper", "intercontinet"] = "paper"
         """Per-sample gradients and their mean, or batch gradients and their sum."""
         samples: int | None = 2048
-        """Training samples, drawn at random, from which importance is estimated (none, or InterContiNet's style: all)."""
+        """Training samples, drawn at random, for the importance (none: all; as in InterContiNet's style)."""
         optimizer: OptimizerName = "adam"
         """Adam, or plain SGD."""
         search = ranges(lr=LEARNING_RATE, strength=Log(1e-5, 1e3))
