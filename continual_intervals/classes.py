@@ -8,7 +8,6 @@ import hashlib
 import importlib
 import inspect
 import linecache
-import math
 import symtable
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,10 +20,9 @@ from benchmarks import catalogue
 from benchmarks.catalogue import Benchmark
 from benchmarks.modules import PROJECT, is_installed
 from benchmarks.types import UserError
+from benchmarks.user_files import import_file
+from continual_intervals.values import literal, same
 from methods import registry
-
-PLAIN = (bool, int, float, str, bytes, type(None))
-"""Types whose values are written as they are; an assignment in an earlier cell may be out of date."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +125,15 @@ class _Writer:
     """Code of one of its functions, if it has one."""
     parts: set[_Statement] = field(default_factory=set)
     values: dict[str, str] = field(default_factory=dict)
-    """Lines for names that no statement needs to be found for."""
+    """Lines for names that no statement needs to be found for: those of plain values have the present ones."""
     folders: set[str] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
+    """Names that were looked at."""
+
+    @property
+    def form(self) -> str:
+        """Form of a reference to a file."""
+        return f"FILE.py:{'CLASS' if self.what == 'class' else 'NAME'}"
 
     def write(self, folder: Path) -> Reference:
         name, names, code = self.name, self.names, self.code
@@ -136,40 +141,66 @@ class _Writer:
         if name not in bound or names.get(name) is not self.value:
             raise UserError(
                 f"the source of the {self.what} {name} cannot be found; define it at the top level of a cell or "
-                f"script, or put it into a file and give FILE.py:{'CLASS' if self.what == 'class' else 'NAME'}"
+                f"script, or put it into a file and give {self.form}"
             )
-        self._take(name, names, bound, set())
+        self._take(name, names, bound)
         future = bool(code and code.co_flags & future_features.annotations.compiler_flag)
         lines = [f'"""A {self.what} of a notebook or script, with what it uses; written by continual_intervals."""']
         lines += ["from __future__ import annotations"] if future else []
-        text = "\n\n".join([*lines, *self.values.values(), *(part.text for part in sorted(self.parts))]) + "\n"
+        anew = {bound for part in self.parts for bound in part.binds}  # by a statement that binds other names, too
+        last = [line for value, line in self.values.items() if value in anew]
+        parts = [part.text for part in sorted(self.parts)]
+        text = "\n\n".join([*lines, *self.values.values(), *parts, *last]) + "\n"
         file = folder.resolve() / f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}.py"
+        known = file.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
         except OSError as error:
             raise UserError(f"{file} cannot be written: {error.strerror}") from error
+        try:
+            self._compare(file)
+        except UserError:
+            if not known:
+                file.unlink()
+            raise
         return Reference(f"{file}:{name}", tuple(sorted(self.folders)))
 
-    def _take(self, name: str, names: Mapping[str, Any], bound: Mapping[str, _Statement], seen: set[str]) -> None:
-        if name in seen or name not in names:  # a builtin, or a name that only an annotation has
+    def _take(self, name: str, names: Mapping[str, Any], bound: Mapping[str, _Statement]) -> None:
+        # The second is a builtin, or a name that only an annotation has; of a file, __name__ is never __main__.
+        if name in self.taken or name not in names or name == "__name__":
             return
-        seen.add(name)
+        self.taken.add(name)
         value = names[name]
-        if _is_plain(value):
-            self.values[name] = f"{name} = {value!r}"
+        if (plain := literal(value)) is not None:
+            self.values[name] = f"{name} = {plain}"
         elif name in bound:
             self.parts.add(bound[name])
             for other in bound[name].needs:
-                self._take(other, names, bound, seen)
+                self._take(other, names, bound)
         elif (line := _import_of(name, value)) is not None:
             self.values[name] = line
         else:
             raise UserError(
                 f"{self.name} uses {name}, which no cell of this session defines; define it in a cell, or put the "
-                f"{self.what} into a file and give FILE.py:{'CLASS' if self.what == 'class' else 'NAME'}"
+                f"{self.what} into a file and give {self.form}"
             )
         self.folders |= _own_folder(value)
+
+    def _compare(self, file: Path) -> None:
+        """Raise UserError if what the statements give again is not what the session has."""
+        advice = f"put the {self.what} with what it uses into a file and give {self.form}"
+        try:
+            again = vars(import_file(file))
+        except UserError as error:
+            raise UserError(f"what {self.name} uses cannot be made again: {error}; {advice}") from error
+        for name in sorted(self.taken - self.values.keys()):
+            if name not in again or not same(self.names[name], again[name]):
+                whose = "" if name == self.name else f", which {self.name} uses,"
+                raise UserError(
+                    f"{name}{whose} was changed after the statement that defines it, or that statement makes another "
+                    f"one each time; {advice}"
+                )
 
 
 def _home_of_class(cls: type) -> tuple[Mapping[str, Any], Any]:
@@ -216,12 +247,6 @@ def _source(node: ast.stmt, text: str) -> str:
         return ast.unparse(node)
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
-
-
-def _is_plain(value: object) -> bool:
-    if type(value) is tuple:
-        return all(map(_is_plain, value))
-    return type(value) in PLAIN and not (type(value) is float and not math.isfinite(value))
 
 
 def _import_of(name: str, value: Any) -> str | None:

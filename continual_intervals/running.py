@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from benchmarks.catalogue import Benchmark
 from benchmarks.types import Scenario, UserError, suggestion
 from continual_intervals import classes, frames
 from runners import command_line, session
+from runners.grid.cells import TUNING_SEEDS
 from runners.loggers.logger import Logger
 from runners.session import Options
 
@@ -55,12 +58,13 @@ def run(
     `results`, not run again. logger: "tensorboard", "wandb", "mlflow", FILE.py:CLASS, an object of a subclass of
     Logger, or a list of these. Raises UserError for a mistake in the call, and where a cell ends without numbers.
     """
-    found = classes.reference(method, Path(results) / CLASSES)
-    on = classes.benchmark_reference(benchmark, Path(results) / CLASSES)
+    place = _path(results, "results")
+    found = classes.reference(method, place / CLASSES)
+    on = classes.benchmark_reference(benchmark, place / CLASSES)
     called = f"continual_intervals.run({_named(method)!r}, {_named(benchmark)!r}, {scenario!r}, ...)"
-    options = Options((), data=_path(data), device=device, workers=workers, engine=engine, results=Path(results),
-                      budget_scale=budget_scale, check=check, reference=False, loggers=_loggers(logger),
-                      command=called)  # fmt: skip
+    options = Options((), data=data if data is None else _path(data, "data"), device=str(device),
+                      workers=_workers(workers), engine=engine, results=place, budget_scale=_factor(budget_scale),
+                      check=check, reference=False, loggers=_loggers(logger), command=called)  # fmt: skip
     session.check(options)
     with _searchable(found, on):
         cells = _cells(found.text, on.text, _scenario(scenario), _seeds(seeds), options, hyperparameters)
@@ -68,7 +72,7 @@ def run(
     for outcome in outcomes:
         if str(outcome.status) != "done":
             raise UserError(f"{outcome.cell.title} is {outcome.status}: {outcome.reason} ({outcome.folder})")
-    return _matrices(outcomes, Path(results))
+    return _matrices(outcomes, place)
 
 
 def compare(
@@ -99,26 +103,27 @@ def compare(
     `compare.py`. A cell that fails stops no other; `cells` of the tables has its
     reason. Raises UserError for a mistake in the call.
     """
-    folder = Path(results) / CLASSES
+    place = _path(results, "results")
+    folder = place / CLASSES
     only = None if methods is None else [classes.reference(method, folder) for method in _listed(methods)]
     more = [*(only or ()), *(classes.reference(method, folder) for method in _listed(add))]
     files = [one.text for one in more if ".py:" in one.text or one.text.endswith(".py")]
     on = None if benchmarks is None else [classes.benchmark_reference(one, folder) for one in _listed(benchmarks)]
     named = None if methods is None else [_named(method) for method in _listed(methods)]
     options = Options(
-        suites=tuple(map(str, [suite] if isinstance(suite, str | Path) else suite)),
+        suites=tuple(map(str, [suite] if isinstance(suite, str | Path) else _listed(suite))),
         methods=None if only is None else tuple(one.text for one in only if one.text not in files),
         foreign=tuple(files),
         benchmarks=None if on is None else tuple(one.text for one in on),
         scenarios=None if scenarios is None else tuple(map(_scenario, _listed(scenarios))),
-        seeds=seeds if seeds is None or isinstance(seeds, int) else tuple(_seeds(seeds)),
+        seeds=None if seeds is None else tuple(_seeds(seeds)),
         assignments=tuple(f"{name}={_text(value)}" for name, value in (settings or {}).items()),
-        budget_scale=budget_scale,
-        device=device,
-        workers=workers,
+        budget_scale=_factor(budget_scale),
+        device=str(device),
+        workers=_workers(workers),
         engine=engine,
-        data=_path(data),
-        results=Path(results),
+        data=None if data is None else _path(data, "data"),
+        results=place,
         reference=reference,
         check=check,
         loggers=_loggers(logger),
@@ -131,7 +136,7 @@ def compare(
         session.tell(cells, console)
         outcomes = session.run_cells(cells, options, console)
     session.sum_up(outcomes, console)
-    return frames.load(results, [outcome.folder for outcome in outcomes])
+    return frames.load(place, [outcome.folder for outcome in outcomes])
 
 
 def _cells(
@@ -200,17 +205,47 @@ def _scenario(name: str) -> Scenario:
     return Scenario(name)
 
 
-def _seeds(seeds: int | Iterable[int]) -> list[int]:
-    found = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not found or not all(isinstance(seed, int) and seed >= 0 for seed in found):
+def _seeds(seeds: Any) -> list[int]:
+    """Seeds as whole numbers, those of numpy too. Raises UserError."""
+    number, found = _whole(seeds), []
+    with suppress(TypeError):  # of what is no list
+        found = [_whole(seed) for seed in seeds] if number is None else [number - 1]
+    whole = [seed for seed in found if seed is not None and seed >= 0]
+    if not found or len(whole) < len(found):
         raise UserError(f"seeds = {seeds!r}: give their number, at least 1, or a list of whole numbers from 0")
-    return found
+    if max(whole) >= TUNING_SEEDS:
+        raise UserError(f"seeds = {seeds!r}: seeds from {TUNING_SEEDS:,} on are kept for tuning; give smaller ones")
+    return whole if number is None else list(range(number))
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number as Python's own; None for anything else."""
+    if isinstance(value, bool) or getattr(value, "ndim", 0) or "bool" in str(getattr(value, "dtype", "")):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def _workers(number: Any) -> int | None:
+    if number is not None and _whole(number) is None:
+        raise UserError(f"workers = {number!r}: give a whole number, at least 1")
+    return _whole(number)
+
+
+def _factor(scale: Any) -> float:
+    if not isinstance(scale, Real) or isinstance(scale, bool):
+        raise UserError(f"budget_scale = {scale!r}: give a positive number")
+    return float(scale)
 
 
 def _listed(names: Any) -> list[Any]:
     """Names as a list; one name alone, which is an iterable of letters, is refused."""
     if isinstance(names, str | type | Benchmark):
         raise UserError(f"{_named(names)}: give a list, [{_named(names)!r}]")
+    if not isinstance(names, Iterable):
+        raise UserError(f"{names!r}: give a list")
     return list(names)
 
 
@@ -228,8 +263,11 @@ def _named(method: str | type | Benchmark) -> str:
     return method if isinstance(method, str) else getattr(method, "__name__", str(method))
 
 
-def _path(folder: Folder | None) -> Path | None:
-    return None if folder is None else Path(folder)
+def _path(folder: Any, name: str) -> Path:
+    try:
+        return Path(folder)
+    except TypeError as error:
+        raise UserError(f"{name} = {folder!r}: give a folder, as text or a Path") from error
 
 
 def _plain(value: object) -> object:

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import catalogue, plugins
 from benchmarks.types import UserError
-from continual_intervals import classes
+from continual_intervals import classes, values
 from methods import registry
 from methods.ewc import EWC
 from runners.grid.loading import load_method
@@ -79,6 +79,78 @@ def method(value: str) -> str:
 )
 def test_a_class_is_written_with_what_it_uses(tmp_path: Path, cells: list[str], expected: int) -> None:
     assert answer(tmp_path, *cells) == expected
+
+
+CHANGED = """
+import collections, functools, math, re
+import numpy as np
+import torch
+LIST = [1.0]
+LIST.append(5.0)
+LIST += [2]
+TABLE = {"x": [{3, 1}, (None,), float("inf")]}
+TABLE["lr"] = 0.5
+NAMES, scaled = [], lambda x: x * len(NAMES)
+for i in range(3):
+    NAMES = NAMES + [i]
+EMPTY = [(), set(), math.nan]
+LOSS, GATES = torch.nn.CrossEntropyLoss(), torch.tensor([1.0, math.nan])
+BOUND = functools.partial(max, 2)
+WORD, COUNTS, ROWS = re.compile("a+"), collections.Counter("aab"), np.arange(3)
+@functools.cache
+def kept(x): return x
+class Own:
+    size = 3
+    def __init__(self): self.size = self.half()
+    def half(self): return self.size / 2
+ONE = Own()
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("LIST", [1.0, 5.0, 2]),
+        ("TABLE", {"x": [{3, 1}, (None,), float("inf")], "lr": 0.5}),
+        ("scaled(2), NAMES", (6, [0, 1, 2])),
+        ("str(EMPTY)", "[(), set(), nan]"),
+        ("LOSS.reduction, BOUND(1), len(GATES), WORD.pattern, COUNTS['a'], ROWS[2]", ("mean", 2, 2, "a+", 2, 2)),
+        ("kept(ONE.size) + math.floor(2.5)", 3.5),
+    ],
+)
+def test_values_are_written_as_the_session_has_them_now(tmp_path: Path, value: str, expected: Any) -> None:
+    assert answer(tmp_path, START + CHANGED, method(value)) == expected
+
+
+def test_sets_are_written_in_one_order() -> None:
+    """Otherwise each process would have cells of its own."""
+    assert values.literal({"b", "a", "c"}) == "{'a', 'b', 'c'}"
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("kept.scale = 3.0", "kept"),
+        ("Own.size = 4", "Own"),
+        ("Own.half = lambda self: self.size * 2", "ONE"),
+        ("ONE.size += 1", "ONE"),
+        ("GATES[0] = 2", "GATES"),
+        ("COUNTS['b'] += 4", "COUNTS"),
+        ("ROWS[1] = 7", "ROWS"),
+        ("DRAWN = torch.randn(3)", "DRAWN"),
+        ("NETS = [LOSS]; NETS.append(Own)", "NETS"),
+        ("Drawn.more = 1", "1"),
+        ("GATES += 1", "GATES"),
+        ("if __name__ == 'a_session': LAYER = torch.nn.ReLU()", "LAYER"),
+        ("NETS = [LOSS]; NETS.append(NETS)", "NETS"),
+    ],
+)
+def test_values_that_a_file_cannot_make_again_are_refused_by_name(tmp_path: Path, change: str, value: str) -> None:
+    names = session(START + CHANGED, method(value), change)
+    name = "Drawn" if value == "1" else value
+    with pytest.raises(UserError, match=f"{name}.*; put the class with what it uses into a file and give FILE.py:CL"):
+        classes.reference(names["Drawn"], tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_cell_that_was_no_python_is_passed_over(tmp_path: Path) -> None:

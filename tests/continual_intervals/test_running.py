@@ -12,6 +12,7 @@ import pytest
 
 import continual_intervals as ci
 from benchmarks.types import UserError
+from continual_intervals import running
 from methods import registry
 from runners.records.record import Record
 from tests.runners.helpers import compare_here
@@ -50,6 +51,22 @@ def test_a_finished_cell_is_read_and_not_run_again(tmp_path: Path) -> None:
     again = ci.run("finetune", "split-digits", "til", seeds=2, results=tmp_path, **FEW)
     assert again.loc[0].equals(first.loc[0]) and record.read_text() == before
     assert list(again.index.get_level_values("seed").unique()) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [
+        (np.int64(2), [0, 1]),
+        (np.arange(1, 3), [1, 2]),
+        ([np.uint8(4)], [4]),
+        (1, [0]),
+        ((3, 0), [3, 0]),
+        (10**6, range(10**6)),
+    ],
+)
+def test_seeds_are_whole_numbers_of_numpy_too(seeds: Any, expected: Any) -> None:
+    found = running._seeds(seeds)
+    assert found == list(expected) and {type(seed) for seed in found} == {int}
 
 
 def test_compare_shares_the_cells_of_the_command(results: Path) -> None:
@@ -133,6 +150,16 @@ def test_figures_are_of_the_tables_given(results: Path) -> None:
         ),
         (lambda: ci.run("ewc", "split-digits", "til", seeds=0), "seeds = 0: give their number"),
         (lambda: ci.run("ewc", "split-digits", "til", seeds=[0.5]), "seeds = [0.5]: give their number"),
+        (lambda: ci.run("ewc", "split-digits", "til", seeds=[True]), "seeds = [True]: give their number"),
+        (lambda: ci.compare(seeds=True), "seeds = True: give their number"),
+        (lambda: ci.run("ewc", "split-digits", "til", seeds=2.0), "seeds = 2.0: give their number"),
+        (lambda: ci.run("ewc", "split-digits", "til", seeds=[10**20]), "seeds from 1,000,000 on are kept for tuning"),
+        (lambda: ci.compare(seeds=10**20), "seeds from 1,000,000 on are kept for tuning"),
+        (lambda: ci.run("ewc", "split-digits", "til", workers=1.5), "workers = 1.5: give a whole number"),
+        (lambda: ci.run("ewc", "split-digits", "til", budget_scale="1"), "budget_scale = '1': give a positive number"),
+        (lambda: ci.run("ewc", "split-digits", "til", results=None), "results = None: give a folder"),
+        (lambda: ci.compare(data=3), "data = 3: give a folder"),
+        (lambda: ci.compare(methods=3), "3: give a list"),
         (lambda: ci.run("none.py:Mine", "split-digits", "til"), "none.py:Mine: there is no file"),
         (lambda: ci.run("ewc", "split-digits", "til", data="no folder"), "no folder: there is no such folder"),
         (lambda: ci.compare("quik"), "there is no such suite. Did you mean quick"),
