@@ -1,6 +1,6 @@
 """Several results folders as one: each cell once, and no cell with two different results.
 
-The same cell is the same key, or everything but the code equal (`identity`). Where two folders have different numbers
+The same cell is the same key (whatever its label), or everything but the code equal (`identity`). Where two folders have different numbers
 of one cell, nothing says which is right: such cells are named, and nothing is merged.
 """
 
@@ -212,6 +212,7 @@ def _refuse_conflicts(found: Sequence[Source]) -> None:
         if source.record.status.finished:
             data = {key: value for key, value in source.record.definition.items() if value is not None}
             by_cell[identity(source.record) + json.dumps(data, sort_keys=True)][source.root].append(source)
+            by_cell[source.record.key][source.root].append(source)
     lines: dict[str, None] = {}
     for folders in by_cell.values():
         for one, other in _pairs(list(folders.values())):

@@ -87,6 +87,15 @@ def test_different_numbers_are_named_and_nothing_is_copied(two: tuple[Path, Path
         merging.merged([a, b])
 
 
+def test_one_key_under_two_labels_is_one_cell(two: tuple[Path, Path]) -> None:
+    a, b = two
+    rewritten(cell(b, 1), label="plain finetuning")
+    assert merging.merged([a, b]).same == 1
+    rewritten(cell(b, 1), accuracy=0.123)
+    with pytest.raises(UserError, match=r"^1 cell with different numbers"):
+        merging.merged([a, b])
+
+
 def test_other_code_with_other_numbers_is_a_conflict_unless_one_folder_has_both(
     two: tuple[Path, Path], tmp_path: Path
 ) -> None:
