@@ -93,8 +93,13 @@ def _looked_at(cells: Iterable[Cell]) -> dict[str, Footprint | str | None]:
 def _of_cell(cell: Cell) -> Footprint | str | None:
     return _estimate(
         cell.reference, cell.method, json.dumps(cell.config), cell.benchmark_reference, cell.scenario, cell.network,
-        cell.budget.batch_size, isinstance(cell.budget, ValidatedBudget),
+        cell.budget.batch_size, isinstance(cell.budget, ValidatedBudget), cell.source, _code_of(cell),
     )  # fmt: skip
+
+
+def _code_of(cell: Cell) -> str:
+    """What the user can edit while the process runs, in addition to the method: the benchmark, and other code."""
+    return json.dumps([cell.definition, cell.parts], sort_keys=True)
 
 
 def refusals(
@@ -136,20 +141,23 @@ def in_words(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
 
-_loaded = lru_cache(maxsize=256)(registry.load)
+@lru_cache(maxsize=256)
+def _loaded(reference: str, _source: str) -> Any:
+    """Class of a method, loaded anew for each hash of its code."""
+    return registry.load(reference)
 
 
 @lru_cache(maxsize=4096)
 def _estimate(
     reference: str, name: str, config_text: str, benchmark_name: str, scenario: str, network: str, batch_size: int,
-    keeps_best: bool,
+    keeps_best: bool, source: str, _code: str,
 ) -> Footprint | str | None:  # fmt: skip
     """The estimate, or the sentence of a method or network that refuses; None where there is neither."""
     try:
         benchmark = catalogue.find(benchmark_name)
         if scenario in benchmark.undefined:
             return None
-        cls: Any = _loaded(reference)
+        cls: Any = _loaded(reference, source)
         config = hyperparameters.configure(name, cls.Config, json.loads(config_text))
         spec = benchmark.spec(scenario, network)
         if cls.skip(spec, config):

@@ -168,6 +168,17 @@ def test_what_a_method_refuses_or_fails_at_concerns_its_cells_alone(tmp_path) ->
     assert code == 1 and f"1 {Status.DONE}, 2 {Status.FAILED}" in printed
 
 
+def test_a_method_that_was_mended_in_this_process_is_refused_no_more(tmp_path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(REFUSING)
+    (refused,) = cells(f"{file}:Refusing")
+    assert footprint.refusals([refused], "cpu").keys() == {refused.key}
+    file.write_text(REFUSING.replace('raise UserError("it takes no digits")', "super().build()"))
+    (mended,) = cells(f"{file}:Refusing")
+    assert mended.key != refused.key and not footprint.refusals([mended], "cpu")
+    assert footprint.of_cell(mended) == footprint.of_cell(cells("finetune")[0])
+
+
 @pytest.mark.parametrize("network", ["mlp-999999999-999999999", "mlp-99999-99999"])
 def test_a_network_beyond_all_memory_is_refused_alone(network) -> None:
     large, small = cells("finetune", network=network)[0], cells("finetune")[0]
