@@ -9,11 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import plugins
-from benchmarks.modules import base_of
+from benchmarks.modules import PROJECT, base_of
 from runners.grid.cells import Job
 from runners.grid.fingerprint import ROOT, foreign_files
 
-PACKAGES = ("benchmarks", "methods", "reports", "runners")
 FOREIGN = "foreign"
 
 
@@ -24,7 +23,7 @@ def stage(folder: Path, foreign: Sequence[str]) -> dict[str, str]:
     installed distributions go along, packages as packages: one folder for all that Python finds in one folder here, so
     that nothing is copied twice. References in the answer are relative to `folder`.
     """
-    for package in PACKAGES:
+    for package in PROJECT:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "reference"))
     there: dict[str, str] = {}
     numbers: dict[Path, int] = {}

@@ -86,7 +86,8 @@ def test_code_that_travels_has_the_hash_of_the_code_at_home(tmp_path):
     (home / "unrelated.py").write_text("raise RuntimeError\n")
     mine = home / "mine.py"
     mine.write_text(
-        "from helper import FACTOR\nfrom methods.finetune import Finetune\nfrom methods.base import register\n"
+        "import continual_intervals\nfrom helper import FACTOR\nfrom methods.finetune import Finetune\n"
+        "from methods.base import register\n"
         '@register("mine")\nclass Mine(Finetune):\n    """Mine."""\n    factor = FACTOR\n'
     )
     reference = f"{mine}:Mine"
