@@ -1,4 +1,4 @@
-"""Verdicts of the conformance suite on the foreign methods of a comparison, each computed once and cached."""
+"""Verdicts of the conformance suite on the foreign methods of a comparison; each result is computed once and cached."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from methods import registry
 from runners.conformance.apart import Verdict, examined, unchecked
 from runners.grid.cells import Cell
 from runners.grid.fingerprint import file_of, source_hash
-from runners.records.folder import write_atomically
+from runners.records.folder import share
 
 SHIPPED = Path(registry.__file__).parent
 FOLDER = "conformance"
@@ -72,16 +72,18 @@ def _key(name: str, source: str, scenarios: Sequence[str], limit: float) -> str:
 
 
 def _kept(file: Path) -> Verdict | None:
-    """The verdict of an earlier run, where it can be read."""
+    """The verdict of an earlier run, where it can be read and has a result."""
     try:
         found = untrusted.parse(paths.read_text(file, paths.RECORD_BYTES))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and found.keys() == unchecked("", ()).keys() else None
+    known = isinstance(found, dict) and found.keys() == unchecked("", ()).keys()
+    return found if known and not found["not_checked"] else None
 
 
 def _anew(file: Path, reference: str, source: str, scenarios: Sequence[str], limit: float) -> Verdict:
+    """Verdict by a run of the suite. Kept where there is a result: another run may end otherwise, or in time."""
     verdict = examined(reference, source, scenarios, limit)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps(verdict, indent=1).encode(), durable=False)
+    if not verdict["not_checked"]:
+        share(file, json.dumps(verdict, indent=1).encode())
     return verdict

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.types import UserError
 from runners.conformance import apart, verdicts
 from runners.records.record import Record
 from tests.runners.helpers import ROOT, cells, compare_here, foreign
@@ -35,12 +36,30 @@ def test_records_hold_the_verdict_and_a_finding_stops_nothing(tmp_path: Path) ->
 
 def test_a_verdict_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(verdicts, "examined", lambda *given: asked.append(given) or apart.unchecked("a test", given[2]))
+    found = {**apart.unchecked("", ["til"]), "passed": [{"check": "learns", "scenario": "til", "sentence": ""}]}
+    monkeypatch.setattr(verdicts, "examined", lambda *given: asked.append(given) or found)
     compare_here(tmp_path, methods=("finetune",), foreign=(foreign("Good"),), **GRID)
     compare_here(tmp_path, methods=("finetune",), foreign=(foreign("Good"),), **{**GRID, "seeds": 2})
     assert len(asked) == 1
     compare_here(tmp_path, methods=("finetune",), foreign=(foreign("Good"),), **{**GRID, "scenarios": ("til", "cil")})
     assert len(asked) == 2  # of another set of scenarios
+
+
+def test_what_was_not_checked_is_checked_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [cell] = [cell for cell in cells(foreign("Good")) if cell.method == "good"]
+    found = {**apart.unchecked("", ["til"]), "passed": [{"check": "learns", "scenario": "til", "sentence": ""}]}
+    answers = [apart.unchecked("the suite ended early: exit code -9", ["til"]), found]
+    monkeypatch.setattr(verdicts, "examined", lambda *_: answers.pop(0))
+    given = [verdicts.of_cells([cell], tmp_path, lambda _: None)["good"] for _ in range(3)]
+    assert given[0]["not_checked"] and given[1:] == [found, found] and not answers
+
+
+def test_a_file_in_the_place_of_the_verdicts_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [cell] = [cell for cell in cells(foreign("Good")) if cell.method == "good"]
+    (tmp_path / verdicts.FOLDER).touch()
+    monkeypatch.setattr(verdicts, "examined", lambda *_: apart.unchecked("", ["til"]))
+    with pytest.raises(UserError, match="conformance cannot be written: File exists"):
+        verdicts.of_cells([cell], tmp_path, lambda _: None)
 
 
 def test_shipped_methods_are_not_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
