@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import threading
@@ -89,7 +90,7 @@ class StatusFile:
         self.run = replace(self.run, state=state, updated=_now(), progress=self.board.snapshot())
         with suppress(OSError, Timeout), FileLock(self.results / LOCK, timeout=SECONDS_BETWEEN_WRITES):
             others = [run for run in _stored(self.results) if run.place != self.run.place and _state(run) == RUNNING]
-            body = {"schema": SCHEMA, "runs": [asdict(run) for run in (*others, self.run)]}
+            body = {"schema": SCHEMA, "runs": [_readable(asdict(run)) for run in (*others, self.run)]}
             write_atomically(self.results / STATUS, json.dumps(body, indent=1).encode(), durable=False)
 
 
@@ -131,6 +132,17 @@ def _page(runs: Sequence[Run], **options: Any) -> RenderableType:
         if run.state in (STOPPED, GONE):
             parts.append(Text("not running: the same command resumes it", style="yellow"))
     return Group(*parts)
+
+
+def _readable(value: Any) -> Any:
+    """The value as `untrusted.parse` permits it: None for a number that is not finite, texts with escapes."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return untrusted.printable(value)
+    if isinstance(value, dict):
+        return {key: _readable(inner) for key, inner in value.items()}
+    return [_readable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _stored(results: Path) -> list[Run]:

@@ -75,6 +75,20 @@ def test_two_runs_on_one_folder_keep_an_entry_each_until_they_end(tmp_path):
     assert [run.command for run in status.read(tmp_path)] == ["first"]
 
 
+def test_a_loss_that_is_no_number_takes_no_run_from_status_json(tmp_path):
+    first = StatusFile(tmp_path, a_board(tmp_path), "first")
+    second = StatusFile(tmp_path, a_board(tmp_path), "second \x1b[31m")
+    second.run = replace(second.run, started="2020-01-01T00:00:00+00:00")
+    running = Event(EventKind.PROGRESS, task=0, step=1, steps=2, loss=float("nan"))
+    second.board.heard(jobs(tmp_path, 3)[0], running)
+    for file in (first, second, first):
+        file._write("running")
+        json.loads((tmp_path / "status.json").read_text(), parse_constant=pytest.fail)
+    second, first = status.read(tmp_path)
+    assert (first.command, second.command) == ("first", "second \\x1b[31m")
+    assert second.progress.running[0].loss is None and "second" in shown(tmp_path)
+
+
 def test_a_run_whose_process_is_gone_does_not_look_alive(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
