@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.types import Budget, Scenario, StreamSpec, UserError
+from benchmarks.types import Budget, Scenario, StreamSpec, UserError, is_whole
 
 if TYPE_CHECKING:
     from benchmarks.plugins import DataSource
@@ -62,6 +62,10 @@ class Augmentation(StrEnum):
     """Crop at random after padding with 4 black pixels, flip half of the images; see benchmarks/augmentation.py."""
 
 
+_WORDS = {"kind": Kind, "class_order": ClassOrder, "held_out": HeldOut, "augmentation": Augmentation}
+"""Fields of a benchmark that are words of a closed set."""
+
+
 class Normalisation(NamedTuple):
     """Mean and standard deviation of each channel, of pixels in [0, 1]; inputs are (x - mean) / std, of any sign."""
 
@@ -100,25 +104,49 @@ class Benchmark:
     """Scenarios that make no sense here, each with the reason."""
 
     def __post_init__(self) -> None:
+        for name, words in _WORDS.items():
+            object.__setattr__(self, name, self._word(name, words, getattr(self, name)))
+        undefined = {self._word("undefined", Scenario, key): reason for key, reason in self.undefined.items()}
+        object.__setattr__(self, "undefined", MappingProxyType(undefined))
+        given = self.classes_per_task
+        if isinstance(given, Iterable):
+            object.__setattr__(self, "classes_per_task", tuple(given))  # which cannot be changed later
+        self._check_numbers()
         sizes = self.sizes
         if len(set(sizes)) == 1:
             object.__setattr__(self, "classes_per_task", sizes[0])
-        else:
-            object.__setattr__(self, "classes_per_task", sizes)  # a tuple, which cannot be changed later
         self._check(sizes)
         if max(sizes) == 1:
             alone = "each task has one class, so that every answer within a task is right"
             undefined = MappingProxyType({Scenario.TIL: alone, Scenario.DIL: alone, **self.undefined})
             object.__setattr__(self, "undefined", undefined)
 
-    def _check(self, sizes: tuple[int, ...]) -> None:
-        shape = self.stored_shape
-        numbers = (*sizes, self.n_tasks, *(shape if isinstance(shape, tuple) else ()))
-        if not isinstance(shape, tuple) or not shape or not all(isinstance(n, int) and n >= 1 for n in numbers):
+    def _word(self, name: str, words: type[StrEnum], given: str) -> StrEnum:
+        """The member of `words` that a field's text names; other modules compare members by identity."""
+        try:
+            return words(given)
+        except ValueError:
+            raise UserError(f"benchmark {self.name}: {name} is {given!r}; write one of {', '.join(words)}") from None
+
+    def _check_numbers(self) -> None:
+        shape, given = self.stored_shape, self.classes_per_task
+        numbers = (
+            *(given if isinstance(given, tuple) else (given,)),
+            self.n_tasks,
+            *(shape if isinstance(shape, tuple) else ()),
+        )
+        if not isinstance(shape, tuple) or not shape or not all(is_whole(n, 1) for n in numbers):
             raise UserError(
                 f"benchmark {self.name}: n_tasks, classes_per_task and stored_shape must be whole numbers from 1, the "
                 f"shape a tuple such as (1, 28, 28) or (20,), not {self.n_tasks}, {self.classes_per_task}, {shape}"
             )
+        for name in ("validation", "padding"):
+            if not is_whole(getattr(self, name), 0):
+                raise UserError(
+                    f"benchmark {self.name}: {name} must be a whole number from 0, not {getattr(self, name)!r}"
+                )
+
+    def _check(self, sizes: tuple[int, ...]) -> None:
         if len(sizes) != self.n_tasks:
             raise UserError(
                 f"benchmark {self.name}: classes_per_task has {len(sizes)} numbers, but there are {self.n_tasks} tasks"
@@ -130,9 +158,20 @@ class Benchmark:
             )
         if sum(sizes) == 1:
             raise UserError(f"benchmark {self.name}: there is one class only, so that there is nothing to tell apart")
-        self._check_shape(shape)
+        self._check_shape()
+        if self.padding and self.kind is not Kind.PERMUTED:
+            raise UserError(
+                f"benchmark {self.name}: padding is added before a permutation, and a {self.kind} benchmark has none; "
+                "leave it out"
+            )
+        if self.class_order is not ClassOrder.NATURAL and self.kind is not Kind.SPLIT:
+            raise UserError(
+                f"benchmark {self.name}: class_order {str(self.class_order)!r} is for a split benchmark, not a "
+                f"{self.kind} one; leave it out"
+            )
 
-    def _check_shape(self, shape: tuple[int, ...]) -> None:
+    def _check_shape(self) -> None:
+        shape = self.stored_shape
         moves = {
             "rotation": self.kind is Kind.ROTATED,
             "padding": self.padding > 0,

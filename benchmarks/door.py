@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks import orders
 from benchmarks.files import DataError
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def check_form(data: DataSet) -> None:
 
 def check_fit(benchmark: Benchmark, data: DataSet) -> None:
     """Check that the benchmark's tasks can be cut from the data, every class with images. Raises DataError."""
-    from benchmarks.definition import Kind
+    from benchmarks.definition import ClassOrder, Kind
 
     shape = tuple(data.train_images.shape[1:])
     if shape != benchmark.stored_shape:
@@ -146,6 +147,11 @@ def check_fit(benchmark: Benchmark, data: DataSet) -> None:
     needed = sum(benchmark.sizes) if benchmark.kind is Kind.SPLIT else benchmark.largest_task
     if needed > n_classes:
         raise DataError(f"{benchmark.name} needs {needed} classes, but {data.name} has {n_classes}")
+    if benchmark.class_order not in (ClassOrder.NATURAL, ClassOrder.SHUFFLED) and n_classes != len(orders.FECAM):
+        raise DataError(
+            f"{benchmark.name}: class_order {str(benchmark.class_order)!r} is an order of the {len(orders.FECAM)} "
+            f"classes of CIFAR-100, but {data.name} has {n_classes}; write 'natural' or 'shuffled'"
+        )
     if benchmark.kind is not Kind.SPLIT and n_classes > needed:
         raise DataError(
             f"{benchmark.name}: each task has all {n_classes} classes of {data.name}, but classes_per_task is {needed}"
@@ -250,16 +256,16 @@ def _check_constants(benchmark: Benchmark, channels: int) -> None:
 def _check_given(benchmark: Benchmark, data: DataSet) -> None:
     if data.train_tasks is None or data.test_tasks is None:
         raise DataError(f"{benchmark.name}: its data set must say which task each sample belongs to")
-    most = int(data.train_labels.max())
+    for part, tasks in (("training", data.train_tasks), ("test", data.test_tasks)):
+        lacking = sorted(set(range(benchmark.n_tasks)) - set(tasks.unique().tolist()))
+        if lacking:
+            raise DataError(f"{benchmark.name}: there are no {part} samples of the tasks {_listed(lacking)}")
+    most = int(data.train_labels[data.train_tasks < benchmark.n_tasks].max())
     if most >= benchmark.largest_task:
         raise DataError(
             f"{benchmark.name}: labels within a task go to {most}, but classes_per_task is {benchmark.largest_task}; "
             "count labels from 0 within each task"
         )
-    for part, tasks in (("training", data.train_tasks), ("test", data.test_tasks)):
-        lacking = sorted(set(range(benchmark.n_tasks)) - set(tasks.unique().tolist()))
-        if lacking:
-            raise DataError(f"{benchmark.name}: there are no {part} samples of the tasks {_listed(lacking)}")
     sizes = []
     for j in range(benchmark.n_tasks):
         train, test = data.train_labels[data.train_tasks == j], data.test_labels[data.test_tasks == j]

@@ -1,7 +1,8 @@
 """Data sets that are many image files: Tiny ImageNet (its zip, or unpacked) and folders with a folder for each class.
 
 Classes are numbered in the order of their names. Images are stored in turn, the first of every class, then the
-second, and so on: the first images of a task, which are set aside for validation, have all its classes in equal shares.
+second, and so on: the first images of a task of Tiny ImageNet, which are set aside for validation, have all its classes
+in equal shares. Validation images of other folders are drawn, each class in proportion (`benchmarks.held_out`).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.transforms import random_order
+from benchmarks.types import is_whole
 
 
 def drawn(labels: Tensor, n: int, *names: str | int) -> Tensor:
@@ -24,8 +25,11 @@ def shares(counts: Sequence[int], n: int) -> list[int]:
     """Numbers of samples drawn per class, n in total: proportional to `counts`, by largest remainders.
 
     Each class gives one at least and keeps one, as far as n permits; where both cannot be, it keeps one.
+    Raises ValueError unless n is a whole number from 0 to all samples.
     """
     total, n_classes = sum(counts), len(counts)
+    if not is_whole(n, 0) or n > total:
+        raise ValueError(f"{n} of {total} samples cannot be drawn")
     most = [count - (n <= total - n_classes) for count in counts]
     least = [min(int(n >= n_classes), upper) for upper in most]
     given = [min(max(n * count // total, low), high) for count, low, high in zip(counts, least, most, strict=True)]

@@ -49,7 +49,8 @@ class Stream:
         if self.benchmark.kind is Kind.SPLIT:
             return [" ".join(map(str, classes)) for classes in self.classes]
         if self.benchmark.kind is Kind.GIVEN:
-            return list(self.data.task_names) or [f"task {j + 1}" for j in range(len(self))]
+            names = list(self.data.task_names[: len(self)])
+            return names if len(names) == len(self) else [f"task {j + 1}" for j in range(len(self))]
         if self.benchmark.kind is Kind.ROTATED:
             return [f"{angle:g}°" for angle in self.angles]
         return [f"permutation {j + 1}" for j in range(len(self))]

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -130,6 +131,24 @@ def test_a_budget_by_validation_scales_and_comes_back_from_a_record_and_a_plain_
     for wrong in ({"patience": 0}, {"divisor": 1.0}, {"lowest_rate": 0.0}, {"batch_size": 0}):
         with pytest.raises(UserError, match=f"budget: {next(iter(wrong))} = "):
             ValidatedBudget(**{"batch_size": 64, "epochs": 5, **wrong})
+
+
+@pytest.mark.parametrize("value", [2.5, 16.0, True, "16", float("nan")])
+def test_a_budget_is_of_whole_numbers(value: Any) -> None:
+    for name in ("batch_size", "steps", "patience"):
+        with pytest.raises(UserError, match=f"budget: {name} = .* must be a whole number, at least 1"):
+            ValidatedBudget(**{"batch_size": 64, "steps": 5, name: value})
+    with pytest.raises(UserError, match=r"budget: epochs = .* must be a whole number"):
+        Budget(64, epochs=value)
+    with pytest.raises(UserError, match="budget: batch_size = None must be a whole number"):
+        Budget(None, epochs=2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [True, "2", float("nan"), float("inf")])
+def test_rates_of_a_budget_are_finite_numbers(value: Any) -> None:
+    for name in ("divisor", "lowest_rate"):
+        with pytest.raises(UserError, match=f"budget: {name} = .* must be a finite number above"):
+            ValidatedBudget(64, epochs=5, **{name: value})
 
 
 def test_any_folder_of_images_is_a_benchmark_by_its_name() -> None:

@@ -115,6 +115,16 @@ FAULTS = {
     "class untested": (only(G, "test", G.test_labels < 3), SPLIT, "no test images of class 3, which training"),
     "class unlearnt": (only(G, "train", G.train_labels < 3), SPLIT, "no training images of class 3, which test images"),
     "unlearnt in all": (only(G, "train", G.train_labels < 3), ALL, "no training images of class 3, which test images"),
+    "an order of other classes": (
+        G,
+        replace(SPLIT, class_order="fecam"),
+        "class_order 'fecam' is an order of the 100 classes of CIFAR-100, but own has 4; write 'natural' or 'shuffled'",
+    ),
+    "superclasses of other classes": (
+        G,
+        replace(SPLIT, class_order="shuffled-superclasses"),
+        "class_order 'shuffled-superclasses' is an order of the 100 classes",
+    ),
     "too few classes": (G, replace(SPLIT, n_tasks=3), "mine needs 6 classes, but own has 4"),
     "too many classes": (G, replace(ALL, classes_per_task=3), "all 4 classes of own, but classes_per_task is 3"),
     "a NaN": (changed(G, "train_images", (7, 0, 1, 1), float("nan")), SPLIT, "training image 7 .* is not finite"),
@@ -225,6 +235,17 @@ def test_a_test_set_that_is_the_training_set_is_named_and_refused_of_a_package(m
 def test_data_that_is_not_used_is_noted() -> None:
     assert door.notes(replace(GIVEN, n_tasks=1), T) == ["mine uses 1 of the 2 tasks of own"]
     assert door.notes(replace(SPLIT, n_tasks=1), G) == ["mine uses 2 of the 4 classes of own"]
+
+
+def test_tasks_that_are_not_used_may_have_more_classes() -> None:
+    labels = {f"{part}_labels": getattr(G, f"{part}_labels") for part in ("train", "test")}  # of task 1: 2 and 3
+    more = replace(T, **labels, task_names=("first", "second"))
+    stream = opened(more, replace(GIVEN, n_tasks=1))
+    assert stream.task(0).train.labels.unique().tolist() == [0, 1] and stream.task_names == ["first"]
+
+
+def test_too_few_names_of_tasks_are_replaced_by_numbers() -> None:
+    assert opened(replace(T, task_names=("first",)), GIVEN).task_names == ["task 1", "task 2"]
 
 
 def test_a_data_set_is_looked_through_once_and_one_as_published_not_at_all(monkeypatch) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,6 +42,12 @@ def test_shares_are_in_proportion_and_leave_no_class_out(counts: list[int], data
 )  # fmt: skip
 def test_shares_by_example(counts: list[int], n: int, expected: list[int]) -> None:
     assert strata.shares(counts, n) == expected
+
+
+@pytest.mark.parametrize("n", [0.2, -1, 9, True])
+def test_a_number_that_cannot_be_drawn_is_refused_and_does_not_hang(n: Any) -> None:
+    with pytest.raises(ValueError, match="of 8 samples cannot be drawn"):
+        strata.shares([5, 3], n)
 
 
 @given(labels=st.lists(st.integers(0, 4), min_size=10, max_size=80), seed=st.integers(0, 99))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.catalogue import Augmentation, Benchmark, Kind, Normalisation, find
+from benchmarks.catalogue import Augmentation, Benchmark, ClassOrder, HeldOut, Kind, Normalisation, find
 from benchmarks.data import DataSet
 from benchmarks.stream import Stream
 from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError
@@ -109,11 +109,44 @@ def test_one_class_a_task_is_class_incremental_only():
         ({"augmentation": Augmentation.FLIP_CROP}, "augmentation 'flip-crop' is for images"),
         ({"kind": Kind.PERMUTED, "classes_per_task": 7, "padding": 2}, "padding is for images"),
         ({"normalisation": Normalisation((0.1, 0.2), (1.0, 1.0))}, "2 means, which is for images; give one mean"),
+        ({"n_tasks": True, "classes_per_task": 7}, "must be whole numbers from 1"),
+        ({"n_tasks": 3.0}, "must be whole numbers from 1"),
+        ({"classes_per_task": 2.5}, "must be whole numbers from 1"),
+        ({"classes_per_task": "224"}, "must be whole numbers from 1"),
+        ({"validation": 0.2}, r"validation must be a whole number from 0, not 0\.2"),
+        ({"validation": -2}, "validation must be a whole number from 0, not -2"),
+        ({"validation": True}, "validation must be a whole number from 0, not True"),
+        ({"padding": -1}, "padding must be a whole number from 0, not -1"),
+        ({"padding": 2, "stored_shape": (1, 4, 4)}, "a split benchmark has none; leave it out"),
+        (
+            {"padding": 2, "stored_shape": (1, 4, 4), "kind": "rotated", "classes_per_task": 7},
+            "a rotated benchmark has none; leave it out",
+        ),
+        ({"class_order": "shuffled", "kind": "given"}, "class_order 'shuffled' is for a split benchmark, not a given"),
+        ({"class_order": "fecam", "kind": "permuted", "classes_per_task": 7}, "split benchmark, not a permuted one"),
+        ({"kind": "splitt"}, "kind is 'splitt'; write one of split, permuted, rotated, given"),
+        ({"class_order": "shufled"}, "class_order is 'shufled'; write one of natural, shuffled, fecam, superclasses, "),
+        ({"held_out": "frist"}, "held_out is 'frist'; write one of first, drawn"),
+        ({"augmentation": None}, "augmentation is None; write one of none, flip-crop"),
+        ({"undefined": {"tll": "no"}}, "undefined is 'tll'; write one of til, dil, cil"),
     ],
 )
 def test_what_no_data_can_be_cut_into_is_refused_at_once(changes, sentence):
     with pytest.raises(UserError, match=f"benchmark mine: .*{sentence}"):
         replace(SPLIT, **changes)
+
+
+def test_plain_words_mean_the_same_as_members():
+    """The stream compares by identity: the text `permuted` gave tasks without permutation."""
+    plain = replace(SPLIT, class_order="shuffled", held_out="first", undefined={"til": "no"})
+    assert plain == replace(SPLIT, class_order=ClassOrder.SHUFFLED, held_out=HeldOut.FIRST, undefined={TIL: "no"})
+    assert plain.class_order is ClassOrder.SHUFFLED and plain.held_out is HeldOut.FIRST
+    assert all(type(scenario) is Scenario for scenario in plain.undefined)
+    images = replace(SPLIT, stored_shape=(1, 4, 4), augmentation="flip-crop")
+    assert opened(TIL, images).task(0).train.augment is not None
+    permuted = replace(SPLIT, kind="permuted", classes_per_task=7, validation=7)
+    first, second = (opened(DIL, permuted).task(j).train.x for j in (0, 1))
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("shape", [(6,), (2, 3)], ids=["table", "series"])
