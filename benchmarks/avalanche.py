@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from benchmarks import tally
 from benchmarks.data import DataSet
 from benchmarks.definition import Benchmark, Kind
 from benchmarks.samples import Samples
@@ -25,7 +27,7 @@ with warnings.catch_warnings():
     from avalanche.benchmarks.utils import AvalancheDataset, as_taskaware_classification_dataset
     from avalanche.benchmarks.utils.data_attribute import DataAttribute, TaskLabels
     from avalanche.benchmarks.utils.flat_data import ConstantSequence, FlatData
-
+    from avalanche.benchmarks.utils.transform_groups import TransformGroups
 
 if TYPE_CHECKING:
     from benchmarks.plugins import DataSource
@@ -49,11 +51,19 @@ class LazySamples(Dataset):
 
 
 class _HeldSamples(Dataset):
-    """Training samples with all inputs in memory; after `keep`, only those that are still referenced."""
+    """Training samples with all inputs in memory; after `keep`, only those that are still referenced.
+
+    Where the benchmark augments, images are held instead, from which `_Inputs` makes an input at each reading.
+    """
 
     def __init__(self, samples: Samples) -> None:
         self.targets = samples.labels.tolist()
-        self.inputs = samples.x.cpu()
+        if samples.augment is None:
+            self.inputs = samples.x.cpu()
+        else:
+            self.inputs = samples.pixels.index_select(0, samples.rows).cpu()
+            if torch.is_grad_enabled():
+                tally.handed_out(len(samples), samples.rows)  # as `samples.x` does
         self.place: dict[int, int] | None = None
 
     def __len__(self) -> int:
@@ -71,18 +81,47 @@ class _HeldSamples(Dataset):
         self.place = {index: row for row, index in enumerate(wanted)}
 
 
+class _Inputs:
+    """Input, on the CPU, of a stored image; augmented with random numbers of each draw's own if `augmented`.
+
+    The numbers are those of the task's augmentation at the count of draws so far, so that equal runs have equal ones.
+    """
+
+    def __init__(self, samples: Samples, augmented: bool) -> None:
+        self.augment = samples.augment if augmented else None
+        self.draws = 0
+        self.like = replace(samples.copied(slice(1)), augment=None)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        images = image[None]
+        if self.augment is not None:
+            images = self.augment(images, self.draws)
+            self.draws += 1
+        with torch.no_grad():  # the tally has counted the whole data set
+            return replace(self.like, pixels=images.to(self.like.device)).batch(slice(1)).x[0].cpu()
+
+
 def dataset_of(samples: Samples, task_label: int, lazy: bool = False) -> AvalancheDataset:
-    """Samples as a data set of Avalanche with targets and task labels."""
-    return labelled(LazySamples(samples) if lazy else _HeldSamples(samples), task_label)
+    """Samples as a data set of Avalanche with targets and task labels; a `lazy` one is never augmented.
+
+    Otherwise Avalanche's group `train`, which strategies train on and replay, is augmented where the benchmark says so,
+    anew at each draw; the group `eval` is not, nor are the images that a data set or a part of it keeps.
+    """
+    if lazy:
+        return labelled(LazySamples(samples), task_label)
+    if samples.augment is None:
+        return labelled(_HeldSamples(samples), task_label)
+    groups = {"train": (_Inputs(samples, True), None), "eval": (_Inputs(samples, False), None)}
+    return labelled(_HeldSamples(samples), task_label, TransformGroups(groups))
 
 
-def labelled(plain: Any, task_label: int) -> AvalancheDataset:
+def labelled(plain: Any, task_label: int, transforms: TransformGroups | None = None) -> AvalancheDataset:
     """Avalanche dataset with task labels, made from a data set with `targets`."""
     attributes = [
         DataAttribute(plain.targets, "targets"),
         TaskLabels(ConstantSequence(task_label, len(plain))),
     ]
-    made: Any = AvalancheDataset([plain], data_attributes=attributes)
+    made: Any = AvalancheDataset([plain], data_attributes=attributes, transform_groups=transforms)
     return as_taskaware_classification_dataset(made)
 
 
@@ -115,7 +154,7 @@ def _note_used(data: Any, indices: Iterable[int], used: dict[_HeldSamples, set[i
 def to_avalanche(stream: Stream) -> Any:
     """The stream as a benchmark of Avalanche, with a train, a valid and a test stream of experiences.
 
-    Labels are those of the scenario; task labels count the tasks in TIL and are 0 otherwise.
+    Labels are those of the scenario; task labels count the tasks in TIL and are 0 otherwise. Images are not augmented.
     """
     til = stream.spec.scenario is TIL
     parts: dict[str, list[AvalancheDataset]] = {"train": [], "valid": [], "test": []}

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from benchmarks.avalanche import data_set, dataset_of, from_avalanche, to_avalanche
-from benchmarks.catalogue import find
+from benchmarks import tally
+from benchmarks.avalanche import data_set, dataset_of, forget_the_rest, from_avalanche, to_avalanche
+from benchmarks.catalogue import Augmentation, Normalisation, find
 from benchmarks.stream import Stream, open_stream
 from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError
 
@@ -39,6 +40,50 @@ def test_samples_of_a_gpu_are_handed_over_on_the_cpu(lazy: bool, device) -> None
     assert x.pin_memory().is_pinned()
     with pytest.raises(RuntimeError, match="cannot pin"):
         stream.task(0).x.pin_memory()
+
+
+def augmented(scenario: Scenario = CIL) -> Stream:
+    changes = {"augmentation": Augmentation.FLIP_CROP, "normalisation": Normalisation((0.5,), (0.25,))}
+    benchmark = dataclasses.replace(DIGITS, **changes)
+    return open_stream(benchmark, scenario, 0)
+
+
+def test_what_a_strategy_trains_on_is_augmented_at_each_draw() -> None:
+    """As by the other methods, with random numbers of each draw's own; the group `eval` is never augmented."""
+    task = augmented().task(1)
+    data = dataset_of(task.train, 0)
+    drawn = [data[i] for i in (3, 3, 5)]
+    for draw, (row, (x, y, label)) in enumerate(zip((3, 3, 5), drawn, strict=True)):
+        batch = task.train.training_batch(slice(row, row + 1), draw)
+        assert torch.equal(x, batch.x[0]) and y == int(batch.y) and label == 0
+    assert not torch.equal(drawn[0][0], drawn[1][0])
+    assert torch.equal(torch.stack([x for x, *_ in data.eval()]), task.x)
+    again = dataset_of(augmented().task(1).train, 0)
+    assert all(torch.equal(again[i][0], x) for i, (x, *_) in zip((3, 3, 5), drawn, strict=True))
+
+
+def test_a_buffer_keeps_plain_images_and_augments_them_anew() -> None:
+    task = augmented().task(0)
+    whole = dataset_of(task.train, 0)
+    buffer = whole.subset([2, 7])
+    forget_the_rest([buffer])
+    assert torch.equal(torch.stack([x for x, *_ in buffer.eval()]), task.x[[2, 7]])
+    for draw, row in enumerate((2, 7, 2)):
+        x, *_ = buffer[(2, 7).index(row)]
+        assert torch.equal(x, task.train.training_batch(slice(row, row + 1), draw).x[0])
+    with pytest.raises(KeyError):
+        whole[3]
+
+
+def test_rows_are_counted_alike_with_and_without_augmentation() -> None:
+    counted = []
+    for stream in (open_stream(DIGITS, CIL, 0), augmented()):
+        task = stream.task(0)
+        with tally.counting() as found:
+            data = dataset_of(task.train, 0)
+            _ = [data[i] for i in range(4)]
+        counted.append((found.aside, len(task.train)))
+    assert counted[0] == counted[1] and counted[0][0] == counted[0][1]
 
 
 def test_there_and_back_is_the_same_stream() -> None:
