@@ -1,7 +1,7 @@
 """Several results folders as one: each cell once, and no cell with two different results.
 
-The same cell is the same key (whatever its label), or everything but the code equal (`identity`). Where two folders have different numbers
-of one cell, nothing says which is right: such cells are named, and nothing is merged.
+The same cell is the same key, whatever its label, or everything but the code equal (`identity`). Where two folders
+have different numbers of one cell, nothing says which is right: such cells are named, and nothing is merged.
 """
 
 from __future__ import annotations
