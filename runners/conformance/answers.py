@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.types import CIL, TIL, UserError, derived_seed
-from methods.base import Inferring, Method
+from methods.base import Certifying, Inferring, Method
 from runners.conformance.check import Check
 from runners.conformance.trial import BENCHMARK, Trial, accuracy_of, equal
 from runners.grid import hyperparameters
@@ -18,6 +20,8 @@ LEARNT = 0.9
 PLAIN = "use numbers, texts, true or false, None, members of an Enum, and lists or tuples of them"
 RELATIVE, ABSOLUTE = 1e-3, 1e-4
 """Batches of other sizes are summed in another order; nothing else may differ."""
+ASKED = 20
+"""Samples of a question whose answer does not matter."""
 LARGE = 2000
 """As many samples as the evaluation gives a method at once."""
 
@@ -97,8 +101,25 @@ def _purity(trial: Trial) -> Iterator[str]:
         yield f"predict changes the attribute {name}"
     if not torch.equal(generator, torch.get_rng_state()):
         yield "predict draws from torch's global generator"
+    for name, ask, lowest in _questions(trial):
+        probe = 3 * trial.stream.test(0).x[:ASKED] + lowest  # beyond the range of pixels, where a clamp acts
+        kept = probe.clone()
+        with suppress(NotImplementedError), torch.no_grad():
+            ask(probe)
+        if not equal(kept, probe):
+            yield f"{name} changes the samples that it is given"
     if not _close(again, trial.run.answers[-1][0]):
         yield "the same samples get other logits when asked again"
+
+
+def _questions(trial: Trial) -> Iterator[tuple[str, Callable[[Tensor], Any], float]]:
+    """Functions that get test samples, by name, and the lowest value of their inputs: bounds may take 0 for granted."""
+    method: Any = trial.run.method
+    yield "predict", lambda x: trial.answer(method, x, 0), -1.0
+    if isinstance(method, Inferring) and trial.scenario is CIL:
+        yield "infer_task", method.infer_task, -1.0
+    if isinstance(method, Certifying):
+        yield "bounds", lambda x: method.bounds(x, 0), 0.0
 
 
 def _identity(trial: Trial) -> Iterator[str]:
@@ -123,7 +144,15 @@ def _no_identity(trial: Trial) -> str:
 
 
 def _seeds(trial: Trial) -> Iterator[str]:
-    states = [trial.learn(_made(trial, seed), trial.short, [0]).state_dict() for seed in (0, 0, 1)]
+    states, built, learnt = [], [], []
+    for seed in (0, 0, 1):
+        method = _made(trial, seed)
+        built.append(torch.get_rng_state())
+        states.append(trial.learn(method, trial.short, [0]).state_dict())
+        learnt.append(torch.get_rng_state())
+    for function, drawn in (("build", built), ("learn", learnt)):
+        if torch.equal(drawn[0], drawn[2]):
+            yield f"{function} seeds torch's generator: after it, runs with different seeds draw the same numbers"
     if not equal(states[0], states[1]):
         yield "two runs with the same seed end in different states"
     if equal(states[0], states[2]) and not (trial.in_closed_form and not _draws(trial)):
@@ -177,7 +206,7 @@ CHECKS = (
     ),
     Check(
         "purity",
-        "predict changes neither the method nor the random generator",
+        "predict changes neither the method nor its samples nor the random generator",
         "Evaluation would train the method on test samples, and results would depend on how often it is evaluated.",
         _purity,
     ),

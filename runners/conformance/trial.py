@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,8 +19,8 @@ from benchmarks.catalogue import Benchmark, find
 from benchmarks.samples import Samples
 from benchmarks.stream import Stream, open_stream
 from benchmarks.tally import counting
-from benchmarks.types import TIL, Budget, Scenario, UserError
-from methods.base import Method
+from benchmarks.types import CIL, TIL, Budget, Scenario, UserError
+from methods.base import Certifying, Inferring, Method
 from methods.shared import state
 from runners.cell import network_used, stated, usage
 from runners.conformance import mistakes
@@ -44,6 +45,8 @@ class Run:
     method: Method
     early: Tensor
     """Answers to task 0 before any training."""
+    untrained: float
+    """Test accuracy before any training, on the worse of the two tasks; 0 where only one is asked about."""
     accuracies: list[float]
     """Test accuracy on each task when it had just been learnt."""
     saved: bytes
@@ -144,13 +147,24 @@ class Trial:
             raise UserError(f"predict gives {kind}, not a tensor of logits")
         return logits
 
-    @torch.no_grad()
     def bounds(self, method: Any, j: int) -> tuple[Tensor, Tensor] | None:
         """Bounds of the answers to some test samples of task j; None where nothing is certified."""
+        return self._certified(method, self.stream.test(j).x[:BOUNDED], j)
+
+    @torch.no_grad()
+    def _certified(self, method: Any, x: Tensor, j: int) -> tuple[Tensor, Tensor] | None:
         try:
-            return method.bounds(self.stream.test(j).x[:BOUNDED], j)
+            return method.bounds(x, j)
         except NotImplementedError:
             return None
+
+    @torch.no_grad()
+    def _also_asked(self, method: Any, x: Tensor, j: int) -> None:
+        """Ask for what the evaluation asks for in addition to answers."""
+        if isinstance(method, Inferring) and self.scenario is CIL:
+            method.infer_task(x)
+        if isinstance(method, Certifying):
+            self._certified(method, x, j)
 
     @cached_property
     def run(self) -> Run:
@@ -158,9 +172,13 @@ class Trial:
         stream = self.stream
         with watched() as watch:
             method = self._tried("build", "build", lambda: self.made(stream))
-        early = self._tried(
-            "predict before the first task", "predict", lambda: self.answer(method, stream.test(0).x, 0)
-        )
+        both = [stream.test(j) for j in range(len(stream))]
+        with watched(watch):  # as the evaluation asks: in CIL about no task that is still to come
+            first = [
+                self._tried("predict before the first task", "predict", lambda j=j: self.answer(method, both[j].x, j))
+                for j in range(1 if self.scenario is CIL else len(stream))
+            ]
+        right = [accuracy_of(logits, some) for logits, some in zip(first, both, strict=False)]
         accuracies, answers, stored, updates, reported, taken = [], [], [], [], [], []
         saved, bounds = b"", None
         for j in range(len(stream)):
@@ -178,24 +196,30 @@ class Trial:
             taken.append(usage.of_task(tally, task))
             curve = self._tried("reading the loss curve", "learn", lambda: stated.curve(method))
             reported.append(curve[-1][1] if curve else 0)
-            answers.append(
-                [self._tried("predict", "predict", lambda i=i: self._answers(method, stream, i)) for i in range(j + 1)]
-            )
-            accuracies.append(accuracy_of(answers[j][j], stream.test(j)))
-            if j == 0 and hasattr(method, "unchanged"):
-                bounds = self._tried("bounds", "bounds", lambda: self.bounds(method, 0))
+            with watched(watch):
+                answers.append(
+                    [
+                        self._tried("predict", "predict", lambda i=i: self.answer(method, both[i].x, i))
+                        for i in range(j + 1)
+                    ]
+                )
+                if j == 0 and hasattr(method, "unchanged"):
+                    bounds = self._tried("bounds", "bounds", lambda: self._certified(method, both[0].x[:BOUNDED], 0))
+                with suppress(Exception):  # found by the checks of these functions
+                    self._also_asked(method, both[j].x[:BOUNDED], j)
+            accuracies.append(accuracy_of(answers[j][j], both[j]))
             saved = saved or self._tried("state_dict after a task", "state_dict", lambda: packed(method))
             stored.append(self._tried("parameters_stored", "parameters_stored", lambda: _stored(method)))
-        return Run(method, early, accuracies, saved, answers, bounds, stored, updates, reported, taken, watch)
+        untrained = min(right) if len(right) == len(both) else 0.0
+        return Run(
+            method, first[0], untrained, accuracies, saved, answers, bounds, stored, updates, reported, taken, watch
+        )
 
     @property
     def in_closed_form(self) -> bool:
         """True if no optimiser step was counted and the method holds nothing that has gradients."""
         stepped = any(task["steps"] for task in self.run.taken)
         return not stepped and network_used.trained_numbers(usage.attributes(self.run.method)) == 0
-
-    def _answers(self, method: Method, stream: Stream, j: int) -> Tensor:
-        return self.answer(method, stream.test(j).x, j)
 
     def _tried(self, what: str, function: str, action: Any) -> Any:
         """Result of an action. Raises Broken for what the method's function raises."""

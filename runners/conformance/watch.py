@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ def _guarded(watch: Watch) -> Iterator[None]:
 
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:
-    if _opened is not None and event == "open" and isinstance(arguments[0], str):
-        name = Path(arguments[0]).name
+    if _opened is not None and event == "open" and isinstance(arguments[0], str | bytes):
+        name = Path(os.fsdecode(arguments[0])).name
         if name in _DATA_FILES:
             _opened.append(name)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
-from methods.base import Batch, Task
+from benchmarks.stream import Stream
+from methods.base import Batch, Claim, Task
 from tests.runners.broken import Sound
 
 
@@ -140,6 +144,80 @@ class PlainTensors(Sound):
         return super().predict(x, task_id) + 0 * self.answerable(self.more(x.flatten(1)), task_id)
 
 
+class OwnDraws(Sound):
+    """Draws the same batches for every seed."""
+
+    def learn(self, task: Task) -> None:
+        torch.manual_seed(0)
+        super().learn(task)
+
+
+class OwnWeights(Sound):
+    """Begins with the same weights for every seed."""
+
+    def build(self) -> None:
+        torch.manual_seed(0)
+        super().build()
+
+
+class Clamps(Sound):
+    """Changes its inputs where they lie outside of the range of pixels."""
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        return super().predict(x.clamp_(0, 1), task_id)
+
+
+class NoisyAnswers(Sound):
+    """Draws from NumPy's generator in predict, to no effect."""
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        return super().predict(x, task_id) + 0 * float(np.random.rand())
+
+
+class Knows(Sound):
+    """Answers with labels that it has read from the data set's own package."""
+
+    def known(self, x: Tensor) -> dict[bytes, int]:
+        images, labels = load_digits(return_X_y=True)
+        images = torch.as_tensor(images, dtype=torch.float32).to(x)
+        return {row.tobytes(): int(y) for row, y in zip((images / 16).numpy(), labels, strict=True)}
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        table = self.known(x)
+        labels = [table.get(row.tobytes(), 0) for row in x.flatten(1).numpy()]
+        return super().predict(x, task_id) + 99 * one_hot(torch.tensor(labels) % 2, 2)
+
+
+KNOWN: dict[bytes, int] = {}
+
+
+class KnewBefore(Knows):
+    """The same with a table that was there before the method was watched."""
+
+    def known(self, x: Tensor) -> dict[bytes, int]:
+        return KNOWN or super().known(x)
+
+
+class AsksAStream(Sound):
+    """Finds the stream among all objects of the process, when it is asked before the first task."""
+
+    def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
+        for stream in [] if self.tasks_seen else [found for found in gc.get_objects() if type(found) is Stream]:
+            stream.test(0)
+        return super().predict(x, task_id)
+
+
+class StaleBounds(Sound):
+    """Bounds of the first task are far from its answers."""
+
+    def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
+        logits = self.predict(x, task_id) + 99.0 * (task_id == 0)
+        return logits, logits
+
+    def audit(self) -> list[Claim]:
+        return [Claim(j, True, 0, 0.0, 0.1) for j in range(self.tasks_seen)]
+
+
 class Prototypes(Sound):
     """Honest: answers as `Sound` does, and keeps the mean image of each class."""
 
@@ -161,6 +239,13 @@ DETECTED = [
     ("budget", ByGradients),
     ("budget", MoreSteps),
     ("budget", OnValidation),
+    ("seeds", OwnDraws),
+    ("seeds", OwnWeights),
+    ("purity", Clamps),
+    ("global state", NoisyAnswers),
+    ("test data", Knows),
+    ("test data", AsksAStream),
+    ("bounds", StaleBounds),
     ("independence", Majority),
     ("independence", BatchStatistics),
 ]
