@@ -75,6 +75,8 @@ def _split_cifar_100(n_tasks: int, fecam: bool = False) -> Benchmark:
     per_task = 100 // n_tasks
     suffix = {(10, False): ""}.get((n_tasks, fecam), f"-{n_tasks}x{per_task}") + ("-fecam" if fecam else "")
     order = " in FeCAM's order" if fecam else ""
+    # HINT's single runs of the FeCAM set-up change no image; HyperMask's have brightness and AutoAugment in addition.
+    as_in = "" if fecam else " as in HINT's code"
     return Benchmark(
         f"split-cifar-100{suffix}",
         f"Split CIFAR-100 {n_tasks} x {per_task}" + (" (FeCAM order)" if fecam else ""),
@@ -86,7 +88,7 @@ def _split_cifar_100(n_tasks: int, fecam: bool = False) -> Benchmark:
         validation=50 * per_task,
         network="alexnet",
         budget=Budget(32, epochs=200),
-        description=f"CIFAR-100, {per_task} classes a task{order}; flipped, cropped and normalised as in HINT's code.",
+        description=f"CIFAR-100, {per_task} classes a task{order}; flipped, cropped and normalised{as_in}.",
         class_order=ClassOrder.FECAM if fecam else ClassOrder.NATURAL,
         augmentation=Augmentation.FLIP_CROP,
         normalisation=CIFAR_100 if fecam else IMAGENET,
@@ -99,7 +101,9 @@ def _wsn() -> tuple[Benchmark, ...]:
     Deviations from its code: validation images of CIFAR-100 are the first, not drawn; the five classes of a task are
     those of the data set's superclass. There the reader of superclasses misses `keyboard` (the list says `computer
     keyboard`), so that later tasks mix superclasses, and takes channels for the last axis, which scrambles images.
-    Superclasses are not standardised there, nor here.
+    Superclasses are not standardised there, nor here. Images of Tiny ImageNet are cropped and flipped there (the paper
+    has no augmentation), classes are in a drawn order and a tenth of each is drawn for validation; here they are in the
+    order of their names (drawn with `-shuffled`) and the first images are for validation.
     """
     permuted = Benchmark(
         "permuted-mnist-10-wsn",
@@ -125,7 +129,7 @@ def _wsn() -> tuple[Benchmark, ...]:
         10,
         _CIFAR,
         validation=250,
-        network="alexnet-hat",
+        network="alexnet-hat-norm",
         budget=ValidatedBudget(64, epochs=200, lowest_rate=1e-6),
         description="CIFAR-100, ten classes a task, standardised and not augmented, trained as long as the validation "
         "loss falls, as in GPM's and WSN's code; with `-shuffled` the random split of WSN's paper.",
@@ -150,7 +154,7 @@ def _wsn() -> tuple[Benchmark, ...]:
         name="split-tiny-imagenet-wsn",
         title="Split Tiny ImageNet 40 x 5 (WSN)",
         network="tinynet",
-        budget=ValidatedBudget(10, epochs=10, lowest_rate=1e-5),
+        budget=ValidatedBudget(10, epochs=10, lowest_rate=1e-6),
         description="Tiny ImageNet, five classes a task in the order of their names, trained as long as the validation "
         "loss falls, as in WSN's tables; the official validation images are the test set.",
     )
@@ -169,7 +173,7 @@ def _split_tiny_imagenet(n_tasks: int) -> Benchmark:
         per_task,
         (3, 64, 64),
         validation=50 * per_task,
-        network="zenkenet",
+        network="zenkenet-tiny",
         budget=Budget(32, epochs=10),
         description=f"Tiny ImageNet, {per_task} classes a task in the order of their names; the official validation "
         "images are the test set.",

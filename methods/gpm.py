@@ -40,7 +40,8 @@ constant, not under EWC; no weight decay.
 
 Defaults: thresholds of the authors' Permuted MNIST, whose learning rate is 0.01 with 300 samples; 0.05 and 125 are
 ours. For CIFAR-100 on AlexNet they use 0.97 and increment 0.003 with 24, 100, 100, 125 and 125 samples, for
-superclasses on LeNet 0.98 and 0.001; learning rate 0.01 and batches of 10 or 64.
+superclasses on LeNet 0.98 and 0.001; learning rate 0.01 and batches of 10 or 64. There LeNet starts from weights 2.4
+times as large as here (Kaiming initialisation for ReLU), which matters to plain SGD.
 """
 
 from __future__ import annotations

@@ -70,12 +70,18 @@ PUBLISHED = (
     ),
     *(
         strengths.Published(
-            "split-cifar-100", network, MappingProxyType({"beta": beta}), (TIL,), MappingProxyType({"n_tasks": 6})
+            "split-cifar-100",
+            network,
+            MappingProxyType({"beta": beta}),
+            (TIL,),
+            stream=MappingProxyType({"n_tasks": 6}),
+            options=MappingProxyType({"held_heads": "own"}),
         )
         for network, beta in (("resnet-32", 0.05), ("zenkenet", 0.01))
     ),
 )
-"""The authors' scripts (hypercl, commit e325678); their CIFAR stream is CIFAR-10, then five tasks of CIFAR-100."""
+"""The authors' scripts (hypercl, commit e325678). Their CIFAR stream is CIFAR-10, then five tasks of CIFAR-100; there
+they hold only an old task's own head."""
 
 
 @register("hnet")
@@ -106,7 +112,7 @@ class HNET(NetworkPerTask):
         look_ahead: bool = True
         """Regularise at theta + dtheta, with dtheta the step of the task's gradient alone."""
         xavier: bool = True
-        """Xavier-uniform matrices and zero biases (the authors' MNIST runs), else PyTorch's default."""
+        """Xavier-uniform matrices and zero biases (the authors' `custom_network_init`), else PyTorch's default."""
         held_heads: Literal["all", "own"] = "all"
         """TIL, CIL: regularise all outputs of an old task's network, or of its output layer only its own head."""
         held_weights: Literal["equal", "fisher"] = "equal"

@@ -86,7 +86,7 @@ PUBLISHED = tuple(
         ("split-cifar-100", "alexnet", 0.01, _OWN_BOXES),
         ("split-cifar-100", "resnet-18", 0.01, _NESTED),
         ("split-cifar-100-20x5-fecam", "alexnet", 0.01, (TIL, DIL, CIL)),
-        ("split-tiny-imagenet", "zenkenet", 0.01, (TIL, DIL, CIL)),
+        ("split-tiny-imagenet", "zenkenet-tiny", 0.01, (TIL, DIL, CIL)),
     )
 )
 """Single-run settings of the authors' code (commit d42305d)."""

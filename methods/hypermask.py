@@ -34,8 +34,9 @@ Deviations from the official program, and the option that restores its behaviour
 On a network without biases the last tensor is the head's matrix. There `unmasked="bias"` leaves the whole head unmasked
 and shared by all tasks; "nothing" masks it too, as the suite `wsn-permuted` does.
 
-Defaults are the published settings for Split MNIST. For Permuted MNIST-10: embedding 24, hidden (100, 100),
-sparsity 0, beta 5e-4, lambda 1e-3. (Published betas go with the official division.)
+Defaults are the published settings for Split MNIST, where the program also normalises and crops the images. For
+Permuted MNIST-10: embedding 24, hidden (100, 100), sparsity 0, beta 5e-4, lambda 1e-3. (Published betas go with the
+official division.)
 """
 
 from __future__ import annotations
@@ -73,10 +74,10 @@ PUBLISHED = tuple(
         ("split-cifar-100-5x20-fecam", "resnet-20x2", 0.01, 1.0),
         ("split-cifar-100-5x20-fecam", "zenkenet", 0.01, 0.01),
         ("split-tiny-imagenet", "resnet-20x2", 1.0, 0.1),
-        ("split-tiny-imagenet", "zenkenet", 0.01, 1.0),
+        ("split-tiny-imagenet", "zenkenet-tiny", 0.01, 1.0),
     )
 )
-"""The authors' README and datasets.py (commit 674bf9b)."""
+"""The authors' datasets.py (commit 674bf9b)."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ each step the frozen weights are set back to their frozen values, so no optimise
 memory and weight decay included. `audit` compares all numbers of the networks with copies. The table `capacity` of a
 record has CAP.
 
-DIL and CIL by the shared task inference are an addition to the paper, which has TIL only. So are biases and batch norm
-(the paper's networks have neither, but for one ResNet whose batch norm uses the statistics of the test batch): each
-task has its own, or one of the options below.
+DIL and CIL by the shared task inference are an addition to the paper, which has TIL only. So are biases
+and running statistics of batch norm (the code's networks have no biases; the norms of its AlexNet and ResNet use the
+statistics of the test batch): each task has its own, or one of the options below.
 
 Deviations from the official code, and the option that restores its behaviour:
 - The kept mask is that of the kept scores. There it is the mask of the last training batch, made from the scores

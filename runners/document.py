@@ -90,8 +90,7 @@ def _strengths() -> Iterator[str]:
         for paper in getattr(cls, "published", ()):
             config, scenarios = cls.Config(), {}
             for scenario in sorted(paper.scenarios, key=list(Scenario).index):
-                spec = paper.spec(catalogue.find(paper.benchmark).spec(scenario))
-                held = cls.held_weights(spec, config)
+                held = paper.held(cls, catalogue.find(paper.benchmark).spec(scenario), config)
                 scenarios.setdefault(tuple(held[option] for option in paper.values), []).append(scenario)
             for held, some in scenarios.items():
                 for (option, value), weights in zip(paper.values.items(), held, strict=True):

@@ -54,10 +54,16 @@ class Published:
     scenarios: Collection[Scenario] = ALL_SCENARIOS
     stream: Mapping[str, int] = field(default_factory=dict)
     """Fields of StreamSpec in which the published stream differs from the benchmark here."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options with which the values were found, where they differ from the defaults and count other weights."""
 
     def spec(self, spec: StreamSpec) -> StreamSpec:
         """Published stream, derived from the benchmark's own."""
         return replace(spec, network=self.network, **self.stream)
+
+    def held(self, cls: type[Regularised], spec: StreamSpec, config: Any) -> dict[str, float]:
+        """Option -> divisor of its regulariser where the value was found; spec: of the benchmark here."""
+        return cls.held_weights(self.spec(spec), replace(config, **self.options))
 
 
 class Regularised(Protocol):
@@ -124,7 +130,7 @@ def searched(cls: type[Regularised], spec: StreamSpec, config: Any, ranges: Mapp
 def _converted(cls: type[Regularised], spec: StreamSpec, config: Any, option: str, paper: Published) -> list[str]:
     value = getattr(config, option)
     try:
-        there = cls.held_weights(paper.spec(spec), config)[option]
+        there = paper.held(cls, spec, config)[option]
         here = cls.held_weights(spec, config)[option]
     except UserError:  # a network that cannot be built here: its cell says so
         return []

@@ -47,5 +47,5 @@ def _strengths(cls: Any, cell: Cell, paper: Published, own: Mapping[str, Any]) -
     if cell.config.get("strength_per") != "weight":
         return values
     config = hyperparameters.configure(cell.method, cls.Config, cell.config)
-    held = cls.held_weights(paper.spec(catalogue.find(paper.benchmark).spec(cell.scenario)), config)
+    held = paper.held(cls, catalogue.find(paper.benchmark).spec(cell.scenario), config)
     return {name: per_weight(value, held[name]) for name, value in values.items()}

@@ -106,10 +106,10 @@ def test_image_benchmarks_are_those_of_the_papers(name, tasks, budget, validatio
     [
         ("permuted-mnist-10-wsn", (10, 10), (784,), Budget(10, epochs=5), 6000, "mlp-100-100-nobias", 0.1307),
         ("split-cifar-100-wsn", (10, 10), (3, 32, 32), ValidatedBudget(64, epochs=200, lowest_rate=1e-6), 250,
-         "alexnet-hat", 125.3 / 255),
+         "alexnet-hat-norm", 125.3 / 255),
         ("split-cifar-100-superclass", (20, 5), (3, 32, 32), ValidatedBudget(64, epochs=50, lowest_rate=1e-5), 125,
          "lenet-20-50", None),
-        ("split-tiny-imagenet-wsn", (40, 5), (3, 64, 64), ValidatedBudget(10, epochs=10, lowest_rate=1e-5), 250,
+        ("split-tiny-imagenet-wsn", (40, 5), (3, 64, 64), ValidatedBudget(10, epochs=10, lowest_rate=1e-6), 250,
          "tinynet", 0.485),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ from methods.lwf import LwF
 from methods.networks import targets
 from methods.shared.maskable import MaskableNetwork
 
-SMALL = ["resnet-20", "resnet-20x2", "zenkenet", "timm:test_resnet", "timm:test_resnet+frozen"]
+SMALL = ["resnet-20", "resnet-20x2", "zenkenet", "zenkenet-tiny", "timm:test_resnet", "timm:test_resnet+frozen"]
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,7 @@ SMALL = ["resnet-20", "resnet-20x2", "zenkenet", "timm:test_resnet", "timm:test_
         ("resnet-32", 32, 464_154),
         ("zenkenet", 32, 32 * 28 + 32 * 289 + 64 * 289 + 64 * 577 + 2305 * 512 + 513 * 10),
         ("zenkenet", 64, 32 * 28 + 32 * 289 + 64 * 289 + 64 * 577 + (64 * 196 + 1) * 512 + 513 * 10),
+        ("zenkenet-tiny", 64, 64 * 28 + 3 * 64 * 577 + 12_545 * 10),  # the authors' [5, 12544] for five classes
     ],
 )
 def test_number_of_weights(name, size, weights):
@@ -31,7 +32,7 @@ def test_number_of_weights(name, size, weights):
     assert sum(p.numel() for p in network.parameters()) == weights
 
 
-@pytest.mark.parametrize("name", ["resnet-32", "resnet-20x2", "zenkenet"])
+@pytest.mark.parametrize("name", ["resnet-32", "resnet-20x2", "zenkenet", "zenkenet-tiny"])
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28)])
 def test_outputs_and_gradients_reach_every_weight(name, shape):
     network = targets.build(name, shape, 7).train()

@@ -264,3 +264,13 @@ def test_of_two_published_networks_the_one_with_the_given_value_is_compared_with
     assert "resnet-20x2" in beta and "zenkenet" in lam and "times more" in lam
     assert len(cls.remarks(spec, cls.Config(beta=0.01, lam=0.01, norm=2), ())) == 1, "the papers' lam goes with p = 1"
     assert cls.remarks(replace(spec, network="zenkenet"), cls.Config(beta=0.01, lam=0.01), ()) == []
+
+
+def test_a_value_that_was_found_with_own_heads_counts_those():
+    """HNET's CIFAR runs hold an old task's own head: the weights of a ResNet-32 of ten outputs, not of sixty."""
+    cls: Any = registry.load("hnet")
+    paper = next(p for p in cls.published if p.network == "resnet-32")
+    spec = spec_of("resnet-8", "split-cifar-100", TIL)
+    assert paper.held(cls, spec, cls.Config()) == {"beta": 464_154}
+    (sentence,) = cls.remarks(spec, cls.Config(beta=0.05, held_heads="own"), ())
+    assert "464,154" in sentence and "beta = 23207.7 with strength_per" in sentence

@@ -23,6 +23,7 @@ SHAPES = {
     "mlp-100-100-nobias": (784,),
     "alexnet-hat": (3, 32, 32),
     "alexnet-hat-bias": (3, 32, 32),
+    "alexnet-hat-norm": (3, 32, 32),
     "lenet-20-50": (3, 32, 32),
     "tinynet": (3, 64, 64),
 }
@@ -37,6 +38,7 @@ TINYNET = 160 * 3 * 9 + 3 * 160 * 160 * 9 + 160 * 4 * 4 * 640 + 640 * 640
         ("mlp-100-100-nobias", 10, 784 * 100 + 100 * 100 + 100 * 10),
         ("alexnet-hat", 10, ALEXNET + 2048 * 10),
         ("alexnet-hat-bias", 10, ALEXNET + 2048 * 10 + 64 + 128 + 256 + 2048 + 2048 + 10),
+        ("alexnet-hat-norm", 10, ALEXNET + 2048 * 10),
         ("lenet-20-50", 5, LENET + 500 * 5),
         ("tinynet", 5, TINYNET + 640 * 5),
     ],
@@ -45,31 +47,35 @@ def test_number_of_weights(name: str, n_outputs: int, weights: int) -> None:
     network = targets.build(name, SHAPES[name], n_outputs)
     assert sum(p.numel() for p in network.parameters()) == weights
     assert any(key.endswith("bias") for key, _ in network.named_parameters()) == name.endswith("-bias")
-    assert not list(network.buffers())
+    assert bool(list(network.buffers())) == name.endswith("-norm")
 
 
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
         ("alexnet-hat", "CRDP CRDP CRDP LRD LRD L"),
+        ("alexnet-hat-norm", "CNRDP CNRDP CNRDP LNRD LNRD L"),
         ("lenet-20-50", "CRP CRP LR LR L"),
         ("tinynet", "CR CR CR CR LR LR L"),
     ],
 )
 def test_order_of_layers(name: str, kinds: str) -> None:
     letters = {nn.Conv2d: "C", nn.ReLU: "R", nn.Dropout: "D", nn.MaxPool2d: "P", nn.Linear: "L"}
+    letters |= {nn.BatchNorm1d: "N", nn.BatchNorm2d: "N"}
     network = targets.build(name, SHAPES[name], 5)
     leaves = [module for module in network.modules() if not list(module.children())]
     assert "".join(letters[type(leaf)] for leaf in leaves) == kinds.replace(" ", "")
     shares = [leaf.p for leaf in leaves if isinstance(leaf, nn.Dropout)]
-    assert shares == ([0.2, 0.2, 0.5, 0.5, 0.5] if name == "alexnet-hat" else [])
+    assert shares == ([0.2, 0.2, 0.5, 0.5, 0.5] if name.startswith("alexnet") else [])
 
 
 def by_hand(name: str, w: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     """The network in evaluation mode, from its published description."""
-    if name == "alexnet-hat":
+    scale = 1.0
+    if name in ("alexnet-hat", "alexnet-hat-norm"):
+        scale = (1 + 1e-5) ** -0.5 if name.endswith("norm") else 1.0  # statistics before any batch: mean 0, variance 1
         for kernel in w[:3]:
-            x = nn.functional.max_pool2d(nn.functional.conv2d(x, kernel).relu(), 2, 2)
+            x = nn.functional.max_pool2d(nn.functional.conv2d(x, kernel).mul(scale).relu(), 2, 2)
         w = w[3:]
     elif name == "lenet-20-50":
         for kernel in w[:2]:
@@ -80,7 +86,7 @@ def by_hand(name: str, w: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
             x = nn.functional.conv2d(x, kernel, stride=2, padding=1).relu()
         w = w[4:]
     first, second, head = w
-    return ((x.flatten(1) @ first.T).relu() @ second.T).relu() @ head.T
+    return scale**2 * ((x.flatten(1) @ first.T).relu() @ second.T).relu() @ head.T
 
 
 @pytest.mark.parametrize("name", [name for name in SHAPES if not name.endswith("-bias")])
@@ -99,7 +105,7 @@ def test_answers_are_those_written_out_in_every_form(name: str) -> None:
         for logits in (
             network(x),
             functional(flat, x),
-            maskable(flat, torch.empty(0), {}, x, training=False),
+            maskable(flat, torch.empty(0), maskable.first_statistics, x, training=False),
             functional_call(network, dict(zip(dict(network.named_parameters()), weights, strict=True)), (x,)),
         ):
             torch.testing.assert_close(logits, expected)
@@ -110,7 +116,7 @@ def test_answers_are_those_written_out_in_every_form(name: str) -> None:
 def test_no_network_in_the_box_leaves_the_bounds(name: str, signed: bool) -> None:
     torch.manual_seed(0)
     assert unbounded("a method", spec(name)) is None
-    target = FunctionalNetwork(targets.build(name, SHAPES[name], 3).eval())
+    target = FunctionalNetwork(targets.build(name, SHAPES[name], 3).double().eval())
     network = targets.build(name, SHAPES[name], 3)
     middle = torch.cat([p.detach().flatten() for p in network.parameters()]).double()
     radius = 1e-3 * torch.rand_like(middle)

@@ -203,7 +203,7 @@ def test_the_group_has_wsns_large_network_too(here):
     small, large = here
     assert (small.benchmark, large.benchmark) == ("permuted-mnist-10-wsn", "split-cifar-100-wsn-shuffled")
     networks = [opened(order).spec.network for order in here]
-    assert networks == ["mlp-100-100-nobias", "alexnet-hat"]
+    assert networks == ["mlp-100-100-nobias", "alexnet-hat-norm"]
 
 
 @pytest.mark.parametrize("name", ["split-mnist", "permuted-mnist-10", "split-cifar-100-superclass", "cifar-mini"])
