@@ -9,7 +9,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.types import Budget, Scenario, StreamSpec, UserError, is_whole
+from benchmarks.numbers import check_budget, is_whole
+from benchmarks.types import Budget, Scenario, StreamSpec, UserError
 
 if TYPE_CHECKING:
     from benchmarks.plugins import DataSource
@@ -106,6 +107,10 @@ class Benchmark:
     def __post_init__(self) -> None:
         for name, words in _WORDS.items():
             object.__setattr__(self, name, self._word(name, words, getattr(self, name)))
+        if not isinstance(self.undefined, Mapping):
+            raise UserError(
+                f"benchmark {self.name}: undefined is a dict from scenarios to reasons, not {self.undefined!r}"
+            )
         undefined = {self._word("undefined", Scenario, key): reason for key, reason in self.undefined.items()}
         object.__setattr__(self, "undefined", MappingProxyType(undefined))
         given = self.classes_per_task
@@ -129,6 +134,7 @@ class Benchmark:
             raise UserError(f"benchmark {self.name}: {name} is {given!r}; write one of {', '.join(words)}") from None
 
     def _check_numbers(self) -> None:
+        check_budget(self.budget)
         shape, given = self.stored_shape, self.classes_per_task
         numbers = (
             *(given if isinstance(given, tuple) else (given,)),

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.numbers import is_whole
 from benchmarks.transforms import random_order
-from benchmarks.types import is_whole
 
 
 def drawn(labels: Tensor, n: int, *names: str | int) -> Tensor:

@@ -16,6 +16,7 @@ from benchmarks.augmentation import FlipCrop
 from benchmarks.data import DataSet, load
 from benchmarks.definition import Augmentation, Benchmark, ClassOrder, Kind
 from benchmarks.held_out import Parts, Rows
+from benchmarks.numbers import check_budget
 from benchmarks.samples import Samples, Transform
 from benchmarks.transforms import Normalise, Permute, Rotate, random_order
 from benchmarks.types import CIL, Budget, Scenario, StreamSpec, Task, UserError, derived_seed
@@ -269,4 +270,6 @@ def open_stream(
     here, and DataError where the data is missing or damaged (see `benchmarks.data.load`).
     """
     spec = benchmark.spec(scenario, network)
+    if budget is not None:
+        check_budget(budget)
     return Stream(benchmark, spec, seed, load(benchmark.dataset, data_dir, device, download), budget)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -47,11 +46,6 @@ def derived_seed(*names: str | int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def is_whole(value: object, least: int) -> bool:
-    """Check that a value is an int from `least`; True and False are none."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
 @dataclass(frozen=True)
 class Budget:
     """Training budget of every method on one task: either `steps` or `epochs` is given."""
@@ -65,9 +59,8 @@ class Budget:
             raise UserError("budget: give exactly one of steps and epochs")
         for name in ("batch_size", "steps", "epochs"):
             value = getattr(self, name)
-            absent = value is None and name != "batch_size"
-            if not absent and not is_whole(value, 1):
-                raise UserError(f"budget: {name} = {value!r} must be a whole number, at least 1")
+            if value is not None and value < 1:
+                raise UserError(f"budget: {name} = {value} must be at least 1")
 
     def steps_for(self, n_samples: int) -> int:
         """Optimiser steps for a task with `n_samples` training samples."""
@@ -107,12 +100,12 @@ class ValidatedBudget(Budget):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not is_whole(self.patience, 1):
-            raise UserError(f"budget: patience = {self.patience!r} must be a whole number, at least 1")
-        for name, least in (("divisor", 1), ("lowest_rate", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not least < value < math.inf:
-                raise UserError(f"budget: {name} = {value!r} must be a finite number above {least}")
+        if self.patience < 1:
+            raise UserError(f"budget: patience = {self.patience} must be at least 1")
+        if not self.divisor > 1:
+            raise UserError(f"budget: divisor = {self.divisor} must be above 1")
+        if not self.lowest_rate > 0:
+            raise UserError(f"budget: lowest_rate = {self.lowest_rate} must be positive")
 
 
 @dataclass(frozen=True)

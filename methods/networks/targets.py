@@ -36,11 +36,8 @@ FAMILIES = (
         "resnet-8, -14, -20, -32, ..., resnet-20x2 (twice the maps)",
     ),
     Family(r"zenkenet(-tiny)?", "zenke", "zenkenet, zenkenet-tiny (for Tiny ImageNet)"),
-    Family(
-        r"alexnet-hat(-bias|-norm)?|lenet-20-50|tinynet",
-        "wsn",
-        "alexnet-hat, alexnet-hat-bias, alexnet-hat-norm, lenet-20-50, tinynet",
-    ),
+    Family(r"alexnet-hat(-bias)?|lenet-20-50|tinynet", "wsn", "alexnet-hat, alexnet-hat-bias, lenet-20-50, tinynet"),
+    Family("alexnet-hat-norm", "normed", "alexnet-hat-norm"),
     Family(r"timm:[\w.]+(\+pretrained|\+frozen)*", "timm", "timm:NAME, timm:NAME+pretrained, timm:NAME+frozen"),
 )
 

@@ -1,11 +1,9 @@
-"""Image networks of HAT, GPM and WSN: convolutions with pooling, two hidden linear layers and a head.
+"""Image networks of HAT, GPM and WSN: convolutions with pooling, two hidden linear layers and a head, without norm.
 
 `alexnet-hat-bias` is the network of HAT (Serra et al. 2018, ICML) for CIFAR, `alexnet-hat` the same without biases.
-`alexnet-hat-norm` is that of WSN's code (Kang et al. 2022, ICML) for Split CIFAR-100: batch norm without scale and
-shift before each ReLU, no biases; GPM's code (Saha et al. 2021, ICLR) has scales and shifts in addition. There the
-statistics are those of the batch, in testing too; here methods keep running ones. `lenet-20-50` serves the superclasses
-of CIFAR-100, `tinynet` Tiny ImageNet (both without biases and norm). GPM's LeNet has local response normalisation after
-each ReLU, WSN's has none; neither has this one.
+WSN's code (Kang et al. 2022, ICML) has norms in addition (`alexnet-hat-norm` of methods/networks). `lenet-20-50`
+serves the superclasses of CIFAR-100, `tinynet` Tiny ImageNet (both without biases). GPM's LeNet has local response
+normalisation after each ReLU, WSN's has none; neither has this one.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.types import UserError
 
-BIAS_SUFFIX, NORM_SUFFIX = "-bias", "-norm"
+BIAS_SUFFIX = "-bias"
 
 
 class Pool(NamedTuple):
@@ -72,23 +70,20 @@ class ImageNetwork(nn.Module):
     Raises ValueError for images from which a layer would leave no pixel.
     """
 
-    def __init__(self, plan: Plan, channels: int, side: int, n_outputs: int, bias: bool, norm: bool) -> None:
+    def __init__(self, plan: Plan, channels: int, side: int, n_outputs: int, bias: bool) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for each in plan.convolutions:
             layers.append(nn.Conv2d(channels, each.maps, each.kernel, each.stride, each.padding, bias=bias))
-            layers += [*([nn.BatchNorm2d(each.maps, affine=False)] if norm else []), nn.ReLU(), *_dropout(each.dropout)]
+            layers += [nn.ReLU(), *_dropout(each.dropout)]
             channels, side = each.maps, _side(side, Pool(each.kernel, each.stride, each.padding))
             if each.pool is not None:
                 layers.append(nn.MaxPool2d(*each.pool))
                 side = _side(side, each.pool)
         self.features = nn.Sequential(*layers)
         widths = (channels * side * side, *plan.hidden)
-        hidden: list[nn.Module] = []
-        for a, b in pairwise(widths):
-            hidden.append(nn.Linear(a, b, bias=bias))
-            hidden += [*([nn.BatchNorm1d(b, affine=False)] if norm else []), nn.ReLU(), *_dropout(plan.dropout)]
-        self.hidden = nn.Sequential(*hidden)
+        hidden = [[nn.Linear(a, b, bias=bias), nn.ReLU(), *_dropout(plan.dropout)] for a, b in pairwise(widths)]
+        self.hidden = nn.Sequential(*(layer for part in hidden for layer in part))
         self.head = nn.Linear(widths[-1], n_outputs, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,17 +103,16 @@ def _side(side: int, window: Pool) -> int:
 
 
 def build(name: str, input_shape: tuple[int, ...], n_outputs: int) -> ImageNetwork:
-    """Build `alexnet-hat`, `alexnet-hat-bias`, `alexnet-hat-norm`, `lenet-20-50` or `tinynet` for square images.
+    """Build `alexnet-hat`, `alexnet-hat-bias`, `lenet-20-50` or `tinynet` for square images of any number of channels.
 
     Raises UserError for other inputs, and for images too small for the layers.
     """
-    plan = PLANS[name.removesuffix(BIAS_SUFFIX).removesuffix(NORM_SUFFIX)]
-    bias, norm = name.endswith(BIAS_SUFFIX), name.endswith(NORM_SUFFIX)
+    plan = PLANS[name.removesuffix(BIAS_SUFFIX)]
     channels, *sides = input_shape if len(input_shape) == 3 else (0, 0, 1)
     try:
         if sides[0] != sides[1]:
             raise ValueError
-        return ImageNetwork(plan, channels, sides[0], n_outputs, bias, norm)
+        return ImageNetwork(plan, channels, sides[0], n_outputs, bias=name.endswith(BIAS_SUFFIX))
     except ValueError:
         shape = " x ".join(map(str, input_shape))
         raise UserError(f"network {name}: inputs must be square images, large enough for it, not {shape}") from None
