@@ -189,7 +189,7 @@ class _Writer:
 
     def _compare(self, file: Path) -> None:
         """Raise UserError if what the statements give again is not what the session has."""
-        advice = f"put the {self.what} with what it uses into a file and give {self.form}"
+        advice = f"run that statement again, or put the {self.what} with what it uses into a file and give {self.form}"
         try:
             again = vars(import_file(file))
         except UserError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import logging
 import math
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -13,6 +14,8 @@ from torch import Tensor
 PLAIN = (bool, int, float, str, bytes, type(None))
 DEPTH = 50
 """Of containers in containers; Python reads no text that is nested much deeper."""
+VALUES = 10_000
+"""Plain values at most that are written out; of larger ones, as read from a file, the statement is."""
 _AROUND = ("CACHE", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL")
 _Pairs = dict[tuple[int, int], tuple[Any, Any]]
 """Pairs under comparison. They are held, so that no other object gets their ids."""
@@ -25,13 +28,16 @@ class _NotPlain(Exception):
 def literal(value: Any) -> str | None:
     """Expression for a number, a text, None, and lists, tuples, dicts and sets of these; None for other values."""
     try:
-        return _literal(value, ())
+        return _literal(value, (), [0])
     except (_NotPlain, ValueError):  # the second of a number with thousands of digits
         return None
 
 
-def _literal(value: Any, around: tuple[int, ...]) -> str:
+def _literal(value: Any, around: tuple[int, ...], counted: list[int]) -> str:
     kind = type(value)
+    counted[0] += 1
+    if counted[0] > VALUES:
+        raise _NotPlain
     if kind is float and not math.isfinite(value):
         return "(1e999 - 1e999)" if math.isnan(value) else f"{'-' if value < 0 else ''}1e999"
     if kind in PLAIN:
@@ -40,8 +46,12 @@ def _literal(value: Any, around: tuple[int, ...]) -> str:
         raise _NotPlain
     around = (*around, id(value))
     if kind is dict:
-        return "{" + ", ".join(f"{_literal(k, around)}: {_literal(v, around)}" for k, v in value.items()) + "}"
-    parts = [_literal(part, around) for part in value]
+        return (
+            "{"
+            + ", ".join(f"{_literal(k, around, counted)}: {_literal(v, around, counted)}" for k, v in value.items())
+            + "}"
+        )
+    parts = [_literal(part, around, counted) for part in value]
     if kind is set:  # its order differs from process to process
         return "{" + (", ".join(sorted(parts)) or "*()") + "}"
     return f"[{', '.join(parts)}]" if kind is list else f"({''.join(part + ', ' for part in parts)})"
@@ -77,6 +87,8 @@ def _same(a: Any, b: Any, pairs: _Pairs) -> bool:
         return a == b or (len(a) == len(b) and not all(type(part) in PLAIN for part in a))
     if isinstance(a, ModuleType):
         return a.__name__ == b.__name__
+    if isinstance(a, logging.Logger | logging.LoggerAdapter):
+        return True  # getLogger(__name__) has the name of the module that it stands in
     if type(a) is dict:
         return _same(list(a.items()), list(b.items()), pairs)
     one, other = map(_parts, (a, b))

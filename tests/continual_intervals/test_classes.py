@@ -148,9 +148,22 @@ def test_sets_are_written_in_one_order() -> None:
 def test_values_that_a_file_cannot_make_again_are_refused_by_name(tmp_path: Path, change: str, value: str) -> None:
     names = session(START + CHANGED, method(value), change)
     name = "Drawn" if value == "1" else value
-    with pytest.raises(UserError, match=f"{name}.*; put the class with what it uses into a file and give FILE.py:CL"):
+    with pytest.raises(UserError, match=f"{name}.*; run that statement again, or put the class with what it uses in"):
         classes.reference(names["Drawn"], tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_logger_of_the_module_may_be_used(tmp_path: Path) -> None:
+    """It has the name of the written file there."""
+    assert answer(tmp_path, START + "import logging\nLOG = logging.getLogger(__name__)", method("LOG.level")) == 0
+
+
+def test_what_was_read_from_a_file_is_read_again_and_not_written_out(tmp_path: Path) -> None:
+    cells = (START + "BIG = list(range(100_000))", method("len(BIG)"))
+    assert answer(tmp_path, *cells) == 100_000
+    assert max(file.stat().st_size for file in tmp_path.glob("*.py")) < 1000
+    with pytest.raises(UserError, match="BIG, which Drawn uses, was changed"):
+        classes.reference(session(*cells, "BIG.append(1)")["Drawn"], tmp_path)
 
 
 def test_a_cell_that_was_no_python_is_passed_over(tmp_path: Path) -> None:
