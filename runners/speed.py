@@ -155,12 +155,19 @@ def speed(
             for method in named:
                 settings = _settings(source, method, benchmark, scenario)
                 settings |= {key: value for name, key, value in given if name == method}
-                configure(method, registry.load(method).Config, settings)  # a mistake is found before anything is timed
+                # A mistake is found before anything is timed.
+                config = configure(method, registry.load(method).Config, settings)
+                reason = registry.load(method).skip(catalogue.find(benchmark).spec(scenario), config)
+                if reason is not None:
+                    command_line.console().print(f"not timed: {reason}", highlight=False, soft_wrap=True)
+                    continue
                 order = Order(
                     method, benchmark, scenario, device, threads, steps, tasks, data, settings, seen, epochs=epochs,
                     random_images=random_images,
                 )  # fmt: skip
                 orders += _with_others(order, checkouts.get(method))
+    if not orders:
+        raise UserError("no method is left to time")
     results = [_apart(order) for order in orders]
     found = [row for result in results for row in rows(result)]
     compare(found)

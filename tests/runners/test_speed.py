@@ -177,10 +177,11 @@ def here(monkeypatch):
     return orders
 
 
-def call(*arguments):
+def call(*arguments) -> str:
     tiny = ["--random-images", "--tasks-seen", "1", "--steps", "1", "--threads", "1"]
     done = testing.CliRunner().invoke(speed.app, [*arguments, *tiny], catch_exceptions=False)
     assert done.exit_code == 0, done.output
+    return done.output
 
 
 def test_a_group_times_masks_next_to_a_plain_step_by_their_suites_settings(here, tmp_path):
@@ -204,6 +205,17 @@ def test_the_group_has_wsns_large_network_too(here):
     assert (small.benchmark, large.benchmark) == ("permuted-mnist-10-wsn", "split-cifar-100-wsn-shuffled")
     networks = [opened(order).spec.network for order in here]
     assert networks == ["mlp-100-100-nobias", "alexnet-hat-norm"]
+
+
+def test_a_method_that_skips_a_network_is_not_timed_there(here):
+    """HAT needs a network without norms; the others are timed all the same."""
+    output = call("--group", "masks", "--methods", "finetune,hat")
+    assert [(order.method, opened(order).spec.network) for order in here] == [
+        ("finetune", "mlp-100-100-nobias"),
+        ("hat", "mlp-100-100-nobias"),
+        ("finetune", "alexnet-hat-norm"),
+    ]
+    assert "not timed: hat" in output
 
 
 @pytest.mark.parametrize("name", ["split-mnist", "permuted-mnist-10", "split-cifar-100-superclass", "cifar-mini"])
