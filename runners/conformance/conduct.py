@@ -165,8 +165,8 @@ CHECKS = (
     ),
     Check(
         "test data",
-        "nothing that learn is given leads to test samples, no function fetches them, and none knows their labels before "
-        "training (TIL, DIL)",
+        "nothing that learn is given leads to test samples, no function fetches them, and none knows their labels "
+        "before training (TIL, DIL)",
         "A method that can see the test samples can be tuned or trained on them, even by mistake.",
         _test_data,
     ),
