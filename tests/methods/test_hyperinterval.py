@@ -162,7 +162,7 @@ def test_mistakes_are_named():
     for options, message in [
         ({"batch_norm": "official"}, "no sound bounds"),
         ({"kappa": 1.5}, "must lie in"),
-        ({"eps": -1.0}, "must not be negative"),
+        ({"eps": -1.0}, "must be at least 0"),
     ]:
         with pytest.raises(UserError, match=message):
             HyperInterval.Config(**options)

@@ -97,7 +97,8 @@ def test_rows_have_the_p_of_the_comparison_and_the_costs(quick_report: Report, q
     rows = {(row["texts"]["scenario"], row["id"]): row for row in data_of(quick_report)["rows"]}
     for _, best, other, _, difference, _, p, _ in table.rows[:3]:  # of TIL
         text = next(fact["text"] for fact in rows["TIL", other.key]["facts"] if fact["term"] == "test")
-        assert text.startswith(f"{best.text} is higher by {difference.text} points") and f"p = {p.text}," in text
+        start = f"{best.text} less {other.text}: {difference.text} points"
+        assert text.startswith(start) and f"p = {p.text}," in text
     costs = cost_table(found)
     assert costs
     line = next(row for row in costs.rows if row[0].text.endswith("TIL") and row[1].key == "ewc")

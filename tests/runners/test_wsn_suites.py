@@ -66,7 +66,7 @@ def test_hypermask_masks_its_head_on_the_network_without_biases() -> None:
     head = 10 * 100
 
     def open_entries(unmasked: str) -> int:
-        method = cls(spec, dataclasses.replace(config, hidden=[2], unmasked=unmasked), "cpu", 0)
+        method = cls(spec, dataclasses.replace(config, hidden=(2,), unmasked=unmasked), "cpu", 0)
         method.build()
         return int((method.masked_weights(torch.zeros_like(method.weights)) != 0).sum())
 
