@@ -14,7 +14,7 @@ class ZenkeNet(nn.Module):
     """Four 3 x 3 convolutions (the second and fourth without padding) and two linear layers, without norm.
 
     (b, channels, s, s) -> (b, n_outputs). Pooling, and dropout of a quarter of the maps, after two convolutions each;
-    dropout of 0.5 before the end. tiny: 64 maps everywhere and one linear layer, with no dropout before it.
+    dropout of 0.5 before the end. tiny: 64 maps everywhere and one linear layer, without the dropout of 0.5.
     """
 
     def __init__(self, channels: int, side: int, n_outputs: int, tiny: bool = False) -> None:
