@@ -11,10 +11,11 @@ from torch import Tensor
 
 from methods.base import CIL, Claim
 from methods.hypernetworks.stateless import FunctionalNetwork, Statistics
-from methods.intervals.bounding import Interval, outward
+from methods.intervals.bounding import Interval, contains, outward
 from methods.network_per_task import NetworkPerTask
 from methods.shared import heads, inference, state
 from methods.shared.archive import Archive
+from methods.shared.digest import digest
 
 
 class BoxPerTask(NetworkPerTask):
@@ -30,6 +31,8 @@ class BoxPerTask(NetworkPerTask):
         super().build()
         self.audit_boxes = Archive()
         """Lower and upper weights (2, N) of each task, as they were when it was learnt."""
+        self.audit_statistics: list[str] = []
+        """Digest of each task's batch-norm statistics at that time."""
 
     @abstractmethod
     def weights(self, task: int | slice, radii: bool = True) -> tuple[Tensor, Tensor]:
@@ -52,9 +55,10 @@ class BoxPerTask(NetworkPerTask):
 
     @torch.no_grad()
     def promise_box(self, task: int) -> None:
-        """Keep a learnt task's box for the audit."""
+        """Keep a learnt task's box and a digest of its statistics for the audit."""
         theta, rho = self.weights(task)
         self.audit_boxes.append(torch.cat([theta - rho, theta + rho]))
+        self.audit_statistics.append(digest(self.statistics_of(task).values()))
 
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
         """Certified bounds of the answers over the box of task `task_id`, float64: those of exact arithmetic.
@@ -111,11 +115,11 @@ class BoxPerTask(NetworkPerTask):
         for j, box in enumerate(self.audit_boxes):
             lower, upper = box = box.to(self.device)
             used = self.weights(j, radii=False)[0][0] if deployed is None else deployed
-            yield box, ((used < lower) | (used > upper)).sum()
+            yield box, (~contains(Interval(lower, upper), used)).sum()
 
     @torch.no_grad()
     def audit(self) -> list[Claim]:
-        """Check for every task whether the deployed weights still lie in its certified box.
+        """Check for every task whether the deployed weights still lie in its certified box, its statistics unchanged.
 
         In CIL a certificate covers the tasks known when it was issued; it is void once others join.
         """
@@ -123,10 +127,14 @@ class BoxPerTask(NetworkPerTask):
         for j, ((lower, upper), count) in enumerate(self._boxes()):
             (theta, rho), outside = self.weights(j), int(count)
             drift = torch.maximum((theta[0] - rho[0] - lower).abs().max(), (theta[0] + rho[0] - upper).abs().max())
-            reason = f"{outside} of {theta.numel()} weights have left the box" if outside else ""
-            if self.spec.scenario is CIL and j + 1 < self.tasks_seen and not reason:
-                reason = "tasks learnt later take part in the task inference"
-            claims.append(Claim(j, not outside, outside, float(drift), float(2 * rho.median()), reason))
+            moved = digest(self.statistics_of(j).values()) != self.audit_statistics[j]
+            reasons = [f"{outside} of {theta.numel()} weights have left the box"] if outside else []
+            reasons += ["batch-norm statistics moved"] if moved else []
+            contained = not reasons
+            if contained and self.spec.scenario is CIL:
+                reasons += inference.no_certificate(self.config.inference, latest=j + 1 == self.tasks_seen)
+            width = float(2 * rho.median())
+            claims.append(Claim(j, contained, outside, float(drift), width, "; ".join(reasons)))
         return claims
 
     # -- state -------------------------------------------------------------------------------------

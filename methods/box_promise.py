@@ -25,6 +25,7 @@ from methods.intervals.boxed import Box, BoxedNetwork
 from methods.intervals.contraction import evenly, largest_factor
 from methods.intervals.weights import nested
 from methods.shared import state
+from methods.shared.digest import digest
 from methods.shared.optimizers import adam
 
 
@@ -40,6 +41,8 @@ class BoxPromise(Method):
         self.widths: list[float] = []
         self.certified_at_end: list[float] = []
         self.points_at_end: list[Tensor] = []
+        self.recorded_boxes = ""
+        """Digest of the boxes that the latest task left."""
 
     def present_boxes(self) -> Sequence[Interval]:
         """Boxes of which one contains all later weights: the model's, unless a method has several to choose from."""
@@ -51,6 +54,10 @@ class BoxPromise(Method):
         self.widths.append(width.median().item())
         self.certified_at_end.append(self._certified_share(task, *self.present_boxes()))
         self.points_at_end.append(self._kept_points(task.index))
+        self.recorded_boxes = self._digest()
+
+    def _digest(self) -> str:
+        return digest(side for box in self.present_boxes() for side in box)
 
     # -- the guarantee ---------------------------------------------------------------------------
 
@@ -89,17 +96,23 @@ class BoxPromise(Method):
         return self.answerable(functional_call(self.model.net, self.model.layout.views(drawn), (x,)), task_id)
 
     def audit(self) -> list[Claim]:
-        """Check the chain of boxes: each was compared with its predecessor, and the network is with the last ones."""
+        """Check the chain of boxes: each was compared with its predecessor, and the network is with the last ones.
+
+        Boxes that are not those which the latest task left void every claim. `Claim.median_width` is the width that a
+        task's box had when the task was learnt; every later box lies in it.
+        """
         centres = self.model.centres()
         astray = min(int((~contains(box, centres)).sum()) for box in self.present_boxes())
+        changed = bool(self.widths) and self._digest() != self.recorded_boxes
         claims = []
         for j, (width, points) in enumerate(zip(self.widths, self.points_at_end, strict=True)):
             outside = astray + sum(self.outside[j + 1 :])
             change = (self._kept_points(j) - points).abs()
             drift = change.max().item() if change.numel() else 0.0
-            reasons = [f"{outside} weights left the box"] if outside else []
+            reasons = ["the box is not the one that the latest task left"] if changed else []
+            reasons += [f"{outside} weights left the box"] if outside else []
             reasons += [f"head or batch-norm statistics moved by {drift:.3g}"] if drift else []
-            claims.append(Claim(j, outside == 0, outside, drift, width, "; ".join(reasons)))
+            claims.append(Claim(j, outside == 0 and not changed, outside, drift, width, "; ".join(reasons)))
         return claims
 
     def _kept_points(self, task_id: int) -> Tensor:

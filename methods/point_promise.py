@@ -13,6 +13,7 @@ from methods.abilities import Claim
 from methods.intervals.boundable import unbounded
 from methods.intervals.interval import Interval, outward
 from methods.shared import heads, inference
+from methods.shared.digest import digest
 from methods.shared.ownership import moved, pack, unpack
 
 
@@ -48,6 +49,8 @@ class PointPromise(ABC):
     audit_own: list[Tensor]
     audit_used: list[Tensor]
     """Masks of the tasks, as packed bits."""
+    audit_latest: str
+    """Where the task is inferred: digest of all tasks' numbers once the latest was learnt. Its claim needs them all."""
 
     @abstractmethod
     def numbers(self, task: int) -> Numbers:
@@ -62,6 +65,7 @@ class PointPromise(ABC):
         self.audit_frozen = torch.zeros_like(shared, requires_grad=False)
         self.audit_taken = pack(torch.zeros_like(shared, dtype=torch.bool))
         self.audit_own, self.audit_used = [], []
+        self.audit_latest = ""
 
     @torch.no_grad()
     def freeze(self, task: int) -> None:
@@ -70,12 +74,20 @@ class PointPromise(ABC):
         self.freeze_shared(shared, used)
         self.audit_used.append(pack(used))
         self.audit_own.append(own.clone())
+        self.audit_latest = self._digest()
 
     def freeze_shared(self, shared: Tensor, used: Tensor) -> None:
         """Copy those of the shared numbers (n,) that a task is the first to use (n,)."""
         taken = unpack(self.audit_taken, len(shared))
         self.audit_frozen = torch.where(used & ~taken, shared, self.audit_frozen)
         self.audit_taken = pack(used | taken)
+
+    def _digest(self) -> str:
+        if self.spec.scenario not in self.inferred_in:
+            return ""
+        every = [self.numbers(task) for task in range(len(self.audit_own))]
+        # Shared numbers are the same tensor for all tasks as a rule; those that no mask has may move.
+        return digest(part for shared, used, own in every for part in (pack(used), shared[used], own))
 
     def frozen_shared(self) -> Tensor:
         """Shared numbers (n,) as they were when they were frozen; others have any value."""
@@ -111,9 +123,13 @@ class PointPromise(ABC):
         outside = counts[0] + counts[1]
         reasons = [f"{counts[0]} of {counts[2]} frozen numbers moved"] if counts[0] else []
         reasons += [f"{counts[1]} entries of the mask changed"] if counts[1] else []
-        if not outside and self.spec.scenario in self.inferred_in and task + 1 < self.tasks_seen:
-            reasons = ["tasks learnt later take part in the task inference"]
-        return Claim(task, not outside, outside, float(drift), 0.0, "; ".join(reasons))
+        latest = task + 1 == len(self.audit_own)
+        if latest and self._digest() != self.audit_latest:
+            reasons += ["the networks of other tasks, from which the task is inferred, changed"] if not reasons else []
+        contained = not reasons
+        if contained and self.spec.scenario in self.inferred_in:
+            reasons = inference.no_certificate(getattr(self.config, "inference", ""), latest)
+        return Claim(task, contained, outside, float(drift), 0.0, "; ".join(reasons))
 
     @torch.no_grad()
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,7 @@ class Archive:
     def append(self, tensor: Tensor) -> None:
         """Add a copy of a tensor of any device."""
         tensor = tensor.detach().cpu().contiguous()
-        data = _bytes(tensor)
+        data = as_bytes(tensor)
         digest = sha256(data).digest()
         try:
             place: int | Tensor = self._write(data)
@@ -79,12 +79,12 @@ class Archive:
     def _read(self, entry: _Entry) -> Tensor:
         if isinstance(entry.place, Tensor):
             tensor = entry.place.clone()
-            data = _bytes(tensor)
+            data = as_bytes(tensor)
         else:
             tensor = torch.empty(entry.shape, dtype=entry.dtype)
             file: Any = self._file
             file.seek(entry.place)
-            data = rest = _bytes(tensor)
+            data = rest = as_bytes(tensor)
             while rest and (n := file.readinto(rest)):
                 rest = rest[n:]
         if sha256(data).digest() != entry.digest:
@@ -92,6 +92,6 @@ class Archive:
         return tensor
 
 
-def _bytes(tensor: Tensor) -> memoryview:
+def as_bytes(tensor: Tensor) -> memoryview:
     """Memory of a contiguous tensor on the CPU."""
     return tensor.reshape(-1).view(torch.uint8).numpy().data

@@ -26,6 +26,16 @@ NEVER = -1e4
 """Offset of the log-probabilities of tasks that were not chosen: finite, and below any chosen one."""
 
 
+def no_certificate(how: str, latest: bool) -> list[str]:
+    """Reasons why no certificate covers the answers of a task, where the task is inferred, though its network is kept.
+
+    latest: no task has been learnt since.
+    """
+    if how == "fecam":
+        return ["nothing is certified where FeCAM infers the task"]
+    return [] if latest else ["tasks learnt later take part in the task inference"]
+
+
 def entropy(logits: Tensor, weights: Tensor | None = None) -> Tensor:
     """Entropy -sum_k f_k p_k log p_k over the last dimension, (..., C) -> (...); f = 1 without `weights` (..., C).
 
