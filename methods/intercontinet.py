@@ -22,7 +22,8 @@ and ends with one factor on the box that meets it exactly. These are additions; 
 start_fitted=False, worst_case_on="all", expansion=0.
 
 Deviations from the official code, and the option that restores its behaviour:
-- A closed gate does not step, its window is reset with contraction, and zero accuracy leaves it open
+- A closed gate takes no step but the one that gives room back (with expansion=0 none), its window is reset with
+  contraction, its accuracy is the middle's on `fit_samples` instead of a batch's, and zero accuracy leaves it open
   (official_gate=True: steps, keeps its window, closes; with the bounds of the official linear biases there).
 - The task is frozen at its end, not at the start of the next (same numbers, a saved model is complete).
 - The final box meets the threshold or the failure is reported (fit_box=False: the box as contraction left it);
@@ -111,7 +112,7 @@ class InterContiNet(BoxPromise):
         lookback: int = 3
         """Number of batches over which the gate of the contraction averages."""
         robust_weight: float = 1.0
-        """Factor of the worst-case loss (released code: 1; its scripts set 100 to 1000, which is never read)."""
+        """Factor of the worst-case loss (released code: 1; its scripts set 1 to 1000, which is never read)."""
         worst_case_on: Literal["all", "easiest"] = "easiest"
         """Samples of a batch in the worst-case loss: all, or as many of the easiest as the threshold requires."""
         start_fitted: bool = True
@@ -136,6 +137,7 @@ class InterContiNet(BoxPromise):
         def __post_init__(self) -> None:
             name = "intercontinet"
             domain.between(name, self, 0, 1, "contraction_share", "threshold", "milestones", "momentum")
+            domain.between(name, self, -100, 100, "scale_init")  # of a sigmoid
             domain.at_least(name, self, 1, "lookback", "fit_samples")
             rates = "lr", "shift_lr", "scale_lr", "search_lr", "milestone_factor"
             domain.at_least(name, self, 0, "max_radius", "expansion", "robust_weight", *rates)
@@ -344,9 +346,9 @@ class ReleasedInterContiNet(InterContiNet):
     @dataclass(frozen=True)
     class Config(InterContiNet.Config):
         shift_optimizer: Optimizer = "sgd"
-        """Optimiser SGD; the authors use Adam for everything in CIL."""
+        """Optimiser SGD; the authors use Adam for everything in CIL on MNIST."""
         shift_lr: float = 1.0
-        """Value for TIL; the authors use 10 in DIL, and 0.001 (Adam, like `lr`) in CIL."""
+        """Value for TIL; the authors use 10 in DIL and 0.001 in CIL, on MNIST with Adam, like `lr`."""
         normalize_shift: bool = True
         """Normalised shift s = tanh(u / r); the authors use tanh(u) in CIL."""
         scale_optimizer: Optimizer = "sgd"
@@ -356,7 +358,7 @@ class ReleasedInterContiNet(InterContiNet):
         contraction_share: float = 1 / 3
         """Share of 10 in 30 epochs."""
         threshold: float | None = 0.9
-        """Value for TIL; the authors use 0.8 in DIL and CIL."""
+        """Value for TIL; the authors use 0.8 in DIL, and in CIL on MNIST."""
         lookback: int = 10
         """Value for all scenarios."""
         worst_case_on: Literal["all", "easiest"] = "all"

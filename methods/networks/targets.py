@@ -38,6 +38,7 @@ FAMILIES = (
     Family(r"zenkenet(-tiny)?", "zenke", "zenkenet, zenkenet-tiny (for Tiny ImageNet)"),
     Family(r"alexnet-hat(-bias)?|lenet-20-50|tinynet", "wsn", "alexnet-hat, alexnet-hat-bias, lenet-20-50, tinynet"),
     Family("alexnet-hat-norm", "normed", "alexnet-hat-norm"),
+    Family("alexnet-dropout", "dropped", "alexnet-dropout (InterContiNet's)"),
     Family(r"timm:[\w.]+(\+pretrained|\+frozen)*", "timm", "timm:NAME, timm:NAME+pretrained, timm:NAME+frozen"),
 )
 

@@ -16,7 +16,7 @@ OUTSIDE = [
         ("expansion", -1.0), ("robust_weight", -1.0), ("milestones", (-0.5, 2.0)), ("milestone_factor", -1.0),
         ("search_lr", -1.0),
     )),
-    ("intercontinet-released", "contraction_share", 1.5),
+    ("intercontinet-released", "contraction_share", 1.5), ("intercontinet-released", "scale_init", -1000.0),
     *(("hypermask", name, value) for name, value in (
         ("check_every", 0), ("embedding", 0), ("hidden", (0,)), ("chunk", -1),
     )),

@@ -1,4 +1,4 @@
-"""The networks of HAT, GPM and WSN: sizes, layers, bounds, and the forms in which methods own their weights."""
+"""The networks of HAT, GPM and WSN, and InterContiNet's AlexNet: sizes, layers, bounds, and the forms of weights."""
 
 import dataclasses
 
@@ -16,6 +16,7 @@ from methods.hypernetworks.stateless import FunctionalNetwork
 from methods.intervals.boundable import unbounded
 from methods.intervals.bounding import Interval, propagate
 from methods.networks import targets
+from methods.networks.convolutional import AlexNet
 from methods.shared.maskable import MaskableNetwork
 from tests.methods.helpers import learn, made
 
@@ -24,10 +25,12 @@ SHAPES = {
     "alexnet-hat": (3, 32, 32),
     "alexnet-hat-bias": (3, 32, 32),
     "alexnet-hat-norm": (3, 32, 32),
+    "alexnet-dropout": (3, 32, 32),
     "lenet-20-50": (3, 32, 32),
     "tinynet": (3, 64, 64),
 }
 ALEXNET = 64 * 3 * 16 + 128 * 64 * 9 + 256 * 128 * 4 + 1024 * 2048 + 2048 * 2048
+DROPOUT = 64 * 3 * 9 + 192 * 64 * 9 + 384 * 192 * 9 + 256 * 384 * 9 + 256 * 256 * 9 + 1024 * 4096 + 4096 * 4096
 LENET = 20 * 3 * 25 + 50 * 20 * 25 + 50 * 8 * 8 * 800 + 800 * 500
 TINYNET = 160 * 3 * 9 + 3 * 160 * 160 * 9 + 160 * 4 * 4 * 640 + 640 * 640
 
@@ -39,6 +42,7 @@ TINYNET = 160 * 3 * 9 + 3 * 160 * 160 * 9 + 160 * 4 * 4 * 640 + 640 * 640
         ("alexnet-hat", 10, ALEXNET + 2048 * 10),
         ("alexnet-hat-bias", 10, ALEXNET + 2048 * 10 + 64 + 128 + 256 + 2048 + 2048 + 10),
         ("alexnet-hat-norm", 10, ALEXNET + 2048 * 10),
+        ("alexnet-dropout", 10, DROPOUT + 64 + 192 + 384 + 256 + 256 + 4096 + 4096 + 4096 * 10 + 10),
         ("lenet-20-50", 5, LENET + 500 * 5),
         ("tinynet", 5, TINYNET + 640 * 5),
     ],
@@ -46,7 +50,7 @@ TINYNET = 160 * 3 * 9 + 3 * 160 * 160 * 9 + 160 * 4 * 4 * 640 + 640 * 640
 def test_number_of_weights(name: str, n_outputs: int, weights: int) -> None:
     network = targets.build(name, SHAPES[name], n_outputs)
     assert sum(p.numel() for p in network.parameters()) == weights
-    assert any(key.endswith("bias") for key, _ in network.named_parameters()) == name.endswith("-bias")
+    assert any(key.endswith("bias") for key, _ in network.named_parameters()) == name.endswith(("-bias", "-dropout"))
     assert bool(list(network.buffers())) == name.endswith("-norm")
 
 
@@ -55,18 +59,20 @@ def test_number_of_weights(name: str, n_outputs: int, weights: int) -> None:
     [
         ("alexnet-hat", "CRDP CRDP CRDP LRD LRD L"),
         ("alexnet-hat-norm", "CNRDP CNRDP CNRDP LNRD LNRD L"),
+        ("alexnet-dropout", "CRP CRP CR CR CRP F DLR DLR L"),
         ("lenet-20-50", "CRP CRP LR LR L"),
         ("tinynet", "CR CR CR CR LR LR L"),
     ],
 )
 def test_order_of_layers(name: str, kinds: str) -> None:
     letters = {nn.Conv2d: "C", nn.ReLU: "R", nn.Dropout: "D", nn.MaxPool2d: "P", nn.Linear: "L"}
-    letters |= {nn.BatchNorm1d: "N", nn.BatchNorm2d: "N"}
+    letters |= {nn.BatchNorm1d: "N", nn.BatchNorm2d: "N", nn.Flatten: "F"}
     network = targets.build(name, SHAPES[name], 5)
     leaves = [module for module in network.modules() if not list(module.children())]
     assert "".join(letters[type(leaf)] for leaf in leaves) == kinds.replace(" ", "")
     shares = [leaf.p for leaf in leaves if isinstance(leaf, nn.Dropout)]
-    assert shares == ([0.2, 0.2, 0.5, 0.5, 0.5] if name.startswith("alexnet") else [])
+    expected = [0.5, 0.5] if name == "alexnet-dropout" else [0.2, 0.2, 0.5, 0.5, 0.5]
+    assert shares == (expected if name.startswith("alexnet") else [])
 
 
 def by_hand(name: str, w: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
@@ -89,7 +95,7 @@ def by_hand(name: str, w: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     return scale**2 * ((x.flatten(1) @ first.T).relu() @ second.T).relu() @ head.T
 
 
-@pytest.mark.parametrize("name", [name for name in SHAPES if not name.endswith("-bias")])
+@pytest.mark.parametrize("name", [name for name in SHAPES if not name.endswith(("-bias", "-dropout"))])
 def test_answers_are_those_written_out_in_every_form(name: str) -> None:
     """Its own weights, flat weights of a hypernetwork, and flat weights under a mask."""
     torch.manual_seed(0)
@@ -194,3 +200,14 @@ def test_every_method_learns_without_biases(name: str) -> None:
             drawn = method.sampled(x, 1)
             slack = 1e-4 * (1 + lower.abs().maximum(upper.abs()))
             assert ((drawn >= lower - slack) & (drawn <= upper + slack)).all()
+
+
+def test_intercontinets_alexnet_has_the_convolutions_of_ours_and_no_norm() -> None:
+    torch.manual_seed(0)
+    network = targets.build("alexnet-dropout", (3, 32, 32), 5).eval()
+    ours = AlexNet(5, norm=False)
+    ours.load_state_dict(dict(zip(ours.state_dict(), network.state_dict().values(), strict=True)))
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(network(x), ours(x))
+    with pytest.raises(UserError, match="alexnet-dropout: inputs must be 3 x 32 x 32, not 784"):
+        targets.build("alexnet-dropout", (784,), 5)
