@@ -22,6 +22,7 @@ from reports.latex import to_latex
 from reports.load import CELL_FOLDERS, load
 from reports.page import page
 from reports.paper import Paper, contents, paper
+from reports.permissions import UMASK
 from reports.record import Problem, Records
 from reports.render import no_formula, to_csv, to_markdown
 from reports.study import Study, study
@@ -155,8 +156,7 @@ def _replacing(out: Path) -> Iterator[Path]:
             old = scratch.with_name(scratch.name + "-old")
             if out.exists():
                 os.replace(out, old)
-            # mkdtemp makes folders that only their owner can read.
-            scratch.chmod(0o755)
+            scratch.chmod(0o777 & ~UMASK)  # mkdtemp makes folders that only their owner can read
             os.replace(scratch, out)
             shutil.rmtree(old, ignore_errors=True)
         finally:

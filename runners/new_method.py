@@ -39,8 +39,8 @@ def new_method(
     reference = f"{file}:{class_name(name)}"
     console.print(f"{file} is written; next commands:", soft_wrap=True, highlight=False)
     for line in (
-        f"  python runners/check_method.py {reference}",
-        f"  python runners/compare.py --suite quick --method {reference}",
+        f"  continual-intervals check {reference}",
+        f"  continual-intervals compare --suite quick --method {reference}",
     ):
         console.print(line, soft_wrap=True, highlight=False)
 

@@ -328,7 +328,7 @@ def _report(grid: Sequence[Cell], results: Path, console: Console) -> bool:
         return False
     except Exception:
         complain(traceback.format_exc(), heading="")
-        complain(f"no report; the records are intact: after a fix, run python runners/report.py {results}")
+        complain(f"no report; the records are intact: after a fix, run continual-intervals report {results}")
         return False
     line = f"report: {report.pdf} ({time.monotonic() - begun:.0f} s)"
     console.print(line, soft_wrap=True, highlight=False, markup=False)

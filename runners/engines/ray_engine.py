@@ -78,7 +78,10 @@ class RayEngine:
             import ray
             import ray.exceptions
         except ImportError as error:
-            raise UserError("--engine ray needs Ray: pip install -c constraints.txt -e '.[cluster]'") from error
+            raise UserError(
+                "--engine ray needs Ray: pip install 'continual-intervals[cluster]' "
+                "(in a checkout: pip install -c constraints.txt -e '.[cluster]')"
+            ) from error
         self.ray = ray
         self.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="records")
         self.staged = tempfile.TemporaryDirectory(prefix="continual-intervals-")

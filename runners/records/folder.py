@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from benchmarks import paths, untrusted
 from benchmarks.types import UserError
+from reports.permissions import UMASK
 from reports.schema import RECORD
 from runners.records.record import BrokenRecord, Measurements, Record, Status
 
@@ -172,7 +173,7 @@ def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        os.chmod(name, 0o644)
+        os.chmod(name, 0o666 & ~UMASK)  # mkstemp makes files that only their owner can read
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

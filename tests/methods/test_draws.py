@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,6 @@ from torch.utils._pytree import tree_flatten
 
 from benchmarks.types import TIL
 from methods import registry
-from methods.hypernetworks import triton_passes
 from methods.shared import stepping
 from tests.methods.helpers import learn, made, opened
 from tests.pretended import CUDA, OnDevice, pretended
@@ -46,7 +46,10 @@ class Draws(TorchDispatchMode):
 @pytest.fixture
 def draws(monkeypatch):
     """Draws outside of steps; inside, as of dropout, they are a captured graph's own affair."""
-    monkeypatch.setattr(triton_passes, "_works", lambda _: False)
+    if importlib.util.find_spec("triton") is not None:
+        from methods.hypernetworks import triton_passes
+
+        monkeypatch.setattr(triton_passes, "_works", lambda _: False)
     monkeypatch.setattr(stepping, "recorder_for", lambda _: None)
     run = stepping.Plain.run
     with pretended(), Draws() as found:

@@ -28,7 +28,7 @@ def test_the_new_file_holds_to_every_check(tmp_path: Path) -> None:
 def test_the_new_file_is_compared_by_the_command_that_is_shown(tmp_path: Path) -> None:
     written = RUN.invoke(new_method.app, ["fresh", "--into", str(tmp_path)])
     assert written.exit_code == 0
-    line = next(line for line in written.output.splitlines() if "compare.py" in line)
+    line = next(line for line in written.output.splitlines() if "continual-intervals compare" in line)
     reference = line.split("--method ")[1].strip()
     options = ("--methods", "finetune", "--seeds", "1", "--scenarios", "til", "--budget-scale", "0.02", "--no-report")
     results = ("--results", tmp_path / "results", "--workers", "1")
