@@ -18,7 +18,7 @@ class Claim(NamedTuple):
     drift: float
     """Largest movement of the task's region since the task was learnt, in units of weights."""
     median_width: float
-    """Median of upper - lower over the weights of the task's region."""
+    """Median of upper - lower over the weights of the task's region; where regions only shrink, as the task left it."""
     reason: str = ""
     """Reason why the claim is void; empty where it holds."""
 
