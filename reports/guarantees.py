@@ -149,8 +149,9 @@ def guarantee_table(study: Study) -> Table | None:
         "task was learnt, on test and on training data, whether or not its claim still holds; ACC: measured accuracy. "
         "Old claims: those about old tasks (all but the last) that hold after the last task, of all, over seeds. "
         "Width and logits: median width of the intervals of the weights (where boxes only shrink, of the box that each "
-        "task left), and of the logits at the end, where the task is not inferred. Violations: measured accuracy below the certificate from when the task was learnt, or a "
-        "certified sample misclassified (in brackets: while the claim held).",
+        "task left), and of the logits at the end, where the task is not inferred. Violations: measured accuracy below "
+        "the certificate from when the task was learnt, or a certified sample misclassified (in brackets: while the "
+        "claim held).",
         COLUMNS,
         tuple(_row(study, promise, notes) for promise in found),
         notes.lines(),
