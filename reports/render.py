@@ -12,8 +12,13 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_csv(table: Table) -> str:
-    """Render as CSV with full precision, in percent: a measured column becomes value, std, n and best (1 or 0)."""
+    """Render as CSV with full precision, in percent: a measured column becomes value, std, n and best (1 or 0).
+
+    A column in which any cell has a mark is followed by one with the marks' notes.
+    """
     measured = {i for row in table.rows for i, cell in enumerate(row) if cell.value is not None}
+    noted = {i for row in table.rows for i, cell in enumerate(row) if cell.mark}
+    notes = dict(_letter_and_note(note) for note in table.notes)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     header: list[str] = []
@@ -21,13 +26,21 @@ def to_csv(table: Table) -> str:
         name = name.rstrip(" ↑↓")
         name = no_formula(name)
         header += [name, f"{name} std", f"{name} n", f"{name} best"] if i in measured else [name]
+        header += [f"{name} note"] if i in noted else []
     writer.writerow(header)
     for row in table.rows:
         line: list[str] = []
         for i, cell in enumerate(row):
             line += _csv_measured(cell) if i in measured else [no_formula(cell.key or cell.text)]
+            line += [no_formula(notes.get(cell.mark, cell.mark))] if i in noted else []
         writer.writerow(line)
     return out.getvalue()
+
+
+def _letter_and_note(note: str) -> tuple[str, str]:
+    """Parts of a note `(a) why`; a line without a letter explains no mark."""
+    letter, _, why = note.partition(") ")
+    return (letter[1:], why) if why and letter.startswith("(") else ("", "")
 
 
 def no_formula(text: Any) -> Any:
