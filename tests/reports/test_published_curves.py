@@ -122,9 +122,9 @@ def test_the_table_has_their_mean_ours_and_the_difference(tmp_path: Path) -> Non
     found, low_row = rows(read(tmp_path)), "beta 0.001 HyperInterval (beta = 0.001)"
     assert list(found) == ["TIL eps 10 wide", f"DIL {low_row}", "DIL eps 5 HyperInterval"]
     low, wide = found[f"DIL {low_row}"], found["TIL eps 10 wide"]
-    assert (low["authors"], low["ours"], low["difference"]) == ("45.30 ± 0.5", "94.50", "−49.20")
-    assert found["DIL eps 5 HyperInterval"]["difference"] == "−9.20"
-    assert (wide["authors"], wide["difference"]) == ("95.20 ± 0.7[a]", "+0.70")
+    assert (low["authors"], low["ours"], low["difference"]) == ("45.3 ± 0.5", "94.50", "−49.2")
+    assert found["DIL eps 5 HyperInterval"]["difference"] == "−9.2"
+    assert (wide["authors"], wide["difference"]) == ("95.2 ± 0.7[a]", "+0.7")
 
 
 def test_a_curve_read_in_part_is_drawn_as_its_tasks_alone(tmp_path: Path) -> None:
@@ -148,19 +148,34 @@ def test_a_curve_read_in_part_is_drawn_as_its_tasks_alone(tmp_path: Path) -> Non
         ("til", {}, {"beta": 0.1, "eps": 5.0}),
         ("dil", {}, {"strength_per": "weight"}),
         ("dil", {}, {"regulariser_norm": "sum"}),
+        ("dil", {}, {"embedding": 2}),
+        ("dil", {}, {"hidden": [5]}),
+        ("dil", {}, {"lr": 0.1}),
+        ("dil", {"budget": {"batch_size": 7, "steps": 5000, "epochs": None}}, {}),
     ],
 )
 def test_other_runs_are_never_next_to_theirs(
     tmp_path: Path, scenario: str, other: dict[str, Any], changed: dict[str, Any]
 ) -> None:
     """Another network, benchmark, method or scenario; a value without a curve; both hyperparameters changed; other
-    forms of the regulariser."""
+    forms of the regulariser; another hypernetwork, learning rate or batch size."""
     write(tmp_path, scenario, label="odd", other=other, **changed)
     assert figures(read(tmp_path)) == [] and curve_table(read(tmp_path)) is None
     write(tmp_path, "dil", label="even")
     assert list(rows(read(tmp_path))) == ["DIL eps 5 even"]
     (drawn,) = figures(read(tmp_path))
     assert [len(ax.lines) for ax in drawn.figure.axes] == [2]
+
+
+def test_another_selection_or_answer_than_theirs_is_named(tmp_path: Path) -> None:
+    write(tmp_path, label="alike", embedding=24, hidden=[100, 100], select="official", universal="official")
+    write(tmp_path, label="ours", eps=10.0, select="val", universal="point")
+    table = curve_table(read(tmp_path))
+    assert table
+    assert {row[2].key: row[2].mark for row in table.rows} == {"alike": "", "ours": "a"}
+    assert table.notes == (
+        "(a) ours: select val, the authors' program: official; ours: universal point, the authors' program: official",
+    )
 
 
 def test_lengths_are_stated_and_have_a_figure_each(tmp_path: Path) -> None:
