@@ -21,7 +21,7 @@ from reports.headline import headline_table
 from reports.hyperparameters import hyperparameters
 from reports.missing import left_out, unfinished_table
 from reports.provenance import environment
-from reports.published import published_table
+from reports.published import orientation_table, published_table
 from reports.published_curves import curve_table
 from reports.published_whole import whole_tables
 from reports.ranks import not_drawn
@@ -60,6 +60,7 @@ class Contents:
     conduct: Table | None
     conformance: Table | None
     published: Table | None
+    orientation: Table | None
     whole: list[Table]
     """Published tables as a whole."""
     compared: Table | None
@@ -96,6 +97,7 @@ def contents(study: Study, before: Study | None = None) -> Contents:
         conduct=conduct_table(study) if any(of_tasks(e.record) for e in study.entries) else None,
         conformance=conformance_table(study),
         published=published_table(study),
+        orientation=orientation_table(study),
         whole=whole_tables(study),
         compared=comparison_table(main),
         hyperparameters=hyperparameters(study),

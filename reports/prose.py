@@ -20,8 +20,8 @@ NAMES_AT_MOST = 10
 """Largest number of methods that the setting names; more are only counted."""
 PUBLISHED_WORDS = (
     "Values from the literature for the same method, benchmark and scenario. They come from other code, networks, "
-    "budgets and tuning procedures, so a difference is no verdict on either side; only values read in the source are "
-    "unmarked."
+    "budgets and tuning procedures, so a difference is no verdict on either side. Values that nobody has read in a "
+    "published table stand apart, for orientation."
 )
 
 VARIANT_WORDS = (

@@ -1,4 +1,5 @@
-"""Published values next to ours: same method, benchmark and scenario, with the differences in protocol."""
+"""Published values next to ours, and apart from them values from logs, quotations and figures: same method, benchmark
+and scenario, with the differences in protocol."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import resources
-from math import sqrt
+from math import log10, sqrt
 from statistics import fmean
 
 from reports import statistics
-from reports.metrics import ACC, BWT, CERTIFIED, Metric
+from reports.metrics import ACC, BWT, CERTIFIED, LA, Metric
 from reports.record import Record
 from reports.study import Group, Study
 from reports.tables import MISSING, Cell, Sources, Table, method_cell
@@ -25,11 +26,17 @@ TRUSTED = {
     "digitised-figure": "read off a figure of the authors; the last column has the error",
 }
 """Levels of trust that may be shown, and the mark of each."""
+READ = frozenset(key for key, words in TRUSTED.items() if not words)
+"""Levels that may stand under "published"; the others are for orientation."""
 two = partial(percent, digits=2)
 """Percent with two decimals, as most papers print."""
+FINE, COARSE = 0.01, 1.0
+"""Distance of the last printed digits, in points, of most values, and the least one that gets no interval."""
+SPREAD_WORDS = {"std": "", "sem": " (SEM)", "std0": " (n)"}
+"""Kinds of spread: sample standard deviation, standard error, and standard deviation divided by n."""
 CAP = Metric("cap", "CAP", "capacity", False, "1/N abs(union.big_(j=1)^T m_j) + 0.22 / 32 T", "Kang et al. 2022")
 """Share of the N shared weights in any mask m_j, plus the masks' size in the authors' estimate of their code."""
-METRICS = {"acc": ACC, "bwt": BWT, "certified": CERTIFIED, "cap": CAP}
+METRICS = {"acc": ACC, "bwt": BWT, "la": LA, "certified": CERTIFIED, "cap": CAP}
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,10 @@ class Published:
     metric: str
     value: float
     deviation: float | None
-    """Standard deviation over runs; a standard error is converted where n is known."""
+    """Sample standard deviation over runs; other kinds of spread are converted where n is known."""
     spread_text: str
+    resolution: float
+    """Distance of the last printed digit, in points: 1, 0.1 or 0.01."""
     n: int | None
     trust: str
     source: str
@@ -53,6 +62,19 @@ class Published:
     epochs: int | None
     batch_size: int | None
     other: str
+
+    @property
+    def text(self) -> str:
+        """Value and spread as printed: no more digits than the source has."""
+        return self.rounded(self.value / 100, METRICS[self.metric] is BWT) + self.spread_text
+
+    def rounded(self, share: float, signed: bool = False) -> str:
+        """Fraction in percent, with the digits of the value."""
+        return percent(share, signed, _digits(self.resolution))
+
+
+Match = tuple[Published, Group, str, Record]
+"""Value, with the group, the label and a record of ours."""
 
 
 @cache
@@ -64,19 +86,17 @@ def published() -> tuple[Published, ...]:
 
 def _row(row: dict[str, str]) -> Published:
     spread = float(row["spread"]) if row["spread"] else None
-    n = _whole(row["n"])
-    standard_error = row["spread_kind"] == "sem"
-    deviation = spread
-    if standard_error and spread is not None:
-        deviation = spread * sqrt(n) if n else None
+    kind, n = row["spread_kind"], _whole(row["n"])
+    resolution = float(row["resolution"] or FINE)
     return Published(
         method=row["method"],
         benchmark=row["benchmark"],
         scenario=row["scenario"],
         metric=row["metric"],
         value=float(row["value"]),
-        deviation=deviation,
-        spread_text="" if spread is None else f" ± {spread:.2f}{' (SEM)' if standard_error else ''}",
+        deviation=None if spread is None else _deviation(spread, kind, n),
+        spread_text="" if spread is None else f" ± {spread:.{_digits(resolution)}f}{SPREAD_WORDS[kind]}",
+        resolution=resolution,
         n=n,
         trust=row["trust"],
         source=row["source"],
@@ -89,35 +109,82 @@ def _row(row: dict[str, str]) -> Published:
     )
 
 
+def _deviation(spread: float, kind: str, n: int | None) -> float | None:
+    """Sample standard deviation of a spread of one of the kinds; None if that needs an unknown n."""
+    if kind == "std":
+        return spread
+    if n is None or n < 2:
+        return None
+    return spread * sqrt(n) if kind == "sem" else spread * sqrt(n / (n - 1))
+
+
+def _digits(resolution: float) -> int:
+    return max(0, round(-log10(resolution)))
+
+
 def _whole(text: str) -> int | None:
     return int(text) if text else None
 
 
 def published_table(study: Study) -> Table | None:
-    """Table of the published values with a counterpart of ours; None without any."""
-    found = list(_matches(study))
+    """Table of the values read in their source with a counterpart of ours; None without any."""
+    return _table(
+        [match for match in _matches(study) if match[0].trust in READ],
+        study,
+        "published",
+        f"Published values against ours ({_UNITS}): {_SPREADS}) and number of runs; published less ours in points, "
+        f"with {_INTERVAL}. {_PRINTED} {_READING} Few values are free of differences, so read these first.",
+    )
+
+
+def orientation_table(study: Study) -> Table | None:
+    """Table of the values from logs, quotations and figures with a counterpart of ours; None without any."""
+    return _table(
+        [match for match in _matches(study) if match[0].trust not in READ],
+        study,
+        "orientation",
+        f"For orientation: values from logs, quotations and figures ({_UNITS}): {_SPREADS}; n: divided by n "
+        "instead of n − 1, which the interval allows for) and number of runs; theirs less ours in points, with "
+        f"{_INTERVAL}. {_PRINTED} {_READING}",
+    )
+
+
+_UNITS = "percent; BWT in points"
+_SPREADS = "mean ± standard deviation (SEM: standard error"
+_INTERVAL = (
+    "the 95 % t interval of the difference of two independent means (Welch), where both have a spread and at least "
+    f"{statistics.MIN_FOR_INTERVAL} runs"
+)
+_PRINTED = (
+    "Theirs and the difference have the digits of the source; where those are whole points there is no interval, since "
+    "the value and its spread are rounded."
+)
+_READING = (
+    "S1, S2, ...: sources, listed under the table. The last column names every known difference in protocol, and what "
+    "is not noted of it."
+)
+
+
+def _table(found: Sequence[Match], study: Study, stem: str, caption: str) -> Table | None:
     if not found:
         return None
     sources = Sources()
     rows = [_line(study, *match, sources) for match in found]
-    marks = sorted({match[0].trust for match in found} & {key for key, words in TRUSTED.items() if words})
-    notes = tuple(f"({_MARKS[trust]}) {TRUSTED[trust]}" for trust in marks)
+    trusts = sorted({one.trust for one, *_ in found} - READ)
+    notes = tuple(f"({_MARKS[trust]}) {TRUSTED[trust]}" for trust in trusts)
+    theirs = "published" if stem == "published" else "theirs"
     return Table(
-        "published",
-        "Published values against ours (percent; BWT in points): mean ± standard deviation (SEM: standard error) and "
-        "number of runs; published less ours in points, with the 95 % t interval of the difference of two independent "
-        f"means (Welch), where both have a spread and at least {statistics.MIN_FOR_INTERVAL} runs. S1, S2, "
-        "...: sources, listed under the table. The last column names every known difference in protocol; few values "
-        "are free of them, so read the differences first.",
+        stem,
+        caption,
         (
             "benchmark",
             "method",
             "metric",
-            "published",
+            theirs,
             "n",
             "ours",
             "n",
-            "published − ours",
+            f"{theirs} − ours",
             "95 % interval",
             "source",
             "their protocol",
@@ -141,7 +208,7 @@ def metric_values(study: Study, group: Group, label: str, metric: Metric) -> lis
     return [float(table["published"][-1]) for table in tables if "published" in table]
 
 
-def _matches(study: Study) -> Iterator[tuple[Published, Group, str, Record]]:
+def _matches(study: Study) -> Iterator[Match]:
     for group in study.groups:
         for label in study.rows(group):
             entries = study.done(group, label)
@@ -164,11 +231,11 @@ def _line(study: Study, one: Published, group: Group, label: str, record: Record
         Cell(group.title),
         method_cell(label),
         Cell(metric.short),
-        Cell(two(one.value / 100, signed) + one.spread_text, mark=_MARKS.get(one.trust, "")),
+        Cell(one.text, mark=_MARKS.get(one.trust, "")),
         Cell("?" if one.n is None else str(one.n)),
         Cell(ours),
         Cell(str(len(values))),
-        Cell(two(one.value / 100 - mean, signed=True)),
+        Cell(one.rounded(one.value / 100 - mean, signed=True)),
         Cell(interval(one, values)),
         sources.cell(f"{one.source}, {one.where}"),
         Cell("; ".join(differences(one, record)) or "same as far as known"),
@@ -176,9 +243,10 @@ def _line(study: Study, one: Published, group: Group, label: str, record: Record
 
 
 def interval(one: Published, values: Sequence[float]) -> str:
-    """95 % interval of published less ours, in points; a dash where one side has too few runs or no spread."""
+    """95 % interval of published less ours, in points; a dash where one side has too few runs or no spread, or where
+    theirs is rounded to points."""
     ours = statistics.spread(values)
-    if one.deviation is None or one.n is None or ours is None:
+    if one.deviation is None or one.n is None or ours is None or one.resolution >= COARSE:
         return MISSING
     theirs = statistics.Moments(one.value / 100, one.deviation / 100, one.n)
     found = statistics.difference_interval(theirs, statistics.Moments(fmean(values), ours, len(values)))
@@ -191,15 +259,15 @@ def differences(one: Published, record: Record) -> list[str]:
 
 
 def protocol_differences(one: Published, record: Record) -> list[str]:
-    """Differences in network, training length and batch size, or what is not stated of them."""
+    """Differences in network, training length and batch size, or what is not noted of them."""
     found = []
     budget = record.budget
     if one.network != record.network:
-        found.append(f"network {one.network}" if one.network else "network not stated")
+        found.append(f"network {one.network}" if one.network else "network not noted")
     length = next((f"{value} {key}" for key in ("steps", "epochs") if (value := getattr(one, key))), "")
     ours = next((f"{budget[key]} {key}" for key in ("steps", "epochs") if budget.get(key)), "")
     if length != ours:
-        found.append(length or "budget not stated")
+        found.append(length or "budget not noted")
     if one.batch_size != budget.get("batch_size") and length:
-        found.append(f"batch {one.batch_size or 'not stated'}")
+        found.append(f"batch {one.batch_size or 'not noted'}")
     return found

@@ -10,7 +10,7 @@ from reports.metrics import ACC, BWT
 from reports.published import (
     CAP,
     METRICS,
-    TRUSTED,
+    READ,
     Published,
     interval,
     metric_values,
@@ -48,7 +48,7 @@ def _published(study: Study, group: Group) -> dict[str, dict[str, Published]]:
     names = {entry.record.benchmark for label in study.rows(group) for entry in study.at(group, label)} & set(WHOLE)
     found: dict[str, dict[str, Published]] = {}
     for one in published():
-        if one.benchmark in names and one.scenario == group.scenario:
+        if one.benchmark in names and one.scenario == group.scenario and one.trust in READ:
             found.setdefault(one.method, {})[one.metric] = one
     return found
 
@@ -89,8 +89,8 @@ def _table(study: Study, group: Group, rows: dict[str, dict[str, Published]], ou
 
 
 def _clauses(values: dict[str, Published]) -> list[str]:
-    """Statements on a published row's protocol and trust, of all its metrics, each once."""
-    found = [clause for one in values.values() for clause in (*one.other.split("; "), TRUSTED[one.trust])]
+    """Statements on a published row's protocol, of all its metrics, each once."""
+    found = [clause for one in values.values() for clause in one.other.split("; ")]
     return [clause for clause in dict.fromkeys(found) if clause]
 
 
@@ -101,7 +101,7 @@ def _line(study: Study, group: Group, label: str, values: dict[str, Published], 
     for metric in _OF_ALL:
         one = next((values[key] for key in values if METRICS[key] is metric), None)
         measured = metric_values(study, group, label, metric) if present else []
-        cells.append(Cell(two(one.value / 100, metric is BWT) + one.spread_text if one else MISSING))
+        cells.append(Cell(one.text if one else MISSING))
         cells.append(_ours(measured, n, signed=metric is BWT))
         if metric is ACC and one:
             apart = interval(one, measured)
