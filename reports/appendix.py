@@ -114,12 +114,12 @@ def _reproduction(content: Contents, blocks: Blocks) -> None:
 
 def _sources(content: Contents, blocks: Blocks) -> None:
     """Add published values, comparisons, hyperparameters and what was measured."""
-    if content.published:
+    theirs = [table for table in (*content.whole, content.published, content.orientation) if table]
+    if theirs:
         blocks.heading("Published against ours")
         blocks.paragraph(PUBLISHED_WORDS)
-        for table in content.whole:
+        for table in theirs:
             blocks.table(table)
-        blocks.table(content.published)
     if content.compared:
         blocks.heading("Best method against every other")
         blocks.table(content.compared)
