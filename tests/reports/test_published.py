@@ -17,6 +17,7 @@ from benchmarks import catalogue
 from benchmarks.types import Scenario
 from methods import registry
 from reports.load import load
+from reports.paper import contents, paper
 from reports.published import READ, TRUSTED, differences, orientation_table, published, published_table
 from reports.published_whole import WHOLE
 from reports.render import to_csv
@@ -257,3 +258,26 @@ def test_no_batch_is_claimed_that_the_source_does_not_state(tmp_path: Path) -> N
     Synthetic("hnet", "split-mnist", "til", budget=BUDGET).write(tmp_path)
     (table,) = both(tmp_path)
     assert "batch not noted" in next(row[10].text for row in table.rows if row[3].text == "99.67")
+
+
+@pytest.mark.parametrize(
+    ("method", "scenario", "stems"),
+    [("ewc", "cil", ["published", "orientation"]), ("intercontinet", "dil", ["orientation"])],
+)
+def test_the_report_shows_both(tmp_path: Path, method: str, scenario: str, stems: list[str]) -> None:
+    Synthetic(method, "split-mnist", scenario).write(tmp_path)
+    found = [table.stem for table in paper(contents(study(load(tmp_path))), []).tables]
+    assert [stem for stem in found if stem in {"published", "orientation"}] == stems
+
+
+def test_rows_of_other_benchmarks_stand_where_they_belong(tmp_path: Path) -> None:
+    assert published_at("split-cifar-10", "cil", "ewc")["acc 25.46"][0] == "resnet-32"
+    assert "acc 75.889" in published_at("split-cifar-10", "dil", "intercontinet")
+    assert set(published_at("permuted-mnist-100", "til", "hyperinterval")) == {"la 95.8", "acc 69.2"}
+    assert set(published_at("split-cifar-100-20x5", "til", "gpm")) == {"acc 68.84"}
+    r = np.full((101, 100), 0.7)
+    r[range(1, 101), range(100)] = 0.96
+    Synthetic("hyperinterval", "permuted-mnist-100", n_tasks=100, classes_per_task=10, accuracy=r).write(tmp_path)
+    (table,) = both(tmp_path)
+    shown = {row[2].text: (row[3].text, row[3].mark, row[7].text) for row in table.rows}
+    assert shown == {"LA": ("95.8", "d", "−0.2"), "ACC": ("69.2", "d", "−1.1")}
