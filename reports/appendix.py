@@ -91,7 +91,7 @@ def _reproduction(content: Contents, blocks: Blocks) -> None:
     for command, note in commands(content.study)[:40]:
         blocks.items.append({"kind": "code", "text": command, "note": note})
     blocks.paragraph("This one produced the report from the records:")
-    blocks.items.append({"kind": "code", "text": "python runners/report.py RESULTS", "note": ""})
+    blocks.items.append({"kind": "code", "text": "continual-intervals report RESULTS", "note": ""})
     blocks.heading("Metrics")
     for metric in METRICS:
         blocks.items.append(

@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path, PurePath
 
 from benchmarks import paths, untrusted
+from benchmarks.permissions import UMASK
 from benchmarks.types import UserError
 from reports.figure_files import FORMATS, Studio, save_figures, studio
 from reports.headline import headline_markdown
@@ -22,7 +23,6 @@ from reports.latex import to_latex
 from reports.load import CELL_FOLDERS, load
 from reports.page import page
 from reports.paper import Paper, contents, paper
-from reports.permissions import UMASK
 from reports.record import Problem, Records
 from reports.render import no_formula, to_csv, to_markdown
 from reports.study import Study, study

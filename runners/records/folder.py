@@ -13,8 +13,8 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from benchmarks import paths, untrusted
+from benchmarks.permissions import UMASK
 from benchmarks.types import UserError
-from reports.permissions import UMASK
 from reports.schema import RECORD
 from runners.records.record import BrokenRecord, Measurements, Record, Status
 
