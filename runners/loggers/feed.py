@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -18,12 +19,14 @@ from runners.engines.scheduler import Outcome
 from runners.grid.cells import Cell, Job
 from runners.loggers.logger import Axis, Logger, Run, Value
 from runners.loggers.messages import Delivery, Kind, Message
-from runners.loggers.process import Remote
+from runners.loggers.process import FOLDER, Remote
 from runners.records.folder import CellFolder
 from runners.records.record import BrokenRecord, Status
 
 POINTS_A_TASK = 200
 """Points of a task's loss curve that are logged at most."""
+STEPS = "steps"
+"""In the folder of the loggers: the steps of each unfinished cell after every task, by which its axis goes on."""
 
 
 class Receiver(Protocol):
@@ -31,6 +34,7 @@ class Receiver(Protocol):
 
     def wait(self) -> None: ...
     def send(self, message: Message) -> None: ...
+    def finish(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -47,6 +51,9 @@ class Local:
     def send(self, message: Message) -> None:
         with _same_draws():  # with --engine inline the cells run here too
             self.delivery.deliver(message)
+
+    def finish(self) -> None:
+        """Nothing: it has done all that it was sent."""
 
     def close(self) -> None:
         self.delivery.close()
@@ -71,6 +78,7 @@ class Feed:
                 self.said.put(f"logger {each} does not start: {error}; the cells run without it")
         for receiver in self.receivers:
             receiver.wait()
+        self._tell()
         return self
 
     def __exit__(
@@ -78,6 +86,8 @@ class Feed:
     ) -> None:
         for run in self.runs.values():  # stopped by Ctrl-C, say
             self._send(Message(Kind.END, run, status="stopped"))
+        for receiver in self.receivers:  # first all, so that the slow ones take their time together
+            receiver.finish()
         for receiver in self.receivers:
             receiver.close()
         self._tell()
@@ -101,9 +111,10 @@ class Feed:
                 self._send(Message(Kind.LOG, self.runs[key], {"loss": loss}, Axis.STEP, at))
         if event.kind is EventKind.TASK_DONE and key in self.runs and event.task is not None:
             self._send(Message(Kind.LOG, self.runs[key], event.metrics or {}, Axis.TASK, event.task + 1))
+            self.curves[key].task_done(event.task + 1)
         elif event.kind is EventKind.ENDED:
             if key not in self.runs and event.status is not None and not event.status.finished:
-                self._begin(job, 0)  # it failed before its training
+                self._begin(job, max(map(int, _ends(self._kept(key))), default=0))  # it failed before its training
             self._end(job, event)
         self._tell()
 
@@ -111,12 +122,17 @@ class Feed:
         if job.cell.key in self.runs:  # another process takes the cell over
             self._send(Message(Kind.END, self.runs[job.cell.key], status="stopped", reason="run again"))
         run = replace(run_of(job, self.results), tasks_before=tasks_before)
-        self.runs[job.cell.key], self.curves[job.cell.key] = run, _Curve()
+        self.runs[run.key], self.curves[run.key] = run, _Curve(self._kept(run.key), tasks_before)
         self._send(Message(Kind.BEGIN, run))
+
+    def _kept(self, key: str) -> Path:
+        return self.results / FOLDER / STEPS / key
 
     def _end(self, job: Job, event: Event) -> None:
         run = self.runs.pop(job.cell.key, None)
-        self.curves.pop(job.cell.key, None)
+        curve = self.curves.pop(job.cell.key, None)
+        if curve is not None and event.status is not None and event.status.finished:
+            curve.forget()
         if run is not None:
             status = str(event.status or Status.FAILED)
             self._send(Message(Kind.END, run, _costs(job), status=status, reason=event.reason))
@@ -133,19 +149,47 @@ class Feed:
 class _Curve:
     """Loss curve of a cell over the steps of all its tasks, thinned."""
 
-    def __init__(self) -> None:
-        self.task, self.begun, self.latest, self.share = -1, 0, 0, -1
+    def __init__(self, file: Path | None = None, tasks_before: int = 0) -> None:
+        """file: where the steps after every task are kept for a cell that is interrupted."""
+        self.file = file
+        self.ends = _ends(file) if file and tasks_before else {}
+        self.task, self.begun, self.latest, self.share = -1, 0, self.ends.get(str(tasks_before), 0), -1
+        if not tasks_before:
+            self.forget()
 
     def extended(self, added: Sequence[tuple[int, int, int, float]]) -> Iterator[tuple[int, float]]:
         """Yield the points to log of those added: steps of all tasks so far, and loss."""
         for task, step, steps, loss in added:
             if task != self.task:
-                # After an interruption the lengths of earlier tasks are unknown; mostly they are as long as this one.
+                # A cell that had no logger before its interruption: mostly all tasks are as long as this one.
                 self.task, self.begun, self.share = task, self.latest or task * steps, -1
             share = step * POINTS_A_TASK // max(1, steps)
             if share > self.share or step >= steps:
                 self.share, self.latest = share, self.begun + step
                 yield self.latest, loss
+
+    def task_done(self, tasks: int) -> None:
+        """Keep the number of steps after so many tasks."""
+        self.ends[str(tasks)] = self.latest
+        if self.file is not None:
+            with suppress(OSError):  # a full disk, say, ends no cell from here
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                self.file.write_text(json.dumps(self.ends))
+
+    def forget(self) -> None:
+        """Remove what was kept: the cell is finished, or begins anew."""
+        if self.file is not None:
+            with suppress(OSError):
+                self.file.unlink(missing_ok=True)
+
+
+def _ends(file: Path) -> dict[str, int]:
+    """The steps after every task of an interrupted cell; none where they were not kept."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return {str(tasks): int(steps) for tasks, steps in found.items()} if isinstance(found, dict) else {}
 
 
 def run_of(job: Job, results: Path) -> Run:

@@ -10,6 +10,8 @@ from typing import Any
 from benchmarks.types import UserError
 from runners.loggers.logger import Axis, Logger, Run
 
+LONGEST = 200
+"""Characters of an error that the user is told."""
 MOST_FAILURES = 3
 """Failed runs, one after the other, after which a logger gets no more."""
 
@@ -44,8 +46,15 @@ class Message:
 class Delivery:
     """Caller of one logger. What it raises is said once for each run, whose later messages are dropped."""
 
-    def __init__(self, name: str, make: Callable[[], Logger], say: Callable[[str], None]) -> None:
-        self.name, self.make, self.say = name, make, say
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Logger],
+        say: Callable[[str], None],
+        keep: Callable[[Exception], None] = lambda _: None,
+    ) -> None:
+        """keep: writes an error down in full, of which the user is told the beginning."""
+        self.name, self.make, self.say, self.keep = name, make, say, keep
         self.logger: Logger | None = None
         self.over = False
         self.failures = 0
@@ -55,6 +64,7 @@ class Delivery:
         try:
             self.logger = self.make()
         except Exception as error:
+            self.keep(error)
             self._stop(f"does not start: {_said(error)}; the cells run without it")
 
     def deliver(self, message: Message) -> None:
@@ -72,6 +82,7 @@ class Delivery:
                 self.logger.end(run, message.status, message.reason, message.metrics)
                 self.failures = 0
         except Exception as error:
+            self.keep(error)
             self.dropped.add(run.key)
             self.failures += 1
             if self.failures >= MOST_FAILURES:
@@ -84,6 +95,7 @@ class Delivery:
             try:
                 self.logger.close()
             except Exception as error:
+                self.keep(error)
                 self.say(f"logger {self.name} did not close: {_said(error)}")
 
     def _stop(self, what: str) -> None:
@@ -94,5 +106,11 @@ class Delivery:
 def _said(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
-    text = " ".join(str(error).split())
+    text = short(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def short(text: str) -> str:
+    """A text in one line of at most LONGEST characters, without the statement that a failed database quotes."""
+    text = " ".join(text.split()).partition(" [SQL:")[0]
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -1,7 +1,8 @@
 """A logger's own process, where it can neither delay the cells nor change their numbers, nor take them down.
 
 Started by `Remote` as `python -P -m runners.loggers.process NAME RESULTS`: reads messages as JSON lines; writes an
-empty line once it has started, then sentences to the user. What the logger prints goes to its log file.
+empty line once it has started, then sentences to the user, and a second empty line once it has finished. What the
+logger prints goes to its log file.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from runners.loggers.messages import Delivery, Message
+from runners.loggers.messages import Delivery, Message, short
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = "loggers"
@@ -36,6 +39,8 @@ class Remote:
         self.printed.parent.mkdir(parents=True, exist_ok=True)
         self.started = threading.Event()
         """Set too when it has ended."""
+        self.marks = 0
+        """Empty lines that it wrote; it ended early where there are fewer than two."""
         self.late = False
         """True once the process is ended from here."""
         self.outbox: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -47,7 +52,9 @@ class Remote:
                 stdout=subprocess.PIPE,
                 stderr=printed,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                start_new_session=True,  # a signal to the command's group ends neither the logger nor its children
             )
+        self.start_by, self.end_by = time.monotonic() + SECONDS_TO_START, float("inf")
         self.threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read)]
         for thread in self.threads:
             thread.start()
@@ -57,15 +64,21 @@ class Remote:
 
     def wait(self) -> None:
         """Wait until the logger has started: its imports would disturb the clocks of cells."""
-        self.started.wait(SECONDS_TO_START)
+        if not self.started.wait(max(0.0, self.start_by - time.monotonic())):
+            self.say(f"logger {self.name} has not started after {SECONDS_TO_START:g} s; the cells do not wait for it")
+
+    def finish(self) -> None:
+        """Tell the logger that no message follows."""
+        self.outbox.put(None)
+        self.end_by = time.monotonic() + SECONDS_TO_CLOSE
 
     def close(self) -> None:
-        """Let the logger finish what it was sent; after a minute it is ended."""
-        self.outbox.put(None)
+        """Wait until the logger has done what it was sent; a minute after `finish` it is ended."""
         try:
-            self.process.wait(SECONDS_TO_CLOSE)
+            self.process.wait(max(0.0, self.end_by - time.monotonic()))
         except subprocess.TimeoutExpired:
-            self.say(f"logger {self.name} did not end in {SECONDS_TO_CLOSE:g} s; its last entries may be missing")
+            late = f"did not end in {SECONDS_TO_CLOSE:g} s; its last entries may be missing"
+            self.say(f"logger {self.name} {late if self.started.is_set() else 'never started: nothing was logged'}")
             self.late = True
         finally:
             self.late |= self.process.poll() is None  # a second Ctrl-C
@@ -91,17 +104,20 @@ class Remote:
                 self.started.set()
                 if sentence := line.decode(errors="replace").rstrip():
                     self.say(sentence)
+                else:
+                    self.marks += 1
         self.started.set()
-        if self.process.wait() and not self.late:
+        if (self.process.wait() or self.marks < 2) and not self.late:
             self.say(f"logger {self.name} ended early{self._last_words()} ({self.printed}); the cells go on without it")
 
     def _last_words(self) -> str:
         lines = self.printed.read_bytes()[-LAST_WORDS:].decode(errors="replace").strip().splitlines()
-        return f": {lines[-1]}" if lines else ""
+        return f": {short(lines[-1])}" if lines else ""
 
 
 def main(name: str, results: Path) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver closes the pipe
+    for number in (signal.SIGINT, signal.SIGTERM):  # may reach every process of a job; the driver closes the pipe
+        signal.signal(number, signal.SIG_IGN)
     pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     from runners.loggers import registry
@@ -110,12 +126,13 @@ def main(name: str, results: Path) -> None:
         pipe.write(" ".join(sentence.split()) + "\n")
         pipe.flush()
 
-    delivery = Delivery(name, lambda: registry.make(name, results), say)
+    delivery = Delivery(name, lambda: registry.make(name, results), say, traceback.print_exception)
     delivery.start()
     say("")
     for line in sys.stdin:
         delivery.deliver(Message.from_json(json.loads(line)))
     delivery.close()
+    say("")
 
 
 if __name__ == "__main__":

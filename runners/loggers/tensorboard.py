@@ -8,7 +8,7 @@ from typing import Any
 
 from runners.loggers.logger import Axis, Logger, Run
 
-FOLDER = "tensorboard"
+FOLDER, EVENTS = "tensorboard", "events.out.tfevents*"
 
 
 class TensorBoardLogger(Logger):
@@ -24,10 +24,20 @@ class TensorBoardLogger(Logger):
         self.latest: dict[str, dict[str, float]] = {}
 
     def begin(self, run: Run) -> None:
-        self.writers[run.key] = self.writer(str(self.folder / run.folder))
+        if not run.tasks_before:
+            for file in (self.folder / run.folder).glob(EVENTS):  # of an attempt that does not go on
+                file.unlink(missing_ok=True)
+            self._open(run)
+
+    def _open(self, run: Run, purge_step: int | None = None) -> Any:
+        """The run's writer. purge_step: what was logged from this step on is void."""
+        if run.key not in self.writers:
+            self.writers[run.key] = self.writer(str(self.folder / run.folder), purge_step=purge_step)
+        return self.writers[run.key]
 
     def log(self, run: Run, metrics: Mapping[str, float], axis: Axis, at: int) -> None:
-        writer = self.writers[run.key]
+        # A run that goes on repeats steps of the interrupted task; they exceed the number of tasks before it.
+        writer = self._open(run, at if axis is Axis.STEP else None)
         for name, value in metrics.items():
             writer.add_scalar(name, value, at)
         if axis is Axis.TASK:
@@ -35,7 +45,8 @@ class TensorBoardLogger(Logger):
             writer.flush()
 
     def end(self, run: Run, status: str, reason: str | None, metrics: Mapping[str, float]) -> None:
-        writer = self.writers.pop(run.key)
+        writer = self._open(run)
+        del self.writers[run.key]
         for name, value in metrics.items():
             writer.add_scalar(name, value)
         writer.add_text("status", f"{status}: {reason}" if reason else status)

@@ -37,6 +37,8 @@ class WandbLogger(Logger):
             config=dict(run.config),
             settings=self.wandb.Settings(silent=True, console="off"),
         )
+        if run.tasks_before:  # the summary has the end of the interrupted part
+            found.summary.update({"status": "running", "reason": ""})
         for axis in Axis:
             found.define_metric(str(axis), hidden=True)
         found.define_metric("loss", step_metric=str(Axis.STEP))
@@ -62,4 +64,5 @@ class WandbLogger(Logger):
 
     def close(self) -> None:
         for found in self.runs.values():
+            found.summary.update({"status": "stopped", "reason": ""})
             found.finish(exit_code=1)

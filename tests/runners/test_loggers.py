@@ -7,6 +7,7 @@ import io
 import random
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -227,8 +228,12 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert after_task(measured, 1) == {"accuracy/mean": 0.5, "accuracy/task_1": 0.5}
 
 
+LOSSES = ((10, 0.5), (20, 0.25), (30, 0.75), (40, 0.75))
+"""Steps and losses of the run of `drive` that goes on."""
+
+
 def drive(logger: Logger) -> None:
-    """Two runs at the same time, one of which is interrupted and goes on."""
+    """Two runs at the same time, one of which fails and goes on: it repeats step 30."""
     other = Run("b" * 64, "digits til si seed 0", "digits til si", "digits/til/si/seed0-bbb", {"seed": 1})
     for run in (RUN, other):
         logger.begin(run)
@@ -236,9 +241,12 @@ def drive(logger: Logger) -> None:
         for run in (RUN, other):
             logger.log(run, {"loss": value}, Axis.STEP, at)
     logger.log(RUN, {"accuracy/mean": 0.75, "accuracy/task_1": 0.75}, Axis.TASK, 1)
-    logger.end(RUN, "stopped", None, {})
-    going_on = Run(RUN.key, RUN.name, RUN.group, RUN.folder, RUN.config, tasks_before=1)
+    logger.log(RUN, {"loss": 0.75}, Axis.STEP, 30)
+    logger.end(RUN, "failed", "no memory", {})
+    going_on = replace(RUN, tasks_before=1)
     logger.begin(going_on)
+    for at in (30, 40):
+        logger.log(going_on, {"loss": 0.75}, Axis.STEP, at)
     logger.log(going_on, {"accuracy/mean": 0.5, "accuracy/task_1": 0.5}, Axis.TASK, 2)
     logger.end(going_on, "done", None, {"total_seconds/train": 3.0})
     logger.end(other, "failed", "no luck", {})
@@ -251,10 +259,24 @@ def test_tensorboard_shows_steps_tasks_and_settings(tmp_path: Path) -> None:
 
     drive(registry.make("tensorboard", tmp_path))
     shown = EventAccumulator(str(tmp_path / "tensorboard" / RUN.folder)).Reload()
-    assert [(point.step, point.value) for point in shown.Scalars("loss")] == [(10, 0.5), (20, 0.25)]
+    assert [(point.step, point.value) for point in shown.Scalars("loss")] == [*LOSSES]
     assert [(point.step, point.value) for point in shown.Scalars("accuracy/task_1")] == [(1, 0.75), (2, 0.5)]
     assert b"config.lr" in b"".join(map(str.encode, map(str, shown.summary_metadata.values())))
     assert shown.Tensors("status/text_summary")[-1].tensor_proto.string_val == [b"done"]
+
+
+def test_tensorboard_shows_nothing_of_an_attempt_that_does_not_go_on(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    drive(registry.make("tensorboard", tmp_path))
+    logger, folder = registry.make("tensorboard", tmp_path), tmp_path / "tensorboard" / RUN.folder
+    (folder / "mine.txt").write_text("of the user")
+    logger.begin(RUN)
+    logger.log(RUN, {"loss": 0.5}, Axis.STEP, 15)
+    logger.close()
+    assert [point.step for point in EventAccumulator(str(folder)).Reload().Scalars("loss")] == [15]
+    assert (folder / "mine.txt").is_file()
 
 
 @pytest.mark.slow
@@ -283,5 +305,10 @@ def test_mlflow_stores_settings_metrics_and_status(tmp_path, monkeypatch) -> Non
     assert run.data.params == {"seed": "0", "config.lr": "0.1"} and run.info.status == "FINISHED"
     history = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "accuracy/task_1")]
     assert history == [(1, 0.75), (2, 0.5)] and run.data.metrics["total_seconds/train"] == 3.0
+    assert [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "loss")] == [*LOSSES]
+    assert (run.data.tags["status"], run.data.tags["reason"]) == ("done", "")
     failed = found["digits til si seed 0"]
     assert failed.info.status == "FAILED" and failed.data.tags["reason"] == "no luck"
+    logger.begin(Run("b" * 64, failed.info.run_name, "", "", {}, tasks_before=1))
+    tags = client.get_run(failed.info.run_id).data.tags
+    assert (tags["status"], tags["reason"]) == ("running", "")
