@@ -43,10 +43,12 @@ class Effort:
     length: float | None
     """Training length of a trial, as a share of the budget; None if not recorded."""
     best: float
-    own: float
-    """Accuracy with the values that the suite had before."""
+    own: float | None
+    """Accuracy with the values that the suite had before; None if they could not be trained."""
     sensitivity: float | None
     """Best accuracy less the median of the trials that ran to their end; None if not recorded."""
+    budget: Mapping[str, Any]
+    """Fields of the budget that `length` is a share of; empty if not recorded."""
     prefer: str
     """`known` or `certified`: which trials within a standard error of the best came first."""
 
@@ -56,10 +58,17 @@ class Effort:
         return f"{count(self.trials, 'trial')} on {count(self.streams, 'stream')}{length}"
 
     def gave(self, record: Record) -> bool:
-        """Check whether the record has the values that this search chose, in its place."""
+        """Check whether the record has the values that this search chose, in its place and at its budget."""
         here = (record.label, record.benchmark, record.scenario) == (self.method, self.benchmark, self.scenario)
         network = self.network in ("", record.network)
-        return here and network and all(record.config.get(key) == value for key, value in self.values.items())
+        budget = all(record.budget.get(key) == value for key, value in self.budget.items())
+        values = all(_is(record.config.get(key), value) for key, value in self.values.items())
+        return here and network and budget and values
+
+
+def _is(value: Any, chosen: Any) -> bool:
+    """Check whether a hyperparameter has a chosen value; a file of TOML has the text "None" for None."""
+    return value == chosen or (value is None and chosen == "None")
 
 
 def read(root: Path) -> list[Effort]:
@@ -102,8 +111,9 @@ def _effort(settings: Any, provenance: Any) -> Effort:
         streams=len(provenance["seeds"]),
         length=share("length") if "length" in provenance else None,
         best=share("accuracy_best" if "accuracy_best" in provenance else "accuracy"),
-        own=share("accuracy_before"),
+        own=share("accuracy_before") if "accuracy_before" in provenance else None,
         sensitivity=share("sensitivity") if "sensitivity" in provenance else None,
+        budget={key: provenance[key] for key in ("steps", "epochs", "batch_size") if key in provenance},
         prefer=str(provenance.get("prefer", "known")),
     )
 
@@ -169,12 +179,13 @@ def _shown(effort: Effort | None) -> tuple[str, ...]:
     if effort is None:
         return (MISSING,) * 6
     length = MISSING if effort.length is None else f"{effort.length:g}"
+    own = MISSING if effort.own is None else f"{100 * effort.own:.1f}"
     spread = MISSING if effort.sensitivity is None else f"{100 * effort.sensitivity:.1f}"
     return (
         str(effort.trials),
         str(effort.streams),
         length,
-        f"{100 * effort.own:.1f}",
+        own,
         f"{100 * effort.best:.1f}",
         spread,
     )

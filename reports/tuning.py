@@ -8,10 +8,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 
 from benchmarks import paths
+from reports import words
 from reports.distinct_names import file_stem, pretty
 from reports.panels import Drawn, Job
 from reports.study import Study
@@ -44,10 +45,9 @@ class Tuned:
     scenario: str
     method: str
     points: dict[str, list[Point]]
-
-    @property
-    def trials(self) -> int:
-        return max(len(points) for points in self.points.values())
+    trials: int
+    failed: int
+    """Trials without an accuracy, which have no points."""
 
     @property
     def star(self) -> str:
@@ -57,34 +57,45 @@ class Tuned:
 
 
 def read(root: Path) -> list[Tuned]:
-    """Read the trials of runners/tune.py below a results folder; none without a complete table."""
+    """Read the searches of runners/tune.py below a results folder; none without a complete table."""
     try:
         text = paths.read_text(root / TRIALS, paths.TABLE_BYTES)
-        rows = [row for row in csv.DictReader(io.StringIO(text, newline="")) if row["accuracy"]]
+        rows = csv.DictReader(io.StringIO(text, newline=""))
         key = ("suite", "benchmark", "scenario", "method")
         found = []
-        for (suite, benchmark, scenario, method), group in groupby(rows, lambda row: [row[name] for name in key]):
+        # An older table has no column `study`, and one search in each place.
+        for (place, _), group in groupby(rows, lambda row: ([row[name] for name in key], row.get("study"))):
+            suite, benchmark, scenario, method = place
+            trials: dict[str, bool] = {}
             points: dict[str, list[Point]] = {}
-            for word in (suite, benchmark, scenario, method):
-                paths.name(word)
+            for name in place:
+                paths.name(name)
             for row in group:
+                trials[row["trial"]] = bool(row["accuracy"])
+                if not row["accuracy"]:
+                    continue
                 chosen = row.get("chosen") == "yes"
                 point = Point(row["state"], 100 * float(row["accuracy"]), row["value"], chosen)
                 points.setdefault(row["parameter"], []).append(point)
             if any(point.state == "complete" for some in points.values() for point in some):
-                found.append(Tuned(suite, benchmark, scenario, method, points))
+                failed = list(trials.values()).count(False)
+                found.append(Tuned(suite, benchmark, scenario, method, points, len(trials), failed))
         return found
     except (OSError, KeyError, ValueError, TypeError, csv.Error):
         return []
 
 
 def tuning(study: Study) -> Iterator[Job]:
-    """Yield one figure per tuned method."""
+    """Yield one figure per search."""
+    stems: set[str] = set()
     for tuned in read(study.source.root):
-        yield partial(_sensitivity, tuned=tuned)
+        stem = f"tuning-{file_stem(f'{tuned.benchmark}-{tuned.scenario}-{tuned.method}')}"
+        stem = next(name for number in count(1) if (name := f"{stem}-{number}" if number > 1 else stem) not in stems)
+        stems.add(stem)
+        yield partial(_sensitivity, tuned=tuned, stem=stem)
 
 
-def _sensitivity(study: Study, found: dict[str, Look], tuned: Tuned) -> Drawn:
+def _sensitivity(study: Study, found: dict[str, Look], tuned: Tuned, stem: str) -> Drawn:
     names = list(tuned.points)
     columns = min(PANELS_IN_A_ROW, len(names))
     rows = math.ceil(len(names) / columns)
@@ -99,13 +110,15 @@ def _sensitivity(study: Study, found: dict[str, Look], tuned: Tuned) -> Drawn:
         ax.set_visible(False)
     for row in axes:
         row[0].set_ylabel("validation accuracy (%)")
-    pruned = sum(point.state == "pruned" for point in tuned.points[names[0]])
+    states = [point.state for point in tuned.points[names[0]]]
+    failed = f", of which {tuned.failed} failed," if tuned.failed else ""
+    diverged = f"; {words.count(n, 'trial')} that diverged" if (n := states.count("diverged")) else ""
     caption = (
         f"{tuned.method}, {pretty(tuned.benchmark)} {tuned.scenario.upper()}: accuracy on validation data in "
-        f"{tuned.trials} trials of runners/tune.py (suite {tuned.suite}; streams of seeds that no comparison uses). "
-        f"Crosses: {pruned} trials pruned, with their accuracy then.{tuned.star}"
+        f"{words.count(tuned.trials, 'trial')}{failed} of runners/tune.py (suite {tuned.suite}; streams of seeds that "
+        f"no comparison uses). Crosses: {words.count(states.count('pruned'), 'trial')} pruned, with their accuracy "
+        f"then{diverged}.{tuned.star}"
     )
-    stem = f"tuning-{file_stem(f'{tuned.benchmark}-{tuned.scenario}-{tuned.method}')}"
     return Drawn(stem, caption, figure, appendix=True)
 
 

@@ -93,6 +93,24 @@ def test_a_search_belongs_to_its_own_place_only(tmp_path: Path, options: dict) -
     assert rows["ewc"] == ["–"] * 6 + ["tuned"] and notes[0].endswith(": not equal, no method has trials.")
 
 
+@pytest.mark.parametrize(("budget", "ours"), [({}, True), ({"steps": 30}, False), ({"batch_size": 64}, False)])
+def test_a_search_belongs_to_records_at_the_budget_that_its_length_is_a_share_of(
+    tmp_path: Path, budget: dict, ours: bool
+) -> None:
+    whole = {"batch_size": 32, "steps": 300, "epochs": None}
+    record(tmp_path, "ewc", budget={**whole, **budget})
+    tuned(tmp_path, "ewc", batch_size=32, steps=300)
+    assert (table(tmp_path)[0]["ewc"][0] == "16") == ours
+
+
+def test_a_chosen_value_that_toml_lacks_is_known_in_the_records(tmp_path: Path) -> None:
+    record(tmp_path, "ewc", config={"hidden": None})
+    tuned(tmp_path, "ewc")
+    file = tmp_path / "tuning" / "mine.toml"
+    file.write_text(file.read_text().replace("[50, 50]", '"None"'))
+    assert table(tmp_path)[0]["ewc"][0] == "16"
+
+
 def test_groups_of_defaults_are_equal_and_alone_make_no_table(tmp_path: Path) -> None:
     record(tmp_path, "ewc", "si", source="")
     assert effort_table(study(load(tmp_path))) is None
@@ -104,6 +122,12 @@ def test_what_older_files_do_not_say_is_left_open(tmp_path: Path) -> None:
     record(tmp_path, "ewc")
     tuned(tmp_path, "ewc", length=None, sensitivity=None, network=None)
     assert table(tmp_path)[0]["ewc"] == ["16", "3", "–", "50.0", "75.0", "–", "runners/tune.py"]
+
+
+def test_values_of_the_suite_that_could_not_be_trained_have_a_dash(tmp_path: Path) -> None:
+    record(tmp_path, "ewc")
+    tuned(tmp_path, "ewc", accuracy_before=None)
+    assert table(tmp_path)[0]["ewc"][3] == "–"
 
 
 @pytest.mark.parametrize(
