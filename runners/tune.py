@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +27,10 @@ from runners.grid.cells import TUNING_SEEDS
 from runners.session import Options, build_cells, check, devices_of, make_engine
 
 if TYPE_CHECKING:
-    from runners.tuning.search import Prefer
+    from benchmarks.types import Budget
+    from runners.grid.cells import Cell, Conditions
+    from runners.grid.suite import Suite
+    from runners.tuning.search import Prefer, Study
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -151,38 +155,34 @@ def _tune(
 ) -> None:
     from runners.engines.scheduler import Watchers
     from runners.grid import suite
-    from runners.grid.cells import Conditions
     from runners.loggers.feed import Feed
-    from runners.records import environment
     from runners.tuning import chosen, search
     from runners.watch.live import Display
 
-    cells = [cell for cell in build_cells(options) if cell.scenario in _supported(cell)]
-    studies = [search.grid_of(cell, grid, seeds) if grid else search.study_of(cell, seeds) for cell in cells]
-    if not studies:
-        raise UserError("nothing to tune: no method is defined in a scenario of this suite")
+    asked = suite.find(options.suites)
+    studies = _studies(options, asked, grid, seeds, console)
+    budgets = _whole_budgets(options, asked, studies)
     assigned = devices_of(options)
     place = (options.results / "tuning").resolve()
-    names = [each.name for each in suite.find(options.suites)]  # a cell has those that ask for it, with commas
-    files = [[place / f"{n}.toml" for n in names if f", {n}, " in f", {study.cell.suite}, "] for study in studies]
+    files = [[place / f"{each.name}.toml" for each in _asking(asked, study.cell)] for study in studies]
     own = list(dict.fromkeys(file for some in files for file in some))  # the report reads these
     _check_files(place, own, out)
     engine = make_engine(options, assigned)
-    driver_environment = environment.of_driver()
-    conditions = Conditions(
-        device=assigned[0],
-        data_dir=str(options.data.resolve()) if options.data else None,
-        command=options.command,
-        environment=driver_environment,
-    )
+    conditions, failed = _conditions(options, assigned[0]), 0
+    commit = (conditions.environment or {}).get("commit") or ""
     try:
         with Feed(options.loggers, options.results, console) as feed:
-            for study, some in zip(studies, files, strict=True):
-                with Display(console) as display:
-                    found = search.run(study, trials, place, conditions, engine, Watchers((display, feed)))
-                entry = chosen.entry(
-                    study, found, prefer, options.budget_scale, options.command, driver_environment.get("commit") or ""
-                )
+            for study, some, whole in zip(studies, files, budgets, strict=True):
+                try:
+                    with Display(console) as display:
+                        found = search.run(study, trials, place, conditions, engine, Watchers((display, feed)))
+                    entry = chosen.entry(study, found, prefer, whole, options.command, commit)
+                except search.Unusable:
+                    raise
+                except UserError as error:  # the other studies have nothing to do with it
+                    failed += 1
+                    command_line.complain(f"{_place(study)}: {error}")
+                    continue
                 with FileLock(place / ".files.lock"):  # another command may tune another method into the same files
                     chosen.write_trials(place / "trials.csv", study, found, prefer)
                     for file in [*some, *([out] if out else [])]:
@@ -190,8 +190,69 @@ def _tune(
                 console.print(_in_words(study, found, prefer), highlight=False, soft_wrap=True)
     finally:
         engine.close()
-    for file in [out] if out else own:
+    for file in [] if failed == len(studies) else [out] if out else own:
         console.print(f"chosen values: {file}", highlight=False, soft_wrap=True)
+    if failed:
+        command_line.complain(f"{failed} of {count(len(studies), 'study', 'studies')} chose no values; see above")
+        raise typer.Exit(command_line.EXIT_FAILED_CELLS)
+
+
+def _conditions(options: Options, device: str) -> Conditions:
+    from runners.grid.cells import Conditions
+    from runners.records import environment
+
+    return Conditions(
+        device=device,
+        data_dir=str(options.data.resolve()) if options.data else None,
+        command=options.command,
+        environment=environment.of_driver(),
+    )
+
+
+def _studies(
+    options: Options, suites: Sequence[Suite], grid: dict[str, list[str]], seeds: int, console: Console
+) -> list[Study]:
+    """Studies of all rows but those of variants that their own values leave nothing to search in, which it tells.
+
+    Raises UserError where none is left.
+    """
+    from runners.tuning import search
+
+    studies, left_out = [], []
+    for cell in build_cells(options):
+        if cell.scenario not in _supported(cell):
+            continue
+        rows = [row for each in _asking(suites, cell) for row in each.variants if row.label == cell.label]
+        fixed = {key for row in rows for key in row.values}
+        try:
+            made = search.grid_of(cell, grid, seeds, fixed) if grid else search.study_of(cell, seeds, fixed)
+            studies.append(made)
+        except search.Fixed as error:
+            left_out.append(str(error))
+    if not studies:
+        nothing = "nothing to tune: no method is defined in a scenario of this suite"
+        raise UserError(left_out[0] if left_out else nothing)
+    for sentence in dict.fromkeys(left_out):
+        console.print(f"note: {sentence}", highlight=False, soft_wrap=True, markup=False)
+    return studies
+
+
+def _asking(suites: Sequence[Suite], cell: Cell) -> list[Suite]:
+    """The suites that ask for a cell, which has their names with commas."""
+    return [each for each in suites if f", {each.name}, " in f", {cell.suite}, "]
+
+
+def _whole_budgets(options: Options, suites: Sequence[Suite], studies: Sequence[Study]) -> list[Budget]:
+    """For each study the budget in the first suite that asks for it, which --budget-scale multiplies."""
+    if options.budget_scale == 1:
+        return [study.cell.budget for study in studies]
+
+    def places(cell: Cell) -> list[tuple[str, ...]]:
+        return [(each.name, cell.benchmark, cell.scenario, cell.label) for each in _asking(suites, cell)]
+
+    whole = build_cells(replace(options, budget_scale=1.0))
+    found = {place: cell.budget for cell in whole for place in places(cell)}
+    return [found[places(study.cell)[0]] for study in studies]
 
 
 def _check_files(place: Path, own: Sequence[Path], out: Path | None) -> None:
@@ -233,14 +294,17 @@ def _in_words(study: Any, trials: Sequence[Any], prefer: Prefer) -> str:
     names = ("the suite's own values", "the published ones")[: 1 if study.grid else len(study.first)]
     first = ", ".join(f"{name}: {_percent(trial.accuracy)}" for name, trial in zip(names, trials, strict=False))
     ended = sum(trial.state == "pruned" for trial in trials)
-    cell = study.cell
     text = (
-        f"{cell.label}, {cell.benchmark} {cell.scenario}: {count(len(trials), 'trial')}, {ended} ended early; best on "
+        f"{_place(study)}: {count(len(trials), 'trial')}, {ended} ended early; best on "
         f"validation {100 * (best.accuracy or 0):.2f} % ({first}): {values}"
     )
     if not study.grid:
         return text
     return "\n".join([text, *(f"  {_trial(trial)}" for trial in trials)])
+
+
+def _place(study: Study) -> str:
+    return f"{study.cell.label}, {study.cell.benchmark} {study.cell.scenario}"
 
 
 def _trial(trial: Any) -> str:

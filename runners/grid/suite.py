@@ -215,7 +215,7 @@ def read(path: Path) -> Suite:
             tuned = paths.below(path.parent, found.tuned)
         except paths.UnsafePath as error:
             raise UserError(f"{path}: tuned: {error}") from error
-        settings += _settings_beside(tuned, read_tuned(tuned).settings)
+        settings += _without_own(found.variants, _settings_beside(tuned, read_tuned(tuned).settings))
     changes = {"methods": methods, "benchmarks": entries, "variants": variants, "settings": settings}
     return found.model_copy(update=changes)
 
@@ -231,6 +231,16 @@ def _settings_beside(path: Path, blocks: Iterable[Settings]) -> list[Settings]:
         names = {key: getattr(block, key) for key in ("method", "benchmark")}
         changes = {key: _beside(path, name, f"settings.{key}") for key, name in names.items() if name is not None}
         found.append(block.model_copy(update=changes))
+    return found
+
+
+def _without_own(variants: Iterable[Variant], tuned: Iterable[Settings]) -> list[Settings]:
+    """Tuned settings without the values by which a variant of their label differs from its method: these stay."""
+    own = {each.label: each.values.keys() for each in variants if each.label != each.method}
+    found = []
+    for block in tuned:
+        kept = {key: value for key, value in block.values.items() if key not in own.get(block.method, ())}
+        found.append(block.model_copy(update={"values": kept}))
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import paths, untrusted
-from benchmarks.types import UserError
+from benchmarks.types import Budget, UserError
 from reports.words import count
 from runners.grid import suite
 from runners.grid.cells import TUNING_SEEDS
@@ -33,19 +33,24 @@ COLUMNS = (
     "parameter",
     "value",
     "chosen",
+    "study",
 )
 
 IDENTITY = ("method", "benchmark", "scenario")
 """Keys of an entry, of which a file has one for each of their values."""
+BUDGET = ("steps", "epochs", "batch_size")
+"""Fields of the suite's budget in the provenance, of which `length` is a share."""
 _NOT_OURS = "tune.py replaces only what it has written: name another file, or rename this one"
+STATES = ("complete", "pruned", "failed", "diverged")
 _BEGINNING, _END = "tuned on validation data: ", ", runners/tune.py"
 
 
 def entry(
-    study: Study, trials: Sequence[Trial], prefer: Prefer, length: float, command: str, commit: str
+    study: Study, trials: Sequence[Trial], prefer: Prefer, whole: Budget, command: str, commit: str
 ) -> dict[str, Any]:
-    """The chosen values, as `settings` of a suite, with the effort that they took. length: share of the budget."""
+    """The chosen values, as `settings` of a suite, with the effort that they took. whole: the suite's budget."""
     choice, cell = search.choice(study, trials, prefer), study.cell
+    length = _length(cell.budget) / _length(whole)  # of rounded epochs, not the share that was asked for
     if choice.certified is None:
         prefer = Prefer.KNOWN  # a method that certifies nothing: `prefer` had no effect
     streams = f" on {study.seeds} streams" if study.seeds > 1 else ""
@@ -62,6 +67,7 @@ def entry(
         "provenance": {
             **_effort(study, trials, prefer),
             "length": length,
+            **{key: value for key, value in vars(whole).items() if key in BUDGET and value is not None},
             "network": cell.network,
             "train_seconds": round(sum(trial.seconds for trial in trials), 1),
             "study": study.name,
@@ -72,22 +78,24 @@ def entry(
     }
 
 
+def _length(budget: Budget) -> int:
+    return budget.steps or budget.epochs or 1
+
+
 def _effort(study: Study, trials: Sequence[Trial], prefer: Prefer) -> dict[str, Any]:
     """Numbers of trials and streams, and accuracies on validation data, fractions."""
     published = trials[1].accuracy if len(study.first) > 1 and len(trials) > 1 and not study.grid else None
-    choice = search.choice(study, trials, prefer)
+    choice, sensitivity = search.choice(study, trials, prefer), search.sensitivity(trials)
     return {
         "accuracy": choice.accuracy,
         **({} if choice.certified is None else {"certified": choice.certified}),
         "prefer": str(prefer),
         "accuracy_best": search.best(trials).accuracy,
-        "accuracy_before": trials[0].accuracy or 0.0,
+        **({} if trials[0].accuracy is None else {"accuracy_before": trials[0].accuracy}),
         **({} if published is None else {"accuracy_published": published}),
-        "sensitivity": search.sensitivity(trials),
+        **({} if sensitivity is None else {"sensitivity": sensitivity}),
         "trials": len(trials),
-        "complete": sum(trial.state == "complete" for trial in trials),
-        "pruned": sum(trial.state == "pruned" for trial in trials),
-        "failed": sum(trial.state == "failed" for trial in trials),
+        **{state: sum(trial.state == state for trial in trials) for state in STATES},
         "seeds": [TUNING_SEEDS + k for k in range(study.seeds)],
     }
 
@@ -128,9 +136,7 @@ def write(file: Path, entry: Mapping[str, Any], config: Mapping[str, Any]) -> No
     for each in sorted([*entries, entry], key=lambda e: tuple(str(e[key]) for key in IDENTITY)):
         plain = {key: value for key, value in each.items() if key not in ("values", "provenance")}
         parts += ["\n[[settings]]", *(f"{key} = {_toml(value)}" for key, value in plain.items())]
-        # TOML has no None; the suite's own or the default value is None there, and stays if it is not named.
-        named = {key: value for key, value in each["values"].items() if value is not None}
-        inner = ", ".join(f"{_key(key)} = {_toml(value)}" for key, value in named.items())
+        inner = ", ".join(f"{_key(key)} = {_toml(value)}" for key, value in each["values"].items())
         parts.append(f"values = {{ {inner} }}")
         parts += ["[[provenance]]", *(f"{_key(key)} = {_toml(value)}" for key, value in each["provenance"].items())]
     share(file, ("\n".join(parts) + "\n").encode())
@@ -152,6 +158,8 @@ def _refining(earlier: Mapping[str, Any], entry: Mapping[str, Any], config: Mapp
 
 
 def _toml(value: Any) -> str:
+    if value is None:
+        return '"None"'  # a text that a Config takes as None; left out, the suite's value would stay
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
@@ -182,19 +190,23 @@ def read_trials(file: Path) -> list[list[str]]:
 
 
 def write_trials(file: Path, study: Study, trials: Sequence[Trial], prefer: Prefer) -> None:
-    """Write all trials as a table, one line for each hyperparameter; lines of the same study are replaced."""
+    """Write all trials as a table, one line for each hyperparameter; lines of the same study are replaced.
+
+    A search also replaces lines of an older table, which name no study.
+    """
     from runners.records.folder import share
 
     cell = study.cell
     identity = [cell.suite, cell.benchmark, str(cell.scenario), cell.label]
-    rows = [row for row in read_trials(file) if row[:4] != identity]
+    replaced = {study.name} if study.grid else {study.name, ""}
+    rows = [row for row in read_trials(file) if row[:4] != identity or row[-1] not in replaced]
     choice = search.choice(study, trials, prefer)
     for trial in trials:
         chosen = "yes" if trial.number == choice.number else ""
         shares = ["" if share is None else repr(share) for share in (trial.accuracy, trial.certified)]
         for key, value in trial.values.items():
             of_trial = [str(trial.number), trial.state, *shares, f"{trial.seconds:.2f}"]
-            rows.append([*identity, *of_trial, key, str(value), chosen])
+            rows.append([*identity, *of_trial, key, str(value), chosen, study.name])
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)

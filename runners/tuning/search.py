@@ -25,17 +25,19 @@ from runners.grid.cells import Cell, Conditions
 from runners.records.record import Status
 from runners.tuning import trials as store
 from runners.tuning.rungs import Rung, goes_on, rungs
-from runners.tuning.study import Study, grid_of, study_of
-from runners.tuning.trials import Prefer, Trial, best, choice, sensitivity
+from runners.tuning.study import Fixed, Study, grid_of, study_of
+from runners.tuning.trials import Prefer, Trial, Unusable, best, choice, sensitivity
 
 if TYPE_CHECKING:
     import optuna
 
 __all__ = [
     "ROUND",
+    "Fixed",
     "Prefer",
     "Study",
     "Trial",
+    "Unusable",
     "best",
     "choice",
     "grid_of",
@@ -144,7 +146,7 @@ def _going_on(
 def _cells(study: Study, trial: optuna.trial.Trial) -> list[Cell]:
     """The cells of a trial; none where the method refuses the values."""
     try:
-        return study.cells(store.values_of(study.ranges, trial))
+        return study.cells(store.values_of(trial))
     except UserError as error:
         trial.set_user_attr("reason", str(error))
         return []
@@ -156,6 +158,8 @@ def _judged(study: Study, trial: optuna.trial.Trial, outcomes: Sequence[schedule
     Raises UserError where the method is skipped here.
     """
     trial.set_user_attr("seconds", sum(_seconds(outcome.folder) for outcome in outcomes))
+    if any(outcome.status is Status.DIVERGED for outcome in outcomes):
+        trial.set_user_attr("diverged", True)
     accuracies = []
     for outcome in outcomes:
         if outcome.status is Status.SKIPPED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -14,7 +14,7 @@ from runners.grid import hyperparameters
 from runners.grid.cells import TUNING_SEEDS, Cell
 from runners.tuning.published import published
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of the rules by which trials are drawn and pruned. Studies of another are begun anew, under another name."""
 
 
@@ -34,9 +34,10 @@ class Study:
 
     @property
     def name(self) -> str:
-        """Name of the study; it changes with the method's code, the budget, the suite's other values and the grid."""
+        """Name of the study; it changes with the method's code, the budget, the suite's values and what is tried."""
         cell = self.cell
         parts = [cell.suite, cell.benchmark, cell.scenario, cell.label, f"{self.seeds} seeds", cell.key[:12]]
+        parts.append(" ".join(self.ranges))
         grid = [f"grid {derived_seed(str(self.first)):x}"] if self.grid else []
         return "/".join([*parts, *grid, f"protocol {PROTOCOL}"])
 
@@ -68,8 +69,15 @@ def listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} = {text}" for key, text in short.items())
 
 
-def study_of(cell: Cell, seeds: int) -> Study:
-    """Study for a cell of a comparison. Raises UserError where its method has nothing to search."""
+class Fixed(UserError):
+    """Nothing to search in a variant, because its own values are what makes it another row."""
+
+
+def study_of(cell: Cell, seeds: int, fixed: Collection[str] = ()) -> Study:
+    """Study for a cell of a comparison. fixed: hyperparameters that keep their values, because they define a variant.
+
+    Raises UserError where its method has nothing to search, and Fixed where nothing else is left.
+    """
     from methods import registry
 
     cls: Any = registry.load(cell.reference)
@@ -79,18 +87,24 @@ def study_of(cell: Cell, seeds: int) -> Study:
         return Study(cell, ranges, seeds, (own,))
     config = hyperparameters.configure(cell.method, cls.Config, cell.config)
     ranges = dict(cls.searched(benchmark.spec(cell.scenario, cell.network), config, ranges))
+    searched, ranges = ranges, {name: found for name, found in ranges.items() if name not in fixed}
+    if searched and not ranges:
+        raise Fixed(f"{cell.label} is not tuned: its `values` in the suite fix {', '.join(searched)}, all there is")
     own = {name: cell.config[name] for name in ranges}
     others = published(cell, own)
     return Study(cell, ranges, seeds, (own,) if others == own else (own, others))
 
 
-def grid_of(cell: Cell, given: Mapping[str, Sequence[str]], seeds: int) -> Study:
+def grid_of(cell: Cell, given: Mapping[str, Sequence[str]], seeds: int, fixed: Collection[str] = ()) -> Study:
     """Grid study of all combinations of the values `given` for each hyperparameter, preceded by the suite's own.
 
-    Raises UserError for a hyperparameter or value that the method does not have.
+    Raises UserError for a hyperparameter or value that the method does not have, and Fixed for one of `fixed`.
     """
     from methods import registry
 
+    for name in given:
+        if name in fixed:
+            raise Fixed(f"--grid {name}: the `values` of {cell.label} in the suite fix it; name another hyperparameter")
     cls: Any = registry.load(cell.reference)
 
     def value_of(name: str, value: object) -> Any:

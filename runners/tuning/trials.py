@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ class Trial:
 
     number: int
     state: str
+    """`complete`, `diverged` (it counts, with 0 for a stream that did not reach its end), `pruned` or `failed`."""
     accuracy: float | None
     """Of a pruned trial: at its last look."""
     values: dict[str, Any]
@@ -58,7 +58,7 @@ def best(trials: Sequence[Trial]) -> Trial:
 
 
 def _complete(trials: Sequence[Trial]) -> list[Trial]:
-    return [trial for trial in trials if trial.state == "complete" and trial.accuracy is not None]
+    return [trial for trial in trials if trial.state in ("complete", "diverged") and trial.accuracy is not None]
 
 
 def choice(study: Study, trials: Sequence[Trial], prefer: Prefer = Prefer.KNOWN) -> Trial:
@@ -78,12 +78,17 @@ def choice(study: Study, trials: Sequence[Trial], prefer: Prefer = Prefer.KNOWN)
     return next((trial for trial in equals if trial in known), winner)
 
 
-def sensitivity(trials: Sequence[Trial]) -> float:
-    """Accuracy of the best trial less the median of those that ran to their end, a fraction.
+def sensitivity(trials: Sequence[Trial]) -> float | None:
+    """Accuracy of the best trial less the median of those that ran to their end, a fraction; None if none did.
 
-    A lower bound of the cost of careless values, because pruned trials are left out.
+    A lower bound of the cost of careless values, because pruned and diverged trials are left out.
     """
-    return (best(trials).accuracy or 0.0) - median(trial.accuracy or 0.0 for trial in _complete(trials))
+    ended = [trial.accuracy for trial in trials if trial.state == "complete" and trial.accuracy is not None]
+    return (best(trials).accuracy or 0.0) - median(ended) if ended else None
+
+
+class Unusable(UserError):
+    """The database of a folder cannot be used, for any study."""
 
 
 def open_study(study: Study, folder: Path) -> optuna.Study:
@@ -96,15 +101,15 @@ def open_study(study: Study, folder: Path) -> optuna.Study:
     # As a URI, in which SQLite reads any bytes of a path; `{` and `?` have meanings for Optuna and SQLAlchemy.
     place = (folder / FILE).resolve().as_uri()
     url = sqlalchemy.URL.create("sqlite", database=place, query={"uri": "true"})
+    options: dict[str, Any] = {"study_name": study.name, "load_if_exists": True, "direction": "maximize"}
+    options["sampler"] = optuna.samplers.RandomSampler()  # samples nothing: trials are queued with their values
     with usable(folder, RuntimeError):  # of a version of Optuna with other tables
-        return optuna.create_study(
-            storage=url.render_as_string(), study_name=study.name, load_if_exists=True, direction="maximize"
-        )
+        return optuna.create_study(storage=url.render_as_string(), **options)
 
 
 @contextmanager
 def usable(folder: Path, *others: type[Exception]) -> Iterator[None]:
-    """Context in which errors of the database in `folder`, and `others`, are UserErrors."""
+    """Context in which errors of the database in `folder`, and `others`, are `Unusable`."""
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -112,7 +117,7 @@ def usable(folder: Path, *others: type[Exception]) -> Iterator[None]:
         yield
     except (SQLAlchemyError, StorageInternalError, *others) as error:
         cause = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None) or error
-        raise UserError(
+        raise Unusable(
             f"{folder / FILE} cannot be used: {cause}. If it is damaged, rename it: the same command then makes the "
             "same trials again, and runs none of their finished cells"
         ) from error
@@ -122,31 +127,72 @@ def queue(kept: optuna.Study, study: Study) -> None:
     """Queue the first trials, and those that an interrupted call left; their cells resume from checkpoints."""
     from optuna.trial import TrialState
 
-    queued = [trial.user_attrs.get("values") for trial in kept.trials]
+    queued = [trial.user_attrs["values"] for trial in kept.trials]
     for place, values in enumerate(study.first):
-        if (plain := json.loads(json.dumps(values))) not in queued:
-            kept.enqueue_trial(_drawn(study.ranges, values), user_attrs={"values": plain, "number": place})
+        if _plain(values) not in queued:
+            _add(kept, study, values, number=place)
     again = {trial.user_attrs.get("again") for trial in kept.trials}
     for trial in kept.get_trials(states=[TrialState.RUNNING]):
         if trial.number not in again:
-            handed = {key: trial.user_attrs[key] for key in ("values", "number") if key in trial.user_attrs}
-            kept.enqueue_trial(trial.params, user_attrs={**handed, "again": trial.number})
+            _add(kept, study, trial.user_attrs["values"], number=number(trial), again=trial.number)
         kept.tell(trial.number, state=TrialState.FAIL)
+
+
+def _add(kept: optuna.Study, study: Study, values: Mapping[str, Any], **attributes: int) -> None:
+    """Queue a trial in one step of the storage, so that none is ever there without its values and its number."""
+    import optuna
+
+    point = _point(study.ranges, values)
+    kept.add_trial(
+        optuna.trial.create_trial(
+            state=optuna.trial.TrialState.WAITING,
+            params=point,
+            distributions=_distributions(study.ranges) if point else {},
+            user_attrs={"values": _plain(values), **attributes},
+        )
+    )
 
 
 def ask(kept: optuna.Study, study: Study, place: int) -> optuna.trial.Trial:
     """The next trial, queued or drawn. It depends on the study's name, its `place` and the trials before it only."""
-    import optuna
+    from optuna.trial import TrialState
 
+    if not kept.get_trials(deepcopy=False, states=[TrialState.WAITING]):
+        _add(kept, study, _draw(kept, study, place), number=place)
+    return kept.ask()
+
+
+def _draw(kept: optuna.Study, study: Study, place: int) -> dict[str, Any]:
+    """Values that Optuna's model draws from the trials so far, in the order of their places.
+
+    The model reads a copy of them, because the order in the storage changes where a call is interrupted. Trials of
+    values that are out of range are left out: the model could hold them with invented values only.
+    """
+    import optuna
+    from optuna.trial import TrialState
+
+    distributions = _distributions(study.ranges)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # constant_liar is called experimental
-        kept.sampler = optuna.samplers.TPESampler(
+        sampler = optuna.samplers.TPESampler(
             seed=derived_seed(study.name, place) % 2**32, constant_liar=True, n_startup_trials=RANDOM_FIRST
         )
-    asked = kept.ask(_distributions(study.ranges))
-    if "number" not in asked.user_attrs:
-        asked.set_user_attr("number", place)
-    return asked
+    model = optuna.create_study(direction="maximize", sampler=sampler)
+    for trial in sorted([*ended(kept), *kept.get_trials(states=[TrialState.RUNNING])], key=number):
+        point = _point(study.ranges, values_of(trial))
+        if point and trial.state is not TrialState.FAIL:
+            model.add_trial(
+                optuna.trial.create_trial(
+                    state=trial.state,
+                    value=trial.value,
+                    params=point,
+                    distributions=distributions,
+                    intermediate_values=trial.intermediate_values,
+                )
+            )
+    drawn = model.ask(distributions).params
+    texts = {name: {str(v): v for v in r.values} for name, r in study.ranges.items() if isinstance(r, OneOf)}
+    return {name: texts[name][value] if name in texts else float(value) for name, value in drawn.items()}
 
 
 def number(trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> int:
@@ -165,15 +211,19 @@ def ended(kept: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 def as_trial(study: Study, trial: optuna.trial.FrozenTrial, results: Path) -> Trial:
     """Ended trial without Optuna's part in it. results: folder of its cells."""
-    looks, values = trial.intermediate_values, values_of(study.ranges, trial)
+    looks, values, state = trial.intermediate_values, values_of(trial), trial.state.name.lower()
     return Trial(
         number(trial),
-        trial.state.name.lower().replace("fail", "failed"),
+        "failed" if state == "fail" else "diverged" if _diverged(trial) else state,
         trial.value if trial.value is not None else looks[max(looks)] if looks else None,
         values,
         float(trial.user_attrs.get("seconds", 0.0)),
         _certified(study, values, results) if trial.value is not None else None,
     )
+
+
+def _diverged(trial: optuna.trial.FrozenTrial) -> bool:
+    return trial.state.name == "COMPLETE" and bool(trial.user_attrs.get("diverged"))
 
 
 def _certified(study: Study, values: dict[str, Any], results: Path) -> float | None:
@@ -190,15 +240,18 @@ def _certified(study: Study, values: dict[str, Any], results: Path) -> float | N
     return mean(found)
 
 
-def values_of(ranges: Mapping[str, Range], trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> dict[str, Any]:
-    """Values of a trial for the Config: those that were queued, in range or not, or those that Optuna drew."""
-    if "values" in trial.user_attrs:
-        return dict(trial.user_attrs["values"])
-    found: dict[str, Any] = {}
-    for name, value in trial.params.items():
-        wanted = ranges[name]
-        found[name] = {str(v): v for v in wanted.values}[value] if isinstance(wanted, OneOf) else float(value)
-    return found
+def values_of(trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> dict[str, Any]:
+    """Values of a trial for the Config, in range or not, as JSON values."""
+    return dict(trial.user_attrs["values"])
+
+
+def _plain(value: Any) -> Any:
+    """Values as JSON has them, with lists in place of tuples."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value.value if isinstance(value, Enum) else value
 
 
 def _distributions(ranges: Mapping[str, Range]) -> dict[str, Any]:
@@ -213,13 +266,15 @@ def _distributions(ranges: Mapping[str, Range]) -> dict[str, Any]:
     return found
 
 
-def _drawn(ranges: Mapping[str, Range], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as Optuna has them, as far as the ranges hold them; it takes others to be anywhere in the range."""
+def _point(ranges: Mapping[str, Range], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as Optuna has them; empty if one of them is out of its range."""
     found: dict[str, Any] = {}
     for name, wanted in ranges.items():
-        value = values[name]
+        value = _plain(values[name])
         if isinstance(wanted, OneOf):
-            found |= {name: str(value)} if value in wanted.values else {}
+            places = [_plain(each) for each in wanted.values]
+            if value in places:
+                found[name] = str(wanted.values[places.index(value)])
         elif isinstance(value, int | float) and wanted.low <= value <= wanted.high:
             found[name] = float(value)
-    return found
+    return found if found.keys() == ranges.keys() else {}

@@ -239,16 +239,6 @@ def test_an_older_table_of_trials_keeps_its_columns(tmp_path: Path) -> None:
     assert (old["certified"], old["seconds"], old["value"]) == ("", "1.0", "0.1")
 
 
-def test_a_value_that_toml_lacks_is_left_to_the_suite(tmp_path: Path) -> None:
-    """InterContiNet's threshold is None by default: one for each scenario."""
-    entry = {
-        "method": "intercontinet", "benchmark": "split-digits", "scenario": "til", "source": "tuned",
-        "values": {"lr": 1.0, "threshold": None}, "provenance": {"trials": 1},
-    }  # fmt: skip
-    chosen.write(tmp_path / "quick.toml", entry, {"lr": 0.1, "threshold": None})
-    assert tomllib.loads((tmp_path / "quick.toml").read_text())["settings"][0]["values"] == {"lr": 1.0}
-
-
 def test_an_accuracy_counts_the_validation_answers_of_all_tasks_and_streams() -> None:
     study = search.study_of(cells("ewc")[0], 3)
     assert study.answers == 30 * 5 * 3  # of Split Digits

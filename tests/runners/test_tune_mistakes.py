@@ -130,7 +130,7 @@ def test_an_argument_that_is_no_text_does_not_hinder_the_writing(tmp_path: Path)
     (cell,) = cells("finetune", steps=6)
     study = search.study_of(cell, 1)
     ended = [search.Trial(0, "complete", 0.5, {"lr": 0.5}, 1.0)]
-    entry = chosen.entry(study, ended, search.Prefer.KNOWN, 1.0, "tune.py --results r\udcff", "")
+    entry = chosen.entry(study, ended, search.Prefer.KNOWN, cell.budget, "tune.py --results r\udcff", "")
     chosen.write(tmp_path / "mine.toml", entry, {})
     assert chosen.read(tmp_path / "mine.toml")[0]["provenance"]["command"].endswith(r"r\udcff")
 

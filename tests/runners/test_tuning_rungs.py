@@ -69,6 +69,11 @@ def test_a_cell_that_went_further_is_judged_as_it_was_at_the_look(tmp_path: Path
         assert last in (None, search._accuracy(ended, 5))
 
 
+def test_a_trial_that_diverged_is_none_that_ran_to_its_end(tmp_path: Path) -> None:
+    found = run(searched(foreign("NanLoss"), seeds=1), tmp_path, number=1)
+    assert [(trial.state, trial.accuracy) for trial in found] == [("diverged", 0.0)]
+
+
 def test_a_hopeless_trial_costs_a_part_of_one_stream_or_one_stream(tmp_path: Path) -> None:
     some = searched(seeds=3)
     found = run(some, tmp_path, number=12)

@@ -1,0 +1,213 @@
+"""What a search writes, from trials that are made up: chosen values, their provenance, the table, and its figure."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchmarks.types import Budget, UserError
+from reports.tuning import read, tuning
+from runners import tune
+from runners.grid import suite
+from runners.grid.cells import Cell
+from runners.session import Options, build_cells
+from runners.tuning import chosen, search
+from runners.tuning.search import Prefer, Study, Trial
+from tests.runners.helpers import cells
+from tests.runners.tuned import RUN, SUITE, trials_of
+
+VARIANT = """description = "d"
+methods = ["wsn"]
+scenarios = ["til"]
+seeds = 1
+{tuned}
+[[benchmarks]]
+name = "split-digits"
+{more}
+[[variants]]
+label = "wsn-0.03"
+method = "wsn"
+values = {{ capacity = 0.03 }}
+"""
+OF_VARIANT = """[[settings]]
+method = "wsn-0.03"
+benchmark = "split-digits"
+scenario = "til"
+source = "s"
+values = { lr = 0.25, capacity = 0.5 }
+[[provenance]]
+trials = 1
+"""
+
+
+def entry_of(study: Study, *found: Trial, whole: Budget | None = None) -> dict:
+    return chosen.entry(study, found, Prefer.KNOWN, whole or study.cell.budget, "tune.py", "")
+
+
+def trial(number: int, state: str, accuracy: float | None, **values: object) -> Trial:
+    return Trial(number, state, accuracy, values or {"lr": 0.5}, 1.0)
+
+
+def cells_of(folder: Path, text: str) -> dict[str, Cell]:
+    (folder / "mine.toml").write_text(text)
+    return {cell.label: cell for cell in build_cells(Options(suites=(str(folder / "mine.toml"),)))}
+
+
+def call(folder: Path, *arguments: str):
+    options = ["--suite", str(folder / "mine.toml"), "--results", str(folder), "--scenarios", "til", "--device", "cpu"]
+    return RUN.invoke(tune.app, [*options, "--engine", "inline", *arguments], catch_exceptions=False)
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *failing: str) -> list[Study]:
+    """Search that trains nothing and chooses the last of the first values; that of some labels fails."""
+    ran: list[Study] = []
+
+    def run(study: Study, *_: object) -> list[Trial]:
+        ran.append(study)
+        if study.cell.label in failing:
+            raise UserError("nothing to tune here")
+        return [Trial(k, "complete", 0.1 + 0.4 * k, values, 1.0) for k, values in enumerate(study.first)]
+
+    monkeypatch.setattr(search, "run", run)
+    return ran
+
+
+def test_a_value_that_toml_lacks_replaces_the_suites_own(tmp_path: Path) -> None:
+    """InterContiNet's threshold is None by default: one for each scenario. Left out, the suite's 0.8 would stay."""
+    text = 'description = "d"\nmethods = ["intercontinet"]\nscenarios = ["til"]\nseeds = 1\n{}'
+    text += '[[benchmarks]]\nname = "split-digits"\n'
+    text += '[[settings]]\nmethod = "intercontinet"\nvalues = {{ threshold = 0.8 }}\n'
+    cell = cells_of(tmp_path, text.format(""))["intercontinet"]
+    study = search.study_of(cell, 1)
+    assert [values["threshold"] for values in study.first] == [0.8, None]
+    entry = entry_of(study, *(trial(k, "complete", 0.5 + 0.4 * k, **v) for k, v in enumerate(study.first)))
+    for _ in range(2):  # and once more over itself
+        chosen.write(tmp_path / "tuned.toml", entry, cell.config)
+    cell = cells_of(tmp_path, text.format('tuned = "tuned.toml"\n'))["intercontinet"]
+    assert cell.config["threshold"] is None and cell.chosen["threshold"] == entry["source"]
+
+
+@pytest.mark.parametrize(("scale", "length"), [(0.05, 0.5), (0.5, 0.5), (1.0, 1.0)])
+def test_the_recorded_length_is_that_of_the_rounded_budget(tmp_path: Path, monkeypatch, scale, length) -> None:
+    pretend(monkeypatch)
+    text = SUITE.replace('name = "split-digits"\n', 'name = "split-digits"\nepochs = 2\n')
+    (tmp_path / "mine.toml").write_text(text)
+    assert call(tmp_path, "--method", "ewc", "--budget-scale", str(scale)).exit_code == 0
+    (entry,) = chosen.read(tmp_path / "tuning" / "mine.toml")
+    kept = ("length", "epochs", "batch_size")
+    assert [entry["provenance"][key] for key in kept] == [length, 2, 32] and "steps" not in entry["provenance"]
+    assert ("of the training length" in entry["source"]) == (length != 1)
+
+
+def test_every_suites_own_budget_is_what_the_length_is_a_share_of(tmp_path: Path, monkeypatch) -> None:
+    """At a tenth both have one epoch, in one cell of two suites."""
+    ran = pretend(monkeypatch)
+    for name, epochs in (("one", 4), ("two", 5), ("three", 40)):
+        text = SUITE.replace('name = "split-digits"\n', f'name = "split-digits"\nepochs = {epochs}\n')
+        (tmp_path / f"{name}.toml").write_text(text)
+    monkeypatch.setattr(suite, "SUITES", tmp_path)
+    options = ["--suite", "all", "--method", "ewc", "--scenarios", "til", "--budget-scale", "0.1", "--engine", "inline"]
+    RUN.invoke(tune.app, [*options, "--results", str(tmp_path), "--device", "cpu"], catch_exceptions=False)
+    assert len(ran) == 2
+    for name, length, epochs in (("one", 0.25, 4), ("three", 0.1, 40)):
+        why = chosen.read(tmp_path / "tuning" / f"{name}.toml")[0]["provenance"]
+        assert (why["length"], why["epochs"]) == (length, epochs)
+
+
+def test_values_that_could_not_be_trained_have_no_accuracy_in_the_provenance() -> None:
+    study = Study(cells("ewc")[0], {}, 1, ({"lr": 0.5}, {"lr": 0.25}))
+    why = entry_of(study, trial(0, "failed", None), trial(1, "complete", 0.75))["provenance"]
+    assert "accuracy_before" not in why and why["accuracy_published"] == 0.75
+    assert (why["complete"], why["failed"], why["sensitivity"]) == (1, 1, 0.0)
+
+
+def test_diverged_trials_are_counted_and_left_out_of_the_sensitivity() -> None:
+    study = Study(cells("ewc")[0], {}, 1, ({"lr": 0.5},))
+    shares = [("complete", 0.5), ("complete", 0.75), ("diverged", 0.0), ("diverged", 0.0), ("pruned", 0.25)]
+    why = entry_of(study, *(trial(k, *share) for k, share in enumerate(shares)))["provenance"]
+    assert [why[state] for state in ("trials", "complete", "pruned", "failed", "diverged")] == [5, 2, 1, 0, 2]
+    assert why["sensitivity"] == 0.125
+    why = entry_of(study, trial(0, "diverged", 0.0))["provenance"]
+    assert "sensitivity" not in why and why["accuracy_before"] == why["accuracy"] == 0.0
+
+
+def test_a_search_and_a_grid_have_their_own_lines_and_figures(tmp_path: Path) -> None:
+    (cell,) = cells("ewc")
+    searched, grid = search.study_of(cell, 1), search.grid_of(cell, {"lr": ["0.5"]}, 1)
+    table = tmp_path / "tuning" / "trials.csv"
+    ended = [trial(0, "complete", 0.5), trial(1, "failed", None), trial(2, "diverged", 0.0)]
+    for study, found in ((searched, ended), (grid, ended[:1]), (grid, ended[:1]), (searched, ended)):
+        chosen.write_trials(table, study, found, Prefer.KNOWN)
+    rows = trials_of(tmp_path)
+    assert [row["study"] for row in rows] == [grid.name, *[searched.name] * 3]
+    assert [(tuned.trials, tuned.failed) for tuned in read(tmp_path)] == [(1, 0), (3, 1)]
+    report: Any = SimpleNamespace(source=SimpleNamespace(root=tmp_path))
+    of_grid, of_search = (job(report, {}) for job in tuning(report))
+    assert [of_grid.stem, of_search.stem] == ["tuning-split-digits-til-ewc", "tuning-split-digits-til-ewc-2"]
+    assert "in 1 trial of" in of_grid.caption
+    assert "in 3 trials, of which 1 failed, of runners/tune.py" in of_search.caption
+    assert "Crosses: 0 trials pruned, with their accuracy then; 1 trial that diverged." in of_search.caption
+
+
+def test_lines_without_a_study_are_replaced_by_a_search_and_kept_by_a_grid(tmp_path: Path) -> None:
+    (cell,) = cells("ewc")
+    table = tmp_path / "tuning" / "trials.csv"
+    table.parent.mkdir()
+    older = f"suite,benchmark,scenario,method,trial,state,accuracy,parameter,value\n{cell.suite},split-digits,til,ewc"
+    table.write_text(f"{older},0,complete,0.5,lr,0.1\n")
+    chosen.write_trials(table, search.grid_of(cell, {"lr": ["0.5"]}, 1), [trial(0, "complete", 0.5)], Prefer.KNOWN)
+    assert [tuned.trials for tuned in read(tmp_path)] == [1, 1]
+    chosen.write_trials(table, search.study_of(cell, 1), [trial(0, "complete", 0.5)], Prefer.KNOWN)
+    assert [bool(row["study"]) for row in trials_of(tmp_path)] == [True, True]
+
+
+def test_a_search_leaves_the_values_that_make_a_variant(tmp_path: Path, monkeypatch) -> None:
+    ran = pretend(monkeypatch)
+    (tmp_path / "mine.toml").write_text(VARIANT.format(tuned="", more=""))
+    assert call(tmp_path, "--method", "wsn").exit_code == 0
+    assert {study.cell.label: sorted(study.ranges) for study in ran} == {"wsn": ["capacity", "lr"], "wsn-0.03": ["lr"]}
+    assert all("capacity" not in values for values in ran[1].first)
+    assert ran[1].name != replace(ran[1], ranges=ran[0].ranges).name, "trials of other keys would be taken up"
+
+
+def test_a_variant_with_nothing_left_to_search_is_left_out_and_named(tmp_path: Path, monkeypatch) -> None:
+    ran = pretend(monkeypatch)
+    text = VARIANT.format(tuned="", more="").replace("capacity = 0.03", "capacity = 0.03, lr = 0.25")
+    (tmp_path / "mine.toml").write_text(text)
+    done = call(tmp_path, "--method", "wsn")
+    assert done.exit_code == 0 and [study.cell.label for study in ran] == ["wsn"]
+    assert "note: wsn-0.03 is not tuned: its `values` in the suite fix lr, capacity" in done.output
+    with pytest.raises(UserError, match=r"wsn-0\.03 is not tuned"):
+        call(tmp_path, "--method", "wsn-0.03")
+
+
+def test_a_grid_of_a_value_that_makes_a_variant_is_refused(tmp_path: Path, monkeypatch) -> None:
+    ran = pretend(monkeypatch)
+    (tmp_path / "mine.toml").write_text(VARIANT.format(tuned="", more=""))
+    with pytest.raises(
+        UserError, match=r"--grid capacity: the `values` of wsn-0\.03 in the suite fix it; name another"
+    ):
+        call(tmp_path, "--method", "wsn-0.03", "--grid", "capacity=0.1")
+    done = call(tmp_path, "--method", "wsn", "--grid", "capacity=0.1")
+    assert [study.cell.label for study in ran] == ["wsn"] and "note: --grid capacity: the `values` of" in done.output
+
+
+def test_the_values_of_a_variant_win_over_tuned_ones(tmp_path: Path) -> None:
+    """An earlier version tuned them too: the row became that of its method, and vanished."""
+    (tmp_path / "tuned.toml").write_text(OF_VARIANT)
+    found = cells_of(tmp_path, VARIANT.format(tuned='tuned = "tuned.toml"', more=""))
+    assert [(cell.config["capacity"], cell.config["lr"]) for cell in found.values()] == [(0.5, 1e-3), (0.03, 0.25)]
+    by_hand = OF_VARIANT.partition("[[provenance]]")[0]
+    assert cells_of(tmp_path, VARIANT.format(tuned="", more=by_hand))["wsn-0.03"].config["capacity"] == 0.5
+
+
+def test_a_search_that_fails_leaves_the_others(tmp_path: Path, monkeypatch) -> None:
+    ran = pretend(monkeypatch, "finetune")
+    (tmp_path / "mine.toml").write_text(SUITE)
+    done = call(tmp_path, "--method", "finetune", "--method", "ewc")
+    assert done.exit_code == 1 and [study.cell.label for study in ran] == ["finetune", "ewc"]
+    assert "finetune, split-digits til: nothing to tune here" in done.output
+    assert "1 of 2 studies chose no values" in done.output
+    assert [entry["method"] for entry in chosen.read(tmp_path / "tuning" / "mine.toml")] == ["ewc"]
