@@ -48,7 +48,7 @@ class Logger:
         """Start. results: the results folder, for files of the logger's own."""
 
     def begin(self, run: Run) -> None:
-        """Receive a cell that starts, or goes on after an interruption."""
+        """Receive a cell that starts, or goes on after an interruption and then repeats some steps."""
 
     def log(self, run: Run, metrics: Mapping[str, float], axis: Axis, at: int) -> None:
         """Receive metrics at a place on an axis.

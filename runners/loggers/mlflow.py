@@ -20,7 +20,7 @@ STORE, FILES, LOCK = "mlflow.db", "mlflow", ".mlflow.lock"
 LONGEST = 500
 """Characters of a parameter's value that every store takes."""
 RETRIES, FEW = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"
-"""Variable of MLflow, and its value at the start where it is unset: a server that is down is told within seconds."""
+"""Variable of MLflow, and its value at the start where it is unset: a server that is down is told of soon."""
 _KEY = "cell"
 _ENDS = {"done": "FINISHED", "skipped": "FINISHED", "diverged": "FINISHED", "stopped": "KILLED", "running": "KILLED"}
 
