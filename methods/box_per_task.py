@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -33,6 +33,8 @@ class BoxPerTask(NetworkPerTask):
         """Lower and upper weights (2, N) of each task, as they were when it was learnt."""
         self.audit_statistics: list[str] = []
         """Digest of each task's batch-norm statistics at that time."""
+        self.audit_latest = ""
+        """CIL: digest of all from which boxes are made, when the latest task was learnt. Its claim needs all boxes."""
 
     @abstractmethod
     def weights(self, task: int | slice, radii: bool = True) -> tuple[Tensor, Tensor]:
@@ -45,6 +47,10 @@ class BoxPerTask(NetworkPerTask):
     @abstractmethod
     def statistics_of(self, task: int) -> Statistics:
         """Batch norm's statistics of a task."""
+
+    @abstractmethod
+    def generators(self) -> Iterable[Tensor]:
+        """All tensors from which the boxes and statistics of all tasks are made."""
 
     def deployed(self, newest: Tensor | None = None) -> Tensor | None:
         """Weights (N,) that answer for all tasks; None: each task has its own, the centre of its box.
@@ -59,6 +65,7 @@ class BoxPerTask(NetworkPerTask):
         theta, rho = self.weights(task)
         self.audit_boxes.append(torch.cat([theta - rho, theta + rho]))
         self.audit_statistics.append(digest(self.statistics_of(task).values()))
+        self.audit_latest = digest(self.generators()) if self.spec.scenario is CIL else ""
 
     def bounds(self, x: Tensor, task_id: int | None = None) -> tuple[Tensor, Tensor]:
         """Certified bounds of the answers over the box of task `task_id`, float64: those of exact arithmetic.
@@ -127,12 +134,16 @@ class BoxPerTask(NetworkPerTask):
         for j, ((lower, upper), count) in enumerate(self._boxes()):
             (theta, rho), outside = self.weights(j), int(count)
             drift = torch.maximum((theta[0] - rho[0] - lower).abs().max(), (theta[0] + rho[0] - upper).abs().max())
-            moved = digest(self.statistics_of(j).values()) != self.audit_statistics[j]
             reasons = [f"{outside} of {theta.numel()} weights have left the box"] if outside else []
-            reasons += ["batch-norm statistics moved"] if moved else []
+            known = self.audit_statistics[j : j + 1]
+            if known and known != [digest(self.statistics_of(j).values())]:
+                reasons += ["batch-norm statistics moved"]
+            latest = j + 1 == len(self.audit_boxes)
+            if latest and not reasons and self.audit_latest and digest(self.generators()) != self.audit_latest:
+                reasons = [inference.OTHERS_CHANGED]
             contained = not reasons
             if contained and self.spec.scenario is CIL:
-                reasons += inference.no_certificate(self.config.inference, latest=j + 1 == self.tasks_seen)
+                reasons = inference.no_certificate(self.config.inference, latest)
             width = float(2 * rho.median())
             claims.append(Claim(j, contained, outside, float(drift), width, "; ".join(reasons)))
         return claims

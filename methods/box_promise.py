@@ -103,7 +103,7 @@ class BoxPromise(Method):
         """
         centres = self.model.centres()
         astray = min(int((~contains(box, centres)).sum()) for box in self.present_boxes())
-        changed = bool(self.widths) and self._digest() != self.recorded_boxes
+        changed = bool(self.recorded_boxes) and self._digest() != self.recorded_boxes
         claims = []
         for j, (width, points) in enumerate(zip(self.widths, self.points_at_end, strict=True)):
             outside = astray + sum(self.outside[j + 1 :])

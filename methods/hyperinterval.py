@@ -215,6 +215,11 @@ class HyperInterval(BoxPerTask):
         theta, rho, _ = self.hypernetwork.intervals(centres, spread, None if radii else 0)
         return theta, rho
 
+    def generators(self) -> list[Tensor]:
+        """See `BoxPerTask`."""
+        statistics = [value for known in self.statistics for value in known.values()]
+        return [*self.hypernetwork.state_dict().values(), self.embeddings, self.shapes, *statistics]
+
     # -- training ----------------------------------------------------------------------------------
 
     def learn(self, task: Task) -> None:

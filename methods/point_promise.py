@@ -83,10 +83,10 @@ class PointPromise(ABC):
         self.audit_taken = pack(used | taken)
 
     def _digest(self) -> str:
+        """Digest of the numbers of all tasks learnt, read task by task; empty where no task is inferred."""
         if self.spec.scenario not in self.inferred_in:
             return ""
-        every = [self.numbers(task) for task in range(len(self.audit_own))]
-        # Shared numbers are the same tensor for all tasks as a rule; those that no mask has may move.
+        every = (self.numbers(task) for task in range(len(self.audit_own)))
         return digest(part for shared, used, own in every for part in (pack(used), shared[used], own))
 
     def frozen_shared(self) -> Tensor:
@@ -124,8 +124,8 @@ class PointPromise(ABC):
         reasons = [f"{counts[0]} of {counts[2]} frozen numbers moved"] if counts[0] else []
         reasons += [f"{counts[1]} entries of the mask changed"] if counts[1] else []
         latest = task + 1 == len(self.audit_own)
-        if latest and self._digest() != self.audit_latest:
-            reasons += ["the networks of other tasks, from which the task is inferred, changed"] if not reasons else []
+        if latest and not reasons and self.audit_latest and self._digest() != self.audit_latest:
+            reasons = [inference.OTHERS_CHANGED]
         contained = not reasons
         if contained and self.spec.scenario in self.inferred_in:
             reasons = inference.no_certificate(getattr(self.config, "inference", ""), latest)

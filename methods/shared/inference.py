@@ -36,6 +36,10 @@ def no_certificate(how: str, latest: bool) -> list[str]:
     return [] if latest else ["tasks learnt later take part in the task inference"]
 
 
+OTHERS_CHANGED = "the networks of other tasks, from which the task is inferred, changed"
+"""Reason why the claim of the latest task is void although its own network is kept."""
+
+
 def entropy(logits: Tensor, weights: Tensor | None = None) -> Tensor:
     """Entropy -sum_k f_k p_k log p_k over the last dimension, (..., C) -> (...); f = 1 without `weights` (..., C).
 

@@ -75,6 +75,33 @@ def test_the_latest_claim_needs_all_networks_from_which_the_task_is_inferred(nam
     assert latest.reason == "the networks of other tasks, from which the task is inferred, changed"
 
 
+def test_the_latest_claim_of_hyperinterval_needs_the_boxes_of_all_tasks() -> None:
+    method = restored(learnt("hyperinterval", CIL), "hyperinterval", CIL)
+    assert method.audit()[1][1:3] == (True, 0) and method.audit()[1].reason == ""
+    method.embeddings[0] += 3.0
+    first, latest = method.audit()
+    assert first.outside and (latest.contained, latest.outside) == (False, 0)
+    assert latest.reason == "the networks of other tasks, from which the task is inferred, changed"
+
+
+@pytest.mark.parametrize(
+    ("name", "scenario", "entries"),
+    [
+        ("intercontinet", TIL, ["recorded_boxes"]),
+        ("hyperinterval", CIL, ["audit_statistics", "audit_latest"]),
+        ("wsn", CIL, ["audit_latest"]),
+    ],
+)
+def test_a_state_without_digests_is_compared_without_them(name: str, scenario: Scenario, entries: list[str]) -> None:
+    method = learnt(name, scenario)
+    saved = method.state_dict()
+    for entry in entries:
+        del saved[entry]
+    other: Any = made(name, opened(scenario))
+    other.load_state_dict(saved)
+    assert [tuple(a) for a in other.audit()] == [tuple(b) for b in method.audit()]
+
+
 @pytest.mark.parametrize("name", ["separate", "hyperinterval"])
 def test_with_fecam_no_claim_stands(name: str) -> None:
     claims: list[Claim] = learnt(name, CIL, inference="fecam").audit()
