@@ -37,9 +37,10 @@ class Claiming(Synthetic):
     """With these lines of claims.csv."""
 
     lines: tuple[str, ...] = ()
+    header: str = HEADER
 
     def _claims(self, path: Path) -> None:
-        path.write_text("\n".join((HEADER, *self.lines)) + "\n", encoding="utf-8")
+        path.write_text("\n".join((self.header, *self.lines)) + "\n", encoding="utf-8")
 
 
 @pytest.fixture
@@ -84,6 +85,13 @@ def test_the_certified_share_when_learnt_is_that_of_old_tasks_on_the_diagonal(re
     found = promise(results)
     assert found.when_learnt == pytest.approx(0.82)
     assert found.certified == pytest.approx((0.62 + 0.72) / 2)
+
+
+def test_the_certified_share_of_training_samples_is_that_of_old_tasks(tmp_path: Path) -> None:
+    """0.6 of the first task's when it was learnt, 0.9 of the last one's, which does not count."""
+    lines = ("1,0,1,0,0,0.1,0.1,0,,0.6", "2,0,1,0,0,0.1,0.1,0,,", "2,1,1,0,0,0.1,0.1,0,,0.9")
+    Claiming("ewc", n_tasks=2, certifies=True, header=f"{HEADER},certified_train", lines=lines).write(tmp_path)
+    assert promise(tmp_path).on_training == pytest.approx(0.6)
 
 
 def test_a_certificate_stands_where_the_claim_about_an_old_task_still_holds(tmp_path: Path) -> None:

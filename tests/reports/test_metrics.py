@@ -117,6 +117,12 @@ def test_forgetting_so_far_ends_with_forgetting(r: Matrix) -> None:
     assert curve[-1] == pytest.approx(metrics.forgetting(r).value)
 
 
+def test_forgetting_so_far_by_hand() -> None:
+    """After 2, 3, 4 and 5 tasks: the best so far less the present one, mean over the tasks learnt before."""
+    wanted = [5 / 1, (2 - 12) / 2, (30 + 37 + 11) / 3, (-5 + 42 + 31 + 23) / 4]
+    assert metrics.forgetting_so_far(EXAMPLE) == pytest.approx(np.array(wanted) / 100)
+
+
 def test_without_a_joint_run_intransigence_says_what_is_missing() -> None:
     assert "joint" in metrics.intransigence(EXAMPLE, None).reason
 

@@ -18,7 +18,7 @@ from benchmarks.types import Scenario
 from methods import registry
 from reports.load import load
 from reports.paper import contents, paper
-from reports.published import READ, TRUSTED, differences, orientation_table, published, published_table
+from reports.published import READ, TRUSTED, _deviation, differences, orientation_table, published, published_table
 from reports.published_whole import WHOLE
 from reports.render import to_csv
 from reports.study import study
@@ -118,6 +118,26 @@ def test_a_deviation_divided_by_n_is_converted(tmp_path: Path) -> None:
     half = t.ppf(0.975, freedom) * sum(parts) ** 0.5
     assert (low, high) == pytest.approx((0.74 - half, 0.74 + half), abs=0.0051)
     assert half == pytest.approx(1.012, abs=0.001)  # 0.961 if not converted
+
+
+def test_a_standard_error_is_converted(tmp_path: Path) -> None:
+    """Van de Ven et al. have 19.96 ± 0.07 (SEM) over 20 runs, a deviation of 0.313; ours has 0.03 over three."""
+    for seed, value in enumerate((0.1967, 0.1970, 0.1973)):
+        cell = {"budget": BUDGET, "accuracy": np.full((6, 5), value)}
+        Synthetic("ewc-online", "split-mnist", "cil", seed, **cell).write(tmp_path)
+    low, high = (float(x.replace("−", "-")) for x in line(tmp_path, "van de Ven")["interval"].split(" to "))
+    parts = (0.07**2, 0.03**2 / 3)
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 19 + parts[1] ** 2 / 2)
+    half = t.ppf(0.975, freedom) * sum(parts) ** 0.5
+    assert (low, high) == pytest.approx((0.26 - half, 0.26 + half), abs=0.0051)
+    assert half > 0.14  # 0.07 if not converted
+
+
+def test_kinds_of_spread_give_the_sample_deviation_where_n_is_known() -> None:
+    assert _deviation(0.07, "std", None) == 0.07
+    assert _deviation(0.07, "sem", 20) == pytest.approx(0.07 * 20**0.5)
+    assert _deviation(0.07, "std0", 20) == pytest.approx(0.07 * (20 / 19) ** 0.5)
+    assert _deviation(0.07, "sem", None) is _deviation(0.07, "std0", None) is _deviation(0.07, "sem", 1) is None
 
 
 def test_a_value_rounded_to_points_is_printed_so_and_has_no_interval(tmp_path: Path) -> None:
