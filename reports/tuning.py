@@ -20,6 +20,8 @@ from reports.style import FULL_WIDTH, Look, Margins, canvas, cut
 
 TRIALS = Path("tuning") / "trials.csv"
 """Path below the results folder; one line per trial and hyperparameter."""
+GRID = "/grid "
+"""Part of the name of a study that is a grid, not a search (`runners.tuning.study`)."""
 PANELS_IN_A_ROW = 4
 DECADES_FOR_LOG = 10.0
 """Ratio of a hyperparameter's largest to its smallest value from which its axis is logarithmic."""
@@ -48,6 +50,8 @@ class Tuned:
     trials: int
     failed: int
     """Trials without an accuracy, which have no points."""
+    grid: bool
+    """True for a grid, False for a search."""
 
     @property
     def star(self) -> str:
@@ -64,12 +68,12 @@ def read(root: Path) -> list[Tuned]:
         key = ("suite", "benchmark", "scenario", "method")
         found = []
         # An older table has no column `study`, and one search in each place.
-        for (place, _), group in groupby(rows, lambda row: ([row[name] for name in key], row.get("study"))):
+        for (place, name), group in groupby(rows, lambda row: ([row[name] for name in key], row.get("study"))):
             suite, benchmark, scenario, method = place
             trials: dict[str, bool] = {}
             points: dict[str, list[Point]] = {}
-            for name in place:
-                paths.name(name)
+            for part in place:
+                paths.name(part)
             for row in group:
                 trials[row["trial"]] = bool(row["accuracy"])
                 if not row["accuracy"]:
@@ -79,7 +83,8 @@ def read(root: Path) -> list[Tuned]:
                 points.setdefault(row["parameter"], []).append(point)
             if any(point.state == "complete" for some in points.values() for point in some):
                 failed = list(trials.values()).count(False)
-                found.append(Tuned(suite, benchmark, scenario, method, points, len(trials), failed))
+                grid = GRID in (name or "")
+                found.append(Tuned(suite, benchmark, scenario, method, points, len(trials), failed, grid))
         return found
     except (OSError, KeyError, ValueError, TypeError, csv.Error):
         return []
@@ -89,7 +94,8 @@ def tuning(study: Study) -> Iterator[Job]:
     """Yield one figure per search."""
     stems: set[str] = set()
     for tuned in read(study.source.root):
-        stem = f"tuning-{file_stem(f'{tuned.benchmark}-{tuned.scenario}-{tuned.method}')}"
+        place = f"{tuned.benchmark}-{tuned.scenario}-{tuned.method}"
+        stem = f"tuning-{file_stem(place)}{'-grid' if tuned.grid else ''}"
         stem = next(name for number in count(1) if (name := f"{stem}-{number}" if number > 1 else stem) not in stems)
         stems.add(stem)
         yield partial(_sensitivity, tuned=tuned, stem=stem)
@@ -113,11 +119,12 @@ def _sensitivity(study: Study, found: dict[str, Look], tuned: Tuned, stem: str) 
     states = [point.state for point in tuned.points[names[0]]]
     failed = f", of which {tuned.failed} failed," if tuned.failed else ""
     diverged = f"; {words.count(n, 'trial')} that diverged" if (n := states.count("diverged")) else ""
+    what = f"a grid of {words.join(names)}" if tuned.grid else "a search"
     caption = (
         f"{tuned.method}, {pretty(tuned.benchmark)} {tuned.scenario.upper()}: accuracy on validation data in "
-        f"{words.count(tuned.trials, 'trial')}{failed} of runners/tune.py (suite {tuned.suite}; streams of seeds that "
-        f"no comparison uses). Crosses: {words.count(states.count('pruned'), 'trial')} pruned, with their accuracy "
-        f"then{diverged}.{tuned.star}"
+        f"{words.count(tuned.trials, 'trial')}{failed} of {what} by runners/tune.py (suite {tuned.suite}; streams of "
+        "seeds that no comparison uses). Crosses: "
+        f"{words.count(states.count('pruned'), 'trial')} pruned, with their accuracy then{diverged}.{tuned.star}"
     )
     return Drawn(stem, caption, figure, appendix=True)
 

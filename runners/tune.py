@@ -168,7 +168,7 @@ def _tune(
     own = list(dict.fromkeys(file for some in files for file in some))  # the report reads these
     _check_files(place, own, out)
     engine = make_engine(options, assigned)
-    conditions, failed = _conditions(options, assigned[0]), 0
+    conditions, written, failed = _conditions(options, assigned[0]), dict[Path, None](), 0
     commit = (conditions.environment or {}).get("commit") or ""
     try:
         with Feed(options.loggers, options.results, console) as feed:
@@ -187,10 +187,11 @@ def _tune(
                     chosen.write_trials(place / "trials.csv", study, found, prefer)
                     for file in [*some, *([out] if out else [])]:
                         chosen.write(file, entry, study.cell.config)
+                written |= dict.fromkeys([out] if out else some)
                 console.print(_in_words(study, found, prefer), highlight=False, soft_wrap=True)
     finally:
         engine.close()
-    for file in [] if failed == len(studies) else [out] if out else own:
+    for file in written:
         console.print(f"chosen values: {file}", highlight=False, soft_wrap=True)
     if failed:
         command_line.complain(f"{failed} of {count(len(studies), 'study', 'studies')} chose no values; see above")

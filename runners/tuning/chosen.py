@@ -18,7 +18,7 @@ from runners.grid import suite
 from runners.grid.cells import TUNING_SEEDS
 from runners.tuning import search
 from runners.tuning.search import Prefer, Study, Trial
-from runners.tuning.study import listed
+from runners.tuning.study import GRID, listed
 
 COLUMNS = (
     "suite",
@@ -190,16 +190,25 @@ def read_trials(file: Path) -> list[list[str]]:
 
 
 def write_trials(file: Path, study: Study, trials: Sequence[Trial], prefer: Prefer) -> None:
-    """Write all trials as a table, one line for each hyperparameter; lines of the same study are replaced.
+    """Write all trials as a table, one line for each hyperparameter.
 
-    A search also replaces lines of an older table, which name no study.
+    They replace those of the row's earlier search, or of its earlier grid over the same hyperparameters: the study's
+    name changes with code and settings. A search also replaces lines of an older table, which name no study.
     """
     from runners.records.folder import share
 
     cell = study.cell
     identity = [cell.suite, cell.benchmark, str(cell.scenario), cell.label]
-    replaced = {study.name} if study.grid else {study.name, ""}
-    rows = [row for row in read_trials(file) if row[:4] != identity or row[-1] not in replaced]
+    earlier = read_trials(file)
+    parameters: dict[str, set[str]] = {}
+    for row in earlier:
+        if row[:4] == identity:
+            parameters.setdefault(row[-1], set()).add(row[COLUMNS.index("parameter")])
+    tried = {key for trial in trials for key in trial.values}
+    same = {
+        name for name, keys in parameters.items() if (GRID in name) == study.grid and (not study.grid or keys == tried)
+    }
+    rows = [row for row in earlier if row[:4] != identity or row[-1] not in same]
     choice = search.choice(study, trials, prefer)
     for trial in trials:
         chosen = "yes" if trial.number == choice.number else ""

@@ -16,6 +16,8 @@ from runners.tuning.published import published
 
 PROTOCOL = 3
 """Version of the rules by which trials are drawn and pruned. Studies of another are begun anew, under another name."""
+GRID = "/grid "
+"""Part of the name of a study that is a grid, not a search; the report looks for it."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Study:
         cell = self.cell
         parts = [cell.suite, cell.benchmark, cell.scenario, cell.label, f"{self.seeds} seeds", cell.key[:12]]
         parts.append(" ".join(self.ranges))
-        grid = [f"grid {derived_seed(str(self.first)):x}"] if self.grid else []
-        return "/".join([*parts, *grid, f"protocol {PROTOCOL}"])
+        grid = f"{GRID}{derived_seed(str(self.first)):x}" if self.grid else ""
+        return f"{'/'.join(parts)}{grid}/protocol {PROTOCOL}"
 
     @property
     def known(self) -> tuple[dict[str, Any], ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import catalogue
 from reports.effort import effort_table, read
 from reports.load import load
 from reports.paper import contents, paper
@@ -152,3 +153,14 @@ def test_the_searches_of_every_shipped_suite_are_known(tmp_path: Path) -> None:
             entries += len(tomllib.loads((file.parent / name).read_text())["settings"])
     efforts = read(tmp_path)
     assert len(efforts) == entries >= 36 and all(effort.length is not None for effort in efforts)
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (suite.SUITES / "tuned").glob("*.toml")))
+def test_every_shipped_search_names_the_budget_of_its_suite(name: str) -> None:
+    """Otherwise a record at another length would be credited with it."""
+    (found,) = suite.find([name])
+    budgets = {entry.name: entry.budget(catalogue.find(entry.name).budget) for entry in found.benchmarks}
+    written = tomllib.loads((suite.SUITES / "tuned" / f"{name}.toml").read_text())
+    for entry, provenance in zip(written["settings"], written["provenance"], strict=True):
+        wanted = {key: value for key, value in vars(budgets[entry["benchmark"]]).items() if value is not None}
+        assert {key: provenance[key] for key in ("steps", "epochs", "batch_size") if key in provenance} == wanted

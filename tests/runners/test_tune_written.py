@@ -138,16 +138,17 @@ def test_a_search_and_a_grid_have_their_own_lines_and_figures(tmp_path: Path) ->
     searched, grid = search.study_of(cell, 1), search.grid_of(cell, {"lr": ["0.5"]}, 1)
     table = tmp_path / "tuning" / "trials.csv"
     ended = [trial(0, "complete", 0.5), trial(1, "failed", None), trial(2, "diverged", 0.0)]
-    for study, found in ((searched, ended), (grid, ended[:1]), (grid, ended[:1]), (searched, ended)):
+    earlier = replace(searched, seeds=2)  # a search at other settings, whose values nothing has any more
+    for study, found in ((earlier, ended), (searched, ended), (grid, ended[:1]), (grid, ended[:1]), (searched, ended)):
         chosen.write_trials(table, study, found, Prefer.KNOWN)
     rows = trials_of(tmp_path)
     assert [row["study"] for row in rows] == [grid.name, *[searched.name] * 3]
     assert [(tuned.trials, tuned.failed) for tuned in read(tmp_path)] == [(1, 0), (3, 1)]
     report: Any = SimpleNamespace(source=SimpleNamespace(root=tmp_path))
     of_grid, of_search = (job(report, {}) for job in tuning(report))
-    assert [of_grid.stem, of_search.stem] == ["tuning-split-digits-til-ewc", "tuning-split-digits-til-ewc-2"]
-    assert "in 1 trial of" in of_grid.caption
-    assert "in 3 trials, of which 1 failed, of runners/tune.py" in of_search.caption
+    assert [of_grid.stem, of_search.stem] == ["tuning-split-digits-til-ewc-grid", "tuning-split-digits-til-ewc"]
+    assert "in 1 trial of a grid of lr by runners/tune.py" in of_grid.caption
+    assert "in 3 trials, of which 1 failed, of a search by runners/tune.py" in of_search.caption
     assert "Crosses: 0 trials pruned, with their accuracy then; 1 trial that diverged." in of_search.caption
 
 
