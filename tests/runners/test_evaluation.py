@@ -78,6 +78,20 @@ def test_an_accuracy_below_the_certificate_is_a_violation_even_where_nothing_is_
     assert [claim.violation for claim in measured.claims[1:]] == [True, False]
 
 
+def test_the_width_of_logits_is_their_median(monkeypatch):
+    """Of each batch the first sample is a hundred times less certain."""
+    method, stream, measured = knowing()
+
+    def bounds(x, task_id=None):
+        logits, reach = method.logits(x), torch.full((len(x), 1), 0.1)
+        reach[0] = 10.0
+        return logits - reach, logits + reach
+
+    monkeypatch.setattr(method, "bounds", bounds)
+    evaluated(method, stream, 1, measured)
+    assert measured.claims[0].median_logit_width == pytest.approx(0.2, abs=1e-6)
+
+
 def test_an_unchanged_region_is_certified_once(monkeypatch):
     """Of three tasks' ends: bounds of task 0 are asked for once, and again when the method says that they changed."""
     method, stream, measured = knowing()

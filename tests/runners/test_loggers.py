@@ -228,6 +228,15 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert after_task(measured, 1) == {"accuracy/mean": 0.5, "accuracy/task_1": 0.5}
 
 
+def test_the_costs_of_a_task_are_its_own() -> None:
+    measured = Measurements.empty(2)
+    measured.train_seconds += [1.0, 2.0]
+    measured.evaluate_seconds += [0.1, 0.2]
+    measured.stored_per_task += [5, 7]
+    found = after_task(measured, 2)
+    assert (found["seconds/train"], found["seconds/evaluate"], found["parameters/stored"]) == (2.0, 0.2, 7.0)
+
+
 LOSSES = ((10, 0.5), (20, 0.25), (30, 0.75), (40, 0.75))
 """Steps and losses of the run of `drive` that goes on."""
 

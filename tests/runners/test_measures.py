@@ -113,3 +113,18 @@ def test_averages_of_many_images_are_no_images() -> None:
 def test_level_answers_are_not_different_ones() -> None:
     before = torch.tensor([[1.0, 0.99999], [2.0, 1.0]])
     assert independence._differing(before, before.flip(1)) == 1
+
+
+def test_level_in_either_of_the_two_is_not_different() -> None:
+    apart, level = torch.tensor([[1.0, 0.5]]), torch.tensor([[0.99999, 1.0]])
+    assert independence._differing(apart, level) == independence._differing(level, apart) == 0
+
+
+def test_what_is_level_depends_on_the_size_of_the_sample_and_not_on_that_of_others() -> None:
+    before, after = torch.tensor([[1e4, 0.0], [1.0, 0.5]]), torch.tensor([[1e4, 0.0], [0.5, 1.0]])
+    assert independence._differing(before, after) == 1
+
+
+def test_tasks_take_turns_in_the_mixed_batch() -> None:
+    """Of tasks with 3 and 2 samples, each from the last to the first."""
+    assert independence._mixed([3, 2]).tolist() == [2, 4, 1, 3, 0]

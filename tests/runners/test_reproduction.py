@@ -68,6 +68,14 @@ def test_a_change_is_measured_in_points_of_acc_and_named(run_twice):
     assert f"at most {10 / len(values):.2f} points (ewc, seed 0)" in line
 
 
+def test_the_change_of_a_mean_is_one_over_seeds():
+    group = reproduction.Repeated("b", "til", changes={"ewc": {0: 0.01, 1: -0.03}, "si": {0: 0.015}})
+    assert group.largest == (-0.03, "ewc", 1)
+    assert group.largest_mean == pytest.approx((0.015, "si"))  # of ewc -0.01
+    (line,) = reproduction.Check({("b", "til"): group}).in_words()
+    assert line.endswith("at most 3.00 points (ewc, seed 1), the mean of a method by at most 1.50 (si)")
+
+
 def test_another_end_and_cells_without_a_reference_are_said(run_twice):
     shipped, here = run_twice
     known = known_of(shipped)

@@ -1,5 +1,6 @@
 """A change of code that changes no number leaves the reference records valid, and nothing else does."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -205,3 +206,21 @@ def test_equal_code_shows_nothing(before):
     records = [record for _, record in reference_records.finished(before)]
     with pytest.raises(UserError, match="nothing can be shown"):
         same_numbers.compare(records, records)
+
+
+@pytest.mark.parametrize("name", ["device_name", "torch", "threads", "steps", "output_layer"])
+def test_every_condition_that_may_change_a_number_is_compared(before, name):
+    records = [record for _, record in reference_records.finished(before)]
+    later = [under(**{name: "another"})(replace(record, source=LATER)) for record in records]
+    with pytest.raises(UserError, match=f"{name} was .* and is another"):
+        same_numbers.compare(records, later)
+
+
+@pytest.mark.parametrize("lacking", ["earlier", "later"])
+def test_a_table_that_one_of_the_two_lacks_is_a_difference(before, lacking):
+    records = [record for _, record in reference_records.finished(before)]
+    missing = next(iter(records[0].files))
+    fewer = [replace(r, files={name: r.files[name] for name in r.files if name != missing}) for r in records]
+    earlier, later = (fewer, records) if lacking == "earlier" else (records, fewer)
+    with pytest.raises(UserError, match=rf"other numbers \({re.escape(missing)}\)"):
+        same_numbers.compare(earlier, [replace(record, source=LATER) for record in later])
