@@ -120,6 +120,13 @@ def test_rehearsal_augments_samples_of_all_tasks() -> None:
     assert joined.training_batch(rows, 1).task.tolist() == [0, 1]
 
 
+def test_each_task_and_each_stream_has_a_seed_of_its_own() -> None:
+    """Otherwise the same row of two tasks would be cropped and flipped alike at every step."""
+    streams = [stream("split-mnist", TIL, seed, augmentation=Augmentation.FLIP_CROP) for seed in (0, 1)]
+    augmented = [opened.task(j).train.augment for opened in streams for j in range(5)]
+    assert len({one.seed for one in augmented if one}) == 10
+
+
 def test_scenarios_draw_the_same_images() -> None:
     til, cil = augmented_stream(), stream("split-mnist", CIL, augmentation=Augmentation.FLIP_CROP)
     a = til.task(1).train.training_batch(slice(0, 6), 2).x * 0.25 + 0.5

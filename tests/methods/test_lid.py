@@ -87,6 +87,16 @@ def test_a_kept_box_meets_its_limit_on_the_fitting_samples(groups: str):
     assert table["limit"] == method.limits and len(table["boxes"]) == TASKS
 
 
+def test_a_sample_counts_as_certified_only_if_every_box_certifies_it():
+    """Two boxes of the trained network: the point itself, and one so wide that it certifies nothing."""
+    method, learnt = trained(DIL, tasks=1), task(0, DIL, 80)
+    theta = method.model.centres()
+    point, wide = Interval.point(theta), Interval.around(theta, torch.full_like(theta, 10.0))
+    assert method._certified_share(learnt, point) > 0.5 and method._certified_share(learnt, wide) == 0
+    assert method._certified_share(learnt, point, wide) == method._certified_share(learnt, wide, point) == 0
+    assert method._certified_share(learnt, point, point) == method._certified_share(learnt, point)
+
+
 def test_boxes_that_miss_the_limit_are_returned_only_on_request():
     """A rate so large that the sides overshoot at once."""
     options = {"search_lr": 1.0, "snapshots": 4}

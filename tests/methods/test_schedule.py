@@ -67,6 +67,17 @@ def test_the_rule(losses: list[float], rates: list[float], kept: int, grouped: b
     assert weights.item() == kept and other.item() == len(losses) - 1
 
 
+def test_the_highest_rate_of_all_groups_decides_and_all_are_divided() -> None:
+    """The lower of two rates falls below the lowest permitted one at once, which ends nothing."""
+    parameters = [torch.zeros(1, requires_grad=True) for _ in range(2)]
+    optimizer = adam(parameters[:1], 1.0)
+    optimizer.add_param_group({"params": parameters[1:], "lr": RULE.lowest_rate})
+    schedule = Schedule(a_task(), RULE, 20, lambda: torch.tensor(1.0), optimizer)
+    ended = [schedule.ends(2 * epoch) for epoch in range(1, 8)]
+    assert ended == [False] * 6 + [True]
+    assert [group["lr"] for group in optimizer.param_groups] == [0.0625, RULE.lowest_rate / 16]
+
+
 def test_it_is_judged_after_each_epoch_and_at_the_end() -> None:
     """33 samples in batches of 16 are three steps an epoch; the call may take eight."""
     judged = []

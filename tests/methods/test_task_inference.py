@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.types import CIL, DIL, TIL, Scenario, UserError
 from methods import registry
-from methods.shared import features
+from methods.shared import features, fecam, inference
 from methods.shared.fecam import statistics
 from runners.grid import hyperparameters
 from tests.methods.helpers import assert_equal, learn, made, opened
@@ -89,6 +89,15 @@ def test_statistics_are_of_the_networks_features_at_the_end_of_their_task_and_st
     first = copy.deepcopy(method.classes[0])
     learn(method, stream, [1])
     assert_equal(method.classes[0], first)
+
+
+def test_features_are_scaled_at_the_answers_as_in_the_statistics():
+    rule = inference.TaskInference("fecam", "class", tukey=True)
+    found, labels = 9 * torch.rand(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
+    known = [rule.describe(found, labels, 2)]
+    answers, task = rule.decide(known, 1, lambda: (torch.empty(0), None), lambda j: found)
+    assert torch.allclose(answers[0], -fecam.distances(found.sqrt(), *statistics(found.sqrt(), labels, 2)))
+    assert task.tolist() == [0] * 40
 
 
 @pytest.mark.parametrize(("name", "scenario"), CASES)

@@ -14,6 +14,8 @@ from benchmarks.stream import Stream
 from benchmarks.types import CIL, DIL, TIL, Budget, Scenario
 from methods import registry
 from methods.base import Certifying, Inferring, Method
+from methods.hyperinterval import HyperInterval
+from methods.intervals.interval import Interval
 from methods.shared import heads, inference
 from runners.grid.hyperparameters import configure
 
@@ -182,3 +184,15 @@ def test_a_task_with_few_classes_is_not_taken_as_the_most_certain():
     uniform[1, 0, 2] = 2.0
     assert inference.least_entropy(uniform, weights)[0] == 1
     assert inference.least_entropy(uniform)[0] == 0
+
+
+def test_bounds_choose_the_task_by_the_entropy_over_its_largest_value(monkeypatch):
+    """Two classes level, and one of four ahead: by entropies alone the former task, with 0.69, would be certain."""
+    method = HyperInterval(SPEC, HyperInterval.Config(hidden=(5,)))
+    method.tasks_seen = 3
+    logits = torch.zeros(3, 1, 4, dtype=torch.float64)
+    logits[1, 0, 2] = 2.0
+    monkeypatch.setattr(method, "_certified_logits", lambda x, tasks: [Interval(one, one) for one in logits])
+    lower, upper = method.bounds(torch.rand(1, 6))
+    assert lower.shape == (1, 9)
+    assert bool((lower[0, 2:6] > -100).all()) and bool((upper[0, :2] < -5000).all())
