@@ -87,7 +87,7 @@ class PointPromise(ABC):
         if self.spec.scenario not in self.inferred_in:
             return ""
         every = (self.numbers(task) for task in range(len(self.audit_own)))
-        return digest(part for shared, used, own in every for part in (pack(used), shared[used], own))
+        return digest(part for shared, used, own in every for part in (pack(used), torch.where(used, shared, 0), own))
 
     def frozen_shared(self) -> Tensor:
         """Shared numbers (n,) as they were when they were frozen; others have any value."""

@@ -35,6 +35,8 @@ NEW_NETWORK = "methods/base.py", "network"
 """Where the network of a new task moves to the device, one copy for each of its tensors."""
 OLD_BOXES = "methods/box_per_task.py", "_boxes"
 """Where `select=claims` reads the boxes of old tasks from their file, one copy for each."""
+DIGESTS = "methods/shared/digest.py", "digest"
+"""Where the audit hashes on the host what a task's claim needs, once a task, one copy for each tensor."""
 CLOSED_FORM = "analytic"
 """The method that takes no step, but for its network of the first task."""
 USED_BY_DEFAULT = [
@@ -96,7 +98,8 @@ def well_behaved(life: Life, device: Device) -> None:
     assert len(looked) <= looks * phases.entered[LOOK], told(looked)
     assert not device.waits(FIT), told(device.waits(FIT))
     allowed = HALVING if record.method.startswith(("intercontinet", "lid")) else USUAL
-    learning = [event for event in device.waits(LEARN) if not (at(event, BASES) or at(event, NEW_NETWORK))]
+    elsewhere = (BASES, NEW_NETWORK, DIGESTS)
+    learning = [event for event in device.waits(LEARN) if not any(at(event, place) for place in elsewhere)]
     assert len(learning) <= allowed * phases.entered[LEARN], told(learning)
 
 

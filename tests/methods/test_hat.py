@@ -12,6 +12,7 @@ from methods import hat
 from methods.hat import HAT
 from methods.shared.attention import Annealing, capacity_of_units, compensation, gate_table, occupancy
 from methods.shared.ownership import pack
+from tests.methods.helpers import assert_equal
 from tests.methods.test_subnetworks import images, learn, logits
 
 
@@ -180,7 +181,7 @@ def test_a_state_put_into_a_fresh_method_continues_in_the_same_way(gates):
     second.load_state_dict(first.state_dict())
     for method in (first, second):
         learn(method, 1)
-    torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
+    assert_equal(first.state_dict(), second.state_dict())
 
 
 @pytest.mark.parametrize(("gates", "stored"), [("hard", 2), ("soft", 48)])
