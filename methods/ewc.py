@@ -37,7 +37,7 @@ class EWC(QuadraticPenalty):
         lr: float = 1e-3
         """Learning rate."""
         strength: float = 1000.0
-        """lambda, the weight of the penalty. Its best value depends on benchmark and scenario: 10 to 1e7 here."""
+        """lambda, the weight of the penalty. Its best value depends on benchmark and scenario: 3 to 1e7 here."""
         mode: Literal["separate", "online"] = "separate"
         """One anchor for each task, or only the latest with accumulated importance (online EWC)."""
         decay: float = 1.0

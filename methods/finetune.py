@@ -11,7 +11,7 @@ from methods.search import LEARNING_RATE, ranges
 
 @register("finetune")
 class Finetune(Method):
-    """Sequential training with no defence against forgetting (lower bound)."""
+    """Sequential training with no defence against forgetting (a reference)."""
 
     capturable = True
 

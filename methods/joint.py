@@ -12,7 +12,7 @@ from methods.search import LEARNING_RATE, ranges
 
 @register("joint")
 class Joint(Method):
-    """Continued training on the mixed data of all tasks so far (upper bound)."""
+    """Continued training on the mixed data of all tasks so far (a reference, no upper bound)."""
 
     rehearses = True
     capturable = True
