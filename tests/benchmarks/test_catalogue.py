@@ -125,6 +125,24 @@ def test_settings_are_those_of_wsn(name, tasks, shape, budget, validation, netwo
     assert (benchmark.augmentation, benchmark.padding) == (Augmentation.NONE, 0)
 
 
+def test_constants_of_images_are_the_published_ones_in_every_channel() -> None:
+    """Those of torchvision's networks for ImageNet; FeCAM's for CIFAR-100; HAT's, of pixels from 0 to 255."""
+    for name in ("split-cifar-100", "split-cifar-100-5x20", "cifar-mini", "split-tiny-imagenet", "images-birds-5x2"):
+        assert constants_of(name) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    for name in ("split-cifar-100-5x20-fecam", "split-cifar-100-20x5-fecam"):
+        assert constants_of(name) == ([0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761])
+    mean, std = constants_of("split-cifar-100-wsn")
+    assert [255 * value for value in mean] == pytest.approx([125.3, 123.0, 113.9], rel=1e-12)
+    assert [255 * value for value in std] == pytest.approx([63.0, 62.1, 66.7], rel=1e-12)
+    assert constants_of("permuted-mnist-10-wsn") == ([0.1307], [0.3081])
+
+
+def constants_of(name: str) -> tuple[list[float], list[float]]:
+    constants = find(name).normalisation
+    assert constants is not None
+    return list(constants.mean), list(constants.std)
+
+
 def test_a_budget_by_validation_scales_and_comes_back_from_a_record_and_a_plain_one_is_as_ever() -> None:
     budget = ValidatedBudget(64, epochs=50, patience=3, divisor=4.0, lowest_rate=1e-5)
     assert budget.scaled(0.1) == ValidatedBudget(64, epochs=5, patience=3, divisor=4.0, lowest_rate=1e-5)
@@ -135,6 +153,12 @@ def test_a_budget_by_validation_scales_and_comes_back_from_a_record_and_a_plain_
     for wrong in ({"patience": 0}, {"divisor": 1.0}, {"lowest_rate": 0.0}, {"batch_size": 0}):
         with pytest.raises(UserError, match=f"budget: {next(iter(wrong))} = "):
             ValidatedBudget(**{"batch_size": 64, "epochs": 5, **wrong})
+
+
+def test_a_scaled_budget_is_the_nearest_whole_number_and_at_least_one() -> None:
+    for n, factor, expected in ((9, 0.3, 3), (11, 0.3, 3), (3, 0.1, 1)):
+        assert Budget(8, steps=n).scaled(factor) == Budget(8, steps=expected)
+        assert Budget(8, epochs=n).scaled(factor) == Budget(8, epochs=expected)
 
 
 @pytest.mark.parametrize("value", [2.5, 16.0, True, np.int64(16), float("nan")])
@@ -159,6 +183,7 @@ def test_any_folder_of_images_is_a_benchmark_by_its_name() -> None:
     benchmark = find("images-imagenet-100-5x20")
     assert (benchmark.dataset, benchmark.stored_shape) == ("folder/imagenet-100/64", (3, 64, 64))
     assert (benchmark.n_tasks, benchmark.classes_per_task, benchmark.validation) == (5, 20, 200)
+    assert benchmark.augmentation is Augmentation.FLIP_CROP
     small = find("images-birds-3x4-32px-shuffled")
     assert (small.stored_shape, small.class_order) == ((3, 32, 32), ClassOrder.SHUFFLED)
     with pytest.raises(UserError, match=r"benchmark 'images-birds-3': write images-FOLDER-TASKSxCLASSES"):

@@ -277,8 +277,10 @@ def test_the_content_of_data_is_every_value_type_and_shape() -> None:
         both(G, lambda x: x.transpose(2, 3)),
         both(G, lambda x: x.view(-1, 2, 2, 4)),
         given(),
+        changed(given(), "train_tasks", 0, 1),
+        changed(given(), "test_tasks", 0, 1),
     ]
-    assert len({content_of(data) for data in [G, *others]}) == 6
+    assert len({content_of(data) for data in [G, *others]}) == 8
     assert content_of(good()) == content_of(G)
     assert content_of(both(G, lambda x: x.transpose(2, 3).contiguous().transpose(2, 3))) == content_of(G)
 

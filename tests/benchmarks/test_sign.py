@@ -76,6 +76,27 @@ def test_what_a_transform_fills_in_counts_too() -> None:
     assert not cropped.spec.nonnegative_inputs and least_input(cropped) < 0
 
 
+@pytest.mark.parametrize("moved", [{"kind": Kind.ROTATED, "n_tasks": 3}, {"kind": Kind.PERMUTED, "padding": 1}])
+def test_black_around_turned_and_padded_images_counts_too(moved: dict[str, object]) -> None:
+    """All pixels are at least 0.3, and inputs are these less 0.2."""
+    data, grey = own(), {"normalisation": Normalisation((0.2,), (1.0,)), "stored_shape": (1, 4, 4)}
+    train, test = (images[:, :1] + 0.3 for images in (data.train_images, data.test_images))
+    lifted = dataclasses.replace(data, train_images=train, test_images=test)
+    assert opened(lifted, **grey).spec.nonnegative_inputs
+    stream = opened(lifted, classes_per_task=4, **grey, **moved)
+    assert not stream.spec.nonnegative_inputs and least_input(stream) < 0
+
+
+def test_bytes_are_compared_with_the_mean_as_shares_of_255() -> None:
+    """The darkest byte is 50, a share of 0.196, and lies below a mean of 0.3 only as such."""
+    data = own(dtype=torch.uint8)
+    train, test = (images // 2 + 50 for images in (data.train_images, data.test_images))
+    lifted = dataclasses.replace(data, train_images=train, test_images=test)
+    for mean, expected in ((0.19, True), (0.3, False)):
+        stream = opened(lifted, normalisation=Normalisation((mean, mean), (1.0, 1.0)))
+        assert stream.spec.nonnegative_inputs is expected and (least_input(stream) >= 0) is expected
+
+
 def test_a_false_declaration_is_refused() -> None:
     spec = dataclasses.replace(GIVEN.spec(TIL), nonnegative_inputs=True)
     assert Stream(GIVEN, spec, 0, own()).spec.nonnegative_inputs

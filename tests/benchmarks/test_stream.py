@@ -145,6 +145,12 @@ def test_fecam_order_of_cifar_100() -> None:
     assert stream("split-cifar-100-20x5", TIL).classes[1] == [5, 6, 7, 8, 9]
 
 
+def test_fecam_order_is_icarls_to_the_last_class() -> None:
+    """Digest of the list in the first version of iCaRL's code, as numbers with blanks between."""
+    order = " ".join(map(str, orders.FECAM))
+    assert hashlib.sha256(order.encode()).hexdigest()[:16] == "267358b4b4a66ddb"
+
+
 def test_too_few_images_for_the_validation_part() -> None:
     with pytest.raises(UserError, match=r"task 0 has 80 training images, and 80 are to be set aside for validation"):
         stream("split-mnist", TIL, validation=80).task(0)
@@ -261,7 +267,9 @@ def test_tasks_of_superclasses_are_whole_superclasses_in_any_order() -> None:
     plain = [stream("split-cifar-100-superclass", TIL, seed).classes for seed in (0, 1)]
     assert plain[0] == plain[1] == groups.tolist()
     drawn = [stream("split-cifar-100-superclass-shuffled", TIL, seed).classes for seed in (0, 1)]
-    assert drawn[0] != drawn[1] and all(sorted(one) == sorted(groups.tolist()) for one in drawn)
+    assert all(sorted(one) == sorted(groups.tolist()) for one in drawn)
+    first = [[classes[0] for classes in one[:6]] for one in drawn]
+    assert first == [[3, 23, 12, 41, 26, 54], [26, 1, 2, 27, 6, 12]], "the same on any machine"
 
 
 def test_superclasses_are_the_coarse_labels_of_the_data_set() -> None:
@@ -271,6 +279,19 @@ def test_superclasses_are_the_coarse_labels_of_the_data_set() -> None:
     numbers_of |= {"baby": 2, "boy": 11, "girl": 35, "man": 46, "woman": 98}
     for coarse, names in ((1, fish), (14, people)):
         assert list(orders.SUPERCLASSES[5 * coarse : 5 * coarse + 5]) == [numbers_of[name] for name in names]
+
+
+COARSE = """
+     4  1 14  8  0  6  7  7 18  3  3 14  9 18  7 11  3  9  7 11  6 11  5 10  7  6 13 15  3 15  0 11  1 10
+    12 14 16  9 11  5  5 19  8  8 15 13 14 17 18 10 16  4 17  4  2  0 17  4 18 17 10  3  2 12 12 16 12  1
+     9 19  2 10  0  1 16 12  9 13 15 13 16 19  2  4  6 19  5  5  8 19 18  1  2 15  6  0 17  8 14 13
+"""
+"""Coarse label of each class, from the file `train` of CIFAR-100."""
+
+
+def test_superclasses_are_those_of_the_published_file_to_the_last_class() -> None:
+    coarse = list(map(int, COARSE.split()))
+    assert list(orders.SUPERCLASSES) == sorted(range(100), key=lambda label: (coarse[label], label))
 
 
 def test_permuted_and_standardised_is_standardised_and_permuted() -> None:
@@ -284,6 +305,13 @@ def test_permuted_and_standardised_is_standardised_and_permuted() -> None:
     mixed = Samples.concatenate([a_stream.task(j).train for j in (1, 3)])
     torch.testing.assert_close(mixed.batch(torch.arange(4) + len(task.train)).x, expected)
     assert task.train.images(slice(0, 4)).min() >= 0
+
+
+def test_the_border_of_a_standardised_permutation_is_black_too() -> None:
+    a_stream = stream("permuted-mnist-10", DIL, normalisation=Normalisation((0.5,), (0.25,)))
+    padded = torch.nn.functional.pad(a_stream.data.test_images[:5] / 255, (2, 2, 2, 2)).flatten(1)
+    expected = (padded[:, torch.from_numpy(a_stream.orders[2])] - 0.5) / 0.25
+    torch.testing.assert_close(a_stream.test(2).batch(slice(5)).x, expected)
 
 
 def test_permuted_pixels_of_several_channels_are_not_standardised_by_channel() -> None:

@@ -116,6 +116,16 @@ def test_the_random_matrix_comes_from_the_seed_and_is_no_state():
     assert torch.equal(other.predict(tasks[0].x), method.predict(tasks[0].x))
 
 
+def test_entries_of_the_random_matrix_are_uniform_on_both_sides_of_zero():
+    """U(+-1/sqrt d) has the mean 0 and the variance 1/(3 d); the draw leaves the generator alone."""
+    before = torch.get_rng_state()
+    values = expansions.RandomMatrix(2000, 9, 5, torch.device("cpu")).values
+    assert torch.equal(torch.get_rng_state(), before)
+    assert values.shape == (2000, 9) and values.dtype == torch.float64
+    assert -1 / 3 <= float(values.min()) < -0.333 and 0.333 < float(values.max()) <= 1 / 3
+    assert abs(float(values.mean())) < 0.005 and float(values.var()) == pytest.approx(1 / 27, rel=0.02)
+
+
 def test_own_heads_are_all_that_is_kept_of_a_task():
     method, tasks = made(TIL)
     stored = []

@@ -165,6 +165,20 @@ def test_the_penalty_is_the_papers_equation_3(variant: str, share: float) -> Non
     torch.testing.assert_close(method.loss(batch), error + share * strength * penalty, rtol=1e-4, atol=1e-5)
 
 
+def test_the_information_is_that_of_as_many_samples_as_are_asked_for() -> None:
+    """F of seven drawn samples at their labels, one after the other."""
+    spec, tasks = tiny_tasks(DIL, n_tasks=1, steps=5)
+    method = EWC(spec, EWC.Config(fisher="empirical", fisher_samples=7))
+    learn_all(method, tasks)
+    torch.manual_seed(3)
+    found = method.importance(tasks[0])
+    torch.manual_seed(3)
+    rows, parameters = torch.randperm(48)[:7], trainable(method.net)
+    errors = [nn.functional.cross_entropy(method.net(tasks[0].x[i][None]), tasks[0].y[i][None]) for i in rows]
+    each = [flatten(torch.autograd.grad(error, parameters)).square() for error in errors]
+    assert_close(found, torch.stack(each).mean(0), 1e-5)
+
+
 @pytest.mark.parametrize("cls", [EWC, OnlineEWC])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_important_parameters_move_less(cls: type[EWC], scenario: Scenario) -> None:

@@ -52,6 +52,10 @@ def test_classes_of_one_centre_are_told_apart_by_their_shape() -> None:
     assert (round_ones == labels).float().mean() < 0.6
 
 
+def test_the_root_of_a_feature_keeps_its_sign() -> None:
+    assert fecam.tukey(torch.tensor([[-4.0, 0.0, 9.0]])).tolist() == [[-2.0, 0.0, 3.0]]
+
+
 def test_a_feature_that_never_varies_gives_finite_distances() -> None:
     x = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
     x[:, 2] = 0.0

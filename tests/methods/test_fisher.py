@@ -116,6 +116,18 @@ def test_sampled_fisher_has_the_exact_one_as_its_mean() -> None:
     assert float((exact - sampled).abs().sum() / exact.sum()) < 0.05
 
 
+def test_sampled_answers_are_drawn_from_the_networks_own_probabilities() -> None:
+    """With answers that do not depend on x the information of the bias is p_c (1 - p_c)."""
+    network, p = nn.Sequential(nn.Flatten(), nn.Linear(6, 3)).double(), torch.tensor([0.9, 0.08, 0.02]).double()
+    with torch.no_grad():
+        network[1].weight.zero_()
+        network[1].bias.copy_(p.log() + 2.0)
+    many = data(20_000)
+    torch.manual_seed(0)
+    sampled = fisher(network, many, lambda z: z, "sampled", 4)
+    assert float((sampled[-3:] / (p * (1 - p)) - 1).abs().max()) < 0.1
+
+
 def test_subsample_is_reproducible_and_of_the_asked_size() -> None:
     network, samples = networks()["in_place"], data(50)
     torch.manual_seed(3)

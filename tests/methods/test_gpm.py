@@ -14,7 +14,7 @@ from benchmarks.catalogue import find
 from benchmarks.types import CIL, DIL, TIL, Scenario, StreamSpec, UserError
 from methods.gpm import GPM
 from methods.search import LEARNING_RATE
-from methods.shared import projection
+from methods.shared import bases, projection
 from tests.methods.regularised import learn_all, make_task, tiny_tasks
 
 
@@ -126,6 +126,22 @@ def test_captured_energy_is_that_of_validation_inputs() -> None:
     for row, layer_inputs, layer in zip(table(method)[-3:], x, method.layers, strict=True):
         inside = (layer_inputs @ method.bases[layer.name]).square().sum() / layer_inputs.square().sum()
         assert row["captured"] == pytest.approx(float(inside), rel=1e-8)
+
+
+def test_thresholds_and_samples_are_those_of_each_layer_and_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thresholds rise from the second task on, up to 1."""
+    thresholds, samples, reaching = [], [], bases.reaching
+
+    def watched(inputs: bases.Inputs, basis: Tensor, threshold: float) -> bases.Directions:
+        thresholds.append(threshold)
+        samples.append(inputs.count)
+        return reaching(inputs, basis, threshold)
+
+    monkeypatch.setattr(bases, "reaching", watched)
+    method, tasks = learnt(DIL, threshold=(0.9, 0.95), increment=0.04, basis_samples=(7, 20))
+    learn_all(method, tasks[1:])
+    assert samples == [7, 20, 20] * 3
+    assert thresholds == pytest.approx([0.9, 0.95, 0.95, 0.94, 0.99, 0.99, 0.98, 1.0, 1.0], rel=1e-12)
 
 
 def test_a_full_basis_ends_learning() -> None:

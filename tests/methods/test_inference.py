@@ -14,6 +14,7 @@ from methods.shared.inference import (
     log_softmax_bounds,
     over_all_classes,
     over_all_classes_bounds,
+    width_weights,
 )
 
 
@@ -73,6 +74,13 @@ def test_bounds_of_a_point_enclose_their_own_rounding(logits, weighted):
             factors = [Decimal(1)] * len(logits) if weights is None else [Decimal(w) for w in weights[0].tolist()]
             terms = [-Decimal(v).exp() * Decimal(v) * f for v, f in zip(value[0].tolist(), factors, strict=True)]
             assert Decimal(low.item()) <= sum(terms) <= Decimal(up.item())
+
+
+def test_classes_of_narrow_intervals_count_by_the_inverse_of_their_width_and_a_thousandth() -> None:
+    """HINT's 1 / (0.001 + width): 1000 for a point, 1 for a width of 0.999."""
+    lower = torch.tensor([0.0, -1.0, 2.0], dtype=torch.float64)
+    found = width_weights(lower, lower + torch.tensor([0.0, 0.999, 3.999], dtype=torch.float64))
+    assert found.tolist() == pytest.approx([1000.0, 1.0, 0.25], rel=1e-12)
 
 
 def test_logits_without_bounds_leave_everything_open():

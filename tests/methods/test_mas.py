@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.types import ALL_SCENARIOS, TIL, Scenario, UserError
+from benchmarks.types import ALL_SCENARIOS, DIL, TIL, Scenario, UserError
 from methods.mas import MAS
 from methods.registry import load as load_method
 from methods.shared.anchor import flatten, trainable
@@ -52,6 +52,19 @@ def test_importance_is_the_papers(scenario: Scenario) -> None:
         value = method.predict(x[n : n + 1], 1 if scenario is TIL else None).square().sum()
         expected += flatten(torch.autograd.grad(value, parameters)).abs() / len(x)
     assert_close(method.importance(tasks[1]), expected, 1e-5)
+
+
+def test_importance_of_some_samples_is_their_mean() -> None:
+    spec, tasks = tiny_tasks(DIL, n_tasks=1, steps=5)
+    method = MAS(spec, MAS.Config(samples=7))
+    learn_all(method, tasks)
+    torch.manual_seed(3)
+    found = method.importance(tasks[0])
+    torch.manual_seed(3)
+    x = tasks[0].x[torch.randperm(48)[:7]]
+    parameters = trainable(method.net)
+    each = [flatten(torch.autograd.grad(method.net(one[None]).square().sum(), parameters)).abs() for one in x]
+    assert_close(found, torch.stack(each).mean(0), 1e-5)
 
 
 def test_importance_needs_no_labels() -> None:

@@ -78,6 +78,15 @@ def test_the_highest_rate_of_all_groups_decides_and_all_are_divided() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [0.0625, RULE.lowest_rate / 16]
 
 
+def test_a_rate_as_low_as_the_lowest_is_still_used() -> None:
+    """Training ends where the rate would fall below it: 1, 1/2, 1/4, and no 1/8."""
+    budget = ValidatedBudget(16, epochs=9, patience=1, divisor=2.0, lowest_rate=0.25)
+    optimizer = SimpleNamespace(lr=1.0)
+    schedule = Schedule(a_task(), budget, 18, lambda: torch.tensor(1.0), optimizer)
+    found = [(schedule.ends(2 * epoch), optimizer.lr) for epoch in range(1, 5)]
+    assert found == [(False, 1.0), (False, 0.5), (False, 0.25), (True, 0.25)]
+
+
 def test_it_is_judged_after_each_epoch_and_at_the_end() -> None:
     """33 samples in batches of 16 are three steps an epoch; the call may take eight."""
     judged = []
@@ -199,6 +208,19 @@ def test_what_is_kept_is_all_that_answers(
     if name == "joint":
         parts = [loss_of(method, stream, j) for j in (0, 1)]
         assert sum(parts) / 2 == pytest.approx(losses[0], rel=1e-5), "old tasks are validated too"
+
+
+@pytest.mark.parametrize("name", ["finetune", "wsn"])
+def test_the_loss_is_the_mean_over_samples_whatever_the_batches(
+    name: str, losses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirty samples, seven at once, and two of them in the last batch."""
+    monkeypatch.setattr("methods.shared.schedule.VALIDATION_BATCH", 7)
+    stream = opened(TIL, SLOW)
+    assert len(stream.task(0).validation) == 30
+    method = made(name, stream)
+    learn(method, stream, [0])
+    assert loss_of(method, stream, 0) == pytest.approx(losses[0], rel=1e-5)
 
 
 def test_the_path_of_si_ends_where_the_weights_kept_lie(losses: list[float]) -> None:

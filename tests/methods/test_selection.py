@@ -8,12 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from benchmarks.catalogue import find
 from benchmarks.stream import Stream, open_stream
-from benchmarks.types import UserError
+from benchmarks.types import TIL, UserError
 from methods import registry
 from methods.shared.selection import Selection, WithinOneError
+from tests.methods import test_subnetworks as subnetworks
 
 
 def test_keeps_what_it_judged_best_and_the_earlier_of_equals() -> None:
@@ -70,6 +72,13 @@ def test_without_a_cost_the_best_accuracy_is_kept() -> None:
         selection.look()
     selection.restore()
     assert weights.tolist() == [1.0]
+
+
+def test_the_validation_loss_is_the_mean_over_samples_of_batches_of_any_size() -> None:
+    method, samples = subnetworks.made("wsn", network=subnetworks.Small), subnetworks.images(TIL, 0, 2050)
+    task, point = replace(subnetworks.task_of(TIL, 0, 1), validation=samples), method.live()
+    expected = cross_entropy(method.target(point, samples.x), samples.labels)
+    assert float(method.validation_loss(task, point)) == pytest.approx(expected.item(), rel=1e-6)
 
 
 def noisy() -> list[float]:

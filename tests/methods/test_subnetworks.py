@@ -165,6 +165,18 @@ def test_frozen_batch_norm_is_constant_after_the_first_task(name):
     torch.testing.assert_close(method.statistics_of(1), statistics, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", BOTH)
+def test_a_task_starts_with_a_fresh_head_and_the_batch_norm_of_the_task_before(name):
+    method = made(name)
+    learn(method, 0)
+    method.start(task_of(TIL, 1, 1))
+    head, first = method.target.n_head, method.target.first
+    assert torch.equal(method.own, torch.cat([method.kept[0][:-head], first.own[-head:]]))
+    for old, new in zip(method.statistics[0].values(), method.statistics[1].values(), strict=True):
+        assert torch.equal(old, new) and old.data_ptr() != new.data_ptr()
+    assert not torch.equal(method.statistics[1]["1.running_mean"], first.statistics["1.running_mean"])
+
+
 class LayerNormed(nn.Sequential):
     def __init__(self) -> None:
         super().__init__(nn.Flatten(), nn.Linear(36, 10), nn.LayerNorm(10), nn.ReLU(), nn.Linear(10, 2))
@@ -264,6 +276,10 @@ def test_packnet_shares_out_each_tensor_equally():
     learn(method, 0, 1, 2, 3)
     parts = method.owners.split(method.target.sizes(Group.MASKED))
     assert [torch.bincount(part.int()).tolist() for part in parts] == [[0, 9, 9, 9, 9], [0, 192, 192, 192, 192]]
+    other = made("packnet", keep=0.3)
+    learn(other, 0)
+    kept = [int((part == 1).sum()) for part in other.owners.split(other.target.sizes(Group.MASKED))]
+    assert kept == [36 - 25, 768 - 538], "0.7 n in whole numbers: of 36 and of 768 weights 25.2 and 537.6 are pruned"
 
 
 @pytest.mark.parametrize(("restart", "nonzero"), [("zero", 0), ("fresh", 402)])

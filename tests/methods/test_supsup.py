@@ -73,6 +73,16 @@ def test_old_answers_are_the_same_bit_by_bit_after_every_later_task(options):
     assert not torch.equal(method.mask(0), method.mask(1))
 
 
+def test_a_task_is_learnt_as_if_none_had_come_before():
+    """Neither scores nor batch norm's statistics of an earlier task have a part in its own."""
+    later, alone = made(lr=0.01), made(lr=0.01)
+    learn(later, 0, 1)
+    learn(alone, 1)
+    assert torch.equal(later.masks[1], alone.masks[0]) and not torch.equal(later.masks[1], later.masks[0])
+    for name, found in later.statistics[1].items():
+        assert torch.equal(found, alone.statistics[0][name])
+
+
 def test_an_optimiser_with_any_memory_reaches_scores_alone(monkeypatch):
     def decaying(parameters, lr, **_):
         return torch.optim.AdamW(parameters, lr, weight_decay=0.5)

@@ -98,6 +98,8 @@ def test_features_are_scaled_at_the_answers_as_in_the_statistics():
     answers, task = rule.decide(known, 1, lambda: (torch.empty(0), None), lambda j: found)
     assert torch.allclose(answers[0], -fecam.distances(found.sqrt(), *statistics(found.sqrt(), labels, 2)))
     assert task.tolist() == [0] * 40
+    answers, _ = rule.decide(known * 2, 1, lambda: (torch.empty(0), None), lambda j: found)
+    assert answers.shape == (1, 40, 2), "answers of the first tasks alone"
 
 
 @pytest.mark.parametrize(("name", "scenario"), CASES)
