@@ -204,10 +204,12 @@ def test_only_certificates_change_and_only_inside_the_block():
         assert torch.equal(bounding.propagate(net, box, x, rounded=True).lower, plain.lower)
 
 
-def test_inputs_around_nonnegative_ones_may_be_negative():
-    """A declared sign that the interval contradicts is not used."""
+@pytest.mark.parametrize("width", [0.0, 0.5])
+def test_inputs_around_nonnegative_ones_may_be_negative(width):
+    """A declared sign that the interval contradicts is not used. Bounds of a point weight would hold all the same."""
     net = nn.Linear(1, 1, bias=False).double()
-    box = {"weight": Interval.point(torch.tensor([[-1.0]]))}
+    lowest = torch.tensor([[-1.0]])
+    box = {"weight": Interval(lowest, lowest + width) if width else Interval.point(lowest)}
     x = Interval(torch.tensor([[-1.0]]), torch.tensor([[0.5]]))
     for how in ("interval", "affine"):
         bounds = affine.propagate(net, {**box}, x, how, nonnegative_inputs=True)

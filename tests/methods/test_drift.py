@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from methods.hypernetworks import compiled, compiled_drift, look_ahead
+from methods.hypernetworks.drift import Frozen, squared_drift
 from methods.hypernetworks.held import HeldOutputs
 from methods.hypernetworks.network import ChunkedHypernetwork
 
@@ -54,6 +55,18 @@ def test_a_frozen_state_stays_as_it_was():
         network.output.weight += 1
         network.output.bias += 1
     assert float(network(embeddings, frozen).detach()) > 1
+
+
+def test_terms_that_cancel_are_summed_in_double_precision():
+    """Smaller inputs and larger weights make the same outputs, up to the rounding of both, by terms as large as these.
+
+    Not by a power of two, with which all roundings are the same ones.
+    """
+    torch.manual_seed(0)
+    inputs, weight, bias = torch.randn(TASKS, 4, 8), torch.randn(50, 8), torch.randn(50)
+    since = Frozen(inputs, weight, bias, torch.empty(0))
+    found = squared_drift(inputs / 1.5, 1.5 * weight, bias, since, 50)
+    assert abs(float(found)) < 1e-10 * float((inputs @ weight.t()).square().sum())
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,19 @@ def test_outside_the_context_the_layer_is_an_ordinary_one():
     assert layer.weight.grad is not None
 
 
+def test_a_rate_set_later_is_that_of_all_parameters():
+    """The first step of Adam moves each number by the rate, whatever its gradient."""
+    layer, other = OutputLayer(3, 4), nn.Parameter(torch.zeros(2))
+    before = layer.weight.detach().clone()
+    with FusedAdam(layer, [other], lr=0.1) as optimizer:
+        optimizer.lr = 0.5
+        (layer(torch.ones(1, 3))[0].sum() + 3 * other.sum()).backward()
+        optimizer.step()
+    assert optimizer.lr == 0.5
+    for moved in (layer.weight - before, other):
+        torch.testing.assert_close(moved.detach(), torch.full_like(moved, -0.5))
+
+
 @pytest.mark.parametrize("t", [0, 2])
 def test_nothing_of_a_step_outlives_it(t):
     """What a step holds (moments, outputs of N scalars a box) is freed at once, not when Python looks for cycles."""

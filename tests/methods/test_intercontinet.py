@@ -374,6 +374,18 @@ def test_the_released_gate_looks_at_the_box_that_a_contraction_would_begin_with(
         assert seen
 
 
+def test_the_worst_case_loss_is_of_as_many_samples_as_the_threshold_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threshold is a share of the accuracy: of an untrained network, which is right at some samples only."""
+    method, learnt = InterContiNet(spec(DIL), InterContiNet.Config(lr=0.0, threshold=0.5)), task(0, DIL, steps=6)
+    shares: list[float] = []
+    loss = "methods.intercontinet.easiest_loss"
+    monkeypatch.setattr(loss, lambda *given: shares.append(given[2]) or easiest_loss(*given))
+    method.begin(learnt)
+    method.learn(learnt)
+    right = (method.predict(learnt.train.x).argmax(1) == learnt.train.labels).float().mean().item()
+    assert 0.1 < right < 0.9 and shares == pytest.approx([0.5 * right] * 3)
+
+
 def test_a_contraction_begins_at_the_fitted_factor_and_at_a_number_where_nothing_fits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from benchmarks.types import ALL_SCENARIOS, CIL, DIL, TIL, Scenario, UserError
 from methods.base import Batch, Certifying
+from methods.box_promise import BoxPromise
+from methods.intercontinet import InterContiNet
 from methods.intervals.bounding import Interval, certified, contains
 from methods.intervals.box_search import BoxSearch, SearchOptions
 from methods.intervals.choice import project, stacked
@@ -146,6 +148,16 @@ def test_nothing_lies_outside_after_a_clip_and_what_is_inside_stays():
     assert torch.equal(weights, torch.tensor([1e-4, 0.0]))
 
 
+def test_boxes_are_drawn_with_the_chances_of_softmax():
+    """Each a step away from theta in a direction of its own, so that the scores are the widths: 0, 0 and log 4."""
+    width = math.log(4)
+    lower = torch.eye(3)
+    boxes = Interval(lower, lower + torch.tensor([0.0, 0.0, width]).diag())
+    torch.manual_seed(0)
+    drawn = torch.stack([project(torch.zeros(3), boxes, "sample_largest_closest")[1] for _ in range(3000)])
+    assert (drawn.bincount(minlength=3) / 3000).tolist() == pytest.approx([1 / 6, 1 / 6, 4 / 6], abs=0.03)
+
+
 class Unclipped(LID):
     """One that forgets to clip."""
 
@@ -157,6 +169,41 @@ def test_without_the_clip_the_audit_fails():
     first, _ = trained(DIL, tasks=2, cls=Unclipped).audit()
     assert not first.contained and first.outside > 0 and "left the box" in first.reason
     assert all(claim.contained for claim in trained(DIL, tasks=2).audit())
+
+
+class Leaking(LID):
+    """One whose box of task 1 sticks out of the one before at the first three weights."""
+
+    def _found(self, task, first: int, steps: int) -> list[Interval]:
+        (box,) = super()._found(task, first, steps)
+        below = torch.zeros_like(box.lower)
+        below[:3] = 0.5 * (task.index == 1)
+        return [Interval(torch.where(below > 0, self.model.lower - below, box.lower), box.upper)]
+
+
+def test_a_box_that_sticks_out_of_the_one_before_voids_the_claims_before_it():
+    method = made(DIL, Leaking, choose="last")
+    for t in range(TASKS):
+        learn(method, t, DIL, steps=6)
+    assert [(claim.contained, claim.outside) for claim in method.audit()] == [(False, 3), (True, 0), (True, 0)]
+
+
+@pytest.mark.parametrize("name", ["lid", "intercontinet"])
+def test_the_box_kept_is_the_latest_of_a_search_that_meets_the_limit(name: str, monkeypatch):
+    """Of four around the trained weights: no width, a little, more, and far too much."""
+    if name == "lid":
+        method: BoxPromise = made(DIL, choose="last")
+    else:
+        method = InterContiNet(spec(DIL), InterContiNet.Config(lr=0.3, contraction="primal-dual"))
+    widths = 0.0, 1e-4, 2e-4, 1.0
+
+    def searched(task, search: BoxSearch, *_: int) -> list[Interval]:
+        return [Interval.around(search.theta, torch.full_like(search.theta, width)) for width in widths]
+
+    monkeypatch.setattr(method, "_searched", searched)
+    method.begin(task(0, DIL, 80))
+    method.learn(task(0, DIL, 80))
+    assert method.model.box.width.median().item() == pytest.approx(2 * widths[2], rel=1e-2)
 
 
 def test_the_official_tolerance_leaves_weights_outside_and_the_audit_says_so():

@@ -147,3 +147,27 @@ def test_what_a_closed_gate_multiplies_by_zero_need_not_be_computed(config: dict
         boxes.append(method.model.box)
     assert set(gates) == {0.0, 1.0}
     assert all(torch.equal(*sides) for sides in zip(*boxes, strict=True))
+
+
+def test_a_closed_gate_raises_the_mean_of_log_k_by_the_weight_of_expansion():
+    """One step of gradient descent from raw scales of 5: d log sigmoid(v) / dv = 1 - sigmoid(v), over N scales."""
+    options = {"threshold": 0.0, "start_fitted": False, "scale_optimizer": "sgd", "momentum": 0.0}
+    method = InterContiNet(spec(DIL), InterContiNet.Config(scale_lr=1e3, expansion=2.0, **options))
+    learnt = task(0, DIL, steps=1)
+    method.begin(learnt)
+    n = len(method.model.lower)
+    raw = method._contract(learnt, torch.zeros(n), 0, 1, method._gate())
+    wanted = 5 + 1e3 * 2.0 / n * (1 - torch.sigmoid(torch.tensor(5.0)))
+    torch.testing.assert_close(raw, wanted.expand(n))
+
+
+def test_the_worst_case_loss_counts_by_its_weight():
+    """One step of gradient descent while the gate is open: certain of nothing in a box as wide as the weights."""
+    options = {"threshold": 1.0, "start_fitted": False, "scale_optimizer": "sgd", "momentum": 0.0}
+    learnt, moves = task(0, DIL, steps=1), []
+    for weight in (1.0, 3.0):
+        method = InterContiNet(spec(DIL), InterContiNet.Config(scale_lr=1e3, robust_weight=weight, **options))
+        method.begin(learnt)
+        moves.append(method._contract(learnt, torch.zeros_like(method.model.lower), 0, 1, method._gate()) - 5)
+    assert moves[0].abs().max() > 0.1
+    torch.testing.assert_close(moves[1], 3 * moves[0], rtol=1e-3, atol=1e-4)

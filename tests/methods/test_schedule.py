@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.catalogue import find
@@ -15,6 +16,7 @@ from benchmarks.stream import Stream, open_stream
 from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError, ValidatedBudget
 from methods import base, registry
 from methods.base import Method, batch_order
+from methods.intervals.interval import Interval
 from methods.network_per_task import NetworkPerTask
 from methods.networks import targets
 from methods.shared import stepping
@@ -221,6 +223,25 @@ def test_the_loss_is_the_mean_over_samples_whatever_the_batches(
     method = made(name, stream)
     learn(method, stream, [0])
     assert loss_of(method, stream, 0) == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_lid_goes_on_in_the_box_of_the_weights_kept(losses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two boxes apart, the weights of the first epoch lie in one and those of the second in the other."""
+    stream = opened(DIL, SLOW)
+    method: Any = made("lid", stream, choose="closest", last_region=False)
+    learn(method, stream, [0])
+    theta, calls = method.model.centres(), []
+    method._enter([Interval(theta + 0.1 * i, theta + 0.1 * i + 0.05) for i in (0, 1)])
+    epoch = -(-len(stream.task(1).train) // SLOW.batch_size)
+
+    def clipped(weights: Tensor, boxes: Interval, *_: object) -> tuple[Tensor, Tensor]:
+        calls.append(len(calls) >= epoch)
+        return weights.clamp(boxes.lower[int(calls[-1])], boxes.upper[int(calls[-1])]), torch.tensor(int(calls[-1]))
+
+    monkeypatch.setattr("methods.lid.project", clipped)
+    learn(method, stream, [1])
+    assert len(losses) == SLOW.epochs and len(calls) == SLOW.epochs * epoch
+    assert torch.equal(method.model.lower, theta) and not method.model.astray()
 
 
 def test_the_path_of_si_ends_where_the_weights_kept_lie(losses: list[float]) -> None:

@@ -1,6 +1,7 @@
 """Batch norm and dropout: `fit` trains networks in training mode, answers come from evaluation mode."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -32,9 +33,9 @@ def opened(n_tasks: int = 2):
     return open_stream(benchmark, TIL, 0, budget=Budget(16, steps=60))
 
 
-def with_batch_norm(name: str, stream) -> Method:
+def with_batch_norm(name: str, stream, **options) -> Method:
     cls = registry.load(name)
-    chosen = {"chunk": 200, "select_every": 20, "fit_samples": 50, "fisher_samples": 20}
+    chosen = {"chunk": 200, "select_every": 20, "fit_samples": 50, "fisher_samples": 20, **options}
     fields = cls.Config.__dataclass_fields__
 
     class Changed(cls):
@@ -107,6 +108,66 @@ def test_hnet_keeps_running_statistics_of_each_task():
     assert all(torch.equal(method.statistics[0][name], s) for name, s in kept.items())
     means = [s["layers.2.running_mean"] for s in method.statistics]
     assert not torch.equal(*means) and means[0].abs().max() > 0
+
+
+@pytest.mark.parametrize("name", ["intercontinet", "lid"])
+def test_one_box_for_all_tasks_has_the_statistics_of_the_first(name):
+    """Certificates are over weights alone, so that later tasks must not move what is no weight."""
+    stream = opened()
+    stream.budget = Budget(16, steps=4)
+    method: Any = with_batch_norm(name, stream)
+    found = []
+    for j in range(2):
+        method.begin(stream.task(j))
+        method.learn(stream.task(j))
+        found.append(method.model.statistics().clone())
+    assert found[0].any() and torch.equal(*found)
+
+
+@pytest.mark.parametrize("unbias", [0.0, 1.0])
+def test_the_noise_that_lid_answers_does_not_enter_running_statistics(unbias):
+    """Ten steps, three of which search: the statistics count the batches of the other seven."""
+    stream = opened()
+    stream.budget = Budget(16, steps=10)
+    method: Any = with_batch_norm("lid", stream, unbias=unbias, search_share=0.3)
+    method.begin(stream.task(0))
+    method.learn(stream.task(0))
+    assert int(method.model.net.layers[2].num_batches_tracked) == 7
+
+
+@pytest.mark.parametrize("name", ["hnet", "hyperinterval", "hypermask"])
+def test_features_are_what_the_output_layer_is_given_when_the_method_answers(name):
+    """With the statistics of the same task, of which nearest classes (FeCAM) are described."""
+    stream = opened()
+    stream.budget = Budget(16, steps=5)
+    method: Any = with_batch_norm(name, stream, look_ahead=False, chunk=1000)
+    for j in range(2):
+        method.begin(stream.task(j))
+        method.learn(stream.task(j))
+    x, seen = stream.test(1).x[:9], []
+    method.target.network.layers[5].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.no_grad():
+        for j in range(2):
+            method.logits(x, j)
+            given = seen[-1]
+            torch.testing.assert_close(method.features(x, j), given)
+    assert all(each.shape == (9, 12) and each.any() for each in seen)
+
+
+def test_hnet_takes_fisher_information_of_the_network_that_answers(monkeypatch):
+    """With the running statistics of its task; a new network's give other logits, and other importances."""
+    stream, seen = opened(), []
+    stream.budget = Budget(16, steps=5)
+    method: Any = with_batch_norm("hnet", stream, held_weights="fisher", chunk=1000, look_ahead=False)
+    monkeypatch.setattr(
+        "methods.hnet.fisher",
+        lambda network, train, own, *_: seen.append(own(network.eval()(train.x[:9]))) or torch.zeros(1),
+    )
+    for j in range(2):
+        method.begin(stream.task(j))
+        method.learn(stream.task(j))
+        with torch.no_grad():
+            torch.testing.assert_close(seen[j].detach(), method.logits(stream.task(j).train.x[:9], j))
 
 
 def test_chunked_boxes_hold_the_weights_of_every_embedding_inside():

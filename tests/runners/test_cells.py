@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import catalogue
+from benchmarks.definition import Normalisation
 from benchmarks.types import Budget, Scenario, UserError, ValidatedBudget
 from runners.grid import build
 from runners.grid import suite as suite_file
@@ -235,6 +236,26 @@ def test_a_file_that_does_not_import_is_a_user_error(tmp_path):
     file.write_text("import no_such_package")
     with pytest.raises(UserError, match="does not import: ModuleNotFoundError: No module named 'no_such_package'"):
         load_method(f"{file}:Good")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_tasks": 4},
+        {"classes_per_task": [3, 2, 2, 2, 1]},
+        {"validation": 999},
+        {"held_out": "drawn"},
+        {"class_order": "shuffled"},
+        {"augmentation": "flip-crop"},
+        {"normalisation": Normalisation((0.5,), (0.25,))},
+        {"stored_shape": (1, 32, 32)},
+        {"kind": "permuted", "classes_per_task": 10, "padding": 2},
+    ],
+    ids=str,
+)
+def test_what_decides_the_samples_of_a_benchmark_is_in_its_definition(changes):
+    benchmark = catalogue.find("split-mnist")
+    assert build.definition_of(replace(benchmark, **changes), None) != build.definition_of(benchmark, None)
 
 
 def test_a_key_says_how_validation_is_held_out_where_it_is_drawn():

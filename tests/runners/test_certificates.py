@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from benchmarks.stream import open_stream
 from benchmarks.transforms import Normalise, Permute
 from benchmarks.types import CIL, DIL, TIL, Budget, UserError
 from methods.intervals.affine import propagation
-from methods.intervals.interval import Interval
+from methods.intervals.interval import Interval, contains
 from reports.schema import CertificateRow
 from runners.cell import certificates
 from runners.cell.certificates import RADII, ball, columns, measure
@@ -90,6 +91,7 @@ def test_many_samples_are_drawn_alike_for_all_methods(monkeypatch):
     for j, part in enumerate(found):
         assert len(part) == 20 and part.labels.bincount().tolist() == [10, 10]
         assert torch.equal(part.rows, certificates.drawn(opened(TIL), j).rows)
+        assert not torch.equal(part.rows, certificates.drawn(opened(TIL, seed=1), j).rows)
         whole = dict(zip(stream.test(j).rows.tolist(), stream.test(j).labels.tolist(), strict=True))
         assert part.labels.tolist() == [whole[row] for row in part.rows.tolist()]
 
@@ -126,6 +128,29 @@ def test_a_ball_is_the_range_of_pixels_within_the_radius_as_the_network_sees_the
     drawn = (torch.tensor([0, 255, 128, 1]) / 255).double() + STEP * (2 * torch.rand(99, 4, dtype=torch.float64) - 1)
     inputs = (drawn.clamp(0, 1) - 0.5) * 4
     assert bool((scaled.lower.flatten() <= inputs).all() and (inputs <= scaled.upper.flatten()).all())
+
+
+def grey(**options) -> Samples:
+    """An image of all 256 pixels."""
+    pixels, zero = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16), torch.zeros(1, dtype=torch.int64)
+    return Samples(pixels, zero, zero, 0, **options)
+
+
+@pytest.mark.parametrize("radius", [1e-12, STEP])
+def test_a_ball_holds_the_input_as_the_network_gets_it(radius):
+    """Of all 256 pixels, which normalisation rounds to float32: by more than the first radius, and beyond both ends."""
+    every = grey(normalise=Normalise([0.1307], [0.3081], torch.device("cpu")))
+    assert bool(contains(ball(every, ALL, radius), every.batch(ALL).x.double()).all())
+
+
+def test_a_ball_of_normalised_inputs_holds_those_of_exact_arithmetic():
+    normalise = Normalise([0.5], [0.25], torch.device("cpu"))
+    mean, scale, radius = Fraction(normalise.mean.item()), Fraction(normalise.scale.item()), Fraction(STEP)
+    found = ball(grey(normalise=normalise), ALL, STEP)
+    pixels = grey().images(ALL).flatten().tolist()
+    for pixel, lower, upper in zip(pixels, found.lower.flatten().tolist(), found.upper.flatten().tolist(), strict=True):
+        assert Fraction(lower) <= (max(Fraction(pixel) - radius, 0) - mean) * scale
+        assert (min(Fraction(pixel) + radius, 1) - mean) * scale <= Fraction(upper)
 
 
 def test_the_border_of_a_permuted_image_has_the_radius_too():

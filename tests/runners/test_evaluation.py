@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.backends import cuda, cudnn
 
-from benchmarks.types import TIL
+from benchmarks.types import CIL, TIL
 from methods.base import Claim, Method
 from runners.cell.evaluation import Evaluator, NotFinite
 from runners.cell.execution import run_cell
@@ -116,6 +116,26 @@ def test_an_unchanged_region_is_certified_once(monkeypatch):
     changed.clear()
     method.reach = 0.1
     assert certified(2) == (1, 1), "no certificate of the time when it had changed is taken up again"
+
+
+def test_a_certificate_against_more_classes_is_another_one(monkeypatch):
+    """In CIL the classes of task 1 are rivals, here stronger ones, of the answers to task 0, whose region stays."""
+    stream = opened(CIL)
+    method, measured = Knows(stream.spec), Measurements.empty(2)
+    test = stream.test(0)
+    method.labels = {row.numpy().tobytes(): int(y) for row, y in zip(test.x, test.labels, strict=True)}
+    known = method.logits
+
+    def logits(x: torch.Tensor, task_id: int | None = None) -> torch.Tensor:
+        return torch.cat([known(x), torch.full((len(x), 2 * (method.tasks_seen - 1)), 2.0)], 1)
+
+    monkeypatch.setattr(method, "logits", logits)
+    monkeypatch.setattr(method, "unchanged", lambda j: True, raising=False)
+    evaluator = Evaluator(method, stream, 1000)
+    for after in (1, 2):
+        method.tasks_seen = after
+        evaluator.measure(after, measured)
+    assert [measured.certified[after][0] for after in (1, 2)] == [1.0, 0.0]
 
 
 def test_answers_and_bounds_are_computed_in_ieee_float32_whatever_training_uses():

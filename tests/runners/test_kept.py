@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.cell import checkpoint
+from runners.cell import blank, checkpoint
 from runners.cell.events import Event, EventKind
 from runners.cell.execution import run_cell
 from runners.records.folder import CHECKPOINT, CellFolder
@@ -82,3 +82,12 @@ def test_a_checkpoint_of_another_cell_is_never_taken(tmp_path):
     assert ["restarted" in str(event.reason) for event in heard if event.kind is EventKind.NOTE] == [True]
     of_second = {name: text for name, text in tables(tmp_path).items() if second.key[:12] in name}
     assert of_second == tables(tmp_path / "whole")
+
+
+def test_a_cell_that_is_resumed_keeps_the_time_of_its_first_start(tmp_path, monkeypatch):
+    times = (f"20{year}-01-01T00:00:00.000+00:00" for year in range(10, 99))
+    monkeypatch.setattr(blank, "stamp", lambda: next(times))
+    [cell] = cells("finetune", steps=3)
+    (first, _), (last, notes) = paused(cell, tmp_path, [1]), paused(cell, tmp_path, [None])
+    assert last.status is Status.DONE and notes == ["resumed after task 1 of 5"]
+    assert first.started.startswith("20") and last.started == first.started

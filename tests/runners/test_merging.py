@@ -111,6 +111,47 @@ def test_other_code_with_other_numbers_is_a_conflict_unless_one_folder_has_both(
     assert len(found.cells) == 3 and found.same == 1 and later.key in {source.record.key for source in found.cells}
 
 
+def test_of_several_codes_in_a_folder_the_newest_is_compared(two: tuple[Path, Path]) -> None:
+    """Numbers of the latest code of A are those of B; its earlier record, which the later ones replace, has others."""
+    a, b = two
+    for folder, digit in ((a, "f"), (b, "e")):
+        old, new = cell(folder, 1), cell(folder, 1).with_name("seed1-" + digit * 12)
+        shutil.copytree(old, new)
+        rewritten(new, accuracy=0.5, key=digit * 64, source=digit, finished="2999-01-01T00:00:00+00:00")
+        if folder is b:
+            shutil.rmtree(old)
+    assert {source.record.source for source in merging.merged([a, b]).cells} > {"e", "f"}
+    rewritten(new, accuracy=0.25)
+    with pytest.raises(UserError, match=r"differ in accuracy.csv \(other code\)"):
+        merging.merged([a, b])
+
+
+def test_another_definition_of_the_benchmark_makes_another_cell(two: tuple[Path, Path]) -> None:
+    """With more validation samples there are fewer to train on; a field that says nothing makes no difference."""
+    a, b = two
+    new = cell(b, 1).with_name("seed1-" + "f" * 12)
+    cell(b, 1).rename(new)
+    known = CellFolder(new).read() or pytest.fail()
+    changed = {**known.definition, "validation": known.definition["validation"] + 1}
+    rewritten(new, accuracy=0.5, key="f" * 64, source="later", definition=changed)
+    assert len(merging.merged([a, b]).cells) == 3
+    rewritten(new, definition={**known.definition, "new": None})
+    with pytest.raises(UserError, match=r"differ in accuracy.csv \(other code\)"):
+        merging.merged([a, b])
+
+
+def test_of_files_that_cells_share_the_first_is_kept(two: tuple[Path, Path], tmp_path: Path) -> None:
+    place = Path("tuning") / "tuned.toml"
+    for root in (*two, tmp_path / "c"):
+        (root / place.parent).mkdir(parents=True)
+        (root / place).write_text(root.name)
+    found = merging.merged(two)
+    for into, text in (("c", "c"), ("d", "a")):
+        merging.write(found, tmp_path / into)
+        assert (tmp_path / into / place).read_text() == text
+    assert "tuning/tuned.toml: the folders have different ones; the first is kept" in merging.notes(found)
+
+
 def test_a_merge_that_was_stopped_is_completed(
     two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import pytest
 
 from benchmarks.types import CIL, TIL
 from methods import registry
+from methods.base import Diverged
 from reports.deviations import deviations
 from reports.load import load
+from runners.cell import finite
 from runners.cell.events import Event, EventKind
 from runners.cell.execution import run_cell
 from runners.conformance import Trial, conform, costs
 from runners.records.record import Record, Status
+from tests.methods.helpers import made, opened
 from tests.runners.helpers import ROOT, cells, job
 from tests.runners.loops import NearestMean, Own
 from tests.test_docs import write_files
@@ -58,6 +62,14 @@ def test_what_is_not_finite_ends_as_diverged(tmp_path: Path, name: str, reason: 
     record, _, _ = ran(name, tmp_path)
     assert record.status is Status.DIVERGED and record.reason and record.reason.startswith(reason)
     assert record.traceback is None
+
+
+@pytest.mark.parametrize("loss", [math.inf, -math.inf, math.nan])
+def test_every_loss_of_a_curve_has_to_be_finite(loss: float) -> None:
+    method = made("finetune", opened(TIL))
+    finite.assure(method, 1, [(1, 0, 1e30), (1, 1, 0.0)])
+    with pytest.raises(Diverged, match=f"the loss of task 1 is {loss} at step 2"):
+        finite.assure(method, 1, [(1, 0, 1e30), (1, 2, loss), (1, 3, 0.5)])
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.types import UserError
+from benchmarks.types import Budget, UserError
 from runners import reference
+from runners.cell.blank import blank_record
 from runners.command_line import EXIT_INTERRUPTED
 from runners.records import reference_records
 from runners.records.folder import CellFolder
+from runners.records.record import Status
 
 from .helpers import cells, compare_here, foreign, job, silent, tables
 
@@ -64,6 +66,16 @@ def test_writing_twice_gives_the_same_bytes_in_any_order(recorded, tmp_path):
         assert (tmp_path / file.name).read_bytes() == file.read_bytes()
 
 
+def test_records_that_are_no_longer_wanted_go_with_their_file(recorded, tmp_path):
+    _, folder, _ = recorded
+    known = list(reference_records.read(folder).values())
+    reference_records.write(known, tmp_path)
+    moved = [replace(cell, record=replace(cell.record, benchmark="another")) for cell in known]
+    reference_records.write(moved, tmp_path)
+    assert [file.name for file in tmp_path.glob("*.jsonl")] == ["another-til.jsonl"]
+    assert {cell.record.benchmark for cell in reference_records.read(tmp_path).values()} == {"another"}
+
+
 @pytest.mark.parametrize("cut", range(4))
 def test_wherever_a_write_is_cut_off_the_folder_stays_readable(recorded, tmp_path, monkeypatch, cut):
     """Three files are put in place: all environments, the records, the environments that are left."""
@@ -101,6 +113,40 @@ def test_a_cell_run_anew_with_other_code_replaces_the_old_one(recorded):
     assert known[0].record.key not in {cell.record.key for cell in merged}
 
 
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_of_equal_cells_that_of_the_folder_named_last_is_kept(recorded, tmp_path, order):
+    _, folder, _ = recorded
+    known = next(iter(reference_records.read(folder).values()))
+    for digit in order:
+        place = CellFolder(tmp_path / digit / "split-digits" / "til" / "finetune" / f"seed0-{digit * 12}")
+        place.path.mkdir(parents=True)
+        place.write_files(replace(known.record, key=digit * 64, source=digit), known.tables)
+    given = [*(str(tmp_path / name) for name in order), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(reference.app, given, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert [*reference_records.read(tmp_path / "out")] == [order[-1] * 64]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"budget": Budget(64, steps=31)},
+        {"budget": Budget(64, epochs=30)},
+        {"network": "mlp-9"},
+        {"n_tasks": 4},
+        {"classes_per_task": 3},
+        {"seed": 7},
+        {"label": "a variant"},
+    ],
+    ids=str,
+)
+def test_a_cell_that_differs_in_more_than_the_code_replaces_none(recorded, changes):
+    _, folder, _ = recorded
+    known = list(reference_records.read(folder).values())
+    other = replace(known[0], record=replace(known[0].record, key="2" * 64, **changes))
+    assert reference_records.merged(known, [other]) == [*known, other]
+
+
 def test_a_row_with_other_values_takes_the_place_of_all_its_seeds(recorded):
     _, folder, _ = recorded
     known = list(reference_records.read(folder).values())
@@ -112,11 +158,22 @@ def test_a_row_with_other_values_takes_the_place_of_all_its_seeds(recorded):
     assert reference_records.without_rows_of([*known, *more], [another, more[0]]) == [*known, *more]
 
 
-def test_a_taken_record_has_the_suites_words_on_how_its_values_were_chosen(recorded, tmp_path):
+def test_a_cell_that_has_begun_is_taken_and_one_that_has_ended_is_not(recorded, tmp_path):
     _, folder, grid = recorded
-    cell = replace(grid[0], chosen={"lr": "chosen anew"})
+    place = CellFolder(grid[0].folder(tmp_path))
+    place.path.mkdir(parents=True)
+    place.write(blank_record(job(grid[0], tmp_path), Status.RUNNING))
+    assert reference_records.take(grid[:1], tmp_path, folder) == 1
+    assert place.read() == reference_records.read(folder)[grid[0].key].record
+    assert reference_records.take(grid[:1], tmp_path, folder) == 0
+
+
+def test_a_taken_record_has_the_rows_label_and_the_suites_words_on_how_its_values_were_chosen(recorded, tmp_path):
+    _, folder, grid = recorded
+    cell = replace(grid[0], chosen={"lr": "chosen anew"}, label="a row", suite="a suite")
     assert reference_records.take([cell], tmp_path, folder) == 1
-    assert CellFolder(cell.folder(tmp_path)).read().chosen == {"lr": "chosen anew"}
+    record = CellFolder(cell.folder(tmp_path)).read()
+    assert (record.label, record.suite, record.chosen) == ("a row", "a suite", {"lr": "chosen anew"})
 
 
 @pytest.mark.parametrize(

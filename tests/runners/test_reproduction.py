@@ -49,6 +49,13 @@ def test_cells_run_again_are_identical_and_taken_ones_do_not_count(run_twice, tm
     ]
 
 
+def test_a_cell_that_another_machine_began_at_the_same_time_was_run(run_twice):
+    known = known_of(run_twice[0])
+    there = [replace(cell, record=replace(cell.record, environment={"device_name": "b"})) for cell in known.values()]
+    found = reproduction.check(there, known)
+    assert (found.taken, found.unknown) == (0, 0) and [group.identical for group in found.groups.values()] == [2]
+
+
 def test_a_change_is_measured_in_points_of_acc_and_named(run_twice):
     shipped, here = run_twice
     known = known_of(shipped)

@@ -68,6 +68,15 @@ def test_records_get_the_keys_that_the_later_code_asks_for(grid, before, shipped
     assert reference_records.take(grid, tmp_path / "not taken", shipped) == 0
 
 
+def test_every_method_whose_code_changed_is_shown(before):
+    one, other = (record for _, record in reference_records.finished(before))
+    run = [one, replace(other, method="ewc")]
+    shown = same_numbers.compare(run, [replace(record, source=LATER) for record in run])
+    assert [(each.method, each.earlier, each.later, each.scenarios) for each in shown] == [
+        (record.method, record.source, LATER, {str(record.scenario)}) for record in run
+    ]
+
+
 def without(name, grid):
     """Change of a record to one of code before it had this hyperparameter."""
     by_scenario = {cell.scenario: cell for cell in grid}

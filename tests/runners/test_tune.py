@@ -173,6 +173,7 @@ def test_known_values_give_way_to_those_better_by_more_than_a_standard_error(acc
         ([(0.97, 0.1), (0.90, 0.9), (0.98, 0.2), (0.97, 0.6)], 3),  # 0.98 +- 0.014: 0.90 is out, 0.6 the most certain
         ([(0.97, 0.1), (0.90, 0.9), (0.98, 0.2)], 2),  # a known value has no precedence
         ([(0.95, 0.9), (0.98, 0.2), (0.97, 0.2)], 1),  # of equally certain ones the most accurate
+        ([(0.97, 0.2), (0.90, 0.9), (0.98, 0.2)], 2),  # also where it is a later one
         ([(0.98, 0.2), (0.98, 0.2), (0.98, 0.2)], 0),
         ([(0.97, None), (0.90, None), (0.98, None)], 0),  # certifies nothing: the known value
         ([(None, None), (0.97, None), (0.98, 0.1)], 2),
@@ -280,6 +281,17 @@ def test_a_grid_that_began_with_the_values_of_a_file_refines_them(tmp_path: Path
         "tuned on validation data: 16 trials; then 3 trials of a grid, runners/tune.py"
     )
     assert found["provenance"] == [{"trials": 3, "study": "grid", "earlier_trials": 16}]
+
+
+def test_the_trials_of_all_searches_that_led_to_the_values_are_counted(tmp_path: Path) -> None:
+    """Sixteen of a search, three of a grid of one hyperparameter, then two of a grid of the other."""
+    file, config = tmp_path / "quick.toml", {"lr": 0.03, "strength": 7.0}
+    other = {**GRID, "values": {"lr": 0.01}, "provenance": {"trials": 2, "study": "another grid"}}
+    for written, began in ((SEARCHED, config), (GRID, config), (other, {**config, "strength": 5.0})):
+        chosen.write(file, written, began)
+    found = tomllib.loads(file.read_text())
+    assert found["settings"][0]["values"] == {"lr": 0.01, "strength": 5.0}
+    assert found["provenance"] == [{"trials": 2, "study": "another grid", "earlier_trials": 19}]
 
 
 def test_a_grid_that_began_with_other_values_replaces_those_of_a_file(tmp_path: Path) -> None:

@@ -123,6 +123,14 @@ def test_values_that_could_not_be_trained_have_no_accuracy_in_the_provenance() -
     assert (why["complete"], why["failed"], why["sensitivity"]) == (1, 1, 0.0)
 
 
+def test_the_accuracies_before_and_as_published_are_those_of_the_first_two_trials() -> None:
+    study = Study(cells("ewc")[0], {}, 1, ({"lr": 0.5}, {"lr": 0.25}))
+    trials = (trial(k, "complete", share) for k, share in enumerate((0.25, 0.5, 1.0, 0.75)))
+    why = entry_of(study, *trials)["provenance"]
+    assert (why["accuracy_before"], why["accuracy_published"], why["accuracy_best"]) == (0.25, 0.5, 1.0)
+    assert why["accuracy"] == 1.0 and why["sensitivity"] == 0.375
+
+
 def test_diverged_trials_are_counted_and_left_out_of_the_sensitivity() -> None:
     study = Study(cells("ewc")[0], {}, 1, ({"lr": 0.5},))
     shares = [("complete", 0.5), ("complete", 0.75), ("diverged", 0.0), ("diverged", 0.0), ("pruned", 0.25)]

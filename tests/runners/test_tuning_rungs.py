@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from benchmarks.types import TIL
+from benchmarks.types import DIL, TIL, Budget
 from runners.engines.engine import Engine, InlineEngine
 from runners.engines.local import LocalEngine
 from runners.engines.scheduler import run_grid
@@ -136,6 +136,25 @@ def test_trials_of_an_earlier_protocol_are_not_mixed_in(tmp_path: Path, monkeypa
     run(some, tmp_path / "mixed", number=4)
     monkeypatch.undo()
     assert run(some, tmp_path / "mixed", number=3) == now
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source": "0" * 64},
+        {"parts": {"network": "0" * 64}},
+        {"budget": Budget(32, steps=STEPS + 1)},
+        {"network": "mlp-9"},
+        {"config": {"lr": 0.5}},
+        {"scenario": DIL},
+    ],
+    ids=str,
+)
+def test_trials_of_other_code_or_of_another_length_are_not_mixed_in(changes) -> None:
+    """A study of another name is another study, so that what was tried for the one says nothing of the other."""
+    (cell,) = cells("finetune", steps=STEPS)
+    names = {search.study_of(each, 2).name for each in (cell, dataclasses.replace(cell, **changes))}
+    assert len(names | {search.study_of(cell, 3).name}) == 3
 
 
 def test_the_first_trial_has_the_suites_own_values_even_out_of_range(tmp_path: Path) -> None:
