@@ -48,6 +48,13 @@ def find(name: str) -> Benchmark:
     raise UserError(f"unknown benchmark {name!r}.{hint} Available: {', '.join(known)}, {forms}")
 
 
+def ships(benchmark: Benchmark) -> bool:
+    """Check whether a benchmark is one of this suite, so that its name says all of it, rather than a user's own."""
+    plain = benchmark.name.removesuffix(SHUFFLED_SUFFIX)
+    split = BENCHMARKS.get(plain) or _image_folder(plain)
+    return split is not None and benchmark in (split, split.kind is Kind.SPLIT and split.shuffled())
+
+
 _DIGITS, _MNIST, _CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
 _ROTATED_UNDEFINED: Mapping[Scenario, str] = MappingProxyType(
     {

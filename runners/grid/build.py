@@ -226,8 +226,13 @@ def _values(
 
 
 def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
-    """Definition of a benchmark as stored in a cell's key and record."""
+    """Definition of a benchmark as stored in a cell's key and record.
+
+    The name of a benchmark that ships says its kind and its data set. In a user's file both can be edited.
+    """
+    own = {} if catalogue.ships(benchmark) else {"kind": str(benchmark.kind), "dataset": _name_of(benchmark.dataset)}
     return {
+        **own,
         "n_tasks": benchmark.n_tasks,
         "classes_per_task": benchmark.largest_task,
         **({} if len(set(benchmark.sizes)) == 1 else {"sizes": list(benchmark.sizes)}),
@@ -242,6 +247,14 @@ def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
     }
 
 
+def _name_of(dataset: DataSource) -> str:
+    """Name of a data set. The content of unusable data is left out, and so is the name of a function with none."""
+    try:
+        return plugins.named(dataset)
+    except UserError:
+        return ""
+
+
 @cache
 def _data_definition(dataset: DataSource, data: Path | None) -> dict[str, str]:
     """Definition of a data set without published checksums: its content, and the code of a package that makes it.
@@ -251,7 +264,6 @@ def _data_definition(dataset: DataSource, data: Path | None) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         if plugins.is_reference(dataset):
-            found["dataset"] = plugins.named(dataset)
             found["source"] = source_hash(plugins.file_of(dataset))
             found["content"] = content_of(plugins.make(dataset))
         elif isinstance(source := source_of(dataset, locate(data)), ImageFolder):

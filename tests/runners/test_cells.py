@@ -249,13 +249,24 @@ def test_a_file_that_does_not_import_is_a_user_error(tmp_path):
         {"augmentation": "flip-crop"},
         {"normalisation": Normalisation((0.5,), (0.25,))},
         {"stored_shape": (1, 32, 32)},
+        {"dataset": "fashion-mnist"},
         {"kind": "permuted", "classes_per_task": 10, "padding": 2},
     ],
     ids=str,
 )
 def test_what_decides_the_samples_of_a_benchmark_is_in_its_definition(changes):
-    benchmark = catalogue.find("split-mnist")
+    benchmark = replace(catalogue.find("split-mnist"), name="mine")
     assert build.definition_of(replace(benchmark, **changes), None) != build.definition_of(benchmark, None)
+
+
+def test_the_definition_of_an_own_benchmark_names_its_data_set_and_kind():
+    """A shipped one's name says both, so that keys of shipped records have neither."""
+    for name in ("rotated-mnist", "split-mnist-shuffled", "images-birds-2x2"):
+        found = catalogue.find(name)
+        assert {"kind", "dataset"}.isdisjoint(build.definition_of(found, None))
+        for edited in (replace(found, name="mine"), replace(found, dataset="fashion-mnist")):
+            definition = build.definition_of(edited, None)
+            assert (definition["kind"], definition["dataset"]) == (str(found.kind), edited.dataset)
 
 
 def test_a_key_says_how_validation_is_held_out_where_it_is_drawn():
