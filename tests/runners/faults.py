@@ -334,7 +334,7 @@ def _set_permission(results: Path, mode: int) -> None:
 def ray_node_killed(results: Path, rng: random.Random) -> None:
     """One of two nodes of a cluster dies while it has a cell; the run itself ends with every cell."""
     code = Path(__file__).with_name("node_loss.py")
-    seconds = f"{rng.uniform(0.0, 0.8):.2f}"  # a fast machine has finished the grid two seconds after its first task
+    seconds = f"{rng.uniform(0.0, 0.3):.2f}"  # a fast machine finishes the cells of a node within a second
     done = subprocess.run(
         [sys.executable, str(code), str(results), seconds],
         env={**environment(), "PYTHONPATH": str(ROOT)},
