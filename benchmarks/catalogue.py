@@ -31,12 +31,8 @@ def find(name: str) -> Benchmark:
     """
     if plugins.is_file(name):
         return plugins.of_file(name)[1]
-    if name in BENCHMARKS:
-        return BENCHMARKS[name]
-    plain = name.removesuffix(SHUFFLED_SUFFIX)
-    split = BENCHMARKS.get(plain) or _image_folder(plain)
-    if split is not None and split.kind is Kind.SPLIT:
-        return split if plain == name else split.shuffled()
+    if (shipped := _shipped(name)) is not None:
+        return shipped
     if name in plugins.points():
         return plugins.benchmark(name)
     if name.startswith("images-"):
@@ -49,10 +45,18 @@ def find(name: str) -> Benchmark:
 
 
 def ships(benchmark: Benchmark) -> bool:
-    """Check whether a benchmark is one of this suite, so that its name says all of it, rather than a user's own."""
-    plain = benchmark.name.removesuffix(SHUFFLED_SUFFIX)
+    """Check whether a benchmark is one of this suite, whose name decides everything about it, and not a user's own."""
+    return benchmark == _shipped(benchmark.name)
+
+
+def _shipped(name: str) -> Benchmark | None:
+    if name in BENCHMARKS:
+        return BENCHMARKS[name]
+    plain = name.removesuffix(SHUFFLED_SUFFIX)
     split = BENCHMARKS.get(plain) or _image_folder(plain)
-    return split is not None and benchmark in (split, split.kind is Kind.SPLIT and split.shuffled())
+    if split is None or split.kind is not Kind.SPLIT:
+        return None
+    return split if plain == name else split.shuffled()
 
 
 _DIGITS, _MNIST, _CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ROW = 0.115
-"""Height of a row of a dot plot, in inches."""
+PROMISE_ROW, SCORE_ROW = 0.085, 0.09
+"""Heights of a row of the two dot plots, in inches: both figures and the headline table fill one page."""
 
 
 def front_figures(study: Study) -> Iterator[Job]:
@@ -56,7 +56,7 @@ def guarantees_by_family(study: Study, found: dict[str, Look]) -> Drawn:
     most = max(map(len, rows.values()))
     order = [name for name in Family if name in rows]
     room = Margins(left=1.4, top=0.34, bottom=0.32, across=1.4)
-    height = room.top + room.bottom + most * ROW * 0.74
+    height = room.top + room.bottom + most * PROMISE_ROW
     figure, axes = canvas(FULL_WIDTH, height, 1, len(order), room)
     for ax, name in zip(axes[0], order, strict=True):
         _dumbbells(ax, study, rows[name], found)
@@ -120,7 +120,7 @@ def score_figure(study: Study, found: dict[str, Look]) -> Drawn:
     every = [of_one for scenario in study.scenarios if (of_one := scores_of(study, scenario))]
     most = max(len(scores.values) for scores in every)
     room = Margins(left=0.95, right=0.36, top=0.2, bottom=0.32, across=1.3, down=0.42)
-    tall = max(0.8, 0.09 * most)
+    tall = max(0.8, SCORE_ROW * most)
     figure, axes = canvas(
         FULL_WIDTH, room.top + room.bottom + room.down + tall + 0.8, 2, len(every), room, height_ratios=[0.8, tall]
     )

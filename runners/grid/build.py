@@ -228,11 +228,10 @@ def _values(
 def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
     """Definition of a benchmark as stored in a cell's key and record.
 
-    The name of a benchmark that ships says its kind and its data set. In a user's file both can be edited.
+    The name of a benchmark that ships decides its kind and its data set. In a user's file both can be edited.
     """
-    own = {} if catalogue.ships(benchmark) else {"kind": str(benchmark.kind), "dataset": _name_of(benchmark.dataset)}
     return {
-        **own,
+        **({} if catalogue.ships(benchmark) else {"kind": str(benchmark.kind), "dataset": _name_of(benchmark.dataset)}),
         "n_tasks": benchmark.n_tasks,
         "classes_per_task": benchmark.largest_task,
         **({} if len(set(benchmark.sizes)) == 1 else {"sizes": list(benchmark.sizes)}),
@@ -248,7 +247,7 @@ def definition_of(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
 
 
 def _name_of(dataset: DataSource) -> str:
-    """Name of a data set. The content of unusable data is left out, and so is the name of a function with none."""
+    """Name of a data set, or "" of a function that has none: its cells fail with the reason."""
     try:
         return plugins.named(dataset)
     except UserError:
