@@ -1,13 +1,13 @@
-"""Data sets as tensors, held on the device once per process. Imports no torch until data is loaded."""
+"""Data sets as tensors; a process holds the latest one on its device. Imports no torch until data is loaded."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import unpack_archive
@@ -101,7 +101,7 @@ def load(
     download: bool = False,
     progress: cache.Progress | None = None,
 ) -> DataSet:
-    """The data set on the device; a second call with the same arguments gives the same tensors.
+    """The data set on the device; the same tensors as the call before, if that asked for the same.
 
     data_dir: a folder laid out as torchvision does (DIR/MNIST/raw/...); None for CONTINUAL_DATA or the
     user's cache folder. download: permit fetching of missing files, into the cache folder only.
@@ -236,7 +236,24 @@ def content_of(data: DataSet) -> str:
     return whole.hexdigest()
 
 
-@lru_cache(maxsize=8)
+class _Latest:
+    """Data set that was loaded last. It makes way before another is loaded, so that no cell is charged with both."""
+
+    def __init__(self, read: Callable[..., DataSet]) -> None:
+        self.read = read
+        self.kept: tuple[tuple[Any, ...], DataSet] | None = None
+
+    def __call__(self, *wanted: Any) -> DataSet:
+        if self.kept is None or self.kept[0] != wanted:
+            self.kept = None
+            self.kept = wanted, self.read(*wanted)
+        return self.kept[1]
+
+    def cache_clear(self) -> None:
+        self.kept = None
+
+
+@_Latest
 def _load(dataset: DataSource, place: Location, device: torch.device, key: str | None, content: str) -> DataSet:
     if plugins.is_reference(dataset):
         made = plugins.make(dataset)

@@ -302,7 +302,7 @@ def make_engine(options: Options, assigned: Sequence[str]) -> Engine:
         from runners.engines.packing import Packer
         from runners.process import devices
 
-        packer = Packer(devices.free_memory(assigned))
+        packer = Packer(devices.free_memory(assigned), assigned)
         packer.note_records(options.results)
     return LocalEngine(assigned, options.threads, options.cell_timeout, packer)
 

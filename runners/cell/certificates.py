@@ -27,7 +27,7 @@ proportion: the cost does not grow with the number of tasks."""
 RADII = (0.0, 1 / 255)
 """Input radii in pixel units; see `ball`."""
 AT_ONCE = 250
-"""Samples bounded together."""
+"""Samples bounded together at most."""
 
 
 class _Part(NamedTuple):
@@ -41,16 +41,20 @@ class _Part(NamedTuple):
 
 @torch.no_grad()
 @ieee_float32()
-def measure(method: Method, stream: Stream) -> list[CertificateRow]:
-    """Rows of all tasks, radii and propagations; empty for a method that certifies nothing in this scenario."""
+def measure(method: Method, stream: Stream, batch_size: int = AT_ONCE) -> list[CertificateRow]:
+    """Rows of all tasks, radii and propagations; empty for a method that certifies nothing in this scenario.
+
+    batch_size: of evaluation; no more samples are bounded together.
+    """
+    at_once = min(AT_ONCE, batch_size)
     rows: list[CertificateRow] = []
     for j in range(len(stream)):
         samples = drawn(stream, j)
         for radius in RADII if stream.benchmark.holds_images else RADII[:1]:  # a table has no unit of its pixels
             try:
                 parts = [
-                    _certified(method, stream, samples, slice(i, i + AT_ONCE), j, radius)
-                    for i in range(0, len(samples), AT_ONCE)
+                    _certified(method, stream, samples, slice(i, i + at_once), j, radius)
+                    for i in range(0, len(samples), at_once)
                 ]
             except NotImplementedError:
                 return []

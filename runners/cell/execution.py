@@ -91,7 +91,9 @@ def run_held(job: Job, folder: Store, emit: Emit) -> Event:
 
     Raises what `run_cell` raises.
     """
-    return _CellRun(job, folder, emit).run()
+    end = _CellRun(job, folder, emit).run()
+    devices.give_back(job.conditions.device)  # before the driver hears that there is room for another cell
+    return end
 
 
 @cache
@@ -186,6 +188,7 @@ class _CellRun:
     def _begin(self) -> None:
         self.device = torch.device(self.job.conditions.device)
         devices.use(self.device)
+        self.guard.begin()
         self.memory = MemoryPeak(self.device)
 
     def _run(self) -> bool:
@@ -218,7 +221,7 @@ class _CellRun:
             return False
         self._certify(method, stream)
         self._exhibit(method)
-        self.measured.held = usage.of_method(method, stream, evaluator.answers)
+        self.measured.held = usage.of_method(method, stream, evaluator.answers, evaluator.batch_size)
         return True
 
     def _prepare(self) -> tuple[Stream, Callable[[], Method]]:
@@ -334,8 +337,10 @@ class _CellRun:
         if not isinstance(method, Certifying) or self.cell.judged_on != "test":
             return
         try:
-            self.measured.certificates = certificates.measure(method, stream)
+            self.measured.certificates = certificates.measure(method, stream, self.job.conditions.evaluation_batch)
         except Exception as error:
+            if shortage(error):
+                raise  # whether a record has certificates must not depend on what shares the memory
             reason = f"{self.folder.path}: certificates dropped: {type(error).__name__}: {text(error)}"
             self.emit(Event(EventKind.NOTE, reason=reason))
         self.guard.assure("certifying the answers to all tasks")
@@ -345,12 +350,10 @@ class _CellRun:
         try:
             self.measured.exhibits = exhibits.collect(method)
         except Exception as error:
-            self.emit(
-                Event(
-                    EventKind.NOTE,
-                    reason=f"{self.folder.path}: exhibits dropped: {type(error).__name__}: {text(error)}",
-                )
-            )
+            if shortage(error):
+                raise
+            reason = f"{self.folder.path}: exhibits dropped: {type(error).__name__}: {text(error)}"
+            self.emit(Event(EventKind.NOTE, reason=reason))
 
     def _save(self, method: Method, tasks_done: int) -> None:
         self.guard.assure(f"by the end of task {tasks_done - 1}", content=True)

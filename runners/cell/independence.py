@@ -14,7 +14,7 @@ from benchmarks.stream import Stream
 from benchmarks.types import TIL
 from methods.base import Method
 from runners.process.precision import ieee_float32
-from runners.process.shortage import first_line
+from runners.process.shortage import first_line, shortage
 
 PICKED, IN_ALL, ALONE = 100, 2000, 4
 """Samples of each task that are asked again, of all tasks together, and of each task one by one."""
@@ -28,16 +28,21 @@ def picked(n: int, n_tasks: int) -> Tensor:
     return torch.linspace(0, n - 1, count).long()
 
 
-def measure(method: Method, stream: Stream, answers: Mapping[int, Tensor]) -> dict[str, int | str]:
+def measure(
+    method: Method, stream: Stream, answers: Mapping[int, Tensor], batch_size: int = IN_ALL
+) -> dict[str, int | str]:
     """Numbers of answers `asked` again and of those that `differ`, and `error` where the method gave none.
 
     answers: of each task, the logits (n, classes) of its picked samples as they were given in whole batches. The
-    method is not to be used afterwards, as its own `predict` may change it.
+    method is not to be used afterwards, as its own `predict` may change it. batch_size: of evaluation; no more samples
+    are asked together.
     """
     try:
         with put_back(method.device), torch.no_grad(), ieee_float32():
-            return _measure(method, stream, answers)
+            return _measure(method, stream, answers, batch_size)
     except Exception as error:
+        if shortage(error):
+            raise
         return {"asked": 0, "differ": 0, "error": first_line(error)[:200]}
 
 
@@ -53,14 +58,14 @@ def put_back(device: torch.device) -> Iterator[None]:
         np.random.set_state(numpys)
 
 
-def _measure(method: Method, stream: Stream, answers: Mapping[int, Tensor]) -> dict[str, int | str]:
+def _measure(method: Method, stream: Stream, answers: Mapping[int, Tensor], size: int) -> dict[str, int | str]:
     told = stream.spec.scenario is TIL
     inputs = {j: _inputs(stream, j) for j in answers}
     asked = differ = 0
     for tasks in [[j] for j in inputs] if told else [list(inputs)]:
         order = _mixed([len(inputs[j]) for j in tasks])
         x, before = torch.cat([inputs[j] for j in tasks])[order], torch.cat([answers[j] for j in tasks])[order]
-        after = method.predict(x, tasks[0] if told else None)
+        after = torch.cat([method.predict(part, tasks[0] if told else None) for part in x.split(size)])
         asked, differ = asked + len(order), differ + _differing(before, after)
     for j, x in inputs.items():
         for i in range(min(ALONE, len(x))):

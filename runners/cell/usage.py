@@ -16,6 +16,7 @@ from methods.base import Method
 from methods.networks import targets
 from runners.cell import independence, network_used, stated
 from runners.cell.kept_images import images_kept
+from runners.process.shortage import shortage
 
 
 def of_task(tally: Tally, task: Task) -> dict[str, int]:
@@ -56,10 +57,10 @@ def declared(method: Method) -> dict[str, Any]:
     }
 
 
-def of_method(method: Method, stream: Stream, answers: Mapping[int, Tensor]) -> dict[str, Any]:
+def of_method(method: Method, stream: Stream, answers: Mapping[int, Tensor], batch_size: int) -> dict[str, Any]:
     """Size of the trained method's state and network. Do not use the method afterwards.
 
-    answers: logits of the test samples that are asked again; see `runners.cell.independence`.
+    answers: logits of the test samples that are asked again, and batch_size; see `runners.cell.independence`.
     """
     spec = stream.spec
     held = declared(method) | {
@@ -68,7 +69,8 @@ def of_method(method: Method, stream: Stream, answers: Mapping[int, Tensor]) -> 
         "network_parameters": network_parameters(spec.network, spec.input_shape, spec.n_outputs),
         "module_parameters": network_used.trained_numbers(attributes(method)),
     }
-    return held | _network_used(method, stream) | {"independence": independence.measure(method, stream, answers)}
+    again = independence.measure(method, stream, answers, batch_size)
+    return held | _network_used(method, stream) | {"independence": again}
 
 
 def attributes(method: Method) -> dict[str, Any]:
@@ -86,8 +88,9 @@ def _network_used(method: Method, stream: Stream) -> dict[str, int]:
         for name, tasks_seen, tasks in (("answers_with_all", seen, {0, len(stream) - 1}), ("answers_with", 1, {0})):
             method.tasks_seen = tasks_seen
             found[name] = max(_met(method, stream, j, told) for j in tasks)
-    except Exception:  # a method that answers no small batch is told so by `independence`; one may count by itself
-        pass
+    except Exception as error:  # `independence` reports a method that answers no small batch; one may count by itself
+        if shortage(error):
+            raise
     finally:
         method.tasks_seen = seen
     return found

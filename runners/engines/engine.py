@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from runners.cell.events import Emit, Event, EventKind
+from runners.cell.events import Emit, Event, EventKind, spoils
 from runners.grid.cells import Job
-from runners.process import cpu
+from runners.process import cpu, devices
 from runners.records.folder import StorageError
 from runners.records.record import Status
 
@@ -45,7 +45,12 @@ class InlineEngine:
 
             try:
                 if not self.spoilt:
-                    run_cell(job, tell)
+                    status = run_cell(job, tell)
+                    device = job.conditions.device
+                    if spoils(status, device) and device != "cpu" and not devices.answers(device):
+                        self.spoilt = f"{job.cell.method} has left {device} in a state in which it refuses everything"
+                        self.spoilt += " in this process; --engine local runs the other cells in another"
+                        continue
                     if lasting := known_state.taken().lasting:
                         self.spoilt = _lasting(job.cell.method, lasting)
                         continue

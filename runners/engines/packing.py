@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,13 @@ class Packer:
     measured runs alone on its device, and so does a cell that ran out of memory next to others.
     """
 
-    def __init__(self, capacities: dict[str, int], overhead: int = CUDA_CONTEXT) -> None:
-        """capacities: free bytes of each device. overhead: bytes that each process takes in addition to its tensors."""
-        self.capacities, self.overhead = capacities, overhead
+    def __init__(self, capacities: dict[str, int], workers: Sequence[str], overhead: int = CUDA_CONTEXT) -> None:
+        """Capacities: free bytes of each device before the workers start. workers: the device of each of them.
+
+        overhead: bytes that a process takes in addition to its tensors, also between its cells.
+        """
+        processes = Counter(workers)
+        self.capacities = {device: free - overhead * processes[device] for device, free in capacities.items()}
         self.peaks: dict[_MemoryGroup, int] = {}
         self.running: dict[str, dict[int, int | None]] = defaultdict(dict)
         self.shared: set[int] = set()
@@ -53,7 +57,7 @@ class Packer:
     def expected(self, index: int, cell: Cell) -> int | None:
         """Bytes that the cell will take, None where it must run alone."""
         peak = self.peaks.get(_kind(_decisive(cell.to_json())))
-        return None if peak is None or index in self.alone else round(MARGIN * peak) + self.overhead
+        return None if peak is None or index in self.alone else round(MARGIN * peak)
 
     def fits(self, device: str, index: int, cell: Cell) -> bool:
         here = self.running[device]

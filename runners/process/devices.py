@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from benchmarks.types import UserError
@@ -54,6 +56,26 @@ def use(device: torch.device) -> None:
         import torch
 
         torch.cuda.set_device(device)
+
+
+def give_back(device: str) -> None:
+    """Return memory that this process keeps for later tensors to the GPU: cells of other processes need it."""
+    if device != "cpu":
+        import torch
+
+        gc.collect()  # a method and its optimiser may refer to each other
+        with suppress(RuntimeError):  # in an error state the GPU answers nothing
+            torch.cuda.empty_cache()
+
+
+def answers(device: str) -> bool:
+    """Check whether the device still computes: after some errors a GPU refuses everything in this process."""
+    import torch
+
+    try:
+        return float(torch.ones(2, device=device).sum()) == 2.0
+    except RuntimeError:
+        return False
 
 
 def _at_most(gpus: int) -> int:

@@ -9,13 +9,21 @@ from runners.process.shared_data import ChangedData, Watch, renew
 
 
 class Guard:
-    """Guard of one cell, made before any code of its method runs."""
+    """Guard of one cell."""
 
     def __init__(self, method: str) -> None:
-        self.method, self.before = method, known_state.Snapshot()
+        self.method = method
+        self.before: known_state.Snapshot | None = None
         self.watch: Watch | None = None
         self.changed = ""
         """Sentence on the data that the method has changed; empty if none."""
+
+    def begin(self) -> None:
+        """Note the process as it is. Call it before any code of the method runs, and after the device is in use.
+
+        PyTorch changes the process when it starts a GPU: there is a current stream from then on.
+        """
+        self.before = known_state.Snapshot()
 
     def over(self, stream: Stream) -> None:
         """Watch the stream's tensors from now on."""
@@ -55,7 +63,7 @@ class Guard:
 
     def put_back(self) -> str:
         """Restore the process and note the changed settings for the caller that runs cells; return their names."""
-        left = self.before.put_back()
+        left = self.before.put_back() if self.before is not None else known_state.Left()
         if left.changed:
             known_state.note(left)
         return ", ".join(left.changed)

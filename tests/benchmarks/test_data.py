@@ -3,6 +3,7 @@
 import builtins
 import gzip
 import urllib.request
+import weakref
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks import data, files
-from benchmarks.data import DataError, check, load
+from benchmarks.data import DataError, DataSet, check, load
 from benchmarks.types import UserError
 
 MNIST = files.files_of("mnist")
@@ -32,6 +33,23 @@ def write_zeros(folder: Path, dataset: str = "mnist") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as stream:
             stream.truncate(file.size)
+
+
+def test_one_data_set_is_held_and_makes_way_before_another_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a cell would be charged with the data of the cells before it."""
+    data._load.cache_clear()
+    first = load("digits")
+    assert load("digits") is first
+    gone, read = weakref.ref(first.train_images), data._load.read
+    del first
+
+    def reading(*wanted: object) -> DataSet:
+        assert gone() is None
+        return read("digits", *wanted[1:])
+
+    monkeypatch.setattr(data._load, "read", reading)
+    load("tests.benchmarks.test_data:other")
+    assert data._load.kept is not None and data._load.kept[0][0] == "tests.benchmarks.test_data:other"
 
 
 def test_digits_need_no_files() -> None:

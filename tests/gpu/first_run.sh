@@ -164,7 +164,7 @@ piece_tune() { one tune 150 $PY "$STATE/first_run.py" tune; }
 
 cat > "$STATE/first_run.py" <<'PYTHON'
 """Pieces of first_run.sh that are Python. Results: a JSON line each in STATE/json, and in words on standard output."""
-import contextlib, csv, dataclasses, json, logging, os, re, statistics, sys, time, warnings
+import contextlib, copy, csv, dataclasses, json, logging, os, re, statistics, sys, time, warnings
 from pathlib import Path
 
 STATE, DEVICE, TINY = Path(os.environ["STATE"]), os.environ["DEVICE"], os.environ["TINY"] == "1"
@@ -264,7 +264,11 @@ def case(n, h, nested, t, dtype=None):
         centre, radius = torch.randn(k, h), torch.rand(m, h)
         held = Targets(torch.randn(t, n), torch.rand(s, n), 2 / 3) if t else None
         given = (torch.randn(1, n), torch.randn(m - s, n), torch.tensor(0.1), torch.tensor(0.05))
-    return layer, OutputAdam(layer, 1e-3), centre, radius, held, given
+    adam = OutputAdam(layer, 1e-3)
+    if ON_CUDA:  # the layout of training
+        from methods.hypernetworks import triton_passes
+        adam.move_into(layer, triton_passes.widened)
+    return layer, adam, centre, radius, held, given
 
 
 def passes_on_this_device():
@@ -528,24 +532,23 @@ def out_of_memory():
 
 
 def precision():
-    """What TF32 convolutions, cuDNN's default, cost a certificate: mean width of bounds over those of float32."""
+    """Error of the logits with TF32 convolutions, cuDNN's default, and in IEEE float32, as evaluation computes them."""
     import torch
-    from methods.intervals import ops as interval_ops
     from methods.networks import targets
     from methods.hypernetworks.stateless import FunctionalNetwork
     torch.manual_seed(0)
     for name, shape in (("alexnet", (3, 32, 32)), ("resnet-8", (3, 32, 32))):
         network = targets.build(name, shape, 10).to(DEVICE).eval()
         flat = torch.cat([p.detach().reshape(-1) for p in network.parameters()])
+        exactly = copy.deepcopy(network).double()
         target, x = FunctionalNetwork(network), torch.rand(64, *shape, device=DEVICE)
-        widths = {}
-        for how in ("tf32", "none"):
-            torch.backends.cudnn.allow_tf32 = how == "tf32"
-            with torch.no_grad():
-                bounds = target.bounds(flat, flat, x, True, rounded=True) if name != "resnet-8" else target.bounds(flat - 1e-6, flat + 1e-6, x, True, rounded=True)
-            widths[how] = float((bounds.upper - bounds.lower).mean())
-        logits = target(flat, x)
-        note(network=name, width_with_default=widths["tf32"], width_in_float32=widths["none"], spread_of_logits=float(logits.std(1).mean()))
+        errors = {}
+        with torch.no_grad():
+            exact = exactly(x.double())
+            for how in ("tf32", "ieee"):
+                torch.backends.cudnn.conv.fp32_precision = how
+                errors[f"error_{how}"] = float((target(flat, x) - exact).abs().max())
+        note(network=name, **errors, spread_of_logits=float(exact.std(1).mean()))
 
 
 def scale():

@@ -121,6 +121,7 @@ def _set_sync_debug_mode(device: Device, mode: int | Literal["default", "warn", 
 
 class _Stream:
     device_of_all: Device
+    cuda_stream = 0
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.device_of_all.require()

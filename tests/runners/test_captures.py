@@ -31,7 +31,7 @@ def uncapturable(folder):
 
 def a_packer():
     """Everything fits beside everything else."""
-    packer = Packer({"cpu": 1 << 40})
+    packer = Packer({"cpu": 1 << 40}, ["cpu"])
     for cell in cells("si", "finetune"):
         packer.note(cell, 1)
     return packer

@@ -157,11 +157,12 @@ def test_answers_and_bounds_are_computed_in_ieee_float32_whatever_training_uses(
         cudnn.allow_tf32 = before[1]
 
 
-def test_the_record_says_in_which_precision_it_was_evaluated(tmp_path):
+def test_the_record_says_in_which_precision_it_was_trained_and_evaluated(tmp_path):
     [cell] = cells("finetune")
     assert run_cell(job(cell, tmp_path), silent) is Status.DONE
     record = Record.from_json((cell.folder(tmp_path) / "cell.json").read_text())
     assert record.environment["evaluation_precision"] == "matmul ieee, convolution ieee"
+    assert record.environment["training_precision"] == "matmul ieee, convolution ieee"
 
 
 def test_the_training_samples_that_are_certified_are_a_draw_where_there_are_many(monkeypatch):

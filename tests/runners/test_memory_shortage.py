@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
+import torch
 
 from runners.cell.events import EventKind
+from runners.cell.execution import run_cell
 from runners.engines.engine import InlineEngine
 from runners.engines.scheduler import Outcome, run_grid
 from runners.grid.cells import Conditions
 from runners.records.folder import CellFolder
 from runners.records.record import Status
-from tests.runners.helpers import Watching, cells, compare_here, foreign, tables
+from tests.runners.helpers import Watching, cells, compare_here, foreign, job, silent, tables
 
 
 def run(name: str, results, retry_smaller: bool) -> tuple[Outcome, list[str]]:
@@ -52,3 +56,20 @@ def test_the_option_of_the_command(tmp_path, on_oom, code):
     options = {"methods": ("finetune",), "foreign": (foreign("Greedy"),), "seeds": 1, "reference": False}
     found, output = compare_here(tmp_path, on_oom=on_oom, **options)
     assert found == code, output
+
+
+@pytest.mark.parametrize(
+    "place", ["certificates.measure", "exhibits.collect", "independence._measure", "network_used.numbers_met"]
+)
+def test_no_finished_record_lacks_what_there_was_no_memory_for(tmp_path, monkeypatch, place):
+    """Else it would depend on the cells beside it what a record tells."""
+    module, name = place.split(".")
+
+    def lacking(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 4.20 GiB")
+
+    monkeypatch.setattr(importlib.import_module(f"runners.cell.{module}"), name, lacking)
+    [cell] = cells("intercontinet")
+    assert run_cell(job(cell, tmp_path), silent) is Status.OOM
+    record = CellFolder(cell.folder(tmp_path)).read()
+    assert record is not None and str(record.reason).startswith("out of memory in evaluation")
