@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -19,8 +20,8 @@ class Log:
     high: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.low < self.high:
-            raise UserError(f"Log({self.low}, {self.high}): write 0 < low < high")
+        if not (_finite(self.low, self.high) and 0 < self.low < self.high):
+            raise UserError(f"Log({self.low!r}, {self.high!r}): write finite numbers 0 < low < high")
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Even:
     high: float
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise UserError(f"Even({self.low}, {self.high}): write low < high")
+        if not (_finite(self.low, self.high) and self.low < self.high):
+            raise UserError(f"Even({self.low!r}, {self.high!r}): write finite numbers low < high")
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,17 @@ class OneOf:
     values: tuple[Any, ...]
 
     def __post_init__(self) -> None:
-        if len(self.values) < 2:
-            raise UserError(f"OneOf({self.values}): name at least two values")
+        if not isinstance(self.values, tuple | list) or len(distinct(self.values)) < 2:
+            raise UserError(f"OneOf({self.values!r}): name at least two different values, in a tuple")
+
+
+def _finite(*ends: object) -> bool:
+    return all(isinstance(end, int | float) and abs(end) <= sys.float_info.max for end in ends)
+
+
+def distinct(values: Sequence[Any]) -> list[Any]:
+    """The values without repeats, in order; lists among them, which cannot be hashed, too."""
+    return [value for place, value in enumerate(values) if value not in values[:place]]
 
 
 Range = Log | Even | OneOf

@@ -137,8 +137,9 @@ def _grid(texts: Sequence[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for text in texts:
         key, _, values = text.partition("=")
-        parts = [part.strip() for part in re.findall(r"(?:\[[^\]]*\]|[^,\[])+", values)]
-        if not key.strip() or not all(parts) or not parts or key.strip() in found:
+        read = re.findall(r"(?:\[[^\]]*\]|[^,\[])+", values)
+        parts, whole = [part.strip() for part in read], ",".join(read) == values
+        if not key.strip() or not whole or not all(parts) or not parts or key.strip() in found:
             raise UserError(f"--grid {text}: write it as key=value,value, each key once, e.g. --grid lr=0.1,0.01")
         found[key.strip()] = parts
     return found
@@ -166,6 +167,7 @@ def _tune(
     place = (options.results / "tuning").resolve()
     files = [[place / f"{each.name}.toml" for each in _asking(asked, study.cell)] for study in studies]
     own = list(dict.fromkeys(file for some in files for file in some))  # the report reads these
+    _check_entries(studies, files)
     _check_files(place, own, out)
     engine = make_engine(options, assigned)
     conditions, written, failed = _conditions(options, assigned[0]), dict[Path, None](), 0
@@ -174,6 +176,9 @@ def _tune(
         with Feed(options.loggers, options.results, console) as feed:
             for study, some, whole in zip(studies, files, budgets, strict=True):
                 try:
+                    if (apart := search.settled(study, place)) is not study:
+                        study, other = apart, "an earlier study has other ranges; this one is kept apart from it"
+                        console.print(f"note: {_place(study)}: {other}", highlight=False, soft_wrap=True, markup=False)
                     with Display(console) as display:
                         found = search.run(study, trials, place, conditions, engine, Watchers((display, feed)))
                     entry = chosen.entry(study, found, prefer, whole, options.command, commit)
@@ -220,7 +225,7 @@ def _studies(
     from runners.tuning import search
 
     studies, left_out = [], []
-    for cell in build_cells(options):
+    for cell in [row for each in build_cells(options) for row in _rows(each)]:
         if cell.scenario not in _supported(cell):
             continue
         rows = [row for each in _asking(suites, cell) for row in each.variants if row.label == cell.label]
@@ -238,9 +243,15 @@ def _studies(
     return studies
 
 
+def _rows(cell: Cell) -> list[Cell]:
+    """The cell under the label of each row that it stands for; a row is tuned apart from others of its values."""
+    return [replace(cell, label=label, twins=()) for label in (cell.label, *cell.twins)]
+
+
 def _asking(suites: Sequence[Suite], cell: Cell) -> list[Suite]:
-    """The suites that ask for a cell, which has their names with commas."""
-    return [each for each in suites if f", {each.name}, " in f", {cell.suite}, "]
+    """The suites that ask for a row's cell, which has their names with commas; of a variant, those that have it."""
+    asking = [each for each in suites if f", {each.name}, " in f", {cell.suite}, "]
+    return [each for each in asking if any(row.label == cell.label for row in each.variants)] or asking
 
 
 def _whole_budgets(options: Options, suites: Sequence[Suite], studies: Sequence[Study]) -> list[Budget]:
@@ -251,9 +262,21 @@ def _whole_budgets(options: Options, suites: Sequence[Suite], studies: Sequence[
     def places(cell: Cell) -> list[tuple[str, ...]]:
         return [(each.name, cell.benchmark, cell.scenario, cell.label) for each in _asking(suites, cell)]
 
-    whole = build_cells(replace(options, budget_scale=1.0))
+    whole = [row for each in build_cells(replace(options, budget_scale=1.0)) for row in _rows(each)]
     found = {place: cell.budget for cell in whole for place in places(cell)}
     return [found[places(study.cell)[0]] for study in studies]
+
+
+def _check_entries(studies: Sequence[Study], files: Sequence[Sequence[Path]]) -> None:
+    """Refuse two studies of one entry of a file of chosen values: the later would replace the earlier's."""
+    found: set[tuple[Path, str]] = set()
+    for study, some in zip(studies, files, strict=True):
+        if twice := [file for file in some if (file, _place(study)) in found]:
+            raise UserError(
+                f"suite {twice[0].stem} lists {study.cell.benchmark} twice, with other lengths or networks, and a file "
+                "of chosen values has one entry for both; write two suites"
+            )
+        found |= {(file, _place(study)) for file in some}
 
 
 def _check_files(place: Path, own: Sequence[Path], out: Path | None) -> None:
@@ -294,10 +317,10 @@ def _in_words(study: Any, trials: Sequence[Any], prefer: Prefer) -> str:
         values += f"; better by no more than a standard error, so the choice is {_trial(choice)}"
     names = ("the suite's own values", "the published ones")[: 1 if study.grid else len(study.first)]
     first = ", ".join(f"{name}: {_percent(trial.accuracy)}" for name, trial in zip(names, trials, strict=False))
-    ended = sum(trial.state == "pruned" for trial in trials)
+    ended, failed = (sum(trial.state == state for trial in trials) for state in ("pruned", "failed"))
     text = (
-        f"{_place(study)}: {count(len(trials), 'trial')}, {ended} ended early; best on "
-        f"validation {100 * (best.accuracy or 0):.2f} % ({first}): {values}"
+        f"{_place(study)}: {count(len(trials), 'trial')}, {ended} ended early{f', {failed} failed' if failed else ''}; "
+        f"best on validation {100 * (best.accuracy or 0):.2f} % ({first}): {values}"
     )
     if not study.grid:
         return text

@@ -26,7 +26,7 @@ from runners.records.record import Status
 from runners.tuning import trials as store
 from runners.tuning.rungs import Rung, goes_on, rungs
 from runners.tuning.study import Fixed, Study, grid_of, study_of
-from runners.tuning.trials import Prefer, Trial, Unusable, best, choice, sensitivity
+from runners.tuning.trials import Prefer, Trial, Unusable, best, choice, sensitivity, settled
 
 if TYPE_CHECKING:
     import optuna
@@ -43,6 +43,7 @@ __all__ = [
     "grid_of",
     "run",
     "sensitivity",
+    "settled",
     "study_of",
 ]
 
@@ -56,7 +57,8 @@ def run(
     """Run the study up to `trials` trials, resuming an earlier call; return all trials.
 
     The first trial has the values that the suite has now and is never pruned. A grid has as many trials as points.
-    Raises UserError where another process runs the study.
+    Trials that failed in training are run again; those whose values the method refuses are not. Raises UserError where
+    another process runs the study.
     """
     with _alone(study, folder), store.usable(folder):
         return _run(study, trials, folder, conditions, engine, watcher)
@@ -90,10 +92,13 @@ def _run(
         stop = replace(conditions, stop_after=tasks)
         return scheduler.run_grid(cells, folder / "cells", stop, engine, watcher)
 
-    while (done := len(store.ended(kept))) < trials:
+    def ended() -> list[optuna.trial.FrozenTrial]:
+        return [trial for trial in store.ended(kept) if store.number(trial) < trials]
+
+    while (done := len(ended())) < trials:
         count = min(ROUND - done % ROUND, trials - done)  # an interrupted call may have ended a part of a round
         _run_round(study, kept, [store.ask(kept, study, done + i) for i in range(count)], ran)
-    return [store.as_trial(study, trial, folder / "cells") for trial in store.ended(kept)[:trials]]
+    return [store.as_trial(study, trial, folder / "cells") for trial in ended()]
 
 
 def _run_round(

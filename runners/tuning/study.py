@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -9,7 +10,7 @@ from typing import Any
 
 from benchmarks import catalogue
 from benchmarks.types import UserError, derived_seed
-from methods.search import OneOf, Range, space
+from methods.search import OneOf, Range, distinct, space
 from runners.grid import hyperparameters
 from runners.grid.cells import TUNING_SEEDS, Cell
 from runners.tuning.published import published
@@ -33,6 +34,8 @@ class Study:
     """Values of the first trials: the suite's own, then the published ones if they differ, or those of a grid."""
     grid: bool = False
     """True if only the values of `first` are tried, all to the end."""
+    apart: bool = False
+    """True if the name tells the ranges, because an earlier study without them in its name had others."""
 
     @property
     def name(self) -> str:
@@ -40,6 +43,8 @@ class Study:
         cell = self.cell
         parts = [cell.suite, cell.benchmark, cell.scenario, cell.label, f"{self.seeds} seeds", cell.key[:12]]
         parts.append(" ".join(self.ranges))
+        if self.apart:
+            parts.append(f"ranges {derived_seed(*map(_described, self.ranges.values())):x}")
         grid = f"{GRID}{derived_seed(str(self.first)):x}" if self.grid else ""
         return f"{'/'.join(parts)}{grid}/protocol {PROTOCOL}"
 
@@ -63,6 +68,12 @@ class Study:
         plain = hyperparameters.recorded(self.cell.method, config, "trial")
         changed = replace(self.cell, label=label, config=plain, judged_on="validation", chosen={})
         return [replace(changed, seed=TUNING_SEEDS + k) for k in range(self.seeds)]
+
+
+def _described(wanted: Range) -> str:
+    if isinstance(wanted, OneOf):
+        return f"one of {', '.join(map(repr, wanted.values))}"
+    return f"{type(wanted).__name__} {float(wanted.low)} {float(wanted.high)}"
 
 
 def listed(values: Mapping[str, Any]) -> str:
@@ -92,9 +103,25 @@ def study_of(cell: Cell, seeds: int, fixed: Collection[str] = ()) -> Study:
     searched, ranges = ranges, {name: found for name, found in ranges.items() if name not in fixed}
     if searched and not ranges:
         raise Fixed(f"{cell.label} is not tuned: its `values` in the suite fix {', '.join(searched)}, all there is")
+    _check_types(cell.label, cls.Config, ranges)
     own = {name: cell.config[name] for name in ranges}
     others = published(cell, own)
     return Study(cell, ranges, seeds, (own,) if others == own else (own, others))
+
+
+def _check_types(label: str, config_class: type, ranges: Mapping[str, Range]) -> None:
+    """Raises UserError for a range with values that its field refuses: their trials would all fail."""
+    hints = typing.get_type_hints(config_class)
+    for name, wanted in ranges.items():
+        for value in wanted.values if isinstance(wanted, OneOf) else (float(wanted.low), float(wanted.high)):
+            try:
+                hyperparameters.convert(hints[name], value)
+            except (ValueError, TypeError) as error:
+                permitted = hyperparameters.describe(hints[name])
+                raise UserError(
+                    f"{label}: search has {name} = {_described(wanted)}, where permitted is {permitted}; write OneOf "
+                    "with such values"
+                ) from error
 
 
 def grid_of(cell: Cell, given: Mapping[str, Sequence[str]], seeds: int, fixed: Collection[str] = ()) -> Study:
@@ -116,12 +143,12 @@ def grid_of(cell: Cell, given: Mapping[str, Sequence[str]], seeds: int, fixed: C
 
     # `configure` refuses an unknown name, whatever its value.
     own = {name: value_of(name, cell.config.get(name, "")) for name in given}
-    values = {name: list(dict.fromkeys(value_of(name, text) for text in texts)) for name, texts in given.items()}
+    values = {name: distinct([value_of(name, text) for text in texts]) for name, texts in given.items()}
     combined = [dict(zip(values, each, strict=True)) for each in product(*values.values())]
     points = [own, *(point for point in combined if point != own)]
     ranges: dict[str, Range] = {}
     for name in given:
-        among = tuple(dict.fromkeys(point[name] for point in points))
+        among = tuple(distinct([point[name] for point in points]))
         if len(among) < 2:
             raise UserError(f"--grid {name}: {cell.label} has {own[name]} anyway; name another value")
         ranges[name] = OneOf(among)

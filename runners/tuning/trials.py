@@ -7,11 +7,13 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from benchmarks.types import UserError, derived_seed
 from methods.search import Log, OneOf, Range
@@ -38,6 +40,8 @@ class Trial:
     seconds: float
     certified: float | None = None
     """Certified accuracy on validation data after the last task; None unless it ran to its end and certifies."""
+    reason: str | None = None
+    """Of a failed trial: why."""
 
 
 class Prefer(StrEnum):
@@ -53,7 +57,11 @@ def best(trials: Sequence[Trial]) -> Trial:
     """The trial with the highest accuracy, the earliest of equals. Raises UserError where none ended well."""
     ended = _complete(trials)
     if not ended:
-        raise UserError("no trial of this study ran to its end; see the records of its cells")
+        why = next((f" ({trial.reason})" for trial in trials if trial.reason), "")
+        raise UserError(
+            f"no trial of this study ran to its end{why}; mend the cause and give the same command, which runs failed "
+            "trials again"
+        )
     return max(ended, key=lambda trial: (trial.accuracy, -trial.number))
 
 
@@ -94,17 +102,42 @@ class Unusable(UserError):
 def open_study(study: Study, folder: Path) -> optuna.Study:
     """The study in folder/studies.db, made where it is not there yet."""
     import optuna
-    import sqlalchemy
 
     folder.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {"study_name": study.name, "load_if_exists": True, "direction": "maximize"}
+    options["sampler"] = optuna.samplers.RandomSampler()  # samples nothing: trials are queued with their values
+    with _storage(folder) as storage:
+        return optuna.create_study(storage=storage, **options)
+
+
+def settled(study: Study, folder: Path) -> Study:
+    """The study; apart from the one of its name where the folder has that with other ranges."""
+    import optuna
+
+    if study.grid or not (folder / FILE).is_file():  # the name of a grid tells its values
+        return study
+    with _storage(folder) as storage:
+        try:
+            kept = optuna.load_study(study_name=study.name, storage=storage)
+        except KeyError:
+            return study
+        ranges = _distributions(study.ranges)
+        other = any(trial.distributions not in ({}, ranges) for trial in kept.get_trials(deepcopy=False))
+    return replace(study, apart=True) if other else study
+
+
+@contextmanager
+def _storage(folder: Path) -> Iterator[Any]:
+    """The database of a folder, locked: two processes that make its tables at once hinder each other."""
+    import optuna
+    import sqlalchemy
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # As a URI, in which SQLite reads any bytes of a path; `{` and `?` have meanings for Optuna and SQLAlchemy.
     place = (folder / FILE).resolve().as_uri()
     url = sqlalchemy.URL.create("sqlite", database=place, query={"uri": "true"})
-    options: dict[str, Any] = {"study_name": study.name, "load_if_exists": True, "direction": "maximize"}
-    options["sampler"] = optuna.samplers.RandomSampler()  # samples nothing: trials are queued with their values
-    with usable(folder, RuntimeError):  # of a version of Optuna with other tables
-        return optuna.create_study(storage=url.render_as_string(), **options)
+    with usable(folder, RuntimeError), FileLock(folder / ".studies.lock"):  # RuntimeError: of another version's tables
+        yield url.render_as_string()
 
 
 @contextmanager
@@ -124,18 +157,37 @@ def usable(folder: Path, *others: type[Exception]) -> Iterator[None]:
 
 
 def queue(kept: optuna.Study, study: Study) -> None:
-    """Queue the first trials, and those that an interrupted call left; their cells resume from checkpoints."""
+    """Queue the trials that an earlier call left, those that failed in training, and missing first trials.
+
+    Cells of an interrupted call resume from checkpoints. Trials are queued by place, so that those of earlier rounds end
+    before any is drawn.
+    """
     from optuna.trial import TrialState
 
+    while kept.get_trials(deepcopy=False, states=[TrialState.WAITING]):
+        kept.ask()  # to be queued anew: Optuna asks in the order of its own numbers
+    again = _again(kept)
+    left = [trial for trial in kept.trials if trial.state is TrialState.RUNNING]
+    left += [trial for trial in ended(kept) if _failed_in_training(trial)]
+    for trial in sorted(left, key=number):
+        if trial.number not in again:
+            _add(kept, study, trial.user_attrs["values"], number=number(trial), again=trial.number)
+        if trial.state is TrialState.RUNNING:
+            kept.tell(trial.number, state=TrialState.FAIL)
     queued = [trial.user_attrs["values"] for trial in kept.trials]
     for place, values in enumerate(study.first):
         if _plain(values) not in queued:
             _add(kept, study, values, number=place)
-    again = {trial.user_attrs.get("again") for trial in kept.trials}
-    for trial in kept.get_trials(states=[TrialState.RUNNING]):
-        if trial.number not in again:
-            _add(kept, study, trial.user_attrs["values"], number=number(trial), again=trial.number)
-        kept.tell(trial.number, state=TrialState.FAIL)
+
+
+def _again(kept: optuna.Study) -> set[int | None]:
+    """Optuna's numbers of the trials that were taken up again."""
+    return {trial.user_attrs.get("again") for trial in kept.trials}
+
+
+def _failed_in_training(trial: optuna.trial.FrozenTrial) -> bool:
+    """Check whether cells of the trial failed; False where the method refuses the values, so that there are none."""
+    return trial.state.name == "FAIL" and "seconds" in trial.user_attrs
 
 
 def _add(kept: optuna.Study, study: Study, values: Mapping[str, Any], **attributes: int) -> None:
@@ -204,8 +256,7 @@ def ended(kept: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """Trials that count, in order: ended, and not taken up again."""
     from optuna.trial import TrialState
 
-    again = {trial.user_attrs.get("again") for trial in kept.trials}
-    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    again, states = _again(kept), (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     return sorted((t for t in kept.trials if t.state in states and t.number not in again), key=number)
 
 
@@ -219,6 +270,7 @@ def as_trial(study: Study, trial: optuna.trial.FrozenTrial, results: Path) -> Tr
         values,
         float(trial.user_attrs.get("seconds", 0.0)),
         _certified(study, values, results) if trial.value is not None else None,
+        trial.user_attrs.get("reason") if state == "fail" else None,
     )
 
 

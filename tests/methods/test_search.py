@@ -51,6 +51,16 @@ def test_mistakes_are_named():
         space("wrong", Wrong)
     with pytest.raises(UserError, match="nothing to search"):
         space("bare", Bare)
-    for make in (lambda: Log(0, 1), lambda: Log(2, 1), lambda: Even(1, 1), lambda: OneOf((1,))):
-        with pytest.raises(UserError):
-            make()
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (Log, (0, 1)), (Log, (2, 1)), (Log, (1e-4, math.inf)), (Log, (math.nan, 1)), (Log, ("a", "b")),
+        (Even, (1, 1)), (Even, (0, math.inf)), (Even, (-math.inf, 0)), (Even, (None, 1)), (Even, (0, 10**400)),
+        (OneOf, ((1,),)), (OneOf, ((1, 1),)), (OneOf, (([1], [1]),)), (OneOf, ("ab",)), (OneOf, (2,)),
+    ],
+)  # fmt: skip
+def test_ranges_of_no_two_values_are_refused(kind, wrong) -> None:
+    with pytest.raises(UserError, match=rf"{kind.__name__}\(.*\): (write finite numbers|name at least two different)"):
+        kind(*wrong)

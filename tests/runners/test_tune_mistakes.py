@@ -2,13 +2,16 @@
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.types import UserError
 from runners import tune
 from runners.grid import suite
+from runners.grid.cells import Cell
 from runners.tuning import chosen, search, trials
+from runners.tuning.study import Study
 from tests.runners.helpers import cells, foreign
 from tests.runners.tuned import RUN, SEARCHED, SUITE, tuned
 
@@ -151,3 +154,37 @@ def test_a_text_of_a_grid_that_no_record_holds_is_refused_before_the_search() ->
 def test_an_unknown_preference_is_refused() -> None:
     with pytest.raises(UserError, match="choose known or certified"):
         RUN.invoke(tune.app, ["--suite", "quick", "--method", "ewc", "--prefer", "sure"], catch_exceptions=False)
+
+
+def searched(name: str) -> Cell:
+    reference = f"{Path(__file__).with_name('searched.py')}:{name}"
+    return next(cell for cell in cells(reference) if cell.reference == reference)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Depth", r"depth: search has depth = Log 1\.0 100\.0, where permitted is a whole number; write OneOf"),
+        ("Width", r"width = Even .*, where permitted is a whole number or none"),
+        ("Wrong", r"depth = one of 3, 4\.5, where permitted is a whole number"),
+    ],
+)
+def test_ranges_of_values_that_the_field_refuses_are_told_before_the_search(name: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        search.study_of(searched(name), 1)
+
+
+def test_ranges_of_values_that_the_field_permits_are_searched() -> None:
+    assert list(search.study_of(searched("Right"), 1).ranges) == ["depth", "shares", "rate"]
+
+
+def test_a_grid_of_lists_is_one_of_values(tmp_path: Path) -> None:
+    study = search.grid_of(searched("Listed"), {"widths": ["[1]", "[2,3]", "[2, 3]"]}, 1)
+    assert study.first == ({"widths": [1]}, {"widths": [2, 3]})
+    assert [trials.values_of(each) for each in asked(study, tmp_path)] == list(study.first)
+
+
+def asked(study: Study, folder: Path) -> list[Any]:
+    kept = trials.open_study(study, folder)
+    trials.queue(kept, study)
+    return [trials.ask(kept, study, place) for place in range(2)]
