@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,16 @@ TUNED = "tuning"
 
 
 @dataclass(frozen=True)
+class Part:
+    """Search whose trials had the same streams and length; a later one may have refined it."""
+
+    trials: int
+    streams: int
+    length: float | None
+    """Training length of a trial, as a share of the budget; None if not recorded."""
+
+
+@dataclass(frozen=True)
 class Effort:
     """Search for the values of a method on a benchmark in a scenario; accuracies on validation data, fractions."""
 
@@ -37,25 +47,35 @@ class Effort:
     """Empty if not recorded."""
     values: Mapping[str, Any]
     """The chosen values."""
-    trials: int
-    """With those of the searches that this one refines."""
-    streams: int
-    length: float | None
-    """Training length of a trial, as a share of the budget; None if not recorded."""
+    parts: tuple[Part, ...]
+    """The search, and those that refined it with other streams or another length."""
+    refined: bool
+    """True if a search refined an earlier one."""
     best: float
+    """In the last search."""
     own: float | None
-    """Accuracy with the values that the suite had before; None if they could not be trained."""
+    """Accuracy with the values that the suite had before the first search; None if they could not be trained."""
     sensitivity: float | None
-    """Best accuracy less the median of the trials that ran to their end; None if not recorded."""
+    """Best accuracy less the median of the trials that ran to their end, the largest of all searches; None if not
+    recorded."""
     budget: Mapping[str, Any]
-    """Fields of the budget that `length` is a share of; empty if not recorded."""
+    """Fields of the budget that a length is a share of; empty if not recorded."""
     prefer: str
     """`known` or `certified`: which trials within a standard error of the best came first."""
 
     @property
+    def trials(self) -> int:
+        return sum(part.trials for part in self.parts)
+
+    @property
     def amount(self) -> str:
-        length = "" if self.length in (None, 1) else f", each at {self.length:g} of the training length"
-        return f"{count(self.trials, 'trial')} on {count(self.streams, 'stream')}{length}"
+        said = []
+        for place, part in enumerate(self.parts):
+            trials = part.trials if place else count(part.trials, "trial")
+            each = "" if len(self.parts) > 1 else ", each"
+            length = "" if part.length in (None, 1) else f"{each} at {part.length:g} of the training length"
+            said.append(f"{trials} on {count(part.streams, 'stream')}{length}")
+        return ", then ".join(said)
 
     def gave(self, record: Record) -> bool:
         """Check whether the record has the values that this search chose, in its place and at its budget."""
@@ -107,15 +127,30 @@ def _effort(settings: Any, provenance: Any) -> Effort:
         *(paths.name(settings[key]) for key in ("method", "benchmark", "scenario")),
         network=str(provenance.get("network", "")),
         values=dict(settings["values"].items()),
-        trials=int(provenance["trials"]) + int(provenance.get("earlier_trials", 0)),
-        streams=len(provenance["seeds"]),
-        length=share("length") if "length" in provenance else None,
+        parts=_parts(provenance, share("length") if "length" in provenance else None),
+        refined="earlier_trials" in provenance,
         best=share("accuracy_best" if "accuracy_best" in provenance else "accuracy"),
         own=share("accuracy_before") if "accuracy_before" in provenance else None,
         sensitivity=share("sensitivity") if "sensitivity" in provenance else None,
         budget={key: provenance[key] for key in ("steps", "epochs", "batch_size") if key in provenance},
         prefer=str(provenance.get("prefer", "known")),
     )
+
+
+def _parts(provenance: Mapping[str, Any], length: float | None) -> tuple[Part, ...]:
+    """Searches that led to the values, neighbours of the same streams and length as one."""
+    columns = [provenance.get(f"parts_{name}", []) for name in ("trials", "streams", "length")]
+    each = [Part(int(trials), int(streams), float(share)) for trials, streams, share in zip(*columns, strict=True)]
+    if not all(math.isfinite(part.length or 0) for part in each):
+        raise ValueError(columns)
+    if not each:  # a single search, or an older file
+        trials = int(provenance["trials"]) + int(provenance.get("earlier_trials", 0))
+        each = [Part(trials, len(provenance["seeds"]), length)]
+    found = each[:1]
+    for part in each[1:]:
+        same = (part.streams, part.length) == (found[-1].streams, found[-1].length)
+        found = [*found[:-1], replace(part, trials=found[-1].trials + part.trials)] if same else [*found, part]
+    return tuple(found)
 
 
 def effort_of(efforts: Sequence[Effort], record: Record) -> Effort | None:
@@ -128,11 +163,13 @@ def effort_table(study: Study) -> Table | None:
     efforts = read(study.source.root)
     rows: list[tuple[Cell, ...]] = []
     said: dict[str, list[str]] = {}
+    refined = False
     for group in study.groups:
         amounts = {}
         for label in study.rows(group):
             record = study.at(group, label)[0].record
             effort = effort_of(efforts, record)
+            refined |= effort is not None and effort.refined
             source = "; ".join(dict.fromkeys(record.chosen.values())) or DEFAULTS
             how = _how(effort, source)
             amounts[label] = effort.amount if effort else DEFAULTS if source == DEFAULTS else NO_TRIALS
@@ -147,6 +184,7 @@ def effort_table(study: Study) -> Table | None:
         "length as a share of the budget, and accuracy on validation data in percent with the values that the suite "
         "had before and with the best. Sensitivity: the best less the median of the trials that ran to their end, in "
         "points; hopeless trials end earlier, so that it is a lower bound. "
+        + (OF_REFINED if refined else "")
         + (OF_CERTIFIED if any(row[-1].text == CERTIFIED for row in rows) else "")
         + "Elsewhere: values of another source, which the table of hyperparameters names.",
         ("benchmark", "method", "trials", "streams", "length", "before", "best", "sensitivity", "how chosen"),
@@ -170,6 +208,10 @@ OF_CERTIFIED = (
     "Certified: of the trials within a standard error of the best, the one with the highest certified accuracy "
     "(--prefer certified). "
 )
+OF_REFINED = (
+    "A search that a later one refined: before is that of the first, best that of the last, sensitivity the larger. "
+)
+THEN = ", then "
 DEFAULTS = "defaults"
 ELSEWHERE = "elsewhere"
 NO_TRIALS = "values from elsewhere"
@@ -178,13 +220,13 @@ NO_TRIALS = "values from elsewhere"
 def _shown(effort: Effort | None) -> tuple[str, ...]:
     if effort is None:
         return (MISSING,) * 6
-    length = MISSING if effort.length is None else f"{effort.length:g}"
+    lengths = [MISSING if part.length is None else f"{part.length:g}" for part in effort.parts]
+    streams = [str(part.streams) for part in effort.parts]
     own = MISSING if effort.own is None else f"{100 * effort.own:.1f}"
     spread = MISSING if effort.sensitivity is None else f"{100 * effort.sensitivity:.1f}"
     return (
-        str(effort.trials),
-        str(effort.streams),
-        length,
+        THEN.join(str(part.trials) for part in effort.parts),
+        *(THEN.join(each if len({*each}) > 1 else each[:1]) for each in (streams, lengths)),
         own,
         f"{100 * effort.best:.1f}",
         spread,

@@ -42,7 +42,9 @@ BUDGET = ("steps", "epochs", "batch_size")
 """Fields of the suite's budget in the provenance, of which `length` is a share."""
 _NOT_OURS = "tune.py replaces only what it has written: name another file, or rename this one"
 STATES = ("complete", "pruned", "failed", "diverged")
-_BEGINNING, _END = "tuned on validation data: ", ", runners/tune.py"
+_BEGINNING, _THEN, _END = "tuned on validation data: ", "; then ", ", runners/tune.py"
+PARTS = ("parts_trials", "parts_streams", "parts_length")
+"""Keys of the provenance of a search that later ones refined: lists with trials, streams and length of each."""
 
 
 def entry(
@@ -110,11 +112,19 @@ def read(file: Path) -> list[dict[str, Any]]:
         raise UserError(f"{str(error).splitlines()[0]}; {_NOT_OURS}") from error
     parts = [part.model_dump(exclude_none=True) for part in found.settings]
     complete = all(part.keys() >= {*IDENTITY, "source"} for part in parts)
-    counted = all(type(why.get("trials")) is type(why.get("earlier_trials", 0)) is int for why in found.provenance)
+    counted = all(map(_counted, found.provenance))
     if len(parts) != len(found.provenance) or not complete or not counted:
         wanted = "a benchmark, a scenario, a source and a [[provenance]] with trials"
         raise UserError(f"{file}: not all [[settings]] have {wanted}; {_NOT_OURS}")
     return [{**part, "provenance": why} for part, why in zip(parts, found.provenance, strict=True)]
+
+
+def _counted(why: Mapping[str, Any]) -> bool:
+    """Check whether the trials of a provenance are numbers, and each of its parts is whole."""
+    numbers = (why.get("trials"), why.get("earlier_trials", 0))
+    parts = [why.get(key, []) for key in PARTS]
+    whole = all(isinstance(part, list) for part in parts) and len({len(part) for part in parts}) == 1
+    return all(type(number) is int for number in numbers) and whole and isinstance(why.get("seeds", []), list)
 
 
 def write(file: Path, entry: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -148,13 +158,34 @@ def _refining(earlier: Mapping[str, Any], entry: Mapping[str, Any], config: Mapp
     if not kept or any(_toml(config.get(key)) != _toml(value) for key, value in kept.items()):
         return entry
     why, before = entry["provenance"], earlier["provenance"]
-    if why["study"] == before.get("study"):  # the same search once more
-        source, trials = earlier["source"], before.get("earlier_trials", 0)
+    beginning, trials, parts = earlier["source"].removesuffix(_END), before.get("earlier_trials", 0), _parts(before)
+    if why["study"] == before.get("study"):  # the same search once more, perhaps judged by another rule
+        beginning, parts = beginning.rpartition(_THEN)[0] or beginning, parts[:-1]
     else:
-        source = f"{earlier['source'].removesuffix(_END)}; then {entry['source'].removeprefix(_BEGINNING)}"
-        trials = before["trials"] + before.get("earlier_trials", 0)
-    values, provenance = {**kept, **entry["values"]}, {**why, "earlier_trials": trials}
-    return {**entry, "source": source, "values": values, "provenance": provenance}
+        trials += before["trials"]
+    source = f"{beginning}{_THEN}{entry['source'].removeprefix(_BEGINNING)}"
+    provenance = {**_effort_of_both(before, why), "earlier_trials": trials}
+    if parts and (last := _parts(why)):
+        provenance |= {key: list(column) for key, column in zip(PARTS, zip(*parts, *last, strict=True), strict=True)}
+    return {**entry, "source": source, "values": {**kept, **entry["values"]}, "provenance": provenance}
+
+
+def _effort_of_both(before: Mapping[str, Any], why: Mapping[str, Any]) -> dict[str, Any]:
+    """Provenance of a search with what was there before the one that it refines, and the larger sensitivity."""
+    known = ("accuracy_before", "accuracy_published")
+    both = {key: value for key, value in why.items() if key not in known}
+    both |= {key: before[key] for key in known if key in before}
+    spreads = [each["sensitivity"] for each in (before, why) if "sensitivity" in each]
+    return {**both, "sensitivity": max(spreads)} if spreads else both
+
+
+def _parts(why: Mapping[str, Any]) -> list[tuple[int, int, float]]:
+    """Trials, streams and length of each search that led to the values; none where an older file does not tell."""
+    if "earlier_trials" in why:
+        return list(zip(*(why.get(key, ()) for key in PARTS), strict=True))
+    if "seeds" in why and "length" in why:
+        return [(why["trials"], len(why["seeds"]), why["length"])]
+    return []
 
 
 def _toml(value: Any) -> str:

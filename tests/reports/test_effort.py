@@ -65,6 +65,26 @@ def test_equal_tuning_is_shown_with_its_gain_and_said_to_be_equal(tmp_path: Path
         ({"earlier_trials": 4}, "20 trials on 3 streams, each at 0.5 of the training length"),
         ({"seeds": [1]}, "16 trials on 1 stream, each at 0.5 of the training length"),
         ({"length": 1.0}, "16 trials on 3 streams"),
+        (
+            {
+                "earlier_trials": 16,
+                "trials": 4,
+                "parts_trials": [16, 4],
+                "parts_streams": [1, 3],
+                "parts_length": [0.25, 1.0],
+            },
+            "16 trials on 1 stream at 0.25 of the training length, then 4 on 3 streams",
+        ),
+        (
+            {
+                "earlier_trials": 18,
+                "trials": 4,
+                "parts_trials": [16, 2, 4],
+                "parts_streams": [3, 3, 3],
+                "parts_length": [0.5, 0.5, 0.5],
+            },
+            "22 trials on 3 streams, each at 0.5 of the training length",
+        ),
     ],
 )
 def test_another_number_of_trials_streams_or_length_is_named(tmp_path: Path, changed: dict, words: str) -> None:
@@ -73,6 +93,22 @@ def test_another_number_of_trials_streams_or_length_is_named(tmp_path: Path, cha
     tuned(tmp_path, "si", name="other", **changed)
     usual = "16 trials on 3 streams, each at 0.5 of the training length"
     assert table(tmp_path)[1] == (f"Split Digits, TIL: not equal, {usual} for 3 methods, but {words} for SI.",)
+
+
+def test_every_search_that_led_to_the_values_is_in_the_row(tmp_path: Path) -> None:
+    record(tmp_path, "ewc", "si")
+    parts = {"parts_trials": [16, 4], "parts_streams": [1, 3], "parts_length": [0.5, 0.5]}
+    tuned(tmp_path, "ewc", earlier_trials=16, trials=4, **parts)
+    tuned(tmp_path, "si", name="other")
+    assert table(tmp_path)[0]["ewc"][:3] == ["16, then 4", "1, then 3", "0.5"]
+    found = effort_table(study(load(tmp_path)))
+    assert found is not None and "A search that a later one refined: before is that of the first" in found.caption
+
+
+def test_the_shipped_search_that_was_refined_has_its_own_figures(tmp_path: Path) -> None:
+    (lid,) = [each for each in read(tmp_path) if (each.method, each.benchmark) == ("lid", "split-mnist")]
+    assert (lid.amount, lid.refined, lid.own, lid.best) == ("20 trials on 3 streams", True, 0.7909333333333334, 0.8156)
+    assert lid.sensitivity == 0.024733333333333273
 
 
 def test_values_from_elsewhere_have_their_source_and_no_numbers(tmp_path: Path) -> None:
@@ -132,7 +168,17 @@ def test_values_of_the_suite_that_could_not_be_trained_have_a_dash(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "changed", [{"trials": "many"}, {"seeds": 3}, {"accuracy": [1]}, {"accuracy_before": "nan"}, {"trials": None}]
+    "changed",
+    [
+        {"trials": "many"},
+        {"seeds": 3},
+        {"accuracy": [1]},
+        {"accuracy_before": "nan"},
+        {"trials": None},
+        {"parts_trials": [16]},
+        {"parts_trials": 16},
+        {"parts_trials": ["a"], "parts_streams": [1], "parts_length": [1.0]},
+    ],
 )
 def test_a_damaged_entry_costs_itself_only(tmp_path: Path, changed: dict) -> None:
     record(tmp_path, "ewc", "si")
@@ -152,7 +198,7 @@ def test_the_searches_of_every_shipped_suite_are_known(tmp_path: Path) -> None:
         if name := tomllib.loads(file.read_text()).get("tuned"):
             entries += len(tomllib.loads((file.parent / name).read_text())["settings"])
     efforts = read(tmp_path)
-    assert len(efforts) == entries >= 36 and all(effort.length is not None for effort in efforts)
+    assert len(efforts) == entries >= 36 and all(part.length is not None for effort in efforts for part in effort.parts)
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (suite.SUITES / "tuned").glob("*.toml")))

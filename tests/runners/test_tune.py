@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import data
 from benchmarks.types import UserError
+from reports.effort import Part
 from reports.effort import read as effort_read
 from reports.tuning import read
 from runners import tune
@@ -55,8 +56,8 @@ def test_a_study_ends_in_values_that_a_suite_takes(tmp_path: Path) -> None:
 def test_the_effort_is_recorded_where_the_report_reads_it_and_in_a_file_of_the_users(tmp_path: Path) -> None:
     output = tuned(tmp_path, "--method", "ewc", "--seeds", "2", "--out", str(tmp_path / "mine.toml"))
     assert (tmp_path / "mine.toml").read_text() == (tmp_path / "tuning" / "quick.toml").read_text()
-    (effort,) = (found for found in effort_read(tmp_path) if found.length == 0.02)  # not the shipped
-    assert (effort.trials, effort.streams, effort.length, effort.network) == (5, 2, 0.02, "mlp-100-100")
+    (effort,) = (found for found in effort_read(tmp_path) if found.parts[0].length == 0.02)  # not the shipped
+    assert (effort.parts, effort.network) == ((Part(5, 2, 0.02),), "mlp-100-100")
     accuracies = {row["trial"]: float(row["accuracy"]) for row in trials_of(tmp_path) if row["state"] == "complete"}
     assert effort.best == max(accuracies.values()) and effort.own == accuracies["0"]
     assert effort.sensitivity == pytest.approx(effort.best - median(accuracies.values()))
@@ -312,7 +313,7 @@ def test_tuning_tells_the_file_with_what_the_search_began(tmp_path: Path) -> Non
 
 def test_lists_in_a_grid_and_what_is_no_grid() -> None:
     assert tune._grid(["hidden=[100],[50, 50]", "lr=1, 0.3"]) == {"hidden": ["[100]", "[50, 50]"], "lr": ["1", "0.3"]}
-    for wrong in (["lr"], ["lr="], ["=1"], ["lr=1", "lr=2"]):
+    for wrong in (["lr"], ["lr="], ["=1"], ["lr=1", "lr=2"], ["lr=0.1,[0.2"], ["lr=0.1,,0.2"], ["lr=0.1,"]):
         with pytest.raises(UserError, match="write it as key=value"):
             tune._grid(wrong)
     (cell,) = cells("ewc", steps=6)

@@ -220,3 +220,92 @@ def test_a_search_that_fails_leaves_the_others(tmp_path: Path, monkeypatch) -> N
     assert "finetune, split-digits til: nothing to tune here" in done.output
     assert "1 of 2 studies chose no values" in done.output
     assert [entry["method"] for entry in chosen.read(tmp_path / "tuning" / "mine.toml")] == ["ewc"]
+
+
+@pytest.mark.parametrize("method", ["wsn", "wsn-0.03"])
+def test_a_variant_with_the_values_of_its_method_is_tuned_too(tmp_path: Path, monkeypatch, method: str) -> None:
+    """It had no study, and then the values that were chosen for its method, but for its own."""
+    ran = pretend(monkeypatch)
+    settings = '[[settings]]\nmethod = "wsn"\nvalues = { capacity = 0.03 }\n'
+    (tmp_path / "mine.toml").write_text(VARIANT.format(tuned="", more=settings))
+    assert call(tmp_path, "--method", method, "--budget-scale", "0.5").exit_code == 0
+    ranges = {"wsn": ["capacity", "lr"], "wsn-0.03": ["lr"]}
+    wanted = ["wsn", "wsn-0.03"] if method == "wsn" else ["wsn-0.03"]
+    assert [(study.cell.label, sorted(study.ranges)) for study in ran] == [(label, ranges[label]) for label in wanted]
+    assert [entry["method"] for entry in chosen.read(tmp_path / "tuning" / "mine.toml")] == wanted
+
+
+def test_a_variant_is_written_to_the_files_of_the_suites_that_have_it(tmp_path: Path, monkeypatch) -> None:
+    """Another suite refuses the label."""
+    pretend(monkeypatch)
+    settings = '[[settings]]\nmethod = "wsn"\nvalues = { capacity = 0.03 }\n'
+    with_variant, _, _ = VARIANT.format(tuned="", more=settings).partition("[[variants]]")
+    (tmp_path / "one.toml").write_text(with_variant)
+    (tmp_path / "two.toml").write_text(VARIANT.format(tuned="", more=settings))
+    monkeypatch.setattr(suite, "SUITES", tmp_path)
+    options = ["--suite", "all", "--method", "wsn", "--engine", "inline", "--device", "cpu", "--results", str(tmp_path)]
+    assert RUN.invoke(tune.app, options, catch_exceptions=False).exit_code == 0
+    names = {name: [e["method"] for e in chosen.read(tmp_path / "tuning" / f"{name}.toml")] for name in ("one", "two")}
+    assert names == {"one": ["wsn"], "two": ["wsn", "wsn-0.03"]}
+
+
+def test_two_lengths_of_one_benchmark_have_no_place_in_a_file(tmp_path: Path, monkeypatch) -> None:
+    """The values of the later study replaced those of the earlier."""
+    ran = pretend(monkeypatch)
+    (tmp_path / "mine.toml").write_text(f'{SUITE}[[benchmarks]]\nname = "split-digits"\nsteps = 7\n')
+    with pytest.raises(UserError, match="suite mine lists split-digits twice, with other lengths or networks"):
+        call(tmp_path, "--method", "ewc")
+    assert not ran
+
+
+def test_studies_of_other_ranges_are_kept_apart_which_a_note_says(tmp_path: Path, monkeypatch) -> None:
+    ran = pretend(monkeypatch)
+    (tmp_path / "mine.toml").write_text(SUITE)
+    monkeypatch.setattr(search, "settled", lambda study, _: replace(study, apart=True))
+    output = call(tmp_path, "--method", "ewc").output
+    assert "note: ewc, split-digits til: an earlier study has other ranges; this one is kept apart from it" in output
+    assert "/ranges " in chosen.read(tmp_path / "tuning" / "mine.toml")[0]["provenance"]["study"]
+    assert [study.apart for study in ran] == [True]
+
+
+def test_failed_trials_are_told(monkeypatch) -> None:
+    study = Study(cells("ewc")[0], {}, 1, ({"lr": 0.5},))
+    found = [trial(0, "complete", 0.5), trial(1, "failed", None), trial(2, "failed", None)]
+    assert "3 trials, 0 ended early, 2 failed; best on validation 50.00 %" in tune._in_words(study, found, Prefer.KNOWN)
+    assert "failed" not in tune._in_words(study, found[:1], Prefer.KNOWN)
+
+
+def refined(tmp_path: Path, *rules: Prefer) -> dict[str, Any]:
+    """Entry of a search at a quarter on one stream, then of a grid on three at full length, judged by these rules."""
+    (cell,) = cells("ewc", assignments=(("ewc", "lr", "0.25"), ("ewc", "strength", "4.0")))
+    shares = (0.25, 0.375, 1.0, 0.5)
+    searched = Study(replace(cell, budget=Budget(32, 25)), {}, 1, ({"lr": 1.0}, {"lr": 2.0}))
+    trials = [trial(k, "complete", share, lr=0.25, strength=k + 2.0) for k, share in enumerate(shares)]
+    chosen.write(tmp_path / "mine.toml", entry_of(searched, *trials, whole=Budget(32, 100)), {})
+    grid = Study(replace(cell, budget=Budget(32, 100)), {}, 3, ({"lr": 0.25}, {"lr": 0.125}), grid=True)
+    trials = [Trial(k, "complete", 0.75, {"lr": 0.25 / (k + 1)}, 1.0, 0.5 + k / 4) for k in range(2)]
+    for rule in rules:
+        entry = chosen.entry(grid, trials, rule, Budget(32, 100), "tune.py", "")
+        chosen.write(tmp_path / "mine.toml", entry, cell.config)
+    (found,) = chosen.read(tmp_path / "mine.toml")
+    return found
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_refined_search_keeps_its_figures(tmp_path: Path, times: int) -> None:
+    found = refined(tmp_path, *[Prefer.KNOWN] * times)
+    why = found["provenance"]
+    assert found["values"] == {"strength": 4.0, "lr": 0.25}
+    assert (why["accuracy_before"], why["accuracy_published"], why["accuracy_best"]) == (0.25, 0.375, 0.75)
+    assert why["sensitivity"] == 0.5625, "the search's; the grid's is 0"
+    assert [why[key] for key in chosen.PARTS] == [[4, 2], [1, 3], [0.25, 1.0]] and why["earlier_trials"] == 4
+
+
+def test_a_grid_judged_by_another_rule_has_the_source_of_that_rule(tmp_path: Path) -> None:
+    found = refined(tmp_path, Prefer.KNOWN, Prefer.CERTIFIED)
+    assert found["source"] == (
+        "tuned on validation data: 4 trials at 0.25 of the training length; then 2 trials of a grid (lr = 0.25; "
+        "lr = 0.125) on 3 streams, the most certified of those as good, runners/tune.py"
+    )
+    assert found["values"]["lr"] == 0.125 and found["provenance"]["prefer"] == "certified"
+    assert refined(tmp_path, Prefer.CERTIFIED, Prefer.KNOWN)["source"].endswith("on 3 streams, runners/tune.py")
