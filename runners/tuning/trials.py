@@ -159,8 +159,8 @@ def usable(folder: Path, *others: type[Exception]) -> Iterator[None]:
 def queue(kept: optuna.Study, study: Study) -> None:
     """Queue the trials that an earlier call left, those that failed in training, and missing first trials.
 
-    Cells of an interrupted call resume from checkpoints. Trials are queued by place, so that those of earlier rounds end
-    before any is drawn.
+    Cells of an interrupted call resume from checkpoints. Trials are queued by place, so that those of earlier rounds
+    end before any is drawn.
     """
     from optuna.trial import TrialState
 
