@@ -34,6 +34,7 @@ from runners.grid.loading import LoadedMethod, load_method, modules_of, parts_of
 from runners.process import cpu, devices
 from runners.process.guard import Guard
 from runners.process.memory import MemoryPeak
+from runners.process.precision import in_force
 from runners.process.resources import GIB
 from runners.process.shortage import first_line, shortage, text
 from runners.records import environment
@@ -318,7 +319,8 @@ class _CellRun:
             self.measured.steps += curve
         self.measured.taken.append(usage.of_task(tally, task))
         self.measured.train_seconds.append(self._clock() - begun)
-        self.record = replace(self.record, environment={**self.record.environment, **environment.of_training(method)})
+        here = {"training_precision": in_force(self.device.type == "cuda"), **environment.of_training(method)}
+        self.record = replace(self.record, environment={**self.record.environment, **here})
         finite.assure(method, j, curve)
 
     def _evaluate(self, evaluator: Evaluator, after: int) -> None:

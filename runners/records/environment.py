@@ -83,17 +83,13 @@ def of_worker(device: torch.device) -> dict[str, Any]:
 def of_training(method: Method) -> dict[str, str]:
     """Variants of training that were used, where several exist that differ by rounding.
 
-    training_precision: of products of float32. steps: captured as a CUDA graph, or step by step and why. output_layer:
-    the code that computed the passes over a hypernetwork's output layer (`methods.hypernetworks.output_layer`), all of
-    them where the number of boxes decided.
+    steps: captured as a CUDA graph, or step by step and why. output_layer: the code that computed the passes over a
+    hypernetwork's output layer (`methods.hypernetworks.output_layer`), all of them where the number of boxes decided.
     """
     from methods.hypernetworks.output_layer import OutputLayer
     from methods.shared import parts
-    from runners.process.precision import in_force
 
-    found = {"training_precision": in_force(method.device.type == "cuda")}
-    if method.stepped:
-        found["steps"] = str(method.stepped)[:1000]
+    found = {"steps": str(method.stepped)[:1000]} if method.stepped else {}
     networks = parts.networks(method).values()
     layers = [module for network in networks for module in network.modules() if isinstance(module, OutputLayer)]
     if computed_by := set[str]().union(*(layer.computed_by for layer in layers)):
