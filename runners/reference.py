@@ -21,6 +21,7 @@ if __name__ == "__main__":
 from benchmarks.types import UserError
 from runners import command_line
 from runners.records import reference_records, reproduction, same_numbers
+from runners.records.folder import LOCK
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -68,21 +69,23 @@ def reference(
 
 def _add(results: list[Path], out: Path, replace_rows: bool, console: Console) -> None:
     """Add the finished cells of results folders to the reference records in `out`."""
-    cells = list(reference_records.read(out).values())
-    known = len(cells)
     added = [cell for folder in results for cell in reference_records.collect(folder)]
-    if replace_rows:
-        kept = reference_records.without_rows_of(cells, added)
-        console.print(
-            f"{len(cells) - len(kept)} reference records dropped: their rows have other hyperparameters",
-            highlight=False,
-        )
-        cells = kept
-    cells = reference_records.merged(cells, added)
-    reference_records.write(cells, out)
-    for folder in results:
-        reference_records.copy_sheets(folder, out)
-    sizes = {file.name: file.stat().st_size for file in sorted(out.iterdir()) if file.is_file()}
+    with reference_records.changing(out):
+        cells = list(reference_records.read(out).values())
+        known = len(cells)
+        if replace_rows:
+            kept = reference_records.without_rows_of(cells, added)
+            console.print(
+                f"{len(cells) - len(kept)} reference records dropped: their rows have other hyperparameters",
+                highlight=False,
+            )
+            cells = kept
+        cells = reference_records.merged(cells, added)
+        reference_records.write(cells, out)
+        for folder in results:
+            reference_records.copy_sheets(folder, out)
+    files = (file for file in sorted(out.iterdir()) if file.is_file() and file.name != LOCK)
+    sizes = {file.name: file.stat().st_size for file in files}
     for name, size in sizes.items():
         console.print(f"{out / name}: {size / 1e6:.2f} MB", soft_wrap=True, highlight=False, markup=False)
     console.print(f"{len(cells)} reference records, {len(cells) - known} more than before", highlight=False)
@@ -92,9 +95,12 @@ def _carry(results: list[Path], before: Path, out: Path, console: Console) -> No
     """Give reference records of earlier code the keys of the later code, where both give the same numbers."""
     later = (record for folder in results for _, record in reference_records.finished(folder))
     shown = same_numbers.compare((record for _, record in reference_records.finished(before)), later)
-    cells = list(reference_records.existing(out).values())
-    carried = list(same_numbers.carry(cells, shown))
-    reference_records.write(carried, out)
+    if not out.is_dir():
+        raise UserError(f"{out} holds no reference records")
+    with reference_records.changing(out):
+        cells = list(reference_records.existing(out).values())
+        carried = list(same_numbers.carry(cells, shown))
+        reference_records.write(carried, out)
     for one in shown:
         console.print(f"{one.method}: the same numbers in {one.in_words()}", soft_wrap=True, highlight=False)
     for place, n in same_numbers.left_out(cells, shown).items():

@@ -48,20 +48,8 @@ class CellFolder:
     @contextmanager
     def lock(self) -> Iterator[bool]:
         """Lock the cell; yield False at once if another process holds it."""
-        with _storage(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / LOCK, timeout=0)
-            try:
-                lock.acquire()
-            except Timeout:
-                lock = None
-        if lock is None:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+        with hold(self.path / LOCK) as held:
+            yield held
 
     def read(self) -> Record | None:
         """The record with its tables checked, or None where there is none. Raises BrokenRecord."""
@@ -126,6 +114,17 @@ class CellFolder:
                     entry.rename(aside / f"{entry.name}.old")
         return aside
 
+    def make_room(self, key: str) -> str | None:
+        """Set an unusable record, or one of another key, aside before another is written; words for it, or None."""
+        try:
+            record = self.read()
+            if record is None or record.key == key:
+                return None
+            broken = "it belongs to another cell"
+        except BrokenRecord as error:
+            broken = str(error)
+        return f"unusable record ({broken}); moved to {self.set_aside().name}"
+
     def has_shared(self, name: str) -> bool:
         return (self.path.parents[2] / name).exists()
 
@@ -150,6 +149,25 @@ class CellFolder:
             return None
         line, _, payload = content.partition(b"\n")
         return payload if line == hashlib.sha256(payload).hexdigest().encode() else None
+
+
+@contextmanager
+def hold(file: Path, seconds: float = 0.0) -> Iterator[bool]:
+    """Hold a lock file, whose folder is made; yield False if another process holds it for so long. StorageError."""
+    with _storage(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file, timeout=seconds)
+        try:
+            lock.acquire()
+        except Timeout:
+            lock = None
+    if lock is None:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _make_way(path: Path) -> None:

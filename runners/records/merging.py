@@ -112,6 +112,7 @@ def write(found: Merged, into: Path) -> int:
         with target.lock() as held:
             if not held:
                 raise UserError(f"{source.title}: another command runs it in {into}; merge again when it has ended")
+            target.make_room(source.record.key)
             _copy(source, target)
         written += 1
     for path, name in _shared(found.roots):

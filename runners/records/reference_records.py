@@ -14,6 +14,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from benchmarks import paths, untrusted
 from benchmarks.types import UserError
 from reports.schema import CELL_FOLDERS, folder_name
 from runners.grid.cells import Cell
-from runners.records.folder import CellFolder, probe, share
+from runners.records.folder import LOCK, CellFolder, hold, probe, share
 from runners.records.record import BrokenRecord, Record, Status, digest
 
 FOLDER = Path(__file__).resolve().parents[2] / "reports" / "reference"
@@ -31,6 +32,8 @@ CURVE, CURVE_POINTS = "steps.csv", 20
 """The loss curve keeps so many points of each task."""
 EXHIBIT, EXHIBIT_SEED = "exhibit-", 0
 SHEET = "samples.png"
+SECONDS_TO_WAIT = 600.0
+"""Seconds to wait for another command that changes the reference records."""
 REFERENCE_BYTES = 1 << 30
 """A file of reference records is not larger."""
 ABSOLUTE_PATH = re.compile(r"(?<=[ =])/\S*/(?=[^/\s])")
@@ -54,6 +57,7 @@ class ReferenceCell:
         """Write the cell as if it had been run there; skip it if another process holds it."""
         with folder.lock() as held:
             if held:
+                folder.make_room(self.record.key)
                 # A flush of eight files takes most of the time, and the reference records can be taken again.
                 folder.write_files(self.record, self.tables, durable=False)
 
@@ -73,6 +77,7 @@ def read(folder: Path | None = None) -> dict[str, ReferenceCell]:
             text = paths.read_text(file, REFERENCE_BYTES)
         except (OSError, ValueError) as error:
             raise UserError(f"{file} cannot be read ({error}); fetch the file again") from error
+        environments |= _environments(folder)  # another command may just have written both
         # Not splitlines: texts may hold other ends of lines, a label U+0085 say.
         for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
             try:
@@ -85,11 +90,22 @@ def read(folder: Path | None = None) -> dict[str, ReferenceCell]:
     return found
 
 
+@contextmanager
+def changing(folder: Path | None = None) -> Iterator[None]:
+    """Hold the reference records from their reading to their writing. Raises UserError where another command does."""
+    folder = folder or FOLDER
+    with hold(folder / LOCK, SECONDS_TO_WAIT) as held:
+        if not held:
+            raise UserError(f"another command changes the records in {folder}; run this one again when it has ended")
+        yield
+
+
 def write(cells: Iterable[ReferenceCell], folder: Path | None = None) -> None:
     """Write exactly these records, in an order that depends only on them. Raises StorageError.
 
-    Each line names its environment, so new environments come before the lines and old ones go after them: the folder
-    stays readable wherever this is cut off.
+    The caller holds the folder (`changing`), so that no records are lost that another command adds meanwhile. Each line
+    names its environment, so new environments come before the lines and old ones go after them: the folder stays
+    readable wherever this is cut off.
     """
     folder = folder or FOLDER
     probe(folder)

@@ -8,6 +8,7 @@ import pytest
 
 from runners.cell import blank
 from runners.cell.events import Event, EventKind
+from runners.engines import scheduler
 from runners.engines.engine import Engine, InlineEngine
 from runners.engines.local import LocalEngine
 from runners.engines.ray_engine import RayEngine
@@ -112,6 +113,20 @@ def test_a_cell_that_cannot_be_handed_to_ray_fails_by_itself(tmp_path, ray_engin
     assert [found[cell.label].status for cell in (first, second)] == [Status.FAILED, Status.DONE]
     record = CellFolder(found[first.label].folder).read()
     assert record is not None and "the second law does not hold" in str(record.reason)
+
+
+def test_a_failure_recorded_by_the_driver_sets_an_unusable_record_aside(tmp_path, monkeypatch):
+    [cell] = cells("finetune")
+    folder = CellFolder(cell.folder(tmp_path))
+    folder.path.mkdir(parents=True)
+    (folder.path / "cell.json").write_text('{"schema": 2}')
+    monkeypatch.setattr(
+        scheduler, "_lacking_data", lambda jobs, _: {scheduler._dataset(job): "no data" for job in jobs}
+    )
+    [outcome] = run([cell], tmp_path, InlineEngine(threads=1)).values()
+    assert outcome.status is Status.FAILED and (folder.read() or pytest.fail()).status is Status.FAILED
+    assert (outcome.reason or "").startswith("no data (unusable record (schema 2")
+    assert (folder.path / "aside-0" / "cell.json.old").read_text() == '{"schema": 2}'
 
 
 def test_a_cell_that_another_process_holds_is_left_alone(tmp_path, ray_engine):

@@ -186,6 +186,14 @@ def test_unfinished_cells_come_with_their_checkpoints_and_give_way_to_finished_o
     assert any("left out" in line and "seed1" in line for line in merging.notes(merging.merged([a, b])))
 
 
+def test_an_unusable_record_of_the_folder_written_to_is_set_aside(two: tuple[Path, Path], tmp_path: Path) -> None:
+    a, b = two
+    (cell(b, 1) / "cell.json").write_text('{"schema": 2}')
+    assert merging.write(merging.merged([b, a]), b) == 2
+    assert tables(a) == tables(b)
+    assert (cell(b, 1) / "aside-0" / "cell.json.old").read_text() == '{"schema": 2}'
+
+
 def test_a_report_of_two_folders(two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = two
     seen: list[str] = []

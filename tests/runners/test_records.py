@@ -155,6 +155,15 @@ def test_an_unusable_record_is_set_aside_and_its_checkpoint_kept(tmp_path):
     assert folder.read_checkpoint() == b"payload"
 
 
+def test_only_an_unusable_record_makes_room_for_another(tmp_path):
+    folder = written(tmp_path)
+    assert folder.make_room(a_record().key) is None and CellFolder(tmp_path / "absent").make_room("k") is None
+    assert folder.make_room("f" * 60) == "unusable record (it belongs to another cell); moved to aside-0"
+    (tmp_path / "cell.json").write_text('{"schema": 2}')
+    assert (folder.make_room(a_record().key) or "").endswith("schema 1); moved to aside-1")
+    assert (tmp_path / "aside-1" / "cell.json.old").read_text() == '{"schema": 2}'
+
+
 def test_a_damaged_checkpoint_is_not_read(tmp_path):
     folder = CellFolder(tmp_path)
     folder.write_checkpoint(bytes(range(256)) * 10)

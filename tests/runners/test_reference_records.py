@@ -1,12 +1,15 @@
 """Reference records: the same numbers after the way through the repository, and no run where they serve."""
 
+import io
 import json
 import os
 import re
+import threading
 from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmarks.types import Budget, UserError
@@ -113,6 +116,44 @@ def test_a_cell_run_anew_with_other_code_replaces_the_old_one(recorded):
     assert known[0].record.key not in {cell.record.key for cell in merged}
 
 
+def test_two_commands_on_one_folder_lose_no_record(recorded, tmp_path, monkeypatch):
+    """The second begins while the first is between reading and writing."""
+    _, folder, _ = recorded
+    known = next(iter(reference_records.read(folder).values()))
+    for digit in "ab":
+        place = CellFolder(tmp_path / digit / "split-digits" / "til" / "finetune" / f"seed0-{digit * 12}")
+        place.path.mkdir(parents=True)
+        config, here = {"lr": digit}, {"device_name": digit}
+        place.write_files(replace(known.record, key=digit * 64, config=config, environment=here), known.tables)
+
+    def add(digit):
+        reference._add([tmp_path / digit], tmp_path / "out", False, Console(file=io.StringIO()))
+
+    second, write = threading.Thread(target=add, args="b"), reference_records.write
+
+    def slow(cells, out):
+        if not second.ident:
+            second.start()
+            second.join(0.5)
+        write(cells, out)
+
+    monkeypatch.setattr(reference_records, "write", slow)
+    add("a")
+    second.join()
+    assert reference_records.read(tmp_path / "out").keys() == {"a" * 64, "b" * 64}
+
+
+def test_a_folder_that_another_command_changes_is_named(recorded, tmp_path, monkeypatch):
+    results, folder, _ = recorded
+    monkeypatch.setattr(reference_records, "SECONDS_TO_WAIT", 0.0)
+    with reference_records.changing(tmp_path):
+        assert refused(results, "--out", tmp_path).startswith("another command changes the records in")
+    reference_records.write(reference_records.read(folder).values(), tmp_path)
+    assert (
+        refused(results, "--same-numbers", results, "--out", tmp_path / "absent") and not (tmp_path / "absent").exists()
+    )
+
+
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
 def test_of_equal_cells_that_of_the_folder_named_last_is_kept(recorded, tmp_path, order):
     _, folder, _ = recorded
@@ -210,6 +251,15 @@ def test_only_the_new_methods_cells_run(recorded, tmp_path, monkeypatch):
     }
     commands = {body["method"]: body["command"] for body in found.values()}
     assert commands["finetune"] == "test"
+
+
+def test_a_taken_cell_sets_an_unusable_record_aside(recorded, tmp_path):
+    _, folder, grid = recorded
+    place = CellFolder(grid[0].folder(tmp_path))
+    place.path.mkdir(parents=True)
+    (place.path / "cell.json").write_text('{"schema": 2}')
+    assert reference_records.take(grid[:1], tmp_path, folder) == 1 and place.read() is not None
+    assert (place.path / "aside-0" / "cell.json.old").read_text() == '{"schema": 2}'
 
 
 def test_a_plain_run_trains_everything_itself(recorded, tmp_path, monkeypatch):
