@@ -1,7 +1,7 @@
 """`--rerun`: single cells are run again, and each old record stays in its place until the new one is complete.
 
 New records are made below `.rerun/` in the results folder. A finished one takes the place of the old one by two
-renames; where a crash comes between them, the next command puts the old one back.
+renames; where a crash comes between them, the next command puts the old one back. One command at a time does so.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.types import UserError, suggestion
-from reports.schema import CELL_FOLDERS
-from runners.engines.scheduler import Outcome
+from reports.schema import CELL_FOLDERS, RECORD
+from runners.engines.scheduler import Outcome, finished_record
 from runners.grid.cells import Cell
-from runners.records.folder import CellFolder
+from runners.records.folder import CellFolder, hold, storage
+from runners.records.record import BrokenRecord
 
-SCRATCH, OLD = ".rerun", ".old"
+SCRATCH, LOCK = ".rerun", ".rerun.lock"
+OLD, COPY = ".old", ".new"
+"""Ends of the names of folders next to a record: the old one, and a copy from another file system."""
+SECONDS_TO_WAIT = 60.0
 SHEET = "samples.png"
 
 
@@ -57,38 +61,97 @@ def put_in_place(outcomes: Sequence[Outcome], results: Path) -> list[Outcome]:
 
     A cell that failed keeps its old record. Raises UserError where another command holds a cell.
     """
-    placed = [_placed(outcome, results) if outcome.status.finished else outcome for outcome in outcomes]
-    if not any(scratch(results).glob(CELL_FOLDERS)):
-        shutil.rmtree(scratch(results), ignore_errors=True)
+    with hold(results / LOCK, SECONDS_TO_WAIT) as held:
+        if not held:
+            raise UserError(
+                f"another command puts its records in place in {results}; the new ones wait in {scratch(results)}, and "
+                "the same command puts them in place later"
+            )
+        with storage(results):
+            _recover(results)
+            placed = [_placed(outcome, results) if outcome.status.finished else outcome for outcome in outcomes]
+        if not any(scratch(results).glob(CELL_FOLDERS)):
+            shutil.rmtree(scratch(results), ignore_errors=True)
     return placed
 
 
 def recover(results: Path) -> None:
-    """Put back old records whose replacement was cut off by a crash, and remove those that were replaced."""
-    for old in sorted(scratch(results).glob(f"{CELL_FOLDERS}{OLD}")):
-        place = results / old.relative_to(scratch(results)).with_name(old.name.removesuffix(OLD))
-        if place.exists():
-            shutil.rmtree(old)
-        else:
-            os.replace(old, place)
+    """Put back old records whose replacement was cut off by a crash, and remove those that were replaced.
+
+    Leaves it to a command that is just putting records in place.
+    """
+    if scratch(results).is_dir():
+        with hold(results / LOCK) as held, storage(results):
+            if held:
+                _recover(results)
+
+
+def _recover(results: Path) -> None:
+    for old in sorted(results.glob(f"{CELL_FOLDERS.rpartition('/')[0]}/.*{OLD}")):
+        place = old.with_name(old.name[1:].removesuffix(OLD))
+        with CellFolder(place).lock() as held:
+            if held:
+                _settle(old, place)
+
+
+def _settle(old: Path, place: Path) -> None:
+    """Put an old record back, unless there is a finished one in its place, or an unfinished one like it."""
+    if _finished(place) or ((place / RECORD).exists() and not _finished(old)):
+        _remove(old, place)
+    else:
+        shutil.rmtree(place)
+        os.replace(old, place)
+
+
+def _finished(folder: Path) -> bool:
+    try:
+        record = CellFolder(folder).read()
+    except BrokenRecord:
+        return False
+    return record is not None and record.status.finished
 
 
 def _placed(outcome: Outcome, results: Path) -> Outcome:
     new, place = outcome.folder, outcome.cell.folder(results)
-    old = new.with_name(new.name + OLD)
     with CellFolder(place).lock() as held:
         if not held:
             raise UserError(
                 f"{outcome.cell.title}: another command holds the old record; the new one waits in {new}, and the same "
                 "command puts it in place later"
             )
-        os.replace(place, old)
-        os.replace(new, place)
-    shutil.rmtree(old)
+        if finished_record(new, outcome.cell.key) is not None:  # else another --rerun has put it in its place
+            CellFolder(place).make_room(outcome.cell.key)
+            _swap(new, place)
     sheet, shared = scratch(results) / outcome.cell.benchmark / SHEET, results / outcome.cell.benchmark / SHEET
     if sheet.exists() and not shared.exists():
-        os.replace(sheet, shared)
+        shutil.move(sheet, shared)
     return replace(outcome, folder=place)
+
+
+def _swap(new: Path, place: Path) -> None:
+    old, near = (place.with_name(f".{place.name}{end}") for end in (OLD, COPY))
+    if old.exists():
+        _settle(old, place)
+    shutil.rmtree(near, ignore_errors=True)  # of a copy that was cut off
+    elsewhere = new.stat().st_dev != place.parent.stat().st_dev
+    if elsewhere:
+        shutil.copytree(new, near)
+    os.replace(place, old)
+    os.replace(near if elsewhere else new, place)
+    _remove(old, place)
+    if elsewhere:
+        shutil.rmtree(new)
+
+
+def _remove(old: Path, place: Path) -> None:
+    """Remove an old record; what had been set aside in its folder stays."""
+    for aside in old.glob("aside-*"):
+        if not (place / aside.name).exists():
+            shutil.move(aside, place)
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old)
 
 
 def _names(cell: Cell) -> set[str]:

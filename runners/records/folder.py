@@ -89,7 +89,7 @@ class CellFolder:
         checkpoint of a finished cell is removed. `trace` is the text of traceback.txt. durable: False for what can be
         written anew if the machine fails; readers notice what is then damaged.
         """
-        with _storage(self.path):
+        with storage(self.path):
             for name, table in tables.items():
                 write_atomically(self.path / name, table.encode(), durable)
             if trace:
@@ -106,7 +106,7 @@ class CellFolder:
 
         The checkpoint stays: it has a check of its own.
         """
-        with _storage(self.path):
+        with storage(self.path):
             aside = next(p for n in range(10**6) if not (p := self.path / f"aside-{n}").exists())
             aside.mkdir()
             for entry in list(self.path.iterdir()):
@@ -134,7 +134,7 @@ class CellFolder:
 
     def write_checkpoint(self, payload: bytes) -> None:
         """Write `payload` behind a line with its SHA-256."""
-        with _storage(self.path):
+        with storage(self.path):
             line = hashlib.sha256(payload).hexdigest().encode() + b"\n"
             write_atomically(self.path / CHECKPOINT, line + payload)
 
@@ -154,7 +154,7 @@ class CellFolder:
 @contextmanager
 def hold(file: Path, seconds: float = 0.0) -> Iterator[bool]:
     """Hold a lock file, whose folder is made; yield False if another process holds it for so long. StorageError."""
-    with _storage(file.parent):
+    with storage(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(file, timeout=seconds)
         try:
@@ -200,14 +200,14 @@ def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
 
 def share(path: Path, content: bytes) -> None:
     """Write a file that several cells share, atomically; its folder is made. Raises StorageError."""
-    with _storage(path.parent):
+    with storage(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
 
 
 def probe(results: Path) -> None:
     """Make the results folder and try to write in it. Raises StorageError with the reason."""
-    with _storage(results):
+    with storage(results):
         results.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".probe.", dir=results)
         try:
@@ -230,7 +230,7 @@ def read_status(path: Path) -> tuple[str | None, str | None]:
 
 
 @contextmanager
-def _storage(path: Path) -> Iterator[None]:
+def storage(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, NotImplementedError) as error:  # the second of a file system that knows no locks

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +14,11 @@ import pytest
 
 from benchmarks.types import UserError
 from runners import again, completion, session
-from tests.runners.helpers import cells, compare_here, foreign
+from runners.engines.engine import InlineEngine
+from runners.engines.scheduler import Outcome, run_grid
+from runners.grid.cells import Conditions
+from runners.records.folder import CellFolder, hold
+from tests.runners.helpers import Watching, cells, compare_here, foreign
 
 GRID = {"methods": ("finetune", "ewc"), "scenarios": ("til",), "benchmarks": ("split-digits",), "seeds": 2}
 
@@ -73,16 +80,93 @@ def test_a_failure_keeps_the_old_record(tmp_path: Path) -> None:
     assert code == 1 and records(tmp_path) == before and again.SCRATCH in said
 
 
+def remade(results: Path) -> tuple[Path, list[Outcome]]:
+    """A record, and the outcome of the same cell's new one, which waits in the scratch folder."""
+    [cell] = cells("finetune", steps=3)
+    for folder in (results, again.scratch(results)):
+        outcomes = run_grid([cell], folder, Conditions(), InlineEngine(1), Watching())
+    return cell.folder(results), outcomes
+
+
+def started(place: Path) -> str:
+    record = CellFolder(place).read()
+    return record.started if record else ""
+
+
 def test_a_crash_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
-    place, old = tmp_path / "b" / "til" / "m" / "seed0-1", again.scratch(tmp_path) / "b" / "til" / "m" / "seed0-1.old"
-    for folder in (place.parent, old):
-        folder.mkdir(parents=True)
-    (old / "cell.json").write_text("old")
+    place, outcomes = remade(tmp_path)
+    before, old = started(place), place.with_name(f".{place.name}.old")
+    os.replace(place, old)
     again.recover(tmp_path)
-    assert (place / "cell.json").read_text() == "old" and not old.exists()
-    old.mkdir()
+    assert started(place) == before and not old.exists()
+    shutil.copytree(place, old)
     again.recover(tmp_path)
-    assert (place / "cell.json").read_text() == "old" and not old.exists()
+    assert started(place) == before and not old.exists()
+    os.replace(place, old)
+    with CellFolder(place).lock():  # a command that began the cell makes its folder
+        pass
+    assert again.put_in_place(outcomes, tmp_path) and started(place) > before
+    assert [entry.name for entry in place.parent.iterdir()] == [place.name]
+
+
+def test_of_two_commands_that_make_one_record_again_both_end_well(tmp_path: Path) -> None:
+    place, outcomes = remade(tmp_path)
+    before = started(place)
+    (first,) = again.put_in_place(outcomes, tmp_path)
+    after = started(place)
+    assert after > before and again.put_in_place(outcomes, tmp_path) == [first] and started(place) == after
+
+
+def test_another_command_recovers_nothing_while_records_are_put_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, outcomes = remade(tmp_path)
+    before, put, seen = started(place), os.replace, []
+
+    def replaced(source: Path, target: Path) -> None:
+        put(source, target)
+        if str(target).endswith(".old"):
+            again.recover(tmp_path)
+            seen.append(place.exists())
+
+    monkeypatch.setattr(os, "replace", replaced)
+    again.put_in_place(outcomes, tmp_path)
+    assert seen == [False] and started(place) > before
+    monkeypatch.setattr(again, "SECONDS_TO_WAIT", 0.0)
+    with hold(tmp_path / again.LOCK), pytest.raises(UserError, match="another command puts its records in place"):
+        again.put_in_place(outcomes, tmp_path)
+
+
+def test_a_record_on_another_file_system_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, outcomes = remade(tmp_path)
+    before, put, stat = started(place), os.replace, Path.stat
+
+    def elsewhere(path: object) -> bool:
+        return again.SCRATCH in Path(str(path)).parts
+
+    def replaced(source: Path, target: Path) -> None:
+        if elsewhere(source) != elsewhere(target):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        put(source, target)
+
+    def at(path: Path, **options: bool) -> Any:
+        found = stat(path, **options)
+        return SimpleNamespace(st_dev=-1, st_mode=found.st_mode) if path == outcomes[0].folder else found
+
+    monkeypatch.setattr(os, "replace", replaced)
+    monkeypatch.setattr(Path, "stat", at)
+    again.put_in_place(outcomes, tmp_path)
+    assert started(place) > before and not again.scratch(tmp_path).exists()
+    assert [entry.name for entry in place.parent.iterdir()] == [place.name]
+
+
+def test_what_was_set_aside_stays(tmp_path: Path) -> None:
+    place, outcomes = remade(tmp_path)
+    CellFolder(place).set_aside()
+    (place / "cell.json").write_text('{"schema": 2}')
+    again.put_in_place(outcomes, tmp_path)
+    assert (place / "aside-1" / "cell.json.old").read_text() == '{"schema": 2}' and started(place)
+    assert (place / "aside-0" / "accuracy.csv.old").exists()
 
 
 def test_names(tmp_path: Path) -> None:
