@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
+from runners.records.environment import CPU_KERNELS
 from runners.records.folder import Store
-from runners.records.record import Measurements
+from runners.records.record import Measurements, Record
 
 LAYOUT = 1
+CONDITIONS = ("device", "device_name", "torch", "threads", *CPU_KERNELS, "commit")
+"""Fields of the environment that are recorded where they change within a cell."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Checkpoint:
     measured: Measurements
     started: str
     """Time of the cell's first start, ISO 8601."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """That of the tasks so far, as in the record; empty in older checkpoints."""
 
 
 def save(folder: Store, key: str, checkpoint: Checkpoint) -> None:
@@ -37,6 +44,7 @@ def save(folder: Store, key: str, checkpoint: Checkpoint) -> None:
             "state": checkpoint.state,
             "measured": checkpoint.measured.to_json(),
             "started": checkpoint.started,
+            "environment": json.dumps(checkpoint.environment),
         },
         buffer,
     )
@@ -52,6 +60,34 @@ def load(folder: Store, key: str) -> Checkpoint | None:
         data = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
         if data["layout"] != LAYOUT or data["key"] != key:
             return None
-        return Checkpoint(data["tasks_done"], data["state"], Measurements.from_json(data["measured"]), data["started"])
+        measured, environment = (
+            Measurements.from_json(data["measured"]),
+            dict(json.loads(data.get("environment", "{}"))),
+        )
+        return Checkpoint(data["tasks_done"], data["state"], measured, data["started"], environment)
     except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError):
         return None
+
+
+def resumed(record: Record, checkpoint: Checkpoint) -> tuple[Record, list[str]]:
+    """The record of a cell that goes on from a checkpoint, and notes for the user.
+
+    Conditions under which earlier tasks were run, where they are others than now, are kept as `resumed_from`.
+    """
+    before, now = checkpoint.environment, record.environment
+    changed = {name: before[name] for name in CONDITIONS if name in before and _differ(name, before, now)}
+    parts = list(before.get("resumed_from", ()))
+    notes = [f"resumed after task {checkpoint.tasks_done} of {record.n_tasks}"]
+    if changed:
+        parts.append({"tasks_done": checkpoint.tasks_done, **changed})
+        words = "; ".join(f"{name} was {value} and is {now.get(name)}" for name, value in changed.items())
+        notes.append(f"begun under other conditions, so that numbers may differ by rounding: {words}")
+    environment = {**now, "resumed_from": parts} if parts else now
+    return replace(record, started=checkpoint.started, environment=environment), notes
+
+
+def _differ(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    values = [str(found.get(name)) for found in (before, now)]
+    if name == "device":
+        values = [value.partition(":")[0] for value in values]  # which of several GPUs makes no difference
+    return values[0] != values[1]

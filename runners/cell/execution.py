@@ -239,8 +239,7 @@ class _CellRun:
         cls: Any = loaded.cls
         config = hyperparameters.configure(self.cell.method, cls.Config, self.cell.config)
         spec = benchmark.spec(self.cell.scenario, self.cell.network)
-        reason = cls.skip(spec, config)
-        if reason:
+        if reason := cls.skip(spec, config):
             raise Skip(reason)
         here = environment.of_worker(self.device)
         known = self.record.environment.get("packages", {})
@@ -297,8 +296,9 @@ class _CellRun:
             self.emit(Event(EventKind.NOTE, reason=f"{self.folder.path}: {why}"))
             return make(), 0
         self.measured = saved.measured
-        self.record = replace(self.record, started=saved.started)
-        self.emit(Event(EventKind.NOTE, reason=f"resumed after task {saved.tasks_done} of {self.cell.n_tasks}"))
+        self.record, notes = checkpoint.resumed(self.record, saved)
+        for note in notes:
+            self.emit(Event(EventKind.NOTE, reason=note))
         return method, saved.tasks_done
 
     def _learn(self, method: Method, stream: Stream, j: int) -> None:
@@ -365,7 +365,7 @@ class _CellRun:
         if why := state.unplain(kept) if own else state.unkept(method):
             self._refuse(why)
             return
-        saved = checkpoint.Checkpoint(tasks_done, kept, self.measured, self.record.started)
+        saved = checkpoint.Checkpoint(tasks_done, kept, self.measured, self.record.started, self.record.environment)
         checkpoint.save(self.folder, self.cell.key, saved)
 
     def _refuse(self, why: str) -> None:
@@ -397,8 +397,7 @@ def _seed_others(seed: int, *names: str | int) -> None:
 
 
 def _diagnose(error: BaseException) -> tuple[Status, str]:
-    lacking = shortage(error)
-    if lacking is not None:
+    if (lacking := shortage(error)) is not None:
         return Status.OOM, lacking
     said = text(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
     return Status.FAILED, said

@@ -106,6 +106,9 @@ def _parts(pairs: Sequence[tuple[Record, Record]]) -> dict[tuple[str, str], str]
 
 
 def _check_alike(earlier: Record, later: Record) -> None:
+    for record in (earlier, later):
+        if record.environment.get("resumed_from"):
+            raise UserError(f"{_title(record)}: resumed under other conditions; run it again without a stop (--rerun)")
     recorded = earlier.environment.keys() & later.environment.keys()
     for name in SAME_MACHINE:
         if name in CPU_KERNELS and name not in recorded:

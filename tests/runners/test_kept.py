@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from runners.cell import blank, checkpoint
 from runners.cell.events import Event, EventKind
 from runners.cell.execution import run_cell
+from runners.records import environment
 from runners.records.folder import CHECKPOINT, CellFolder
 from runners.records.record import Record, Status
 from tests.runners.helpers import cells, job, silent, tables
@@ -91,3 +94,39 @@ def test_a_cell_that_is_resumed_keeps_the_time_of_its_first_start(tmp_path, monk
     (first, _), (last, notes) = paused(cell, tmp_path, [1]), paused(cell, tmp_path, [None])
     assert last.status is Status.DONE and notes == ["resumed after task 1 of 5"]
     assert first.started.startswith("20") and last.started == first.started
+
+
+def test_a_record_tells_under_which_other_conditions_its_first_tasks_were_run(tmp_path, monkeypatch):
+    [cell] = cells("finetune", steps=3)
+    paused(cell, tmp_path, [1])
+    here = environment.of_worker
+
+    def elsewhere(device):
+        return {**here(device), "torch": "9.0", "device": "cpu:1", "mkl": "none"}
+
+    monkeypatch.setattr(environment, "of_worker", elsewhere)
+    record, notes = paused(cell, tmp_path, [2])
+    kept = here(torch.device("cpu"))
+    parts = [{"tasks_done": 1, "torch": kept["torch"], "mkl": kept["mkl"]}]
+    assert record.environment["torch"] == "9.0" and record.environment["resumed_from"] == parts
+    assert notes[0] == "resumed after task 1 of 5" and f"torch was {kept['torch']} and is 9.0; mkl was" in notes[1]
+    record, notes = paused(cell, tmp_path, [3])
+    assert record.environment["resumed_from"] == parts and notes == ["resumed after task 2 of 5"]
+    monkeypatch.undo()
+    record, _ = paused(cell, tmp_path, [None])
+    assert record.environment["resumed_from"] == [*parts, {"tasks_done": 3, "torch": "9.0", "mkl": "none"}]
+
+
+def test_a_checkpoint_without_an_environment_is_resumed(tmp_path):
+    """Code before this one wrote such checkpoints."""
+    [cell] = cells("finetune", steps=3)
+    paused(cell, tmp_path, [1])
+    folder = CellFolder(cell.folder(tmp_path))
+    data = torch.load(io.BytesIO(folder.read_checkpoint()), weights_only=True)
+    del data["environment"]
+    buffer = io.BytesIO()
+    torch.save(data, buffer)
+    folder.write_checkpoint(buffer.getvalue())
+    record, notes = paused(cell, tmp_path, [None])
+    assert record.status is Status.DONE and notes == ["resumed after task 1 of 5"]
+    assert "resumed_from" not in record.environment

@@ -158,6 +158,10 @@ def test_records_that_do_not_tell_their_kernels_can_be_compared(grid, before, sh
         ({"tables": other_accuracy}, r"finetune seed 0: the later code gives other numbers \(accuracy\.csv\)"),
         ({"change": under(device_name="another processor")}, "device_name was .* and is another processor"),
         ({"change": under(threads=2)}, "threads was 1 and is 2"),
+        (
+            {"change": under(resumed_from=[{"tasks_done": 1, "threads": 2}])},
+            "finetune seed 0: resumed under other cond",
+        ),
         ({"change": under(cpu_capability="DEFAULT")}, "cpu_capability was .* and is DEFAULT"),
         ({"change": under(mkl="2019.0")}, "mkl was .* and is 2019.0"),
         ({"change": under(kernel_settings="MKL_CBWR=COMPATIBLE")}, "kernel_settings was default and is MKL_CBWR=C"),
@@ -168,6 +172,7 @@ def test_records_that_do_not_tell_their_kernels_can_be_compared(grid, before, sh
         "other numbers",
         "another machine",
         "other threads",
+        "other threads in the first task",
         "other kernels",
         "another MKL",
         "MKL told otherwise",
