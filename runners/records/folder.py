@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from runners.records.record import BrokenRecord, Measurements, Record, Status
 
 CHECKPOINT, LOCK, TRACEBACK = "checkpoint.pt", ".lock", "traceback.txt"
 _PROBE_BYTES = 1 << 16
+_LEFTOVER = re.compile(r"\..+\.(pt|json|jsonl|csv|txt|png)\.[a-z0-9_]{8}")
+"""Temporary names of `write_atomically`."""
 
 
 class StorageError(UserError):
@@ -47,8 +50,10 @@ class CellFolder:
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
-        """Lock the cell; yield False at once if another process holds it."""
+        """Lock the cell; yield False at once if another process holds it. Leftovers of a killed one are removed."""
         with hold(self.path / LOCK) as held:
+            if held:
+                remove_leftovers(self.path)
             yield held
 
     def read(self) -> Record | None:
@@ -196,6 +201,14 @@ def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of writes that a kill cut off; the caller holds the folder. Raises StorageError."""
+    with storage(folder), os.scandir(folder) as entries:
+        for entry in entries:
+            if _LEFTOVER.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def share(path: Path, content: bytes) -> None:

@@ -23,7 +23,7 @@ from benchmarks import paths, untrusted
 from benchmarks.types import UserError
 from reports.schema import CELL_FOLDERS, folder_name
 from runners.grid.cells import Cell
-from runners.records.folder import LOCK, CellFolder, hold, probe, share
+from runners.records.folder import LOCK, CellFolder, hold, probe, remove_leftovers, share
 from runners.records.record import BrokenRecord, Record, Status, digest
 
 FOLDER = Path(__file__).resolve().parents[2] / "reports" / "reference"
@@ -97,6 +97,7 @@ def changing(folder: Path | None = None) -> Iterator[None]:
     with hold(folder / LOCK, SECONDS_TO_WAIT) as held:
         if not held:
             raise UserError(f"another command changes the records in {folder}; run this one again when it has ended")
+        remove_leftovers(folder)
         yield
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.types import Budget, Scenario, ValidatedBudget
 from reports.schema import CertificateRow, checksum
-from runners.records.folder import CHECKPOINT, CellFolder, StorageError, probe, write_atomically
+from runners.records.folder import CHECKPOINT, CellFolder, StorageError, hold, probe, write_atomically
 from runners.records.record import BrokenRecord, ClaimRow, Measurements, Record, Status, matrix_csv
 from tests.runners.helpers import ROOT
 
@@ -184,6 +184,24 @@ def test_a_finished_record_removes_the_checkpoint_and_a_failed_one_keeps_it(tmp_
     assert folder.has_checkpoint()
     folder.write(a_record())
     assert not folder.has_checkpoint()
+
+
+def test_the_next_lock_removes_what_a_killed_write_left(tmp_path):
+    """Not what is of another origin, and nothing while another process may be writing."""
+    folder = CellFolder(tmp_path)
+    killed = "import os, pathlib, sys; from runners.records import folder; os.replace = lambda *_: os._exit(9)\n"
+    killed += "folder.write_atomically(pathlib.Path(sys.argv[1]), b'x' * 1000, durable=False)"
+    for name in (CHECKPOINT, "cell.json", "exhibit-a.b.csv"):
+        subprocess.run([sys.executable, "-c", killed, tmp_path / name], cwd=ROOT, check=False)
+    kept = {".lock", "cell.json", ".mine.txt.backup", ".accuracy.csv", "aside-0"}
+    for name in kept - {".lock", "aside-0"}:
+        (tmp_path / name).touch()
+    (tmp_path / "aside-0").mkdir()
+    assert len(list(tmp_path.iterdir())) == 3 + 4
+    with hold(tmp_path / ".lock"), folder.lock() as held:
+        assert not held and len(list(tmp_path.iterdir())) == 3 + 5
+    with folder.lock():
+        assert {entry.name for entry in tmp_path.iterdir()} == kept
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
