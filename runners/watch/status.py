@@ -53,6 +53,8 @@ class Run:
     started: str
     updated: str
     progress: Snapshot
+    born: str = ""
+    """Start of the process, which tells it from a later one of the same number; empty where not known."""
 
     @property
     def place(self) -> tuple[str, int, str]:
@@ -67,7 +69,9 @@ class StatusFile:
 
     def __init__(self, results: Path, board: Board, command: str) -> None:
         self.results, self.board = results, board
-        self.run = Run(socket.gethostname(), os.getpid(), command, RUNNING, _now(), _now(), board.snapshot())
+        self.run = Run(
+            socket.gethostname(), os.getpid(), command, RUNNING, _now(), _now(), board.snapshot(), _born(os.getpid())
+        )  # fmt: skip
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._keep, name="status", daemon=True)
 
@@ -160,10 +164,24 @@ def _state(run: Run) -> str:
         return run.state
     # Only processes of this machine can be queried; a run elsewhere is judged by its silence.
     if run.host == socket.gethostname():
-        return RUNNING if _alive(run.process) else GONE
+        if not _alive(run.process):
+            return GONE
+        if run.born and (born := _born(run.process)):
+            return RUNNING if born == run.born else GONE
     silent = (datetime.now(UTC) - datetime.fromisoformat(run.updated)).total_seconds()
     # The clocks of two machines may differ in either direction.
     return RUNNING if abs(silent) < SECONDS_OF_SILENCE else GONE
+
+
+def _born(process: int) -> str:
+    """Boot of the machine and start of the process in clock ticks after it; empty where the system does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # The name of the command, in brackets, may hold spaces and brackets.
+        ticks = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+    return f"{boot} {ticks}"
 
 
 def _alive(process: int) -> bool:

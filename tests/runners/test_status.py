@@ -99,6 +99,17 @@ def test_a_run_whose_process_is_gone_does_not_look_alive(tmp_path):
     assert "the same command resumes it" in shown(tmp_path)
 
 
+def test_a_later_process_of_the_same_number_does_not_make_a_run_look_alive(tmp_path, monkeypatch):
+    run = StatusFile(tmp_path, a_board(tmp_path), "the command").run
+    silent = replace(run, updated="2020-01-01T00:00:00+00:00")
+    assert status._state(run) == status._state(silent) == "running"
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        assert status._state(replace(run, process=other.pid)) == "gone"
+        other.communicate()
+    monkeypatch.setattr(status, "_born", lambda _: "")  # another system, or a file of an earlier version
+    assert status._state(run) == "running" and status._state(silent) == "gone"
+
+
 @pytest.mark.parametrize("updated, state", [("2020-01-01T00:00:00+00:00", "gone"), (None, "running")])
 def test_a_run_on_another_machine_is_judged_by_its_last_sign_of_life(tmp_path, updated, state):
     file = StatusFile(tmp_path, a_board(tmp_path), "the command")
