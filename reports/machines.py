@@ -9,13 +9,23 @@ from reports.study import Entry, Study
 from reports.words import count, join
 
 
+_SAME = {"tasks_done", "commit"}
+"""Fields of a part of a resumed cell that name no condition its seconds depend on."""
+
+
 def machine(record: Record) -> str:
-    """Device and threads of a cell: `AMD EPYC, 1 thread`; empty if not recorded."""
+    """Device and threads of a cell: `AMD EPYC, 1 thread`; empty if not recorded.
+
+    A cell that was begun under other conditions is of no machine that others share: its seconds are of two.
+    """
     environment = record.environment
     device = str(environment.get("device_name") or environment.get("processor") or "")
     threads = environment.get("threads")
     on_gpu = str(environment.get("device") or "").startswith("cuda")
-    return f"{device}, {count(threads, 'thread')}" if device and isinstance(threads, int) and not on_gpu else device
+    found = f"{device}, {count(threads, 'thread')}" if device and isinstance(threads, int) and not on_gpu else device
+    begun = environment.get("resumed_from")
+    elsewhere = isinstance(begun, list) and any(set(part) - _SAME for part in begun if isinstance(part, dict))
+    return f"{found}, begun elsewhere" if elsewhere else found
 
 
 def letters(study: Study) -> Mapping[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +92,19 @@ def test_clocks_of_two_machines_have_rows_of_their_own(tmp_path: Path) -> None:
     assert "A: one, 1 thread" in words["train"] and "A: one" not in words["stored"]
     assert "only those of one machine compare" in machines.caution(found.entries)
     assert machines.caution([entry for entry in found.entries if entry.label == "finetune"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("begun", "name"),
+    [
+        (None, "one, 1 thread"),
+        ([{"tasks_done": 2, "commit": "abc"}], "one, 1 thread"),
+        ([{"tasks_done": 2, "commit": "abc"}, {"tasks_done": 3, "device_name": "two"}], "one, 1 thread, begun elsewhere"),
+    ],
+)
+def test_seconds_of_a_cell_that_was_begun_elsewhere_are_of_no_shared_machine(
+    tmp_path: Path, begun: list[dict[str, Any]] | None, name: str
+) -> None:
+    Costly("ewc", machine="one").write(tmp_path)
+    [record] = load(tmp_path)
+    assert machines.machine(replace(record, environment={**record.environment, "resumed_from": begun})) == name
