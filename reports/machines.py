@@ -8,7 +8,6 @@ from reports.record import Record
 from reports.study import Entry, Study
 from reports.words import count, join
 
-
 _SAME = {"tasks_done", "commit"}
 """Fields of a part of a resumed cell that name no condition its seconds depend on."""
 

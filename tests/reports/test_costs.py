@@ -99,12 +99,12 @@ def test_clocks_of_two_machines_have_rows_of_their_own(tmp_path: Path) -> None:
     [
         (None, "one, 1 thread"),
         ([{"tasks_done": 2, "commit": "abc"}], "one, 1 thread"),
-        ([{"tasks_done": 2, "commit": "abc"}, {"tasks_done": 3, "device_name": "two"}], "one, 1 thread, begun elsewhere"),
+        ([{"tasks_done": 2, "commit": "a"}, {"tasks_done": 3, "torch": "2.1"}], "one, 1 thread, begun elsewhere"),
     ],
 )
 def test_seconds_of_a_cell_that_was_begun_elsewhere_are_of_no_shared_machine(
     tmp_path: Path, begun: list[dict[str, Any]] | None, name: str
 ) -> None:
     Costly("ewc", machine="one").write(tmp_path)
-    [record] = load(tmp_path)
+    [record] = load(tmp_path).records
     assert machines.machine(replace(record, environment={**record.environment, "resumed_from": begun})) == name
