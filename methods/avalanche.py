@@ -31,7 +31,7 @@ from torch.nn.functional import pad
 from benchmarks.samples import Samples
 from benchmarks.types import StreamSpec, UserError, ValidatedBudget, suggestion
 from methods.base import CIL, DIL, TIL, Method, Scenario, Task
-from methods.search import LEARNING_RATE, Log, ranges
+from methods.search import LEARNING_RATE, Even, Log, Range, ranges
 from methods.shared import optimizers
 
 with warnings.catch_warnings():
@@ -59,10 +59,12 @@ _DEFAULTS: dict[str, Any] = {
     "mem_size": 200, "subsample": 50,
 }  # fmt: skip
 """Defaults of parameters to which Avalanche gives none."""
-_SEARCH = {
+_SEARCH: dict[str, Range] = {
     "lr": LEARNING_RATE, "ewc_lambda": Log(1e-1, 1e7), "si_lambda": Log(1e-3, 1e5), "lambda_reg": Log(1e-5, 1e3),
     "lambda_e": Log(1e-3, 1e5), "alpha": Log(1e-2, 1e2),
 }  # fmt: skip
+_SHARES = {"MAS": ("alpha",)}
+"""Parameters in [0, 1] that the strategy does not check; above 1, importances of MAS are negative: they reward change."""
 _NETWORK = "it brings or needs a network of its own, while the suite gives every method the same one"
 _EXCLUDED = {
     "AETraining": "it trains an autoencoder",
@@ -149,9 +151,17 @@ def _config(name: str, strategy: type) -> type:
         kind = _type(parameter.annotation, default)
         if kind is not None:
             entries.append((parameter.name, kind, field(default=default)))
-    made = make_dataclass("Config", entries, frozen=True)
+    shares = _SHARES.get(name, ())
+
+    def check(config: Any) -> None:
+        for share in shares:
+            if not 0 <= (value := getattr(config, share)) <= 1:
+                raise UserError(f"{share} = {value} must lie in [0, 1]")
+
+    made = make_dataclass("Config", entries, frozen=True, namespace={"__post_init__": check})
     made.__module__, made.__qualname__ = __name__, f"Avalanche{name}.Config"
-    made.search = ranges(**{key: wanted for key, wanted in _SEARCH.items() if key in {e[0] for e in entries}})  # type: ignore[attr-defined]
+    searched = _SEARCH | dict.fromkeys(shares, Even(0.0, 1.0))
+    made.search = ranges(**{key: wanted for key, wanted in searched.items() if key in {e[0] for e in entries}})  # type: ignore[attr-defined]
     return made
 
 

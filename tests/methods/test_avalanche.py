@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from avalanche.training.plugins import MASPlugin
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from benchmarks.augmentation import FlipCrop
@@ -121,6 +122,23 @@ def test_parameters_come_from_the_constructor():
     assert replay.memory_samples == 10
     own = replay.parameters_trained() + 10 * 65  # and the buffer's own weights, a number for each sample
     assert own <= replay.parameters_stored() <= own + 20
+
+
+def test_importances_of_mas_are_not_negative_over_all_of_its_range():
+    """Its alpha is the share of the earlier importances; that of LwF and of DER is a weight in the loss."""
+    share = registry.load("avalanche:MAS").Config.search["alpha"]
+    for alpha in (share.low, share.high):
+        method = trained("MAS", opened(DIL, steps=3), alpha=alpha)
+        (mas,) = (plugin for plugin in method.strategy.plugins if isinstance(plugin, MASPlugin))
+        assert all((importance.data >= 0).all() for importance in mas.importance.values())
+    assert [registry.load(f"avalanche:{name}").Config.search["alpha"].high for name in ("LwF", "DER")] == [100, 100]
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.5, float("nan")])
+def test_a_share_of_mas_outside_its_interval_is_refused(alpha):
+    with pytest.raises(UserError, match=r"alpha = \S+ must lie in \[0, 1\]"):
+        registry.load("avalanche:MAS").Config(alpha=alpha)
+    assert registry.load("avalanche:LwF").Config(alpha=1.5).alpha == 1.5
 
 
 def test_mistakes_and_impossible_strategies_are_answered():
