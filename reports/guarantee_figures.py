@@ -10,13 +10,15 @@ import numpy as np
 
 from reports.guarantees import logit_widths, old_claims
 from reports.multiples import families, lines
-from reports.panels import Band, Drawn, Job, Page, bands, logarithmic, pages, whole_numbers
+from reports.panels import Band, Drawn, Job, Page, bands, logarithmic_with_zeros, pages, whole_numbers
 from reports.record import Record
 from reports.study import Entry, Group, Study
 from reports.style import Look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+WITH_ZEROS = " Scales are logarithmic, but linear from 0 to the next tick where they show 0."
 
 
 def guarantee_figures(study: Study) -> Iterator[Job]:
@@ -93,14 +95,15 @@ def _widths(study: Study, found: dict[str, Look], page: Page) -> Drawn:
             if widths := _by_task(entries, logit_widths):
                 ax.plot(list(widths), list(widths.values()), linestyle="--", **style)
         whole_numbers(ax)
-        if ax.lines and all(np.min(np.asarray(line.get_ydata(), dtype=float)) > 0 for line in ax.lines):
-            logarithmic(ax.yaxis)
 
+    options: dict[str, Any] = {"scale": logarithmic_with_zeros, "share_y": False, "across": 0.44}
+    figure = lines(study, page, found, draw, "interval width", "task", shown=shown, **options)
+    zeros = any(ax.get_yscale() == "symlog" for ax in figure.axes)
     caption = (
         f"{page.words}: median width of the weight intervals (full line) and of the logit intervals (dashed; not where "
-        f"the task is inferred) of each task after the last one; mean over seeds.{families(study, page, shown)}"
+        f"the task is inferred) of each task after the last one; mean over seeds.{WITH_ZEROS if zeros else ''}"
+        f"{families(study, page, shown)}"
     )
-    figure = lines(study, page, found, draw, "interval width", "task", shown=shown, share_y=False, across=0.44)
     return Drawn(f"widths{page.stem}", caption, figure)
 
 

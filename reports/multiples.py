@@ -33,6 +33,8 @@ Draw = Callable[["Axes", Group, Sequence[str]], Any]
 """Function that draws some labels of a group; the matplotlib label of a line is that of its method."""
 Shown = Callable[[Group, str], bool]
 """Check whether a label has something to draw in a group."""
+Scale = Callable[[Sequence["Axes"]], Any]
+"""Function that sets the scale of panels that share their axes, after their lines are drawn."""
 
 
 def lines(
@@ -44,20 +46,23 @@ def lines(
     x_label: str,
     *,
     shown: Shown | None = None,
+    scale: Scale | None = None,
     **options: Any,
 ) -> Figure:
     """Draw the lines of a page, their names at their ends where they are many, by family where they are too many.
 
-    shown: what is drawn (default: labels with results). options: those of `panels`.
+    shown: what is drawn (default: labels with results). scale: only without `share_y`. options: those of `panels`.
     """
     there = shown or _done(study)
     labels = _labels(study, page, there)
     if len(labels) > METHODS_AT_MOST:
-        return by_family(study, page, found, draw, y_label, x_label, there)
+        return by_family(study, page, found, draw, y_label, x_label, there, scale)
 
     def of_group(ax: Axes, group: Group) -> list[str]:
         own = [label for label in study.rows(group) if there(group, label)]
         draw(ax, group, own)
+        if scale:
+            scale([ax])
         return own
 
     direct = len(labels) >= LINES_AT_LEAST and len(page.rows[0]) <= NAMED_IN_A_ROW
@@ -66,9 +71,13 @@ def lines(
 
 def families(study: Study, page: Page, shown: Shown | None = None) -> str:
     """Sentence of the caption on small multiples, after a space; empty without."""
-    if len(_labels(study, page, shown or _done(study))) <= METHODS_AT_MOST:
+    labels = _labels(study, page, shown or _done(study))
+    if len(labels) <= METHODS_AT_MOST:
         return ""
-    return " One column for each family of methods; grey and black: the references finetune and joint."
+    methods = {entry.label: entry.record.method for entry in study.entries}
+    there = any(family(methods[label]) is Family.REFERENCES for label in labels)
+    references = "; grey and black: the references finetune and joint" if there else ""
+    return f" One column for each family of methods{references}."
 
 
 def _done(study: Study) -> Shown:
@@ -80,7 +89,14 @@ def _labels(study: Study, page: Page, shown: Shown) -> list[str]:
 
 
 def by_family(
-    study: Study, page: Page, found: dict[str, Look], draw: Draw, y_label: str, x_label: str, shown: Shown
+    study: Study,
+    page: Page,
+    found: dict[str, Look],
+    draw: Draw,
+    y_label: str,
+    x_label: str,
+    shown: Shown,
+    scale: Scale | None = None,
 ) -> Figure:
     """Draw every group once for each family, with the references in every panel; rows share their axes.
 
@@ -101,17 +117,20 @@ def by_family(
     height = top + BOTTOM + len(groups) * PANEL_HEIGHT + (len(groups) - 1) * DOWN
     figure = Figure(figsize=(FULL_WIDTH, height))
     for i, group in enumerate(groups):
-        first: Axes | None = None
+        row: list[Axes] = []
         y = height - top - PANEL_HEIGHT - i * (PANEL_HEIGHT + DOWN)
         for j, name in enumerate(columns):
             own = [label for label in members[name] if shown(group, label)]
             if own:
                 x = LEFT + j * (width + ACROSS)
                 place = (x / FULL_WIDTH, y / height, width / FULL_WIDTH, PANEL_HEIGHT / height)
+                first = row[0] if row else None
                 ax = figure.add_axes(place, sharex=first, sharey=first)
                 draw(ax, group, [*(label for label in references if shown(group, label)), *own])
                 ax.tick_params(labelleft=first is None, labelsize=5, pad=1.5)
-                first = first or ax
+                row.append(ax)
+        if scale and row:
+            scale(row)
         title = f"{group.scenario.upper()}, {pretty(group.benchmark)}" if several else pretty(group.benchmark)
         words, middle = "\n".join(textwrap.wrap(title, 17)), (y + PANEL_HEIGHT / 2) / height
         figure.text(0.4 / FULL_WIDTH, middle, words, fontsize=6, rotation=90, va="center", ha="right")

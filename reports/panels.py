@@ -26,6 +26,8 @@ TITLE_AT_MOST = 22
 """Largest number of characters of a panel's title on one line, with four panels in a row."""
 TICKS_OF_A_DECADE = ((5.0, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)), (30.0, (1.0, 2.0, 5.0)))
 """Ticks per decade of a log axis whose ends differ by less than a factor. Below two ticks matplotlib adds many."""
+DECADES_AT_MOST, SHARE_TO_ZERO = 4, 0.15
+"""Of a log axis that shows 0: number of its other ticks, and how far above 0 they begin, as a share of its decades."""
 THIN = {"elinewidth": 0.5, "ecolor": "#333333"}
 """Style of whiskers."""
 Draw = Callable[["Axes", Group], list[str]]
@@ -235,6 +237,29 @@ def logarithmic(axis: Any) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+def logarithmic_with_zeros(axes: Sequence[Axes]) -> None:
+    """Set one log scale of y for panels that share it, linear below its lowest decade where a line has a zero."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for ax in axes for line in ax.lines] or [[]])
+    positive, ax = values[values > 0], axes[0]
+    if len(positive) == len(values):
+        if len(values):
+            logarithmic(ax.yaxis)
+        return
+    ticks = [0.0]
+    if len(positive):
+        low, high = np.log10(positive.min()), np.log10(positive.max())
+        first, last = int(np.floor(low)), int(np.floor(high))
+        ticks += [10.0**i for i in range(first, last + 1, -(-(last + 1 - first) // DECADES_AT_MOST))]
+        ax.set_yscale("symlog", linthresh=10.0**first, linscale=SHARE_TO_ZERO * max(1.0, high - first))
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
 def _plain(value: float) -> str:
     """Format a number as `0.01` or `200`, or as `1e-6` to avoid many zeros."""
+    if not value:
+        return "0"
     return re.sub(r"e([+-])0+", r"e\1", f"{value:g}" if 1e-3 <= abs(value) < 1e5 else f"{value:.0e}").replace("e+", "e")

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reports import multiples
 from reports.findings import findings
 from reports.guarantee_figures import guarantee_figures
 from reports.guarantees import Promise, guarantee_table, promises
 from reports.load import load
 from reports.metrics import STANDING
+from reports.panels import Drawn
 from reports.schema import ClaimRow
 from reports.study import study
 from reports.style import looks
@@ -125,6 +127,51 @@ def test_the_figure_of_a_void_claim_falls_to_zero_and_has_no_last_task(results: 
     measured, standing, certified = ax.lines
     assert standing.get_linestyle() == "--" and list(standing.get_ydata()) == [0.0]
     assert len(measured.get_ydata()) == len(certified.get_ydata()) == 2
+
+
+def widths(results: Path) -> Drawn:
+    found = study(load(results))
+    (job,) = [job for job in guarantee_figures(found) if job.func.__name__ == "_widths"]
+    return job(found, looks(found))
+
+
+@pytest.mark.parametrize("methods_at_most", [1, 12])
+def test_widths_of_zero_are_drawn_on_the_scale_of_the_widths_next_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, methods_at_most: int
+) -> None:
+    """The panels of two families share their axes, the first of which has no zero."""
+    monkeypatch.setattr(multiples, "METHODS_AT_MOST", methods_at_most)
+    for method, at in (("hyperinterval", "0.02"), ("packnet", "0")):
+        lines = (f"2,0,1,0,0,{at},1e-10,0,", f"2,1,1,0,0,{at},1e3,0,")
+        Claiming(method, n_tasks=2, certifies=True, lines=lines).write(tmp_path)
+    drawn = widths(tmp_path)
+    drawn.figure.canvas.draw()
+    axes = drawn.figure.axes
+    assert len(axes) == (2 if methods_at_most == 1 else 1)
+    for ax in axes:
+        low, high = ax.get_ylim()
+        assert low < 0 and high > 1e3 and 0 in ax.get_yticks()
+        places = (ax.transScale + ax.transLimits).transform([(1, 0), (1, 1e-10), (1, 0.02), (1, 1e3)])[:, 1]
+        assert (np.diff(places) > 0.1).all() and places[0] > 0 and places[-1] < 1
+    assert "0" in [text.get_text() for text in axes[0].get_yticklabels()]
+    assert [0, 0] in [list(line.get_ydata()) for line in axes[-1].lines]
+    assert "linear from 0" in drawn.caption
+
+
+def test_widths_above_zero_have_a_log_scale(results: Path) -> None:
+    drawn = widths(results)
+    assert [ax.get_yscale() for ax in drawn.figure.axes] == ["log"] and "linear" not in drawn.caption
+
+
+@pytest.mark.parametrize("reference", [True, False])
+def test_a_caption_promises_the_references_that_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: bool
+) -> None:
+    monkeypatch.setattr(multiples, "METHODS_AT_MOST", 1)
+    for method in ("hyperinterval", "packnet", *["finetune"][:reference]):
+        Claiming(method, n_tasks=2, certifies=True, lines=SECOND).write(tmp_path)
+    caption = widths(tmp_path).caption
+    assert "One column for each family of methods" in caption and ("references" in caption) is reference
 
 
 def test_the_constant_of_an_inference_is_no_width_of_logits(tmp_path: Path) -> None:
