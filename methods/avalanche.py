@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import re
 import typing
 import warnings
 from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ MASKED = -1000.0
 STEPS_BETWEEN_CHECKS = 50
 _GIVEN = {
     "self", "model", "optimizer", "criterion", "train_mb_size", "train_epochs", "eval_mb_size", "device", "plugins",
-    "evaluator", "eval_every", "peval_mode", "base_kwargs", "kwargs", "verbose", "input_size",
+    "evaluator", "eval_every", "peval_mode", "base_kwargs", "kwargs", "verbose", "input_size", "lr",
 }  # fmt: skip
 _DEFAULTS: dict[str, Any] = {
     "ewc_lambda": 1000.0, "si_lambda": 1.0, "lambda_e": 1.0, "alpha": 1.0, "temperature": 2.0, "patterns_per_exp": 64,
@@ -63,8 +64,8 @@ _SEARCH: dict[str, Range] = {
     "lr": LEARNING_RATE, "ewc_lambda": Log(1e-1, 1e7), "si_lambda": Log(1e-3, 1e5), "lambda_reg": Log(1e-5, 1e3),
     "lambda_e": Log(1e-3, 1e5), "alpha": Log(1e-2, 1e2),
 }  # fmt: skip
-_SHARES = {"MAS": ("alpha",)}
-"""Parameters in [0, 1] that the strategy does not check; above 1, importances of MAS are negative: they reward change."""
+_SHARES: dict[str, dict[str, Range]] = {"MAS": {"alpha": Even(0.0, 1.0)}}
+"""Parameters in [0, 1] that the strategy does not check; above 1, importances of MAS become negative."""
 _NETWORK = "it brings or needs a network of its own, while the suite gives every method the same one"
 _EXCLUDED = {
     "AETraining": "it trains an autoencoder",
@@ -96,6 +97,8 @@ _MEMORIES = {"mem_size": False, "patterns_per_exp": True}
 """Parameters that set how many samples are kept -> whether the number is per task (else in total)."""
 _OF_THE_LATEST = {"experience", "adapted_dataset", "dataloader", "mbatch"}
 """Attributes through which a strategy would keep the latest task's data until the next task; cleared after each."""
+_OF_A_STEP = re.compile("loss|mb_.*|batch_logits|reference_gradients|G")
+"""Attributes of strategies and plugins that every step makes anew; they are not counted as stored."""
 _UNMASKED = {"DER"}
 """Strategies that compare raw logits across tasks, which masking would falsify."""
 
@@ -143,25 +146,22 @@ def _config(name: str, strategy: type) -> type:
         ("lr", float, field(default=1e-3)),
         ("optimizer", Literal["adam", "sgd"], field(default="adam")),
     ]
-    taken = {"lr", "optimizer"}
     for parameter in inspect.signature(strategy.__init__).parameters.values():
-        if parameter.name in _GIVEN | taken or parameter.kind is parameter.VAR_KEYWORD:
+        if parameter.name in _GIVEN or parameter.kind is parameter.VAR_KEYWORD:
             continue
         default = _DEFAULTS.get(parameter.name) if parameter.default is parameter.empty else parameter.default
         kind = _type(parameter.annotation, default)
         if kind is not None:
             entries.append((parameter.name, kind, field(default=default)))
-    shares = _SHARES.get(name, ())
+    shares = _SHARES.get(name, {})
 
     def check(config: Any) -> None:
-        for share in shares:
-            if not 0 <= (value := getattr(config, share)) <= 1:
-                raise UserError(f"{share} = {value} must lie in [0, 1]")
+        if wrong := [key for key in shares if not 0 <= getattr(config, key) <= 1]:
+            raise UserError(f"{wrong[0]} = {getattr(config, wrong[0])} must lie in [0, 1]")
 
     made = make_dataclass("Config", entries, frozen=True, namespace={"__post_init__": check})
     made.__module__, made.__qualname__ = __name__, f"Avalanche{name}.Config"
-    searched = _SEARCH | dict.fromkeys(shares, Even(0.0, 1.0))
-    made.search = ranges(**{key: wanted for key, wanted in searched.items() if key in {e[0] for e in entries}})  # type: ignore[attr-defined]
+    made.search = ranges(**{key: each for key, each in (_SEARCH | shares).items() if key in {e[0] for e in entries}})  # type: ignore[attr-defined]
     return made
 
 
@@ -203,11 +203,8 @@ class AvalancheMethod(Method):
         self.now = _Now()
         model = _Heads(self.network(), self.spec) if self.spec.scenario is TIL else None
         self.model: Any = model or _Shared(self.network(), self.spec, None if unmasked else self.now).to(self.device)
-        self.memory_samples = sum(
-            getattr(self.config, key) * (self.spec.n_tasks if each else 1)
-            for key, each in _MEMORIES.items()
-            if hasattr(self.config, key)
-        )
+        sizes = ((getattr(self.config, key, 0), each) for key, each in _MEMORIES.items())
+        self.memory_samples = sum(size * (self.spec.n_tasks if each else 1) for size, each in sizes)
         self.strategy: Any = None
 
     def learn(self, task: Task) -> None:
@@ -248,7 +245,8 @@ class AvalancheMethod(Method):
         """Scalars of the network and of every tensor and sample that the strategy and its plugins keep."""
         network = sum(p.numel() for p in self.model.state_dict().values())
         sample = torch.Size(self.spec.input_shape).numel() + 1
-        return network + sum(part.numel() if isinstance(part, Tensor) else len(part) * sample for part in self._kept())
+        parts = (p.numel() if isinstance(p, Tensor) else len(p) * sample + _attached(p) for p in self._kept())
+        return network + sum(parts)
 
     def _kept(self) -> Iterator[Tensor | AvalancheDataset]:
         """Yield the tensors and data sets reachable from the strategy and its plugins, except the network's."""
@@ -256,6 +254,8 @@ class AvalancheMethod(Method):
             return
         network = (*self.model.modules(), *self.model.parameters(), *self.model.buffers())
         known = {id(self.strategy), id(self.strategy.optimizer), *map(id, network)}
+        for holder in (self.strategy, *self.strategy.plugins):
+            known |= {id(value) for name, value in vars(holder).items() if _OF_A_STEP.fullmatch(name)}
         for root in (*self.strategy.plugins, vars(self.strategy)):
             yield from _below(root, known)
 
@@ -267,9 +267,8 @@ class AvalancheMethod(Method):
         raise UserError(f"{self.name} cannot resume from a checkpoint: Avalanche's strategies keep more than tensors")
 
     def _made(self, batch_size: int) -> Any:
-        shape = {"input_size": list(self.spec.input_shape)}
-        takes = inspect.signature(self.strategy_class.__init__).parameters
-        options = {key: value for key, value in shape.items() if key in takes}
+        shaped = "input_size" in inspect.signature(self.strategy_class.__init__).parameters
+        options: dict[str, Any] = {"input_size": list(self.spec.input_shape)} if shaped else {}
         options |= {key: getattr(self.config, key) for key in vars(self.config) if key not in ("lr", "optimizer")}
         try:
             return self.strategy_class(
@@ -375,6 +374,12 @@ def _own_randomness() -> Iterator[None]:
         random.setstate(before[0])
         np.random.set_state(before[1])
         torch.set_rng_state(before[2])
+
+
+def _attached(data: AvalancheDataset) -> int:
+    """Scalars that a data set keeps with its samples besides labels, e.g. DER's logits."""
+    own = (each for name, each in data._data_attributes.items() if name not in ("targets", "targets_task_labels"))
+    return sum(value.numel() if isinstance(value, Tensor) else 1 for each in own for value in each)
 
 
 def _below(value: Any, known: set[int]) -> Iterator[Tensor | AvalancheDataset]:

@@ -120,8 +120,23 @@ def test_parameters_come_from_the_constructor():
     assert {item.name for item in dataclasses.fields(config)} == {"lr", "optimizer", "alpha", "temperature"}
     replay = trained("Replay", opened(DIL), mem_size=10)
     assert replay.memory_samples == 10
-    own = replay.parameters_trained() + 10 * 65  # and the buffer's own weights, a number for each sample
-    assert own <= replay.parameters_stored() <= own + 20
+    # 64 pixels, a label, and the buffer's own weight for each sample
+    assert replay.parameters_stored() == replay.parameters_trained() + 10 * 66
+
+
+@pytest.mark.parametrize(
+    ("name", "scenario", "options", "kept"),
+    [
+        ("Naive", DIL, {}, 0),
+        ("DER", CIL, {"mem_size": 20}, 20 * (64 + 1 + 1 + 4)),  # pixels, label, weight, logits
+        ("ER_ACE", CIL, {"mem_size": 20}, 20 * (64 + 1 + 1)),
+        ("GEM", DIL, {"patterns_per_exp": 8}, 2 * 8 * (64 + 1 + 1)),  # pixels, label, task label
+        ("AGEM", DIL, {"patterns_per_exp": 8}, 2 * 8 * (64 + 1)),
+    ],
+)
+def test_what_is_stored_has_all_of_a_memory_and_nothing_of_the_latest_batch(name, scenario, options, kept):
+    method = trained(name, opened(scenario), **options)
+    assert method.parameters_stored() == method.parameters_trained() + kept
 
 
 def test_importances_of_mas_are_not_negative_over_all_of_its_range():
