@@ -91,7 +91,7 @@ def _cost(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     figure = panels(study, page, found, draw, "ACC (%)", "training seconds", share_y=False, left=0.54)
     caption = (
         f"{page.words}: ACC against training time for the whole stream, means over seeds. The grey line joins the "
-        "Pareto-optimal methods (references and methods that keep training data left out)."
+        "Pareto-optimal methods (joint and methods that keep training data left out)."
     )
     if several := machines.caution(entry for group in page.groups for entry in _timed(study, group)):
         caption += f"{several} There is no line where they meet in a panel."
@@ -123,8 +123,13 @@ def loss_curves(study: Study, found: dict[str, Look], page: Page) -> Drawn:
             logarithmic(ax.yaxis)
 
     figure = lines(study, page, found, draw, "training loss", "step", shown=shown, left=0.56)
+    entries = [
+        study.done(group, label)[0] for group in page.groups for label in study.rows(group) if shown(group, label)
+    ]
+    zero = any(loss <= 0 for entry in entries for _, _, loss in entry.record.losses)
     caption = (
-        f"{page.words}: training loss over the whole stream, first seed of each method.{families(study, page, shown)}"
+        f"{page.words}: training loss over the whole stream, first seed of each method."
+        f"{' Losses of zero or less are not drawn.' if zero else ''}{families(study, page, shown)}"
     )
     return Drawn(f"loss{page.stem}", caption, figure, appendix=True)
 

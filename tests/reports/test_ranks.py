@@ -11,12 +11,13 @@ import pytest
 from reports.findings import findings
 from reports.load import load
 from reports.metrics import ACC
+from reports.panels import pages
 from reports.ranks import critical_difference, not_drawn, ranked
 from reports.statistics import untestable
 from reports.study import Study, study
 from reports.style import looks
 from reports.tables import overview
-from reports.trade_offs import trade_offs
+from reports.trade_offs import loss_curves, trade_offs
 from tests.reports.synthetic import Synthetic
 
 FULL = {"finetune": 0.5, "ewc": 0.6, "hnet": 0.8, "hypermask": 0.7, "joint": 0.9}
@@ -114,6 +115,27 @@ def test_a_method_with_fewer_seeds_than_the_others_has_no_rank_there(tmp_path: P
     found = study(load(tmp_path))
     assert set(found.comparable("til")[1]) == {"finetune", "hnet", "hypermask"}
     assert "left out: EWC (not run on all of these with all seeds)" in overview(found, "til", ACC)[0].caption
+
+
+def test_the_line_of_best_costs_leaves_out_what_its_caption_says(tmp_path: Path) -> None:
+    """Finetune is a reference, but may be on it."""
+    for method, value in (("ewc", 0.6), ("joint", 0.8), ("finetune", 0.9)):  # by cost
+        Synthetic(method, n_tasks=2, accuracy=np.full((3, 2), value)).write(tmp_path)
+    found = study(load(tmp_path))
+    (job,) = [job for job in trade_offs(found) if job.func.__name__ == "_cost"]
+    drawn = job(found, looks(found))
+    (line,) = [line for line in drawn.figure.axes[0].lines if line.get_linestyle() == "-"]
+    assert list(line.get_ydata()) == pytest.approx([60, 90])
+    assert "(joint and methods that keep training data left out)" in drawn.caption
+
+
+@pytest.mark.parametrize("least", ["0", "0.1"])
+def test_losses_of_zero_are_said_not_to_be_drawn(tmp_path: Path, least: str) -> None:
+    folder = Synthetic("ewc", n_tasks=1).write(tmp_path)
+    (folder / "steps.csv").write_text(f"task,step,loss\n0,50,0.5\n0,100,{least}\n")
+    found = study(load(tmp_path))
+    (page,) = pages(found, lambda group: True)
+    assert ("not drawn" in loss_curves(found, looks(found), page).caption) is (least == "0")
 
 
 def test_there_is_no_bar_without_a_significant_test(tmp_path: Path) -> None:
