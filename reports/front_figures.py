@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 PROMISE_ROW, SCORE_ROW = 0.085, 0.09
 """Heights of a row of the two dot plots, in inches: both figures and the headline table fill one page."""
 
+LOWEST_SCORE = -0.5
+"""Least τ of a performance profile: a single low score would take the room of all others."""
+
 
 def front_figures(study: Study) -> Iterator[Job]:
     """Yield the figures that the records support."""
@@ -133,22 +136,26 @@ def score_figure(study: Study, found: dict[str, Look]) -> Drawn:
     seaborn.despine(figure)
     seeds = sorted({len(next(iter(scores.values.values()))) for scores in every})
     over = "; ".join(f"{s.scenario.upper()}: {join([pretty(g.benchmark) for g in s.groups])}" for s in every)
+    cut_off = f" (from −{-LOWEST_SCORE:g})" if any(_lowest(scores) < LOWEST_SCORE for scores in every) else ""
     caption = (
-        "Scores (measures of rliable): (ACC − finetune) / (joint − finetune) of a run, with the mean ACC of the two "
-        "references; 0 is sequential training, 1 training on all tasks so far. Above: performance profile, the share "
-        f"of runs (seeds × benchmarks) above τ, in the colours of the names below. "
+        "Scores (measures of rliable): (ACC − finetune) / (joint − finetune) of a run, with the references' mean "
+        "ACC; 0 is sequential training, 1 joint training. Above: performance profile, the share "
+        f"of runs (seeds × benchmarks) above τ{cut_off}, coloured as the names below. "
         f"Below: interquartile mean (IQM), its 95 % interval by {RESAMPLES:,} "
         "stratified bootstrap samples (seeds drawn within each benchmark), and P, the probability that a run of the "
         "best IQM beats one of this method (Mann–Whitney, mean over benchmarks; 50 % is no difference). "
         f"{over}; {' or '.join(map(str, seeds))} seeds. Benchmarks with joint and finetune less than 2 points apart, "
-        "or with other methods, are left out."
+        "or with other methods or numbers of seeds, are left out."
     )
     return Drawn("front-scores", caption, figure)
 
 
+def _lowest(scores: Scores) -> float:
+    return min(float(values.min()) for values in scores.values.values())
+
+
 def _profiles(ax: Axes, scores: Scores, found: dict[str, Look]) -> None:
-    low = min(float(values.min()) for values in scores.values.values())
-    at = np.linspace(max(-0.5, low - 0.02), 1.2, 120)
+    at = np.linspace(max(LOWEST_SCORE, _lowest(scores) - 0.02), 1.2, 120)
     for label, values in scores.values.items():
         look = found[label]
         ax.plot(at, profile(values, at), color=look.colour, linestyle=look.line, linewidth=0.9)

@@ -14,7 +14,7 @@ import pytest
 from reports.abstract import WORDS_AT_MOST, abstract
 from reports.build import Report
 from reports.front import methods_table, protocol_table
-from reports.front_figures import guarantees_by_family
+from reports.front_figures import guarantees_by_family, score_figure
 from reports.headline import headline_table, shared_groups
 from reports.load import load
 from reports.names import METHODS, ROWS, Family, display, family
@@ -248,6 +248,23 @@ def test_scores_are_relative_to_finetune_and_joint(tmp_path: Path) -> None:
     scores = scores_of(study(load(tmp_path)), "til")
     assert scores and scores.values["ewc"].ravel() == pytest.approx([0.75, 0.75])
     assert scores.values["hnet"].ravel() == pytest.approx([1.25, 1.25])
+
+
+@pytest.mark.parametrize(("worst", "cut"), [(0.1, True), (0.3, False)])
+def test_the_front_says_where_profiles_begin_and_which_benchmarks_are_left_out(
+    tmp_path: Path, worst: float, cut: bool
+) -> None:
+    """The lowest score is -0.75 or -0.25."""
+    for benchmark, seeds in (("split-digits", 2), ("split-mnist", 2), ("permuted-digits", 1)):
+        for method, value in (("finetune", 0.4), ("joint", 0.8), ("ewc", worst)):
+            for seed in range(seeds):
+                Synthetic(method, benchmark, seed=seed, accuracy=np.full((6, 5), value)).write(tmp_path)
+    found = study(load(tmp_path))
+    drawn = score_figure(found, looks(found))
+    assert ("above τ (from −0.5)" in drawn.caption) is cut
+    assert (
+        "Permuted" not in drawn.caption and "or with other methods or numbers of seeds, are left out" in drawn.caption
+    )
 
 
 def test_no_score_without_a_range(tmp_path: Path) -> None:
