@@ -20,6 +20,7 @@ from reports.panels import Drawn, Job
 from reports.schema import EXHIBITS
 from reports.study import Entry, Group, Study
 from reports.style import FULL_WIDTH, Look, Margins, canvas, cut, key_at_the_right
+from reports.words import either
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,15 +55,15 @@ def exhibits(study: Study) -> Iterator[Job]:
 # -- overlap of masks --------------------------------------------------------------------------------
 
 
-def _overlap(study: Study, group: Group, label: str) -> list[Matrix]:
-    """Overlap matrices (T, T), one per finished seed that has it."""
-    found = []
+def _overlap(study: Study, group: Group, label: str) -> dict[int, Matrix]:
+    """Overlap matrices (T, T) of the finished seeds that have one."""
+    found = {}
     for entry in study.done(group, label):
         columns, tasks = entry.record.exhibit("mask-overlap"), entry.record.n_tasks
         if columns.keys() >= set(EXHIBITS["mask-overlap"]):
             matrix = np.full((tasks, tasks), np.nan)
             matrix[columns["task"].astype(int), columns["other"].astype(int)] = columns["overlap"]
-            found.append(matrix)
+            found[entry.seed] = matrix
     return found
 
 
@@ -73,7 +74,7 @@ OVERLAP = MatrixKind(
     "task",
     "overlap (%)",
     "overlap of the masks of two tasks after the last task: sum of the smaller over sum of the larger entries "
-    "(for 0-1 masks: weights open for both over weights open for either). Mean over seeds.",
+    "(for 0-1 masks: weights open for both over weights open for either).",
 )
 
 
@@ -93,7 +94,7 @@ def _embeddings(study: Study, _: dict[str, Look], *, stem: str, words: str, rows
     room = Margins(left=0.62, right=0.75, top=0.2, bottom=0.36, down=0.44)
     height = room.top + room.bottom + len(rows) * 0.95 + (len(rows) - 1) * room.down
     figure, axes = canvas(FULL_WIDTH, height, len(rows), 1, room)
-    seeds, dimensions, tasks, centred = set(), 0, 0, ""
+    sizes, seeds, centred = [], set(), ""
     for (ax,), (group, label) in zip(axes, rows, strict=True):
         found = _boxes(study, group, label)
         assert found
@@ -104,16 +105,20 @@ def _embeddings(study: Study, _: dict[str, Look], *, stem: str, words: str, rows
                 _about_centres(columns),
                 " Where bars would be too short to be seen, centres are subtracted.",
             )
-        tasks, dimensions = _intervals(ax, columns)
+        sizes.append(_intervals(ax, columns))
         seeds.add(entry.seed)
         ax.set_title(f"{group.scenario.upper()}, {cut(display(label))} (median width {width:.2g})", pad=3, y=1.0)
         ax.set_ylabel("value − centre" if narrow else "value")
     axes[-1][0].set_xlabel("dimension of the embedding (bars: one per task)")
-    shown = f"the first {DIMENSIONS_AT_MOST} of {dimensions} dimensions" if dimensions > DIMENSIONS_AT_MOST else "all"
-    every = f", {TASKS_AT_MOST} of the {tasks} tasks" if tasks > TASKS_AT_MOST else ""
+    tasks, dimensions = ({size[i] for size in sizes} for i in range(2))
+    most = DIMENSIONS_AT_MOST
+    shown = f"the first {most} of {either(dimensions)} dimensions" if max(dimensions) > most else "all dimensions"
+    if min(dimensions) <= most < max(dimensions):
+        shown = f"at most {shown}"
+    every = f", {TASKS_AT_MOST} of the {either(tasks)} tasks" if max(tasks) > TASKS_AT_MOST else ""
     caption = (
         f"{words}: embeddings of the tasks with their intervals after the last task (bar: lower to upper, dot: centre; "
-        f"seed {min(seeds)}; {shown}{every}).{centred}"
+        f"seed {either(seeds)}; {shown}{every}).{centred}"
     )
     return Drawn(stem, caption, figure)
 
@@ -216,9 +221,9 @@ def _samples(study: Study, _: dict[str, Look], *, sheets: list[Sheet], stem: str
         ax.set_yticks((np.arange(len(sheet.tasks)) + 0.5) * sheet.tile - 0.5, _task_names(sheet), fontsize=5.5)
         ax.tick_params(length=0, pad=2)
         x += across + gap
-    caption = f"Sample images: the first training samples of each class, one row per task (seed {sheets[0].seed}" + (
-        f"; at most {TASKS_AT_MOST} tasks)." if any(max(s.tasks) >= len(s.tasks) for s in sheets) else ")."
-    )
+    few = f"; at most {TASKS_AT_MOST} tasks" if any(max(s.tasks) >= len(s.tasks) for s in sheets) else ""
+    seeds = either(sheet.seed for sheet in sheets)
+    caption = f"Sample images: the first training samples of each class, one row per task (seed {seeds}{few})."
     return Drawn(stem, caption, figure)
 
 

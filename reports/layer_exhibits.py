@@ -129,7 +129,14 @@ def _figure(_: Study, __: dict[str, Look], *, kind: Kind, stem: str, rows: Seque
         f"largest {words}: {max(float(np.max(columns[name])) for _, _, _, columns in rows):.2g}"
         for words, name in kind.largest
     )
-    return Drawn(stem, f"{names}: {kind.caption} Seed {join([*map(str, seeds)])}; {most}.", figure, appendix=True)
+    zero = " 0 is not drawn on a log scale." if any(_has_zero(kind, columns) for _, _, _, columns in rows) else ""
+    caption = f"{names}: {kind.caption}{zero} Seed {join([*map(str, seeds)])}; {most}."
+    return Drawn(stem, caption, figure, appendix=True)
+
+
+def _has_zero(kind: Kind, columns: Columns) -> bool:
+    measures = [measure for series in kind.panels if series.log for measure in series.measures]
+    return any(bool((measure(columns) <= 0).any()) for measure in measures)
 
 
 def _layers(columns: Columns) -> list[int]:

@@ -6,7 +6,7 @@ report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +18,7 @@ from reports.names import display
 from reports.panels import Drawn, Job
 from reports.study import Group, Study
 from reports.style import FULL_WIDTH, Look, cut
+from reports.words import either
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,17 +45,18 @@ class MatrixKind(NamedTuple):
     """Content of a figure's maps."""
 
     stem: str
-    of: Callable[[Study, Group, str], list[Matrix]]
-    """Matrices (T, T) of fractions, one per seed."""
+    of: Callable[[Study, Group, str], dict[int, Matrix]]
+    """Matrices (T, T) of fractions by seed."""
     row: str
     column: str
     scale: str
     caption: str
 
 
-def after_learning(study: Study, group: Group, label: str) -> list[Matrix]:
-    """R without its row before training."""
-    return [r[1:] for r in study.matrices(group, label)]
+def after_learning(study: Study, group: Group, label: str) -> dict[int, Matrix]:
+    """R without its row before training, by seed."""
+    done = study.done(group, label)
+    return {entry.seed: entry.record.accuracy[1:] for entry in done if entry.record.accuracy is not None}
 
 
 ACCURACY = MatrixKind(
@@ -63,8 +65,7 @@ ACCURACY = MatrixKind(
     "after task",
     "on task",
     "accuracy (%)",
-    "accuracy matrices R, mean over seeds. A row is the network after a task, a column the test set of a task; white "
-    "was not measured.",
+    "accuracy matrices R. A row is the network after a task, a column the test set of a task; white was not measured.",
 )
 
 
@@ -121,7 +122,8 @@ def _figure(
     ax = figure.add_axes((0, 0, 1, 1), xlim=(0, lay.width), ylim=(lay.height, 0))
     ax.set_axis_off()
     colours, scale = seaborn.color_palette("viridis", as_cmap=True), Normalize(0, 100)
-    means = {place: _mean(kind.of(study, *place)) for line in cells for place in line}
+    found = {place: kind.of(study, *place) for line in cells for place in line}
+    means = {place: _mean(list(matrices.values())) for place, matrices in found.items()}
     mixed = not by_scenario and len({group for line in cells for group, _ in line}) > 1
     raster = sum(mean.size for mean in means.values() if mean is not None) > SHAPES_AT_MOST
     for i, line in enumerate(cells):
@@ -141,7 +143,16 @@ def _figure(
     inner = lay.height - TOP - BOTTOM
     place = (1 - (RIGHT - 0.1) / lay.width, BOTTOM / lay.height, 0.09 / lay.width, inner / lay.height)
     figure.colorbar(ScalarMappable(scale, colours), cax=figure.add_axes(place)).set_label(kind.scale)
-    return Drawn(stem, f"{words}: {kind.caption}", figure)
+    return Drawn(stem, f"{words}: {kind.caption} {_over([set(matrices) for matrices in found.values()])}", figure)
+
+
+def _over(seeds: Sequence[set[int]]) -> str:
+    """Sentence on the seeds of each map."""
+    numbers = sorted({len(own) for own in seeds if own})
+    every = sorted(set().union(*seeds))
+    if numbers == [1]:
+        return f"Seed {every[0]}." if len(every) == 1 else "One seed each."
+    return f"Mean over {either(numbers)} seeds."
 
 
 class _Paint(NamedTuple):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def join(words: Sequence[str]) -> str:
     """Join words: `a`, `a and b`, `a, b and c`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def either(numbers: Iterable[int]) -> str:
+    """Join different numbers, the smallest first: `24`, `24 or 72`."""
+    words = list(map(str, sorted(set(numbers))))
+    return " or ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
 
 
 def count(number: int, word: str, many: str | None = None) -> str:

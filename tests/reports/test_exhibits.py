@@ -15,6 +15,7 @@ from reports.build import Report
 from reports.exhibits import OVERLAP, exhibits, read_sheet
 from reports.layer_exhibits import layer_exhibits
 from reports.load import load
+from reports.matrices import heat_maps
 from reports.schema import EXHIBITS
 from reports.study import Group, study
 from reports.style import drawing, looks
@@ -42,8 +43,36 @@ def test_nothing_is_drawn_where_nothing_is_recorded(tmp_path: Path) -> None:
 
 def test_the_overlap_is_that_of_the_table(tmp_path: Path) -> None:
     Synthetic("hypermask", n_tasks=3).write(tmp_path)
-    (matrix,) = OVERLAP.of(study(load(tmp_path)), GROUP, "hypermask")
-    assert matrix == pytest.approx(np.array([[1, 1 / 2, 1 / 3], [1 / 2, 1, 1 / 2], [1 / 3, 1 / 2, 1]]), abs=1e-5)
+    found = OVERLAP.of(study(load(tmp_path)), GROUP, "hypermask")
+    assert found.keys() == {0} and found[0] == pytest.approx(
+        np.array([[1, 1 / 2, 1 / 3], [1 / 2, 1, 1 / 2], [1 / 3, 1 / 2, 1]]), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(("measured", "words"), [([2], "Seed 2."), ([0, 2], "Mean over 2 seeds.")])
+def test_a_map_says_over_how_many_seeds_it_is(tmp_path: Path, measured: list[int], words: str) -> None:
+    """Not all seeds of a suite leave the table."""
+    for seed in range(3):
+        folder = Synthetic("hypermask", seed=seed, n_tasks=2).write(tmp_path)
+        if seed not in measured:
+            (folder / "exhibit-mask-overlap.csv").unlink()
+    found = study(load(tmp_path))
+    (job,) = exhibits(found)
+    assert job(found, looks(found)).caption.endswith(words)
+    (accuracies,) = heat_maps(found)
+    assert accuracies(found, looks(found)).caption.endswith("Mean over 3 seeds.")
+
+
+def test_a_figure_of_several_embeddings_tells_the_sizes_of_all(tmp_path: Path) -> None:
+    for scenario, seed, dimensions, tasks in (("til", 0, 24, 12), ("cil", 1, 72, 11)):
+        folder = Synthetic("hyperinterval", scenario=scenario, seed=seed, n_tasks=12).write(tmp_path)
+        rows = ["task,dimension,lower,middle,upper", f"{tasks - 1},{dimensions - 1},-1,0,1"]
+        (folder / "exhibit-embeddings.csv").write_text("\n".join(rows))
+    found = study(load(tmp_path))
+    (job,) = exhibits(found)
+    with drawing():
+        caption = job(found, looks(found)).caption
+    assert "seed 0 or 1; the first 16 of 24 or 72 dimensions, 10 of the 11 or 12 tasks" in caption
 
 
 @pytest.mark.parametrize("text", ["", "task,dimension\n0,0\n", "task,dimension,lower,middle,upper\n0,0,a,b,c\n"])
@@ -173,11 +202,22 @@ def test_bases_are_drawn_with_the_drift_next_to_the_promise(tmp_path: Path) -> N
     assert "largest leak: 1e-07; largest drift: 0.12." in drawn.caption and drawn.caption.startswith("GPM: ")
 
 
+def ranges(results: Path) -> str:
+    """Caption of the figure of ranges."""
+    found = study(load(results))
+    (job,) = layer_exhibits(found)
+    with drawing():
+        return job(found, looks(found)).caption
+
+
 def test_ranges_are_drawn_and_an_incomplete_table_is_not(tmp_path: Path) -> None:
     folder = Synthetic("intact", n_tasks=2).write(tmp_path)
     table = folder / "exhibit-drift.csv"
     table.write_text("task,layer,lower,upper,inside,width\n0,1,0,0,0.5,1\n1,1,0.25,0.5,0.75,2\n")
     out = tmp_path / "out"
     assert stems(tmp_path, out) == ["ranges"]
+    assert "0 is not drawn on a log scale" in ranges(tmp_path)
+    table.write_text("task,layer,lower,upper,inside,width\n0,1,0.1,0.1,0,1\n1,1,0.25,0.5,0.75,0\n")
+    assert "not drawn" not in ranges(tmp_path)
     table.write_text("task,layer,lower\n0,1,0\n")
     assert stems(tmp_path, tmp_path / "again") == []
