@@ -114,7 +114,11 @@ def speed(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of timed steps per phase and task.", show_default="20, on CUDA 250"),
+        typer.Option(
+            min=1,
+            help="Number of timed steps per phase and task; above 5, rounded up to fives.",
+            show_default="20, on CUDA 250",
+        ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=THREADS_AT_MOST, help="Threads of the process.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",

@@ -100,9 +100,10 @@ def rounds(run: Run, order: Order, task: int, phase: int, device: torch.device) 
     """Time the steps of a task: the median of rounds, after a warm-up, all in one call of `run`.
 
     Work done once per call (the order of the samples, on CUDA the capture of a graph) is therefore excluded.
+    Rounds are equally long, and together no shorter than ordered.
     """
     number = max(1, min(ROUNDS, order.steps))
-    each = max(1, order.steps // number)
+    each = max(1, -(-order.steps // number))
     warm_up = -(-WARM_UP[device.type] // each)
     steps = (warm_up + number) * each
     marks: list[tuple[float, float]] = []

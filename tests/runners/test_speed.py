@@ -23,7 +23,7 @@ from runners import speed
 from runners.timing import by_hand, official
 from runners.timing.made_up import SAMPLES
 from runners.timing.measure import measure, opened
-from runners.timing.rounds import ROUNDS, Order, rounds
+from runners.timing.rounds import ROUNDS, WARM_UP, Order, rounds
 from runners.timing.table import compare, machines, rows, table
 
 from .helpers import ROOT
@@ -286,6 +286,20 @@ def test_what_happens_once_in_a_call_is_no_part_of_a_step(monkeypatch):
     timing = rounds(run, order, 3, 0, torch.device("cpu"))
     assert (timing.task, timing.phase, timing.seconds) == (3, 0, 1.0)
     assert calls == [(0, 24, 4)]
+
+
+@pytest.mark.parametrize(("ordered", "timed"), [(1, 1), (4, 4), (5, 5), (7, 10), (24, 25)])
+def test_no_fewer_steps_are_timed_than_ordered(ordered, timed):
+    marks = []
+
+    def run(first, steps, every, on_check):
+        for step in range(every, steps + 1, every):
+            marks.append(step)
+            on_check()
+
+    rounds(run, Order("finetune", "split-digits", TIL, "cpu", 1, ordered, None, None), 0, 0, torch.device("cpu"))
+    first = next(step for step in marks if step >= WARM_UP["cpu"])
+    assert marks[-1] - first == timed
 
 
 def test_on_cuda_a_round_is_as_long_as_training_runs_between_two_checks():
