@@ -15,6 +15,7 @@ class EventKind(StrEnum):
     READY = "ready"
     """A worker process waits for a job."""
     STARTED = "started"
+    """Training begins at `task`: with the accuracy and the metrics after the tasks before, if the cell is resumed."""
     PROGRESS = "progress"
     """Training: task, step, steps, loss."""
     TASK_DONE = "task_done"
@@ -67,7 +68,7 @@ class Event:
     curve: tuple[tuple[int, int, int, float], ...] | None = None
     """Points of the loss curve since the event before: task, steps done, steps to do, loss. None: this event's own."""
     metrics: dict[str, float] | None = None
-    """Of a task that is done; see runners.cell.metrics."""
+    """Of the latest task that is done; see runners.cell.metrics."""
 
     def to_json(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value is not None}

@@ -36,7 +36,7 @@ from runners.process.guard import Guard
 from runners.process.memory import MemoryPeak
 from runners.process.precision import in_force
 from runners.process.resources import GIB
-from runners.process.shortage import first_line, shortage, text
+from runners.process.shortage import diagnose, first_line, shortage, text
 from runners.records import environment
 from runners.records.folder import CellFolder, StorageError, Store
 from runners.records.record import Measurements, Status
@@ -82,7 +82,7 @@ def _held(job: Job, folder: CellFolder, emit: Emit) -> Event:
 
 def lost(error: BaseException) -> Event:
     """Event of a cell whose failure could not be recorded; it names the line of code."""
-    status, reason = _diagnose(error)
+    status, reason = diagnose(error)
     at = traceback.extract_tb(error.__traceback__)[-1]
     return Event(EventKind.LOST, status=status, reason=f"{reason} (at {Path(at.filename).name}:{at.lineno})")
 
@@ -154,7 +154,7 @@ class _CellRun:
         except (Diverged, finite.NotFinite) as error:
             return Status.DIVERGED, text(error), None
         except BaseException as error:  # sys.exit in a method ends its cell, not the run
-            status, reason = _diagnose(error)
+            status, reason = diagnose(error)
             if isinstance(error, CaptureFailed) and status is Status.FAILED and not self.job.conditions.step_by_step:
                 raise
             if status is Status.OOM:
@@ -199,7 +199,7 @@ class _CellRun:
         self.measured.held = usage.declared(method)
         evaluator = Evaluator(method, stream, self.job.conditions.evaluation_batch)
         method.progress, method.step_by_step = partial(self._report, method), self.job.conditions.step_by_step
-        self.emit(Event(EventKind.STARTED, task=start))
+        self.emit(self._event(EventKind.STARTED, start, after=start))
         self.folder.write(self.record)
         if self.cell.judged_on == "test":
             sample_sheet.leave(stream, self.folder)
@@ -216,14 +216,18 @@ class _CellRun:
             self.record = replace(self.record, parameters={"trained": trained, "stored": None})
             if j + 1 < len(stream) and method.resumable:
                 self._save(method, j + 1)
-            accuracy = accuracy_so_far(self.measured, j + 1)
-            self.emit(Event(EventKind.TASK_DONE, task=j, accuracy=accuracy, metrics=after_task(self.measured, j + 1)))
+            self.emit(self._event(EventKind.TASK_DONE, j, after=j + 1))
         if stop < len(stream):
             return False
         self._certify(method, stream)
         self._exhibit(method)
         self.measured.held = usage.of_method(method, stream, evaluator.answers, evaluator.batch_size)
         return True
+
+    def _event(self, kind: EventKind, task: int, after: int) -> Event:
+        """Event with the measurements after so many tasks, if any."""
+        metrics = after_task(self.measured, after) if after else None
+        return Event(kind, task=task, accuracy=accuracy_so_far(self.measured, after), metrics=metrics)
 
     def _prepare(self) -> tuple[Stream, Callable[[], Method]]:
         """The stream, and the factory of the method."""
@@ -394,10 +398,3 @@ def _seed_others(seed: int, *names: str | int) -> None:
     value = derived_seed(seed, "others", *names) % 2**32
     random.seed(value)
     np.random.seed(value)
-
-
-def _diagnose(error: BaseException) -> tuple[Status, str]:
-    if (lacking := shortage(error)) is not None:
-        return Status.OOM, lacking
-    said = text(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
-    return Status.FAILED, said

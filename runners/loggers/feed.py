@@ -106,12 +106,13 @@ class Feed:
         key = job.cell.key
         if event.kind is EventKind.STARTED:
             self._begin(job, event.task or 0)
+            if event.task and event.metrics and not self.curves[key].has(event.task):
+                self._task_done(key, event.task, event.metrics)  # saved by a process that ended before it said so
         if key in self.runs:
             for at, loss in self.curves[key].extended(points(event)):
                 self._send(Message(Kind.LOG, self.runs[key], {"loss": loss}, Axis.STEP, at))
         if event.kind is EventKind.TASK_DONE and key in self.runs and event.task is not None:
-            self._send(Message(Kind.LOG, self.runs[key], event.metrics or {}, Axis.TASK, event.task + 1))
-            self.curves[key].task_done(event.task + 1)
+            self._task_done(key, event.task + 1, event.metrics or {})
         elif event.kind is EventKind.ENDED:
             if key not in self.runs and event.status is not None and not event.status.finished:
                 self._begin(job, max(map(int, _ends(self._kept(key))), default=0))  # it failed before its training
@@ -124,6 +125,10 @@ class Feed:
         run = replace(run_of(job, self.results), tasks_before=tasks_before)
         self.runs[run.key], self.curves[run.key] = run, _Curve(self._kept(run.key), tasks_before)
         self._send(Message(Kind.BEGIN, run))
+
+    def _task_done(self, key: str, tasks: int, metrics: dict[str, float]) -> None:
+        self._send(Message(Kind.LOG, self.runs[key], metrics, Axis.TASK, tasks))
+        self.curves[key].task_done(tasks)
 
     def _kept(self, key: str) -> Path:
         return self.results / FOLDER / STEPS / key
@@ -167,6 +172,10 @@ class _Curve:
             if share > self.share or step >= steps:
                 self.share, self.latest = share, self.begun + step
                 yield self.latest, loss
+
+    def has(self, tasks: int) -> bool:
+        """Whether the end of so many tasks is kept, and so logged."""
+        return str(tasks) in self.ends
 
     def task_done(self, tasks: int) -> None:
         """Keep the number of steps after so many tasks."""

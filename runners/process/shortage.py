@@ -1,4 +1,4 @@
-"""Recognition of out-of-memory errors of the host or a device, from any library."""
+"""Recognition of out-of-memory errors of the host or a device, from any library; status and reason of any error."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterator
 
 import torch
+
+from benchmarks.types import UserError
+from runners.records.record import Status
 
 _TEXTS = re.compile(
     r"out[ _]of[ _]memory"  # CUDA's runtime and driver, PyTorch's allocator, Triton's launcher
@@ -24,6 +27,14 @@ multiprocessor, and would want it of an empty device too."""
 
 CHARACTERS_AT_MOST = 4000
 """Of the message of an error: it travels to the driver and stands in the record."""
+
+
+def diagnose(error: BaseException) -> tuple[Status, str]:
+    """Status of a cell that an error ended, and the reason."""
+    if (lacking := shortage(error)) is not None:
+        return Status.OOM, lacking
+    said = text(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
+    return Status.FAILED, said
 
 
 def shortage(error: BaseException) -> str | None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,9 +16,12 @@ import pytest
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from runners.cell import checkpoint
 from runners.cell.events import Event, EventKind
+from runners.cell.execution import run_cell
 from runners.loggers import process, registry
 from runners.loggers.feed import Feed
+from runners.loggers.logger import Axis
 from runners.loggers.messages import LONGEST
 from runners.loggers.process import Remote
 from runners.records.record import Status
@@ -181,6 +185,47 @@ def test_mlflow_makes_its_store_alone_and_gives_a_dead_server_up_soon(tmp_path, 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
     registry.make("mlflow", tmp_path)
     assert seen[2:] == [("http", False, "9")]
+
+
+def test_a_task_that_was_saved_but_not_told_is_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process ends between the two; the next one tells the loggers, and later ones do not repeat it."""
+    from tests.runners.test_loggers import Remembers
+
+    save = checkpoint.save
+
+    def part(results: Path, heard: Remembers, saves: int | None = None, tasks_told: int | None = None) -> None:
+        """Run the cell on until it has saved so many tasks, or has begun to train after being told of so many."""
+        (cell,) = cells("finetune")
+        here = job(cell, results)
+
+        def save_and_end(*args) -> None:
+            save(*args)
+            if args[2].tasks_done == saves:
+                raise KeyboardInterrupt
+
+        def hear(event: Event) -> None:
+            feed.heard(here, event)
+            if event.kind is EventKind.PROGRESS and event.task == tasks_told:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(checkpoint, "save", save_and_end)
+        with suppress(KeyboardInterrupt), Feed([heard], results, Console(file=io.StringIO())) as feed:
+            run_cell(here, hear)
+
+    def logged(heard: Remembers) -> list[tuple[int, dict[str, float]]]:
+        calls = (call for call in heard.calls if call[0] == "log")
+        found = [(at, metrics) for _, _, metrics, axis, at in calls if axis is Axis.TASK]
+        return [(at, {name: value for name, value in each.items() if "seconds" not in name}) for at, each in found]
+
+    whole, resumed = Remembers(), Remembers()
+    part(tmp_path / "whole", whole)
+    part(tmp_path / "resumed", resumed, saves=1)
+    assert logged(resumed) == []
+    part(tmp_path / "resumed", resumed, saves=3)
+    assert [at for at, _ in logged(resumed)] == [1, 2]
+    part(tmp_path / "resumed", resumed, tasks_told=3)
+    part(tmp_path / "resumed", resumed)
+    assert logged(resumed) == logged(whole) and [at for at, _ in logged(whole)] == [1, 2, 3, 4, 5]
 
 
 def test_a_cell_that_goes_on_keeps_its_axis(tmp_path: Path) -> None:
