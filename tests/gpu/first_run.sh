@@ -510,7 +510,7 @@ def workspaces():
 def out_of_memory():
     """How a lack of memory looks to the runner, in training of a large hypernetwork beside something that fills the GPU."""
     import torch
-    from runners.cell.execution import _diagnose
+    from runners.process.shortage import diagnose
     from methods.shared import stepping
     if not ON_CUDA:
         return note(skipped="no GPU")
@@ -523,7 +523,7 @@ def out_of_memory():
             method, _ = trained("hyperinterval", stream, 1, {})
             note(spare_GiB=spare >> 30, answer="trained", how=method.stepped)
         except Exception as error:
-            status, reason = _diagnose(error)
+            status, reason = diagnose(error)
             note(spare_GiB=spare >> 30, raised=type(error).__name__, status=str(status), reason=reason[:160])
         method = None
         del filler
