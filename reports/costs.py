@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
+from statistics import fmean
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def _costs(entries: list[Entry], empty: Mapping[str, float]) -> list[str]:
 
     def mean(values: list[float | None], show: Callable[[float], str]) -> str:
         known = [value for value in values if value is not None]
-        return show(sum(known) / len(known)) if known else "–"
+        return show(fmean(known)) if known else "–"
 
     growth = [_growth(record.stored_per_task) for record in records]
     return [

@@ -155,7 +155,7 @@ def _bounds(study: Study) -> Iterator[str]:
             if any(entry.record.method == FINETUNE for entry in study.at(group, label)):
                 values = study.values(group, label, FORGETTING)
                 if values:
-                    lost.append((sum(values.values()) / len(values), group))
+                    lost.append((fmean(values.values()), group))
     if not lost:
         return
     low, high = min(lost, key=lambda p: p[0]), max(lost, key=lambda p: p[0])
@@ -167,7 +167,7 @@ def _bounds(study: Study) -> Iterator[str]:
             f"points ({high[1].title})."
         )
     kept = [
-        (group, label, sum(v.values()) / len(v))
+        (group, label, fmean(v.values()))
         for group in study.groups
         for label in study.rows(group)
         if label not in study.unranked and (v := study.values(group, label, BWT))
@@ -193,7 +193,7 @@ def _inference(study: Study) -> Iterator[str]:
         for label in study.rows(group):
             values = study.values(group, label, INFERENCE)
             if values:
-                shares.setdefault(label, []).append(sum(values.values()) / len(values))
+                shares.setdefault(label, []).append(fmean(values.values()))
     if shares:
         parts = [f"{display(label)} for {_range(found)} of the test samples" for label, found in shares.items()]
         yield f"In CIL the right task is inferred by {join(parts)}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from reports import statistics
@@ -19,7 +20,7 @@ def means(study: Study, group: Group) -> list[tuple[str, float]]:
     for label in study.rows(group):
         values = study.values(group, label, ACC)
         if values and label not in study.unranked:
-            found.append((label, sum(values.values()) / len(values)))
+            found.append((label, fmean(values.values())))
     return sorted(found, key=lambda pair: -pair[1])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,10 +39,6 @@ def trade_offs(study: Study) -> Iterator[Job]:
         yield partial(critical_difference, scenarios=tested)
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
 def _seconds(study: Study, group: Group, label: str) -> list[float]:
     return [sum(e.record.train_seconds) for e in study.done(group, label) if sum(e.record.train_seconds) > 0]
 
@@ -60,7 +57,7 @@ def _transfer(study: Study, found: dict[str, Look], page: Page) -> Drawn:
         for label in study.rows(group):
             acc, bwt = study.values(group, label, ACC), study.values(group, label, BWT)
             if acc and bwt:
-                _dot(ax, 100 * _mean(list(bwt.values())), 100 * _mean(list(acc.values())), found[label])
+                _dot(ax, 100 * fmean(list(bwt.values())), 100 * fmean(list(acc.values())), found[label])
                 shown.append(label)
         ax.axvline(0, color="#999999", linewidth=0.5)
         ax.margins(0.09)
@@ -77,7 +74,7 @@ def _cost(study: Study, found: dict[str, Look], page: Page) -> Drawn:
         for label in study.rows(group):
             acc, seconds = study.values(group, label, ACC), _seconds(study, group, label)
             if acc and seconds:
-                points.append((_mean(seconds), 100 * _mean(list(acc.values())), label))
+                points.append((fmean(seconds), 100 * fmean(list(acc.values())), label))
         ranked = [point for point in points if point[2] not in study.unranked]
         front = [] if machines.caution(_timed(study, group)) else _pareto(ranked)
         ax.plot([x for x, _, _ in front], [y for _, y, _ in front], color="#BBBBBB", linewidth=0.8, zorder=0)

@@ -61,7 +61,8 @@ def measure(method: Method, stream: Stream, batch_size: int = AT_ONCE) -> list[C
             interval = [p.interval for p in parts], sum(p.seconds for p in parts)
             affine = [p.affine for p in parts], sum(p.affine_seconds for p in parts)
             for how, (counts, seconds) in (("interval", interval), ("affine", affine)):
-                share = None if None in counts else sum(c for c in counts if c is not None) / len(samples)
+                certified = sum(count or 0 for count in counts)
+                share = None if None in counts else certified / len(samples)
                 rows.append(CertificateRow(j, len(samples), radius, how, share, round(seconds, 4)))
     return rows
 

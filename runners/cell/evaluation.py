@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -195,4 +196,4 @@ def holds(lower: Tensor, upper: Tensor, y: Tensor) -> Tensor:
 def accuracy_so_far(measured: Measurements, after: int) -> float | None:
     """Mean accuracy over the tasks learnt, or None before the first."""
     values = [value for value in measured.accuracy[after][:after] if value is not None]
-    return sum(values) / len(values) if values else None
+    return fmean(values) if values else None

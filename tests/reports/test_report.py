@@ -282,7 +282,7 @@ def test_findings_name_the_winner_of_the_data(tmp_path: Path) -> None:
             r = np.full((3, 2), value + seed / 1000)
             Synthetic(method, seed=seed, n_tasks=2, accuracy=r).write(tmp_path)
     words = " ".join(findings(study(load(tmp_path))))
-    assert "In TIL, HNET is best on Split Digits (90.4 %, 20.0 points ahead of EWC)." in words
+    assert "In TIL, HNET is best on Split Digits (90.3 %, 20.0 points ahead of EWC)." in words
     assert "significant in 1 of 1 comparison" in words
     assert "HNET over EWC on Split Digits, TIL (adjusted p = 0.0078" in words  # 2 of 2^8
     assert "claim" not in words and "inferred" not in words and "Plain fine-tuning" not in words

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from statsmodels.stats.multitest import multipletests
 
 from reports import statistics
 
+ROOT = Path(__file__).resolve().parents[2]
 VALUES = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=2, max_size=7)
 
 
@@ -213,3 +216,15 @@ def test_an_effect_without_spread_has_no_end_or_is_none() -> None:
     for difference, effect in ((0.5, np.inf), (-0.5, -np.inf), (0.0, 0.0)):
         assert statistics.sign_flip([1.0 + difference] * 3, [1.0] * 3).effect == effect
         assert statistics.sign_flip([1.0 + difference], [1.0]).effect == effect
+
+
+@pytest.mark.parametrize("folder", ["reports", "runners"])
+def test_means_are_rounded_once(folder: str) -> None:
+    """`sum` of floats rounds otherwise from Python 3.12 on, so that a mean would depend on the version."""
+    places = [
+        f"{path}:{number}"
+        for path in (ROOT / folder).rglob("*.py")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"(?<![.\w])sum\((?!len\b).*\) / len\(", line)
+    ]
+    assert not places
