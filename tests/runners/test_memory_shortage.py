@@ -62,7 +62,7 @@ def test_the_option_of_the_command(tmp_path, on_oom, code):
     "place", ["certificates.measure", "exhibits.collect", "independence._measure", "network_used.numbers_met"]
 )
 def test_no_finished_record_lacks_what_there_was_no_memory_for(tmp_path, monkeypatch, place):
-    """Else it would depend on the cells beside it what a record tells."""
+    """Otherwise the content of a record would depend on the cells that share the memory."""
     module, name = place.split(".")
 
     def lacking(*_, **__):
