@@ -120,7 +120,7 @@ def _placed(outcome: Outcome, results: Path) -> Outcome:
                 "command puts it in place later"
             )
         if finished_record(new, outcome.cell.key) is not None:  # else another --rerun has put it in its place
-            CellFolder(place).make_room(outcome.cell.key)
+            CellFolder(place).usable(outcome.cell.key)  # an unusable one is set aside, and stays
             _swap(new, place)
     sheet, shared = scratch(results) / outcome.cell.benchmark / SHEET, results / outcome.cell.benchmark / SHEET
     if sheet.exists() and not shared.exists():

@@ -7,26 +7,15 @@ from datetime import UTC, datetime
 from runners.cell.events import Emit, Event, EventKind
 from runners.grid.cells import Job
 from runners.records.folder import CellFolder
-from runners.records.record import BrokenRecord, Record, Status
+from runners.records.record import Record, Status
 
 
 def usable_record(folder: CellFolder, key: str, emit: Emit) -> Record | None:
     """The folder's record if it is whole and has the key; an unusable one is set aside and reported."""
-    try:
-        record = folder.read()
-        if record is None or record.key == key:
-            return record
-        broken = "it belongs to another cell"
-    except BrokenRecord as error:
-        broken = str(error)
-    aside = folder.set_aside()
-    emit(
-        Event(
-            EventKind.NOTE,
-            reason=f"{folder.path}: unusable record ({broken}); moved to {aside.name}, rerun",
-        )
-    )
-    return None
+    record, aside = folder.usable(key)
+    if aside:
+        emit(Event(EventKind.NOTE, reason=f"{folder.path}: {aside}, rerun"))
+    return record
 
 
 def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:

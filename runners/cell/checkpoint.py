@@ -60,10 +60,8 @@ def load(folder: Store, key: str) -> Checkpoint | None:
         data = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
         if data["layout"] != LAYOUT or data["key"] != key:
             return None
-        measured, environment = (
-            Measurements.from_json(data["measured"]),
-            dict(json.loads(data.get("environment", "{}"))),
-        )
+        measured = Measurements.from_json(data["measured"])
+        environment = dict(json.loads(data.get("environment", "{}")))
         return Checkpoint(data["tasks_done"], data["state"], measured, data["started"], environment)
     except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError):
         return None

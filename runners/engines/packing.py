@@ -29,9 +29,10 @@ class Packer:
     """
 
     def __init__(self, capacities: dict[str, int], workers: Sequence[str], overhead: int = CUDA_CONTEXT) -> None:
-        """Capacities: free bytes of each device before the workers start. workers: the device of each of them.
+        """Packer of cells on the devices of `workers`, one name for each worker.
 
-        overhead: bytes that a process takes in addition to its tensors, also between its cells.
+        capacities: free bytes of each device before the workers start. overhead: bytes that a process takes in addition
+        to its tensors, also between its cells.
         """
         processes = Counter(workers)
         self.capacities = {device: free - overhead * processes[device] for device, free in capacities.items()}

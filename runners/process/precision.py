@@ -43,9 +43,8 @@ def in_force(on_cuda: bool) -> str:
     """The precision of products of float32 on the device at this moment, for the record."""
     cuda, mkldnn = _operations()[:2], _operations()[3:5]
     chosen = [operation.fp32_precision for operation in (cuda if on_cuda else mkldnn)]
-    matmul, convolution = (
-        "ieee" if name == "none" else name for name in chosen
-    )  # none: nobody chose, PyTorch's default
+    # "none" means that nobody chose, and PyTorch's default holds.
+    matmul, convolution = ("ieee" if name == "none" else name for name in chosen)
     return f"matmul {matmul}, convolution {convolution}"
 
 

@@ -119,16 +119,16 @@ class CellFolder:
                     entry.rename(aside / f"{entry.name}.old")
         return aside
 
-    def make_room(self, key: str) -> str | None:
-        """Set an unusable record, or one of another key, aside before another is written; words for it, or None."""
+    def usable(self, key: str) -> tuple[Record | None, str]:
+        """The record, if there is one with this key, and ""; or None and words on an unusable one, now set aside."""
         try:
             record = self.read()
             if record is None or record.key == key:
-                return None
+                return record, ""
             broken = "it belongs to another cell"
         except BrokenRecord as error:
             broken = str(error)
-        return f"unusable record ({broken}); moved to {self.set_aside().name}"
+        return None, f"unusable record ({broken}); moved to {self.set_aside().name}"
 
     def has_shared(self, name: str) -> bool:
         return (self.path.parents[2] / name).exists()

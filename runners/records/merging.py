@@ -112,7 +112,7 @@ def write(found: Merged, into: Path) -> int:
         with target.lock() as held:
             if not held:
                 raise UserError(f"{source.title}: another command runs it in {into}; merge again when it has ended")
-            target.make_room(source.record.key)
+            target.usable(source.record.key)  # what cannot be used there is set aside, not overwritten
             _copy(source, target)
         written += 1
     for path, name in _shared(found.roots):

@@ -57,7 +57,7 @@ class ReferenceCell:
         """Write the cell as if it had been run there; skip it if another process holds it."""
         with folder.lock() as held:
             if held:
-                folder.make_room(self.record.key)
+                folder.usable(self.record.key)  # what cannot be used there is set aside, not overwritten
                 # A flush of eight files takes most of the time, and the reference records can be taken again.
                 folder.write_files(self.record, self.tables, durable=False)
 

@@ -157,10 +157,11 @@ def test_an_unusable_record_is_set_aside_and_its_checkpoint_kept(tmp_path):
 
 def test_only_an_unusable_record_makes_room_for_another(tmp_path):
     folder = written(tmp_path)
-    assert folder.make_room(a_record().key) is None and CellFolder(tmp_path / "absent").make_room("k") is None
-    assert folder.make_room("f" * 60) == "unusable record (it belongs to another cell); moved to aside-0"
+    assert folder.usable(a_record().key) == (folder.read(), "")
+    assert CellFolder(tmp_path / "absent").usable("k") == (None, "")
+    assert folder.usable("f" * 60) == (None, "unusable record (it belongs to another cell); moved to aside-0")
     (tmp_path / "cell.json").write_text('{"schema": 2}')
-    assert (folder.make_room(a_record().key) or "").endswith("schema 1); moved to aside-1")
+    assert folder.usable(a_record().key)[1].endswith("schema 1); moved to aside-1")
     assert (tmp_path / "aside-1" / "cell.json.old").read_text() == '{"schema": 2}'
 
 
