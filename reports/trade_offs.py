@@ -57,7 +57,7 @@ def _transfer(study: Study, found: dict[str, Look], page: Page) -> Drawn:
         for label in study.rows(group):
             acc, bwt = study.values(group, label, ACC), study.values(group, label, BWT)
             if acc and bwt:
-                _dot(ax, 100 * fmean(list(bwt.values())), 100 * fmean(list(acc.values())), found[label])
+                _dot(ax, 100 * fmean(bwt.values()), 100 * fmean(acc.values()), found[label])
                 shown.append(label)
         ax.axvline(0, color="#999999", linewidth=0.5)
         ax.margins(0.09)
@@ -74,7 +74,7 @@ def _cost(study: Study, found: dict[str, Look], page: Page) -> Drawn:
         for label in study.rows(group):
             acc, seconds = study.values(group, label, ACC), _seconds(study, group, label)
             if acc and seconds:
-                points.append((fmean(seconds), 100 * fmean(list(acc.values())), label))
+                points.append((fmean(seconds), 100 * fmean(acc.values()), label))
         ranked = [point for point in points if point[2] not in study.unranked]
         front = [] if machines.caution(_timed(study, group)) else _pareto(ranked)
         ax.plot([x for x, _, _ in front], [y for _, y, _ in front], color="#BBBBBB", linewidth=0.8, zorder=0)
