@@ -242,7 +242,7 @@ class AvalancheMethod(Method):
             self.model.train(was)
 
     def parameters_stored(self) -> int:
-        """Scalars of the network and of every tensor and sample that the strategy and its plugins keep."""
+        """Scalars of the network and of all tensors and samples that strategy and plugins keep, copies included."""
         network = sum(p.numel() for p in self.model.state_dict().values())
         sample = torch.Size(self.spec.input_shape).numel() + 1
         parts = (p.numel() if isinstance(p, Tensor) else len(p) * sample + _attached(p) for p in self._kept())

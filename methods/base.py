@@ -384,8 +384,20 @@ class Method(ABC):
         return sum(p.numel() for p in parts.parameters(self) if p.requires_grad)
 
     def parameters_stored(self) -> int:
-        """Number of scalars needed to predict and to learn further tasks (not those kept only for the audit)."""
-        return state.count({key: value for key, value in self.state_dict().items() if not key.startswith("audit")})
+        """Size of what must be kept between tasks to predict and to learn further tasks, in numbers of 32 bits.
+
+        It is the state without attributes that only the audit reads (`audit...`) and without `rebuilt`. A float64
+        counts as two numbers, 32 packed bits of a mask as one.
+        """
+        return state.size(self.state_dict(), self.rebuilt())
+
+    def rebuilt(self) -> Sequence[Tensor | Mapping[str, Tensor]]:
+        """Tensors of the state that need not be kept between tasks, so that `parameters_stored` leaves them out.
+
+        Copies of other state, values that the next task overwrites before it reads them, and the initial values of
+        tasks not yet learnt.
+        """
+        return ()
 
 
 def _set_training(networks: Iterable[nn.Module], training: bool) -> None:

@@ -24,7 +24,6 @@ from methods.intervals.box_search import BoxSearch
 from methods.intervals.boxed import Box, BoxedNetwork
 from methods.intervals.contraction import evenly, largest_factor
 from methods.intervals.weights import nested
-from methods.shared import state
 from methods.shared.digest import digest
 from methods.shared.optimizers import adam
 
@@ -125,9 +124,9 @@ class BoxPromise(Method):
         """Number of centres, radii and head parameters."""
         return sum(p.numel() for p in self.model.parameters()) + self.model.lower.numel()
 
-    def parameters_stored(self) -> int:
-        """Scalars of network and box, without those that only `audit` reads."""
-        return super().parameters_stored() - state.count(self.points_at_end)
+    def rebuilt(self) -> list[Tensor]:
+        """Values that only `audit` reads."""
+        return self.points_at_end
 
     # -- worst cases -----------------------------------------------------------------------------
 

@@ -73,6 +73,10 @@ class EWC(QuadraticPenalty):
         else:
             self.anchor.move(importance, self.config.decay)
 
+    def rebuilt(self) -> list[Tensor]:
+        """The latest anchor, which is the network itself."""
+        return [self.anchor.centre] if self.config.mode == "online" else []
+
     def importance(self, task: Task) -> Tensor:
         """F of the task just learnt, (P,)."""
         variant = "batched" if self.config.fisher == "avalanche" else self.config.fisher

@@ -289,6 +289,10 @@ class HAT(PointPerTask):
         # + 0: the zero of a closed entry changes its sign with the weight, which no answer shows
         return Numbers(nothing, nothing.bool(), torch.cat([self.point(task).masked + 0.0, self.kept[task]]))
 
+    def rebuilt(self) -> list[Tensor]:
+        """The latest task's head, of which a copy is kept, and its embedding, of which the gates are kept."""
+        return [self.own, self.embedding] if self.kept else []
+
     # -- tables ------------------------------------------------------------------------------------
 
     @torch.no_grad()

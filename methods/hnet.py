@@ -32,7 +32,7 @@ task classifier (HNET+TIR) are separate methods, not implemented here.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -319,6 +319,10 @@ class HNET(NetworkPerTask):
                 buffer.copy_(self.statistics[task.index][name])
         own = functools.partial(self._head, task=task.index)
         return fisher(network, task.train, own, "exact", task.budget.batch_size, FISHER_SAMPLES)
+
+    def rebuilt(self) -> Sequence[Tensor | Mapping[str, Tensor]]:
+        """Initial embeddings of the tasks not yet learnt."""
+        return [self.embeddings[self.tasks_seen :]]
 
     def exhibits(self) -> dict[str, Exhibit]:
         """Embeddings of the learnt tasks, as boxes of zero width."""

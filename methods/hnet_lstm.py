@@ -33,7 +33,7 @@ embedding becomes a second row of the batch; here the input is both, one after t
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -185,6 +185,14 @@ class HNETLSTM(PointPromise, HNET):
         rows = range(self.spec.n_tasks)[tasks]
         logits = (self.target(self.weights(j), x, self._statistics_of(j)) for j in rows)
         return heads.stacked([self._head(values, j) for j, values in zip(rows, logits, strict=True)])
+
+    def rebuilt(self) -> list[Tensor | Mapping[str, Tensor]]:
+        """Initial embeddings; with growth also what the latest task has copies of, and the copied embeddings."""
+        if not self.grown:
+            return [*super().rebuilt()]
+        # the regulariser trains embeddings of its own, which are no copies
+        apart = self.tasks_seen if self.config.train_old_embeddings else 0
+        return [self.embeddings[apart:], self.hypernetwork.copied()]
 
     # -- the promise of growth ---------------------------------------------------------------------
 

@@ -405,6 +405,10 @@ class HyperInterval(BoxPerTask):
         """DIL: weights (N,) generated from the universal embedding; see `universal_box`."""
         return self.universal_weights(newest, radii=False)[0] if self.nested else None
 
+    def rebuilt(self) -> list[Tensor]:
+        """Initial embeddings and radii of the tasks not yet learnt; in the nested mode no radius is learnt."""
+        return [self.embeddings[self.tasks_seen :], self.shapes[0 if self.nested else self.tasks_seen :]]
+
     @torch.no_grad()
     def exhibits(self) -> dict[str, Exhibit]:
         """Boxes of the learnt tasks at full eps."""

@@ -41,7 +41,9 @@ official division.)
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Collection
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -182,7 +184,9 @@ class HyperMask(NetworkPerTask):
     @staticmethod
     def _held(target: MaskableNetwork, config: Any) -> dict[str, float]:
         n = sum(target.sizes)
-        return {"beta": n, "lam": n if config.norm == 1 else sum(map(math.sqrt, target.sizes))}
+        # `sum` of floats rounds otherwise from Python 3.12 on
+        roots = functools.reduce(operator.add, map(math.sqrt, target.sizes))
+        return {"beta": n, "lam": n if config.norm == 1 else roots}
 
     @classmethod
     def remarks(cls, spec: StreamSpec, config: Any, tuned: Collection[str]) -> list[str]:
@@ -343,6 +347,10 @@ class HyperMask(NetworkPerTask):
     def every_task(self, x: Tensor) -> tuple[Tensor, None]:
         """Within-task logits of every task seen, under its mask."""
         return torch.stack([self.logits(x, task) for task in range(max(1, self.tasks_seen))]), None
+
+    def rebuilt(self) -> list[Tensor]:
+        """Initial embeddings of the tasks not yet learnt."""
+        return [self.embeddings[self.tasks_seen :]]
 
     @torch.no_grad()
     def exhibits(self) -> dict[str, Exhibit]:

@@ -55,7 +55,7 @@ for 10 epochs, DIL 1.6 / 196 / 927 at 1.34e-4. Defaults here are those of the co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -239,6 +239,10 @@ class InTAct(Method):
         """Drift of each task and layer, and how much of it its ranges cover."""
         columns = zip(*self.audit_rows, strict=True)
         return {"drift": dict(zip(MEASURES, columns, strict=True))} if self.audit_rows else {}
+
+    def rebuilt(self) -> list[Mapping[str, Tensor]]:
+        """The weights after the latest task, which are the network's."""
+        return [self.old]
 
     # -- answers -----------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Joint: training on all tasks so far; the reference that sees every task again."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -25,6 +26,8 @@ class Joint(Method):
 
     def build(self) -> None:
         self.net = self.network()
+        self.n_samples = 0
+        """Training samples of all tasks so far, which the next task trains on again."""
 
     def learn(self, task: Task) -> None:
         def loss(batch: Batch) -> Tensor:
@@ -32,6 +35,11 @@ class Joint(Method):
 
         everything = Samples.concatenate([t.train for t in (*task.previous, task)])
         self.fit(task, loss, self.net.parameters(), lr=self.config.lr, samples=everything)
+        self.n_samples = len(everything)
+
+    def parameters_stored(self) -> int:
+        """Size of the network and of all samples, every value and label of which counts as one number."""
+        return super().parameters_stored() + self.n_samples * (math.prod(self.spec.input_shape) + 1)
 
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
         return self.answerable(self.net(x), task_id)

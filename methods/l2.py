@@ -51,6 +51,10 @@ class L2(QuadraticPenalty):
         else:
             self.anchor.move(torch.maximum(importance, self.anchor.importance))
 
+    def rebuilt(self) -> list[Tensor]:
+        """The latest anchor, which is the network itself."""
+        return [self.anchor.centre] if self.config.mode == "online" else []
+
     def importance(self, task: Task) -> Tensor:
         """Importance (P,): 1 for parameters that took part in the task, 0 for heads of other tasks."""
         x = task.train.batch(slice(task.budget.batch_size)).x

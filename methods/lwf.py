@@ -17,6 +17,7 @@ included, and the old ones are then selected without renormalising.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,6 +89,10 @@ class LwF(Method):
         self.teacher.load_state_dict(self.net.state_dict())
         self.teacher.eval()
         self.fit(task, self.loss, optimizers.make(self.config.optimizer, self.net.parameters(), self.config.lr))
+
+    def rebuilt(self) -> list[Mapping[str, Tensor]]:
+        """The teacher, which is the network before a task."""
+        return [self.teacher.state_dict()]
 
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
         return self.answerable(self.net(x), task_id)

@@ -58,6 +58,10 @@ class MAS(QuadraticPenalty):
     def consolidate(self, importance: Tensor) -> None:
         self.anchor.move(importance, self.config.decay)
 
+    def rebuilt(self) -> list[Tensor]:
+        """The anchor, which is the network itself."""
+        return [self.anchor.centre]
+
     def importance(self, task: Task) -> Tensor:
         """Sensitivity of the task's answers to each parameter, (P,) (eq. 3)."""
 

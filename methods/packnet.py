@@ -150,10 +150,6 @@ class PackNet(Subnetworks):
         self.owners = torch.where(gone, FREE, self.owners)
         self.weights.masked_fill_(self.owners == FREE, 0)
 
-    def parameters_stored(self) -> int:
-        """Scalars of networks and owner map, of which an entry is half a scalar."""
-        return super().parameters_stored() - len(self.owners) // 2
-
 
 def pruned(weights: Tensor, own: Tensor, count: int, ties: Ties) -> Tensor:
     """Mask (n,) of the `count` smallest |w| among a task's own weights (n,), of which there are at least as many."""

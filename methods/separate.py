@@ -13,6 +13,7 @@ The promise is exact: networks of learnt tasks are copies that nothing trains, a
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from methods.networks import targets
 from methods.point_per_task import PointPerTask
 from methods.point_promise import Numbers
 from methods.search import LEARNING_RATE, ranges
-from methods.shared import inference, state
+from methods.shared import inference
 from methods.shared.grouped import Group, GroupedNetwork, Point
 from methods.shared.inference import Inference
 from methods.shared.maskable import Statistics
@@ -98,7 +99,6 @@ class Separate(PointPerTask):
         floats = [b.flatten() for b in statistics.values() if b.is_floating_point()]
         return Numbers(shared, shared.bool(), torch.cat([own, *floats]))
 
-    def parameters_stored(self) -> int:
-        """Scalars of the networks of the learnt tasks; the next task starts with a new one."""
-        live = state.count(dict(self.net.state_dict())) if self.kept else 0
-        return super().parameters_stored() - live
+    def rebuilt(self) -> list[Mapping[str, Tensor]]:
+        """The network in training, once a task has its own; the next task starts with a new one."""
+        return [self.net.state_dict()] if self.kept else []

@@ -103,5 +103,9 @@ class SI(Method):
             self.credit += path / (moved.square() + OFFICIAL_DAMPING)
             self.anchor.move(self.credit.clamp(max=OFFICIAL_CAP))
 
+    def rebuilt(self) -> list[Tensor]:
+        """The anchor, which is the network itself, and Omega, unless a cap makes another importance of it."""
+        return [self.anchor.centre, *([self.credit] if self.config.style == "paper" else [])]
+
     def predict(self, x: Tensor, task_id: int | None = None) -> Tensor:
         return self.answerable(self.net(x), task_id)

@@ -210,6 +210,10 @@ class Subnetworks(PointPerTask):
         statistics = [b.flatten() for b in self.statistics_of(task).values() if b.is_floating_point()]
         return Numbers(torch.cat([self.weights, self.fixed]), used, torch.cat([self.kept[task], *statistics]))
 
+    def rebuilt(self) -> list[Tensor]:
+        """The latest task's own parameters, of which a copy is kept."""
+        return [self.own] if self.kept else []
+
     # -- tables ------------------------------------------------------------------------------------
 
     @torch.no_grad()

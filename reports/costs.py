@@ -35,8 +35,9 @@ def cost_table(study: Study) -> Table | None:
     return Table(
         "cost",
         "Cost, mean over seeds: time on the training and on the evaluation clock for the whole stream; peak memory of "
-        f"the process above {_above(empty.values())}; peak memory of the device; parameters trained, parameters stored "
-        f"to predict and to learn further tasks, and their growth per task.{several}",
+        f"the process above {_above(empty.values())}; peak memory of the device; parameters trained; what is stored "
+        f"between tasks to predict and to learn further ones, in numbers of 32 bits (copies are left out, the values of "
+        f"stored samples count one each), and its growth per task.{several}",
         tuple(columns[i] for i in kept),
         tuple(tuple(row[i] for i in kept) for row in rows),
         text_columns=frozenset({0, 1, 2} if names else {0, 1}),
@@ -61,7 +62,7 @@ def empty_processes(study: Study) -> dict[str, float]:
 def environment_of(entry: Entry) -> str:
     """Properties of the environment that decide the size of an empty process."""
     environment = entry.record.environment
-    names = ("platform", "processor", "python", "packages", "torch", "device", "device_name", "threads")
+    names = ("platform", "processor", "python", "packages", "torch", "device", "device_name", "threads", "engine")
     return json.dumps([environment.get(name) for name in names], sort_keys=True, default=str)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import enum
 from collections import Counter, OrderedDict, deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -66,14 +67,20 @@ def restore(method: Any, saved: dict[str, Any]) -> None:
     _Reader(method, saved).put()
 
 
-def count(value: Any) -> int:
-    """Count the scalars in all tensors of a state."""
+def size(saved: dict[str, Any], rebuilt: Any = ()) -> int:
+    """Size of a state without the audit's attributes and without the tensors `rebuilt`, in numbers of 32 bits."""
+    kept = {key: value for key, value in saved.items() if not key.startswith("audit")}
+    return -(-(_n_bytes(kept) - _n_bytes(rebuilt)) // 4)
+
+
+def _n_bytes(value: Any) -> int:
+    """Bytes of all tensors in a value."""
     if isinstance(value, Tensor):
-        return value.numel()
-    if isinstance(value, dict):
-        return sum(map(count, value.values()))
+        return value.numel() * value.element_size()
+    if isinstance(value, Mapping):
+        return sum(map(_n_bytes, value.values()))
     if isinstance(value, list | tuple):
-        return sum(map(count, value)) if len(value) <= VALUES_AT_MOST else 0
+        return sum(map(_n_bytes, value)) if len(value) <= VALUES_AT_MOST else 0
     return 0
 
 

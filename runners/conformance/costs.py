@@ -94,7 +94,7 @@ def _parameters(trial: Trial) -> Iterator[str]:
     if stored[0] and stored[1] < stored[0]:
         yield f"parameters_stored falls from {stored[0]} to {stored[1]} as tasks are added"
     saved = {key: value for key, value in method.state_dict().items() if not key.startswith("audit")}
-    held = sum(part.numel() for _, part in reach.tensors(saved))
+    held = sum(part.numel() * part.element_size() for _, part in reach.tensors(saved)) // 4
     if stored[-1] < min(held, trained):
         yield f"parameters_stored says {stored[-1]}, but the state holds {held} numbers and {trained} are trained"
 

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -64,11 +65,13 @@ def of_worker(device: torch.device) -> dict[str, Any]:
 
     cpu_capability: the instructions that PyTorch's own kernels are chosen for. mkl, onednn: versions of the libraries
     for products, None where torch is built without. kernel_settings: the variables that change their choice, as set.
+    engine: "ray" in a process of Ray, whose libraries add to its memory.
     """
     import torch
 
     on_cuda = device.type == "cuda"
     return {
+        **({"engine": "ray"} if "ray" in sys.modules else {}),
         "torch": torch.__version__,
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if on_cuda else _processor(),

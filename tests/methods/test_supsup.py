@@ -118,7 +118,7 @@ def test_stored_are_a_bit_per_weight_and_task_and_the_statistics():
     method = made(superfluous=1)
     before = method.parameters_stored()
     learn(method, 0, 1)
-    weights, statistics = 36 + 64 * 12 + 12 * 3, 2 * (4 + 12) + 2
+    weights, statistics = 36 + 64 * 12 + 12 * 3, 2 * (4 + 12) + 2 * 2  # two counters of 64 bits
     assert before == 0 and method.parameters_stored() == 2 * (-(-weights // 32) + statistics)
     assert method.parameters_trained() == weights
 
