@@ -5,9 +5,11 @@ Nothing else in benchmarks/ imports Avalanche, which takes seconds.
 
 from __future__ import annotations
 
+import reprlib
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +21,7 @@ from benchmarks.data import DataSet
 from benchmarks.definition import Benchmark, Kind
 from benchmarks.samples import Samples
 from benchmarks.stream import Stream
-from benchmarks.types import TIL, Budget, UserError
+from benchmarks.types import CIL, DIL, TIL, Budget, Scenario, UserError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # not ours, and nothing that a user of the suite can act on
@@ -47,6 +49,7 @@ class LazySamples(Dataset):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        index = range(len(self))[index]  # which may be negative
         return self.samples.batch(slice(index, index + 1)).x[0].cpu(), self.targets[index]
 
 
@@ -70,7 +73,7 @@ class _HeldSamples(Dataset):
         return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        row = index if self.place is None else self.place[index]
+        row = index if self.place is None else self.place[range(len(self))[index]]
         return self.inputs[row], self.targets[index]
 
     def keep(self, indices: set[int]) -> None:
@@ -155,31 +158,59 @@ def to_avalanche(stream: Stream) -> Any:
     """The stream as a benchmark of Avalanche, with a train, a valid and a test stream of experiences.
 
     Labels are those of the scenario; task labels count the tasks in TIL and are 0 otherwise. Images are not augmented.
+    Without validation samples there is no valid stream: Avalanche takes no empty data sets.
     """
     til = stream.spec.scenario is TIL
-    parts: dict[str, list[AvalancheDataset]] = {"train": [], "valid": [], "test": []}
+    names = ("train", "valid", "test") if stream.benchmark.validation else ("train", "test")
+    parts: dict[str, list[AvalancheDataset]] = {name: [] for name in names}
     for j in range(len(stream)):
         task = stream.task(j)
         for name, samples in (("train", task.train), ("valid", task.validation), ("test", stream.test(j))):
-            parts[name].append(dataset_of(samples, j if til else 0, lazy=True))
+            if name in parts:
+                parts[name].append(dataset_of(samples, j if til else 0, lazy=True))
     return with_classes_timeline(with_task_labels(benchmark_from_datasets(**parts)))
 
 
+@dataclass(frozen=True)
+class Experiences(DataSet):
+    """Data of an Avalanche benchmark; its labels count within each experience.
+
+    classes: of each experience, the classes that its labels 0, 1, ... stand for, by Avalanche's numbers.
+    """
+
+    classes: tuple[tuple[int, ...], ...] = ()
+
+    @cached_property
+    def known(self) -> tuple[str, ...]:
+        """Notes, with one on numbers of classes that recur and may, but need not, stand for the same classes."""
+        found = super().known
+        recurring = _recurring(self.classes)
+        if self.notes is not None or not recurring or CIL in _undefined(self.classes):
+            return found
+        original, (first, second, *_) = min(recurring.items())
+        return (
+            *found,
+            f"experiences have classes of the same number ({original} in the experiences {first} and {second}), "
+            "which are different classes in CIL",
+        )
+
+
 def data_set(benchmark: Any, name: str) -> DataSet:
-    """Data of an Avalanche benchmark: images after its evaluation transforms, labels within each task.
+    """Data of an Avalanche benchmark: inputs and labels after its evaluation transforms, labels within each task.
 
     A label is the place of a sample's class among the classes of its experience, in ascending order. Inputs that are
-    not (channels, height, width) get leading ones. Raises UserError where train and test streams differ in length,
-    and for what `benchmarks.door` refuses.
+    not (channels, height, width) get leading ones. Raises UserError where train and test streams are missing or differ
+    in length, for an experience without samples, for labels that are no whole numbers, and for what `benchmarks.door`
+    refuses.
     """
-    train, test = list(benchmark.train_stream), list(benchmark.test_stream)
+    train, test = (_experiences(benchmark, name, part) for part in ("train", "test"))
     if len(train) != len(test):
         raise UserError(f"{name}: {len(train)} experiences to train on, but {len(test)} to test on")
-    classes = [sorted({int(label) for label in experience.dataset.targets}) for experience in train]
-    parts = [_tensors(stream, classes) for stream in (train, test)]
+    (x, originals), (test_x, test_originals) = _read(train, "training"), _read(test, "test")
+    classes = tuple(tuple(sorted(set(some))) for some in originals)
+    (y, t), (test_y, test_t) = (_places(classes, some) for some in (originals, test_originals))
     names = tuple(" ".join(map(str, some)) for some in classes)
-    (x, y, t), (test_x, test_y, test_t) = parts
-    made = DataSet(name, x, y, test_x, test_y, t, test_t, names)
+    made = Experiences(name, x, y, test_x, test_y, t, test_t, names, classes=classes)
     _ = made.known
     return made
 
@@ -196,9 +227,11 @@ def from_avalanche(
 ) -> Benchmark:
     """A benchmark of this suite over `data`, which the function `dataset` makes: itself, or `package.module:function`.
 
-    Experiences may have unequal numbers of classes.
+    Experiences may have unequal numbers of classes. Where they share classes, DIL is not defined if a class has another
+    label in another experience, and CIL not if a class would count as several. Raises UserError for data without tasks.
     """
-    assert data.train_tasks is not None
+    if data.train_tasks is None:
+        raise UserError(f"{data.name}: the data says no task of its samples; make it by benchmarks.avalanche.data_set")
     shape = tuple(data.train_images.shape[1:])
     n_tasks = int(data.train_tasks.max()) + 1
     return Benchmark(
@@ -213,25 +246,95 @@ def from_avalanche(
         network=network,
         budget=budget,
         description=description or "A stream of experiences of Avalanche.",
+        undefined=_undefined(data.classes) if isinstance(data, Experiences) else {},
     )
 
 
-def _tensors(stream: Sequence[Any], classes: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
-    inputs, labels, tasks = [], [], []
+def _recurring(classes: Sequence[Sequence[int]]) -> dict[int, list[int]]:
+    """The classes that several experiences have, each with these experiences."""
+    having: dict[int, list[int]] = {}
+    for j, some in enumerate(classes):
+        for original in some:
+            having.setdefault(original, []).append(j)
+    return {original: js for original, js in having.items() if len(js) > 1}
+
+
+def _undefined(classes: Sequence[Sequence[int]]) -> dict[Scenario, str]:
+    """Scenarios that make no sense with these classes of the experiences, each with the reason.
+
+    CIL stays defined where the numbers count from 0 in every experience and may stand for different classes, and where
+    all experiences have the same classes, for example digits with permuted pixels.
+    """
+    found: dict[Scenario, str] = {}
+    recurring = sorted(_recurring(classes).items())
+    for original, (first, *others) in recurring:
+        label = classes[first].index(original)
+        for j in others:
+            if (other := classes[j].index(original)) != label:
+                found.setdefault(
+                    DIL,
+                    f"class {original} is label {label} in experience {first} and label {other} in experience {j}, "
+                    "but all tasks share one head",
+                )
+    from_zero = all(list(some) == list(range(len(some))) for some in classes)
+    if recurring and not from_zero and len(set(map(tuple, classes))) > 1:
+        original, (first, second, *_) = recurring[0]
+        found[CIL] = f"the experiences {first} and {second} share class {original}, which would be two classes"
+    return found
+
+
+def _experiences(benchmark: Any, name: str, part: str) -> list[Any]:
+    stream = getattr(benchmark, f"{part}_stream", None)
+    if stream is None:
+        raise UserError(f"{name}: the benchmark has no {part} stream; give it experiences to train on and to test on")
+    return list(stream)
+
+
+def _read(stream: Sequence[Any], part: str) -> tuple[Tensor, list[list[int]]]:
+    """Inputs of all experiences, and each experience's classes of its samples. Raises UserError."""
+    inputs, classes = [], []
     for j, experience in enumerate(stream):
-        place = {original: label for label, original in enumerate(classes[j])}
-        for x, y, *_ in experience.dataset.eval():
-            if int(y) not in place:
-                raise UserError(f"experience {j}: its test data has the class {int(y)}, its training data has not")
+        own = []
+        for sample in experience.dataset.eval():
+            try:
+                x, y, *_ = sample
+            except (TypeError, ValueError):
+                raise UserError(f"experience {j}: {part} samples have no labels; give pairs (input, label)") from None
             inputs.append(_image(x))
-            labels.append(place[int(y)])
-            tasks.append(j)
+            own.append(_class(y, f"experience {j}"))
+        if not own:
+            raise UserError(f"experience {j} has no {part} samples; leave it out of both streams")
+        classes.append(own)
     if not inputs:
-        raise UserError("the stream's experiences hold no samples")
+        raise UserError("the stream has no experiences")
     if shapes := {tuple(x.shape) for x in inputs[1:] if x.shape != inputs[0].shape}:
         other = min(shapes)
         raise UserError(f"inputs have different shapes: {tuple(inputs[0].shape)} and {other}; transform them to one")
-    return torch.stack(inputs), torch.tensor(labels), torch.tensor(tasks)
+    return torch.stack(inputs), classes
+
+
+def _class(y: Any, where: str) -> int:
+    """A label as a number; text of a number is one. Raises UserError for anything else."""
+    try:
+        value = y.item() if hasattr(y, "item") else y
+        label = int(value)
+        if isinstance(value, str) or label == value:
+            return label
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # several numbers, other text, not finite
+        pass
+    raise UserError(f"{where}: a label is {' '.join(reprlib.repr(y).split())}; give the number of the class")
+
+
+def _places(classes: Sequence[Sequence[int]], originals: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Labels within the experience, and experiences, of samples of these classes. Raises UserError."""
+    labels, tasks = [], []
+    for j, (known, own) in enumerate(zip(classes, originals, strict=True)):
+        place = {original: label for label, original in enumerate(known)}
+        if unknown := set(own) - set(place):
+            raise UserError(f"experience {j}: its test data has the class {min(unknown)}, its training data has not")
+        labels += [place[original] for original in own]
+        tasks += [j] * len(own)
+    return torch.tensor(labels), torch.tensor(tasks)
 
 
 def _image(x: Any) -> Tensor:
