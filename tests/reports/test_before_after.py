@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from reports.before_after import change_table, changes
 from reports.build import build_report
 from reports.load import load
 from reports.study import study
+from reports.tables import Table
 from tests.reports.synthetic import Synthetic
 
 
@@ -44,6 +47,49 @@ def test_what_only_one_folder_has_is_named(tmp_path: Path) -> None:
     table = change_table(study(load(tmp_path / "old")), study(load(tmp_path / "new")), "old")
     assert [row[1].key for row in table.rows] == ["ewc"]
     assert table.notes == ("Only before: si (Split Digits, TIL).", "Only after: hnet (Split Digits, TIL).")
+
+
+def pair(folder: Path, before: Sequence[Synthetic], after: Sequence[Synthetic]) -> Table:
+    for name, cells in (("old", before), ("new", after)):
+        for cell in cells:
+            for seed in range(2):
+                replace(cell, seed=seed, n_tasks=2, accuracy=np.full((3, 2), 0.5)).write(folder / name)
+    return change_table(study(load(folder / "old")), study(load(folder / "new")), "old")
+
+
+def test_a_further_setting_in_one_folder_hides_no_pair(tmp_path: Path) -> None:
+    """It extends the name of the benchmark in that folder only."""
+    small = Synthetic("ewc", network="mlp-10")
+    table = pair(tmp_path, [Synthetic("ewc")], [Synthetic("ewc", source="bb"), small])
+    assert len(table.rows) == 1 and table.rows[0][1].mark == ""
+    assert table.notes == ("Only after: ewc (Split Digits (mlp-10), TIL).",)
+
+
+def test_what_differs_in_a_pair_is_said(tmp_path: Path) -> None:
+    before = Synthetic("ewc", "toy", budget={"steps": 300, "batch_size": 32}, config={"strength": 1.0, "new": 2})
+    after = replace(before, budget={"steps": 30, "batch_size": 32}, config={"strength": 100.0})
+    table = pair(tmp_path, [before], [after])
+    assert [row[1].mark for row in table.rows] == ["a"]
+    assert table.notes == ("(a) steps 300 before, 30 after; strength 1 before, 100 after",)
+
+
+def test_variants_that_differ_are_no_pair(tmp_path: Path) -> None:
+    """Which strength replaced which is unknown; code that has one more hyperparameter changes nothing about it."""
+    old = [Synthetic("ewc", config={"strength": value}) for value in (1, 10, 20)]
+    new = [Synthetic("ewc", config={"strength": value, "more": 0}) for value in (10, 1, 30, 40)]
+    table = pair(tmp_path, old, new)
+    assert [row[1].key for row in table.rows] == ["ewc (strength=1)", "ewc (strength=10)"]
+    assert table.notes == (
+        "Only before: ewc (strength=20) (Split Digits, TIL).",
+        "Only after: ewc (strength=30) (Split Digits, TIL), ewc (strength=40) (Split Digits, TIL).",
+    )
+
+
+def test_a_pair_without_common_seeds_is_named(tmp_path: Path) -> None:
+    for folder, seed in (("old", 0), ("new", 1)):
+        Synthetic("ewc", seed=seed).write(tmp_path / folder)
+    table = change_table(study(load(tmp_path / "old")), study(load(tmp_path / "new")), "old")
+    assert not table.rows and table.notes == ("No seed in both: ewc (Split Digits, TIL).",)
 
 
 def test_the_report_has_both(tmp_path: Path) -> None:
