@@ -105,8 +105,14 @@ def shown(first: Mapping[int, float], second: Mapping[int, float], p: float) -> 
 
     The test is two-sided and of common seeds only, whose mean difference may have another sign than that of all seeds.
     """
+    difference = common_difference(first, second)
+    return p <= ALPHA and difference is not None and difference > NOISE
+
+
+def common_difference(first: Mapping[int, float], second: Mapping[int, float]) -> float | None:
+    """Mean of first - second over the seeds that both have; None without such seeds."""
     differences = [first[seed] - second[seed] for seed in first.keys() & second.keys()]
-    return p <= ALPHA and bool(differences) and float(np.mean(differences)) > NOISE
+    return float(np.mean(differences)) if differences else None
 
 
 def _without_noise(differences: Array) -> Array:
@@ -189,8 +195,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def mean_ranks(scores: pd.DataFrame) -> pd.Series:
-    """Average rank of each method (column) over blocks (rows); 1 is the highest score, ties share."""
-    return scores.rank(axis=1, ascending=False).mean(axis=0)
+    """Average rank of each method (column) over blocks (rows); 1 is the highest score, ties up to rounding share."""
+    return _levels(scores).rank(axis=1, ascending=False).mean(axis=0)
+
+
+def _levels(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores of each block as 0, 1, ... from the lowest up: those that only rounding tells apart are on one level."""
+    rows = []
+    for row in scores.to_numpy(dtype=float):
+        ordered = np.sort(row[~np.isnan(row)])
+        steps = ordered[1:][np.diff(ordered) >= NOISE]
+        rows.append(np.where(np.isnan(row), np.nan, np.searchsorted(steps, row, side="right")))
+    return pd.DataFrame(rows, index=scores.index, columns=scores.columns)
 
 
 @dataclass(frozen=True)
@@ -212,8 +228,8 @@ def untestable(scores: pd.DataFrame) -> str | None:
     if scores.isna().any(axis=None):
         raise ValueError("the blocks must be complete")
     if methods < MIN_METHODS or blocks < MIN_BLOCKS:
-        return f"a test needs {MIN_BLOCKS} benchmarks and {MIN_METHODS} methods that have a value on all of them"
-    return "all methods are level on every benchmark" if (scores.nunique(axis=1) == 1).all() else None
+        return f"a test needs {MIN_BLOCKS} benchmarks and {MIN_METHODS} methods with a value on every seed of all"
+    return "all methods are level on every benchmark" if (_levels(scores) == 0).all(axis=None) else None
 
 
 def friedman(scores: pd.DataFrame) -> RankTest:
@@ -224,7 +240,8 @@ def friedman(scores: pd.DataFrame) -> RankTest:
     from scikit_posthocs import posthoc_nemenyi_friedman
     from scipy.stats import friedmanchisquare
 
-    p = float(friedmanchisquare(*(scores[name] for name in scores)).pvalue)
-    pairwise = posthoc_nemenyi_friedman(scores.to_numpy())
+    levels = _levels(scores)
+    p = float(friedmanchisquare(*(levels[name] for name in levels)).pvalue)
+    pairwise = posthoc_nemenyi_friedman(levels.to_numpy())
     pairwise.index = pairwise.columns = scores.columns
     return RankTest(mean_ranks(scores), p, len(scores), pairwise)

@@ -191,6 +191,17 @@ def test_one_value_has_no_spread() -> None:
 SCORES = pd.DataFrame({"a": [9, 8, 9, 7], "b": [5, 6, 7, 5], "c": [1, 2, 8, 1]}, dtype=float)
 
 
+def test_methods_that_rounding_tells_apart_share_a_rank() -> None:
+    """0.1 + 0.2 + 0.3 is not 0.3 + 0.2 + 0.1 in the last bit."""
+    a, b = (0.1 + 0.2 + 0.3) / 3, (0.3 + 0.2 + 0.1) / 3
+    assert a != b, "the example is one of rounding"
+    scores = pd.DataFrame({"a": [a] * 3, "b": [b] * 3, "c": [0.9] * 3})
+    assert statistics.mean_ranks(scores).to_dict() == {"a": 2.5, "b": 2.5, "c": 1.0}
+    result = statistics.friedman(scores)
+    assert result.p == statistics.friedman(scores.assign(b=a)).p and result.pairwise.at["a", "b"] == 1.0
+    assert statistics.untestable(scores[["a", "b"]].assign(d=a)) == "all methods are level on every benchmark"
+
+
 def test_friedman_agrees_with_scipy_and_ranks_from_the_best() -> None:
     assert statistics.untestable(SCORES) is None
     result = statistics.friedman(SCORES)
