@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from reports.distinct_names import pretty
+from reports.findings import behind
 from reports.guarantees import Promise, promises
 from reports.leads import Lead, leads
 from reports.metrics import ACC
@@ -64,6 +65,9 @@ def _best(study: Study) -> Iterator[str]:
         where = pretty(own[0].group.benchmark) if total == 1 else f"{len(own)} of {total} benchmarks"
         number = proved[best]
         certainty = "significant" if number == len(own) else f"significant on {number}" if number else "not significant"
+        contrary = sum(bool(behind(study, lead.group, best)) for lead in own)
+        if contrary:
+            certainty += ", behind on common seeds" + f" on {contrary}" * (total > 1)
         yield (
             f"In {scenario.upper()}, {display(best)} has the highest accuracy on {where}, by {_margin(own)} points "
             f"({certainty})."

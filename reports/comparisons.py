@@ -29,8 +29,9 @@ def comparison_table(study: Study) -> Table | None:
         "The best method (by mean ACC) against every other: difference of mean ACC in points over the seeds that both "
         f"have; 95 % t interval of the paired differences of that line alone (from {statistics.MIN_FOR_INTERVAL} seeds "
         "on); p of sign flips over the seeds, adjusted for all pairs of methods of the benchmark and scenario, because "
-        "the best was chosen on the same seeds (bold: 0.05 or less); Cohen's d of the paired differences (mean over "
-        "standard deviation). With fewer than 6 seeds p cannot be below 0.05.",
+        "the best was chosen on the same seeds (bold: 0.05 or less, and the best is ahead on the seeds of both); "
+        "Cohen's d of the paired differences (mean over standard deviation). With fewer than 6 seeds p cannot be below "
+        "0.05.",
         ("benchmark", "best", "other", "seeds", "difference", "95 % interval", "p (all pairs)", "d"),
         tuple(rows),
         text_columns=frozenset({0, 1, 2}),
@@ -49,6 +50,7 @@ def _against(study: Study, group: Group, best: str, others: list[str]) -> list[t
         differences = [values[best][seed] - values[other][seed] for seed in seeds]
         interval = statistics.mean_interval(differences)
         p = float(adjusted.at[best, other])
+        shown = statistics.shown(values[best], values[other], p)
         cells = (
             group.title,
             best,
@@ -59,11 +61,7 @@ def _against(study: Study, group: Group, best: str, others: list[str]) -> list[t
             f"{p:.3g}",
             _effect(statistics.sign_flip(differences, [0.0] * len(differences))),
         )
-        rows.append(
-            tuple(
-                replace(cell, best=j == P and p <= statistics.ALPHA) for j, cell in enumerate(text_cells(cells, 1, 2))
-            )
-        )
+        rows.append(tuple(replace(cell, best=j == P and shown) for j, cell in enumerate(text_cells(cells, 1, 2))))
     return rows
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from reports import statistics
 from reports.distinct_names import pretty
 from reports.guarantees import Promise, promises
 from reports.leads import means, significance
@@ -66,7 +67,8 @@ def winners(study: Study, scenario: str) -> Iterator[str]:
             second, gap = "", 0.0
             if len(level) < len(ranked):
                 second, gap = ranked[len(level)][0], top - ranked[len(level)][1]
-            first.setdefault(level, []).append(_Lead(group, top, gap, second, _of_few(study, group, level)))
+            less = _of_few(study, group, level, second)
+            first.setdefault(level, []).append(_Lead(group, top, gap, second, less))
     if first:
         parts = [
             f"{join([*map(display, level)])} {'is best' if len(level) == 1 else 'are tied for best'} on {_leads(leads)}"
@@ -83,11 +85,26 @@ class _Lead(NamedTuple):
     second: str
     """Method with that mean; empty if all are tied."""
     of_few: str
-    """Note that only some methods were run there, or some seeds have a result, which makes the lead worth less."""
+    """Note on what makes the lead worth less: methods not run there, seeds without a result, or common seeds."""
 
 
-def _of_few(study: Study, group: Group, level: Sequence[str]) -> str:
-    """Note for a group that lacks a method run on half of the scenario's benchmarks or more, or seeds of `level`."""
+def behind(study: Study, group: Group, label: str) -> dict[str, tuple[float, int]]:
+    """Ranked methods with a lower mean ACC, but a higher one on the seeds that both have: by how much, and how many."""
+    own, found = study.values(group, label, ACC), {}
+    ranked = [name for name, _ in means(study, group)]
+    for other in ranked[ranked.index(label) + 1 :]:
+        values = study.values(group, other, ACC)
+        difference = statistics.common_difference(values, own)
+        if difference is not None and not tie(difference, 0.0, images_of(study, group)) and difference > 0:
+            found[other] = difference, len(own.keys() & values.keys())
+    return found
+
+
+def _of_few(study: Study, group: Group, level: Sequence[str], second: str) -> str:
+    """Note for a group that lacks a method run on half of the scenario's benchmarks or more, or seeds of the first two.
+
+    It also names the methods that are ahead of those of `level` on the seeds that both have.
+    """
 
     def run(place: Group) -> set[str]:
         return {entry.record.method for label in study.run(place) for entry in study.at(place, label)}
@@ -98,7 +115,17 @@ def _of_few(study: Study, group: Group, level: Sequence[str]) -> str:
     missing = any(2 * times >= len(places) for method, times in often.items() if method not in here)
     n, of = min(len(study.values(group, label, ACC)) for label in level), len(study.seeds(group))
     parts = [f"of the {len(here)} methods run there"] if missing else []
-    return ", ".join([*parts, f"{n} of {of} seeds"] if n < of else parts)
+    if n < of:
+        parts.append(f"{n} of {of} seeds")
+    if second and (n := len(study.values(group, second, ACC))) < of:
+        parts.append(f"{display(second)} on {n} of {of} seeds")
+    for label in level:
+        for other, (lead, common) in behind(study, group, label).items():
+            if other not in level:
+                whom = f"{display(label)} is " if len(level) > 1 else ""
+                seeds = count(common, "seed")
+                parts.append(f"but {whom}{100 * lead:.1f} points behind {display(other)} on the {seeds} of both")
+    return ", ".join(parts)
 
 
 def _leads(leads: Sequence[_Lead]) -> str:

@@ -8,6 +8,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
+from reports.abstract import abstract
 from reports.comparisons import comparison_table
 from reports.findings import findings
 from reports.hyperparameters import hyperparameters
@@ -102,6 +103,22 @@ def test_a_lead_that_common_seeds_contradict_is_not_shown(tmp_path: Path) -> Non
     of_si, of_ewc = marked(found, found.groups[0], ACC, cells)
     assert of_si.best and of_ewc.level
     assert "2 of 10 seeds" not in findings(found)[1] and "8 of 10 seeds" in findings(found)[1]
+    assert "but 2.0 points behind EWC on the 8 seeds of both" in findings(found)[1]
+    assert "(not significant, behind on common seeds)" in " ".join(abstract(found))
+    table = comparison_table(found)
+    assert table and table.rows[0][4].text == "−2.0" and float(table.rows[0][6].text) < 0.05
+    assert not table.rows[0][6].best
+
+
+def test_seeds_that_the_second_lacks_are_said(tmp_path: Path) -> None:
+    """EWC is best by its mean of ten seeds; HNET lacks the three easy ones, and is ahead on the seven others."""
+    write(tmp_path, "ewc", [0.5 + k / 1000 for k in range(7)] + [0.99] * 3)
+    write(tmp_path, "hnet", [0.6 + k / 999 for k in range(7)])
+    write(tmp_path, "finetune", [0.4] * 10)
+    found = study(load(tmp_path))
+    assert "HNET on 7 of 10 seeds, but 10.0 points behind HNET on the 7 seeds of both" in findings(found)[1]
+    write(tmp_path, "hnet", [0.6 + k / 999 for k in range(10)])
+    assert "seeds" not in findings(study(load(tmp_path)))[1]
 
 
 def test_one_seed_has_no_interval_and_no_effect(tmp_path: Path) -> None:
