@@ -23,8 +23,10 @@ from reports.scores import (
     profile,
     scores_of,
 )
+from reports.statistics import MIN_FOR_INTERVAL
 from reports.study import Study
 from reports.style import FULL_WIDTH, Look, Margins, canvas, cut
+from reports.tables import lost
 from reports.words import join
 
 if TYPE_CHECKING:
@@ -135,17 +137,20 @@ def score_figure(study: Study, found: dict[str, Look]) -> Drawn:
     axes[0][0].set_ylabel("share of runs above")
     seaborn.despine(figure)
     seeds = sorted({len(next(iter(scores.values.values()))) for scores in every})
-    over = "; ".join(f"{s.scenario.upper()}: {join([pretty(g.benchmark) for g in s.groups])}" for s in every)
+    over = "; ".join(
+        f"{s.scenario.upper()}: {join([pretty(g.benchmark) for g in s.groups])}{lost(study, s.scenario, s.groups)}"
+        for s in every
+    )
     cut_off = f" (from −{-LOWEST_SCORE:g})" if any(_lowest(scores) < LOWEST_SCORE for scores in every) else ""
     caption = (
         "Scores (measures of rliable): (ACC − finetune) / (joint − finetune) of a run, with the references' mean "
         "ACC; 0 is sequential training, 1 joint training. Above: performance profile, the share "
         f"of runs (seeds × benchmarks) above τ{cut_off}, coloured as the names below. "
-        f"Below: interquartile mean (IQM), its 95 % interval by {RESAMPLES:,} "
-        "stratified bootstrap samples (seeds drawn within each benchmark), and P, the probability that a run of the "
+        f"Below: interquartile mean (IQM), its 95 % t interval (from {MIN_FOR_INTERVAL} seeds on) with the standard "
+        f"error of {RESAMPLES:,} bootstrap samples of seeds, and P, the probability that a run of the "
         "best IQM beats one of this method (Mann–Whitney, mean over benchmarks; 50 % is no difference). "
         f"{over}; {' or '.join(map(str, seeds))} seeds. Benchmarks with joint and finetune less than 2 points apart, "
-        "or with other methods or numbers of seeds, are left out."
+        "or with other methods or numbers of seeds, are left out, and so are methods not run on all of those named."
     )
     return Drawn("front-scores", caption, figure)
 

@@ -12,7 +12,6 @@ from reports.panels import Drawn
 from reports.study import Study
 from reports.style import COLUMN_WIDTH, FULL_WIDTH, Look, Margins, canvas, cut
 from reports.tables import rank_notes, scores
-from reports.words import join
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def ranked(study: Study, scenario: str) -> pd.DataFrame:
-    """ACC on the rankable benchmarks (rows) of one scenario, of the methods (columns) with a value on all of them.
+    """ACC on the rankable benchmarks (rows) of one scenario, of the methods (columns) with all values.
 
-    Excludes joint and methods that keep training data.
+    A method without a value on every seed of them is left out: its mean of the seeds that survived is no match for
+    means of all. Excludes joint and methods that keep training data.
     """
     groups, labels = study.comparable(scenario)
-    table = scores(study, groups, labels, ACC)
-    return table.loc[:, table.notna().all()]
+    return scores(study, groups, study.in_full(groups, labels, ACC), ACC)
 
 
 def not_drawn(study: Study, scenario: str) -> str | None:
@@ -86,8 +85,5 @@ def _diagram(ax: Axes, test: statistics.RankTest, found: dict[str, Look]) -> Non
 
 
 def _words(study: Study, scenario: str, test: statistics.RankTest) -> str:
-    _, labels = study.comparable(scenario)
-    lost = [label for label in labels if label not in test.ranks.index]
-    without = f"; left out: {join([*map(display, lost)])} (without a value on one of these)" if lost else ""
     over = f"{scenario.upper()}: {test.blocks} benchmarks, Friedman p = {test.p:.3g}"
-    return f"{over}{rank_notes(study, scenario)}{without}"
+    return f"{over}{rank_notes(study, scenario)}"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports.metrics import ACC
+from reports.statistics import MIN_FOR_INTERVAL, NOISE
 from reports.study import FINETUNE, JOINT, Group, Study
 
 RESAMPLES = 2_000
@@ -33,14 +34,18 @@ class Scores:
 
 
 def scores_of(study: Study, scenario: str) -> Scores | None:
-    """Scores on the comparable benchmarks of a scenario; None without two methods or a benchmark with a range."""
+    """Scores on the comparable benchmarks of a scenario; None without two methods or a benchmark with a range.
+
+    They are those of the methods with a value on every seed; `tables.lost` has the words on the others.
+    """
     groups, labels = study.comparable(scenario)
     ends = {group: found for group in groups if (found := _ends(study, group))}
-    values = {}
-    for label in labels:
-        columns = [_column(study, group, label, *found) for group, found in ends.items()]
-        if columns and all(len(column) == len(columns[0]) > 0 for column in columns):
-            values[label] = np.column_stack(columns)
+    if not ends:
+        return None
+    values = {
+        label: np.column_stack([_column(study, group, label, *found) for group, found in ends.items()])
+        for label in study.in_full(ends, labels, ACC)
+    }
     return Scores(scenario, tuple(ends), values) if len(values) > 1 else None
 
 
@@ -69,16 +74,21 @@ def interquartile_mean(values: Array) -> float:
 
 
 def iqm_interval(values: Array, confidence: float = 0.95) -> tuple[float, float] | None:
-    """Percentile interval of the IQM: seeds are drawn with replacement within each benchmark; None below 3 seeds."""
+    """Interval of the IQM by Student's t distribution with the bootstrap's standard error; None below 3 seeds.
+
+    Seeds are drawn with all their benchmarks, on which they may agree. A resample of n seeds varies by (n - 1) / n too
+    little. Percentiles of the resamples cover the IQM of 3 seeds on two benchmarks in 83 % of the cases instead of 95.
+    """
+    from scipy.special import stdtrit
     from scipy.stats import trim_mean
 
-    seeds, benchmarks = values.shape
-    if seeds < 3:
+    seeds = len(values)
+    if seeds < MIN_FOR_INTERVAL:
         return None
-    drawn = np.random.default_rng(0).integers(0, seeds, (RESAMPLES, seeds, benchmarks))
-    again = np.take_along_axis(values[None], drawn, axis=1).reshape(RESAMPLES, -1)
-    low, high = np.quantile(trim_mean(again, 0.25, axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    drawn = np.random.default_rng(0).integers(0, seeds, (RESAMPLES, seeds))
+    error = float(np.std(trim_mean(values[drawn].reshape(RESAMPLES, -1), 0.25, axis=1))) * (seeds / (seeds - 1)) ** 0.5
+    middle, half = interquartile_mean(values), float(stdtrit(seeds - 1, (1 + confidence) / 2)) * error
+    return middle - half, middle + half
 
 
 def probability_of_improvement(first: Array, second: Array) -> float:
@@ -86,11 +96,9 @@ def probability_of_improvement(first: Array, second: Array) -> float:
 
     The mean over benchmarks of the Mann-Whitney statistic over the number of pairs.
     """
-    from scipy.stats import mannwhitneyu
-
-    pairs = len(first) * len(second)
-    shares = [mannwhitneyu(first[:, j], second[:, j]).statistic / pairs for j in range(first.shape[1])]
-    return float(np.mean(shares))
+    differences = first[:, None, :] - second[None, :, :]
+    won = (differences > NOISE).sum(axis=(0, 1)) + 0.5 * (np.abs(differences) <= NOISE).sum(axis=(0, 1))
+    return float(np.mean(won / (len(first) * len(second))))
 
 
 def profile(values: Array, at: Array) -> Array:

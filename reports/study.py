@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,8 @@ NOT_CERTIFIED = "the method certifies nothing"
 SCENARIOS = {"til": "task-incremental", "dil": "domain-incremental", "cil": "class-incremental"}
 FINETUNE, JOINT = "finetune", "joint"
 """Reference points: plain sequential training, and training on all tasks so far; neither is a bound."""
+SETS_AT_MOST = 1_000
+"""Largest number of sets of methods among which the largest comparable table is sought."""
 METRICS: tuple[Metric, ...] = (*metrics.TABLE_METRICS, metrics.STANDING, metrics.CERTIFIED, metrics.INFERENCE)
 
 
@@ -140,16 +142,26 @@ class Study:
         Each method was run on each benchmark, with the same number of seeds everywhere: a mean of one seed is no match
         for a mean of ten. It is the largest such table that a test over benchmarks could use (of any size if there is
         none). A benchmark with few methods would favour them in an average rank and exclude all others from a test. A
-        method that was run and failed is not missing.
+        method that was run and failed is not missing; only those `in_full` get a rank. Among very many tables of
+        benchmarks with different methods the search keeps the SETS_AT_MOST largest.
         """
+        if scenario not in self._comparable:
+            self._comparable[scenario] = self._largest(scenario)
+        groups, labels = self._comparable[scenario]
+        return [*groups], [*labels]
+
+    @cached_property
+    def _comparable(self) -> dict[str, tuple[list[Group], list[str]]]:
+        return {}
+
+    def _largest(self, scenario: str) -> tuple[list[Group], list[str]]:
         run = {group: self.run_in_full(group) for group in self.groups if group.scenario == scenario}
         tables: list[tuple[list[Group], frozenset[str]]] = []
         for n in {len(self.seeds(group)) for group in run}:
             alike = {group: labels for group, labels in run.items() if len(self.seeds(group)) == n}
-            common: set[frozenset[str]] = set()
-            for labels in alike.values():
-                common |= {labels, *(labels & others for others in common)}
-            tables += [([group for group in alike if labels <= alike[group]], labels) for labels in common]
+            tables += [
+                ([group for group in alike if labels <= alike[group]], labels) for labels in shared([*alike.values()])
+            ]
         sizes = (statistics.MIN_BLOCKS, 2, 1)
         several = [[t for t in tables if len(t[0]) >= size and len(t[1]) > 1] for size in sizes]
         enough = next(filter(None, several), tables)
@@ -164,6 +176,14 @@ class Study:
             for label in self.run(group)
         }
         return frozenset(label for label, found in ended.items() if len(found) == seeds)
+
+    def in_full(self, groups: Iterable[Group], labels: Iterable[str], metric: Metric) -> list[str]:
+        """Labels with a value of the metric on every seed of every group.
+
+        The seeds that survive may be the easy ones, so that their mean is no match for a mean of all.
+        """
+        seeds = {group: len(self.seeds(group)) for group in groups}
+        return [x for x in labels if all(len(self.values(group, x, metric)) == n for group, n in seeds.items())]
 
     def left_out(self, scenario: str) -> list[str]:
         """Benchmarks of a scenario, in words, that are not `comparable`."""
@@ -216,6 +236,23 @@ def study(records: Records) -> Study:
     joint = {(group, r.seed): r.accuracy for r, group, _ in named if r.method == JOINT and r.done}
     entries = [Entry(r, group, name, _measures(r, joint.get((group, r.seed)))) for r, group, name in named]
     return Study(records, tuple(entries))
+
+
+def shared(sets: Sequence[frozenset[str]]) -> set[frozenset[str]]:
+    """Intersections of any of the sets; of too many, those that make the largest tables."""
+    common: set[frozenset[str]] = set()
+    for labels in sets:
+        common |= {labels, *(labels & others for others in common)}
+        if len(common) > SETS_AT_MOST:
+            common = set(sorted(common, key=lambda some: _size(some, sets), reverse=True)[:SETS_AT_MOST])
+    return common | {frozenset.intersection(*sets)}
+
+
+def _size(labels: frozenset[str], sets: Sequence[frozenset[str]]) -> tuple[int, int, int, list[str]]:
+    """Order of `Study.comparable`: rows up to those that a test needs, cells, rows, and names to break ties."""
+    rows = sum(labels <= other for other in sets)
+    usable = min(rows, statistics.MIN_BLOCKS) if len(labels) > 1 else 0
+    return usable, rows * len(labels), rows, sorted(labels)
 
 
 def _natural(group: Group) -> list[tuple[int, float, str]]:

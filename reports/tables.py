@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -192,24 +192,22 @@ def _headings(study: Study, groups: Sequence[Group]) -> list[str]:
 
 
 def _ranks(study: Study, scenario: str, metric: Metric) -> dict[str, str]:
-    """Average rank by label over the `Study.comparable` benchmarks; empty for a single one, and if best is no merit."""
+    """Average rank by label over the `Study.comparable` benchmarks, of the methods with a value on every seed of them.
+
+    Empty for a single benchmark or method, and if best is no merit.
+    """
     groups, labels = study.comparable(scenario)
-    if len(groups) < 2 or metric not in MARKED:
+    labels = study.in_full(groups, labels, metric)
+    if len(groups) < 2 or len(labels) < 2 or metric not in MARKED:
         return {}
-    frame = scores(study, groups, labels, metric)
-    ranks: dict[str, float] = statistics.mean_ranks(frame).to_dict()
-    counts: dict[str, int] = frame.notna().sum().to_dict()
-    return {
-        name: f"{rank:.1f}" + (f" ({counts[name]})" if counts[name] < len(groups) else "")
-        for name, rank in ranks.items()
-        if counts[name]
-    }
+    ranks: dict[str, float] = statistics.mean_ranks(scores(study, groups, labels, metric)).to_dict()
+    return {name: f"{rank:.1f}" for name, rank in ranks.items()}
 
 
 def _rank_words(study: Study, scenario: str) -> str:
     groups, _ = study.comparable(scenario)
     over = f"{len(groups)} benchmarks with {count(len(study.seeds(groups[0])), 'seed')}"
-    words = f" Rank: average over the {over} of the methods run on all of them (1 is best; in brackets: on fewer)"
+    words = f" Rank: average over the {over}, of the methods with a value on each of them (1 is best)"
     return f"{words}{rank_notes(study, scenario)}."
 
 
@@ -219,6 +217,24 @@ def rank_notes(study: Study, scenario: str) -> str:
         "where other methods were run or with other numbers of seeds": study.left_out(scenario),
         "not run on all of these with all seeds": [display(label) for label in study.not_comparable(scenario)],
     }
+    return _left_out(absent) + lost(study, scenario, study.comparable(scenario)[0])
+
+
+def lost(study: Study, scenario: str, groups: Sequence[Group]) -> str:
+    """Clauses on the methods run on all groups, but without a place in ranks or scores, each after a semicolon."""
+    _, labels = study.comparable(scenario)
+    full = study.in_full(groups, labels, ACC)
+    keeping_data = study.unranked - study.references
+    methods = {
+        "without a value on every seed": [label for label in labels if label not in full],
+        "keeping training data of earlier tasks": [
+            label for label in study.labels if label in keeping_data and any(study.done(g, label) for g in groups)
+        ],
+    }
+    return _left_out({why: [display(label) for label in found] for why, found in methods.items()})
+
+
+def _left_out(absent: Mapping[str, Sequence[str]]) -> str:
     return "".join(f"; left out: {join(names)} ({why})" for why, names in absent.items() if names)
 
 

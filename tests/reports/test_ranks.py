@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from reports.metrics import ACC
 from reports.panels import pages
 from reports.ranks import critical_difference, not_drawn, ranked
 from reports.statistics import untestable
-from reports.study import Study, study
+from reports.study import SETS_AT_MOST, Study, shared, study
 from reports.style import looks
 from reports.tables import overview
 from reports.trade_offs import loss_curves, trade_offs
@@ -63,9 +64,54 @@ def test_a_method_that_failed_does_not_take_its_benchmark_out(tmp_path: Path) ->
     found = written(tmp_path, dict.fromkeys(("a", "b", "c", "d"), FULL), {("d", "hypermask"): "failed"})
     assert len(found.comparable("til")[0]) == 4
     assert list(ranked(found, "til").columns) == ["finetune", "ewc", "hnet"]
-    assert rank_column(found)["hypermask"] == "2.0 (3)"
+    assert rank_column(found) == {"finetune": "3.0", "ewc": "2.0", "hypermask": "–", "hnet": "1.0", "joint": "–"}
     caption = critical_difference(found, looks(found), ["til"]).caption
-    assert "left out: HyperMask (without a value on one of these)" in caption
+    assert "left out: HyperMask (without a value on every seed)" in caption
+
+
+def test_a_mean_of_the_seeds_that_survived_has_no_rank(tmp_path: Path) -> None:
+    """HyperMask diverged on one of two seeds; the other is above all."""
+    for benchmark in ("a", "b", "c"):
+        for method, value in FULL.items():
+            for seed in range(2):
+                lost = method == "hypermask" and seed == 1
+                r = np.full((3, 2), 0.99 if method == "hypermask" else value)
+                cell = Synthetic(method, benchmark, seed=seed, n_tasks=2, accuracy=r)
+                replace(cell, status="diverged" if lost else "done", reason="nan" if lost else None).write(tmp_path)
+    found = study(load(tmp_path))
+    assert list(ranked(found, "til").columns) == ["finetune", "ewc", "hnet"]
+    assert rank_column(found) == {"finetune": "3.0", "ewc": "2.0", "hypermask": "–", "hnet": "1.0", "joint": "–"}
+    (table,) = overview(found, "til", ACC)
+    words = "left out: HyperMask (without a value on every seed)"
+    assert words in table.caption and words in critical_difference(found, looks(found), ["til"]).caption
+
+
+def test_methods_that_keep_data_are_named_where_they_have_no_rank(tmp_path: Path) -> None:
+    written(tmp_path, dict.fromkeys(("a", "b", "c"), FULL))
+    for benchmark in ("a", "b", "c"):
+        held = {"held": {"rehearses": True, "declared": 9, "found": 9}}
+        Synthetic("replay", benchmark, n_tasks=2, accuracy=np.full((3, 2), 0.9), fairness=held).write(tmp_path)
+    found = study(load(tmp_path))
+    caption = critical_difference(found, looks(found), ["til"]).caption
+    assert "left out: replay (keeping training data of earlier tasks)" in caption
+
+
+@pytest.mark.parametrize("k", [4, 24])
+def test_the_largest_table_is_found_among_very_many(k: int) -> None:
+    """Each of k benchmarks lacks another of k methods: half of each are the most cells; all tables are 2 to the k."""
+    methods = frozenset(f"m{i}" for i in range(k))
+    sets = [methods - {f"m{i}"} for i in range(k)]
+    found = shared(sets)
+    assert len(found) <= SETS_AT_MOST + 1
+    assert max(sum(labels <= other for other in sets) * len(labels) for labels in found) == (k // 2) ** 2
+
+
+def test_the_search_for_a_table_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = written(tmp_path, dict.fromkeys(("a", "b"), FULL))
+    groups, labels = found.comparable("til")
+    monkeypatch.setattr(Study, "_largest", None)
+    groups.clear()
+    assert found.comparable("til")[1] == labels and len(found.comparable("til")[0]) == 2
 
 
 def test_a_cell_still_running_is_not_run_yet(tmp_path: Path) -> None:
