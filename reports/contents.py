@@ -30,7 +30,7 @@ from reports.setting import setting_table
 from reports.study import Study
 from reports.tables import Table, main_tables
 from reports.variants import compared, variant_tables
-from reports.words import join
+from reports.words import count, join
 
 CELLS_PRINTED_AT_MOST = 3_000
 """Largest number of cells whose single seeds are printed, about ten pages."""
@@ -106,8 +106,16 @@ def contents(study: Study, before: Study | None = None) -> Contents:
         seeds=[table for name in study.benchmarks for table in seed_tables(study, name)] if printed else [],
         unfinished=unfinished_table(study),
         left_out=left_out(study),
-        findings=findings(main),
+        findings=_findings(study, main),
     )
+
+
+def _findings(study: Study, main: Study) -> list[str]:
+    """Findings of the comparison; the second says how many cells of the study have no part in it."""
+    first, *others = findings(main)
+    apart = len(study.entries) - len(main.entries)
+    words = f"Variants of one method stand apart and are not counted here: {count(apart, 'cell')}."
+    return [first, *([words] if apart else []), *others]
 
 
 def _untested_ranks(study: Study) -> list[str]:

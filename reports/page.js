@@ -9,6 +9,7 @@ const make = (name, text, parent) => {
   return element;
 };
 const FILTERS = ["benchmark", "scenario", "method", "status"];
+const NUMBER = /(\d+(?:\.\d+)?(?:e[+-]?\d+)?)/i;
 const usual = data.columns.filter((column) => column.shown).map((column) => column.key);
 const state = { sort: null, down: true, open: "", columns: new Set(usual) };
 const body = document.querySelector("#results tbody");
@@ -25,7 +26,7 @@ for (const file of data.files) make("a", file.text, $("files")).href = file.href
 for (const id of FILTERS) {
   if (id === "method") { $(id).addEventListener("input", changed); continue; }
   make("option", "all", $(id)).value = "";
-  for (const value of new Set(data.rows.map((row) => row.texts[id]))) make("option", value, $(id)).value = value;
+  for (const value of new Set(data.rows.flatMap((row) => choices(row, id)))) make("option", value, $(id)).value = value;
   $(id).addEventListener("change", changed);
 }
 for (const column of data.columns.filter((one) => one.key !== "method")) {
@@ -48,6 +49,11 @@ $("download").addEventListener("click", () => {
 $("pane").addEventListener("scroll", hint);
 addEventListener("resize", hint);
 addEventListener("hashchange", () => { if (location.hash.slice(1) !== address()) { read(); draw(); } });
+
+// Values of a row that a filter may choose: a row has the status of each of its cells.
+function choices(row, id) {
+  return id === "status" ? row.cells.map((cell) => cell.status) : [row.texts[id]];
+}
 
 function columns() {
   return data.columns.filter((column) => state.columns.has(column.key));
@@ -91,16 +97,26 @@ function shown() {
   const part = $("method").value.toLowerCase();
   const rows = data.rows.filter((row) => FILTERS.every((id) => id === "method"
     ? row.texts.method.toLowerCase().includes(part) || row.id.toLowerCase().includes(part)
-    : !$(id).value || row.texts[id] === $(id).value));
+    : !$(id).value || choices(row, id).includes($(id).value)));
   if (state.sort === null) return rows;
   const value = (row) => state.sort in row.values ? row.values[state.sort].mean : row.texts[state.sort];
   const missing = (one) => one === null || one === undefined;
   return rows.sort((a, b) => {
     const x = value(a), y = value(b);
     if (missing(x) || missing(y)) return missing(x) - missing(y);
-    const order = typeof x === "number" ? x - y : String(x).localeCompare(String(y), undefined, { numeric: true });
+    const order = typeof x === "number" ? x - y : compare(String(x), String(y));
     return state.down ? -order : order;
   });
+}
+
+// Order of two names: 2 before 10, 0.03 before 0.1, 1e-5 before 0.001; capitals decide last.
+function compare(a, b) {
+  const x = a.split(NUMBER), y = b.split(NUMBER);  // every second part is a number
+  for (let i = 0; i < Math.min(x.length, y.length); i++) {
+    const order = i % 2 ? x[i] - y[i] : x[i].localeCompare(y[i], undefined, { sensitivity: "accent" });
+    if (order) return order;
+  }
+  return x.length - y.length || (a < b ? -1 : Number(a > b));
 }
 
 function draw() {
@@ -113,7 +129,7 @@ function draw() {
   for (const row of rows) line(row, kept);
   for (const box of document.querySelectorAll("#columns input")) box.checked = state.columns.has(box.dataset.key);
   $("hidden").textContent = hidden ? ` (${hidden} ${hidden === 1 ? "column" : "columns"} hidden)` : "";
-  $("count").textContent = `${rows.length} of ${data.rows.length} lines.`;
+  $("count").textContent = `${rows.length} of ${data.rows.length} ${data.rows.length === 1 ? "line" : "lines"}.`;
   hint();
 }
 
@@ -194,14 +210,20 @@ function hint() {
   $("more").textContent = rest > 1 && outside ? `${outside} more ${outside === 1 ? "column" : "columns"} to the right →` : "";
 }
 
-// Table as shown: a measured column becomes mean, standard deviation and number of seeds.
+// Table as shown, and the status. A measured column becomes mean, standard deviation and number of seeds; a cost on
+// several machines becomes a column for each.
 function csv() {
-  const kept = columns(), measured = new Set(kept.filter((one) => one.measured).map((one) => one.key));
-  const titles = kept.flatMap(({ key, title }) => measured.has(key) ? [title, `${title} std`, `${title} n`] : [title]);
-  const lines = shown().map((row) => kept.flatMap(({ key }) => {
+  const kept = data.columns.filter((column) => state.columns.has(column.key) || column.key === "status");
+  const titles = kept.flatMap(({ title, unit, measured, machines }) => {
+    const named = (...parts) => [title, ...parts].filter(Boolean).join(" ");
+    if (measured) return [named(unit), named("std", unit), named("n")];
+    return machines.length ? machines.map((name) => named(unit, `(${name})`)) : [named(unit)];
+  });
+  const lines = shown().map((row) => kept.flatMap(({ key, measured, machines }) => {
     const value = row.values[key];
-    if (measured.has(key)) return [value?.mean ?? "", value?.spread ?? "", value?.n ?? 0];
-    return [value ? value.exact ?? value.text : row.texts[key] ?? ""];
+    if (measured) return [value?.mean ?? "", value?.spread ?? "", value?.n ?? 0];
+    if (machines.length) return machines.map((_, i) => value?.exact?.[i] ?? "");
+    return [value ? value.exact ?? (value.mean === null ? "" : value.text) : row.texts[key] ?? ""];
   }));
   return [titles, ...lines].map((cells) => cells.map(field).join(",")).join("\n") + "\n";
 }

@@ -85,7 +85,7 @@ def _legend(study: Study) -> str:
         "Percent: mean ± sample standard deviation over seeds. Standing: certified when an old task was learnt, 0 "
         "where the claim about it no longer holds after the last task; old claims: those about old tasks (all but "
         f"the last) that hold, of all, over seeds.{marks_words(study, shown)} Click a heading to sort; open a row for "
-        "its certificates, costs, test against the best, accuracy matrix and records."
+        "its certificates, costs, test against the best, accuracy matrix, records and the reasons of what is missing."
     )
 
 

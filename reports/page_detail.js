@@ -4,7 +4,6 @@ function detail(row, parent) {
   box.id = "detail";
   box.setAttribute("aria-label", `${row.texts.method} on ${row.texts.benchmark}, ${row.texts.scenario}`);
   make("h2", `${row.texts.method} on ${row.texts.benchmark}, ${row.texts.scenario}`, box);
-  if (row.reason) make("p", row.reason, box);
   const facts = make("dl", undefined, box);
   for (const fact of row.facts) {
     make("dt", fact.term, facts);
@@ -25,13 +24,19 @@ function records(row, box) {
   const table = make("table", undefined, make("div", undefined, box));
   table.parentElement.className = "scroll";
   const title = make("tr", undefined, make("thead", undefined, table));
-  for (const name of ["seed", "status", "ACC %", "record"]) make("th", name, title).scope = "col";
-  title.lastChild.className = "text";
+  const explained = row.cells.some((cell) => cell.reason);
+  for (const name of ["seed", "status", "ACC %"]) make("th", name, title).scope = "col";
+  for (const name of explained ? ["reason", "record"] : ["record"]) {
+    const heading = make("th", name, title);
+    heading.scope = "col";
+    heading.className = "text";
+  }
   const lines = make("tbody", undefined, table);
   for (const cell of row.cells) {
     const line = make("tr", undefined, lines);
     for (const value of [cell.seed, cell.status, cell.acc === null ? "–" : (100 * cell.acc).toFixed(2)])
       make("td", String(value), line);
+    if (explained) make("td", cell.reason, line).className = "text reason";
     const place = make("td", undefined, line);
     place.className = "text";
     if (data.records === null) place.textContent = cell.folder;
@@ -59,11 +64,35 @@ function map(parent, title, matrix) {
     if (value !== null) image.data.set([...colour(value), 255], 4 * (i * tasks + j));
   }));
   context.putImageData(image, 0, 0);
-  canvas.addEventListener("mousemove", (event) => {
+  const tell = (event) => {
     const box = canvas.getBoundingClientRect();
-    const j = Math.min(tasks - 1, Math.floor(tasks * (event.clientX - box.left) / box.width));
-    const i = Math.min(tasks - 1, Math.floor(tasks * (event.clientY - box.top) / box.height));
+    const at = (distance, size) => Math.max(0, Math.min(tasks - 1, Math.floor(tasks * distance / size)));
+    const j = at(event.clientX - box.left, box.width), i = at(event.clientY - box.top, box.height);
     caption.textContent = `After task ${i + 1}, on task ${j + 1}: ${percent(matrix[i + 1]?.[j])}`;
+  };
+  canvas.addEventListener("pointermove", tell);
+  canvas.addEventListener("pointerdown", tell);  // a tap
+  numbers(figure, title, matrix.slice(1));
+}
+
+// The values of a map as a table, for keys, touch and readers aloud; made once it is opened.
+function numbers(figure, title, matrix) {
+  const part = make("details", undefined, figure);
+  make("summary", "Values in percent", part);
+  part.addEventListener("toggle", () => {
+    if (part.querySelector("table")) return;
+    const pane = make("div", undefined, part), table = make("table", undefined, pane);
+    pane.className = "scroll";
+    pane.tabIndex = 0;
+    pane.setAttribute("role", "region");
+    pane.setAttribute("aria-label", `${title}, values in percent`);
+    const names = make("tr", undefined, make("thead", undefined, table)), lines = make("tbody", undefined, table);
+    for (const name of ["after", ...matrix[0].map((_, j) => `on ${j + 1}`)]) make("th", name, names).scope = "col";
+    matrix.forEach((row, i) => {
+      const line = make("tr", undefined, lines);
+      make("th", String(i + 1), line).scope = "row";
+      for (const value of row) make("td", value === null ? "–" : (100 * value).toFixed(2), line);
+    });
   });
 }
 

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from reports.build import Report, build_report
@@ -18,9 +19,11 @@ from reports.distinct_names import pretty
 from reports.guarantees import promises
 from reports.load import load
 from reports.metrics import ACC
+from reports.page_rows import columns, rows
 from reports.study import METRICS, Group, study
 from reports.tables import Notes, column
 from tests.reports.synthetic import Synthetic
+from tests.reports.test_costs import Costly
 
 
 def data_of(report: Report) -> dict[str, Any]:
@@ -108,6 +111,72 @@ def test_rows_have_the_p_of_the_comparison_and_the_costs(quick_report: Report, q
         texts[key] for key in ("train", "evaluate", "stored")
     ]
     assert values["memory"]["text"] == f"{texts['memory MB']} MB"
+
+
+def rows_of(results: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Columns by key and rows by id of records in one benchmark and scenario."""
+    found = study(load(results))
+    used = columns(found)
+    return {one["key"]: one for one in used}, {row["id"]: row for row in rows(found, used, ())}
+
+
+def test_the_status_of_a_row_is_that_of_all_its_cells(tmp_path: Path) -> None:
+    """A failure of some seeds is no less to be found than one of all."""
+    Synthetic("finetune").write(tmp_path)
+    shown, _ = rows_of(tmp_path)
+    assert shown["status"]["text"] and not shown["status"]["shown"]
+    for seed, (status, reason) in enumerate([("failed", "died"), ("done", None), ("done", None)]):
+        Synthetic("ewc", seed=seed, status=status, reason=reason).write(tmp_path)
+    for seed, (status, reason) in enumerate([("diverged", "loss is nan"), ("failed", "boom")]):
+        Synthetic("hnet", seed=seed, status=status, reason=reason).write(tmp_path)
+    shown, found = rows_of(tmp_path)
+    assert shown["status"]["shown"]
+    assert {label: row["texts"]["status"] for label, row in found.items()} == {
+        "finetune": "done",
+        "ewc": "2 done, 1 failed",
+        "hnet": "1 diverged, 1 failed",
+    }
+    assert [cell["reason"] for cell in found["ewc"]["cells"]] == ["died", "", ""]
+    assert [cell["reason"] for cell in found["hnet"]["cells"]] == ["loss is nan", "boom"]
+    assert found["hnet"]["values"]["acc"]["reason"] == "diverged: loss is nan; failed: boom"
+
+
+def test_what_is_not_measured_has_its_reason_in_the_facts(tmp_path: Path) -> None:
+    for seed in range(2):
+        Synthetic("hyperinterval", seed=seed, certifies=True).write(tmp_path)
+        accuracy = Synthetic("ewc").matrix()
+        accuracy[-1, 2] = accuracy[-1, 2] if seed else np.nan
+        Synthetic("ewc", seed=seed, accuracy=accuracy).write(tmp_path)
+    _, found = rows_of(tmp_path)
+    facts = {label: {fact["term"]: fact["text"] for fact in row["facts"]} for label, row in found.items()}
+    text = facts["ewc"]["not measured"]
+    assert "ACC (seed 0): the row after the last task" in text
+    assert "standing cert. and certified ACC: the method certifies nothing" in text
+    assert "not measured" not in facts["hyperinterval"]
+    assert "over 1 paired seed;" in facts["ewc"]["test"]
+
+
+def test_costs_have_a_value_of_each_machine_and_a_unit(tmp_path: Path) -> None:
+    Costly("finetune", peak=500_000_000).write(tmp_path)
+    Costly("ewc", peak=510_000_000).write(tmp_path)
+    shown, found = rows_of(tmp_path)
+    assert [(shown[key]["unit"], shown[key]["machines"]) for key in ("acc", "train", "memory")] == [
+        ("%", []),
+        ("s", []),
+        ("MB", []),
+    ]
+    assert [found["ewc"]["values"][key]["exact"] for key in ("train", "memory")] == [123.4, 10.0]
+    Costly("ewc", seed=1, peak=700_000_000, evaluation=2.0, machine="two").write(tmp_path)
+    Costly("hnet", peak=720_000_000, machine="two").write(tmp_path)
+    shown, found = rows_of(tmp_path)
+    for key in ("train", "evaluate", "memory"):
+        assert shown[key]["machines"] == ["A: one, 1 thread", "B: two, 1 thread"]
+    assert shown["stored"]["machines"] == []
+    assert found["ewc"]["values"]["evaluate"] == {"text": "1.0 s (A), 2.0 s (B)", "mean": 1.0, "exact": [1.0, 2.0]}
+    assert found["ewc"]["values"]["memory"]["exact"] == [10.0, 0.0]
+    assert found["hnet"]["values"]["memory"] == {"text": "20 MB (B)", "mean": 20_000_000, "exact": [None, 20.0]}
+    text = next(fact["text"] for fact in found["ewc"]["facts"] if fact["term"] == "cost")
+    assert "1.0 s (A), 2.0 s (B)" in text and "(A: one, 1 thread; B: two, 1 thread)" in text
 
 
 def test_figures_are_packed_and_links_lead_to_files(quick_report: Report) -> None:

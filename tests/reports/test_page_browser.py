@@ -10,8 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from reports import page as html
 from reports.build import Report
+from reports.load import load
+from reports.study import study
 from tests.reports.browser import Page, browser, needs_browser
+from tests.reports.synthetic import Synthetic
+from tests.reports.test_costs import Costly
 
 pytestmark = needs_browser
 ROWS, FIRST = "#results > tbody > tr:not(.opened)", "#results > tbody > tr button"
@@ -28,6 +33,24 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 def page(chromium: Page, placed_report: Report) -> Page:
     chromium.open(placed_report.html.as_uri())
     return chromium
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Page, without figures, of two machines, of names with decimals, and of failures of some seeds."""
+    results = tmp_path_factory.mktemp("mixed")
+    for machine, seed in (("one", 0), ("two", 1)):
+        Costly("finetune", seed=seed, machine=machine).write(results)
+    for lr in (0.05, 0.3, 0.03, 1e-05):
+        Costly("ewc", label=f"ewc-lr-{lr}", config={"lr": lr}).write(results)
+    for seed, status in enumerate(("diverged", "failed")):
+        Synthetic("hnet", seed=seed, status=status, reason=f"it {status}").write(results)
+    Costly("mas", status="done").write(results)
+    Synthetic("mas", seed=1, status="failed", reason="the machine said no").write(results)
+    place = results / "report.html"
+    text = html.page(study(load(results)), {"title": "", "subtitle": "", "summary": []}, [], results)
+    place.write_text(text, encoding="utf-8")
+    return place
 
 
 def column(page: Page, key: str) -> list[str]:
@@ -166,9 +189,82 @@ def test_the_download_is_the_table_as_shown(page: Page, tmp_path: Path) -> None:
     assert {line["scenario"] for line in lines} == {"DIL"} and "benchmark" not in lines[0] and "FWT" not in lines[0]
     shown = column(page, "acc")
     for line, text in zip(lines[:-1], shown, strict=False):
-        assert f"{float(line['ACC']):.1f} ± {float(line['ACC std']):.1f}" == text and line["ACC n"] == "3"
-    assert (lines[-1]["method"], lines[-1]["ACC"], lines[-1]["ACC n"]) == ("HyperInterval", "", "0")
+        assert f"{float(line['ACC %']):.1f} ± {float(line['ACC std %']):.1f}" == text and line["ACC n"] == "3"
+    assert (lines[-1]["method"], lines[-1]["ACC %"], lines[-1]["ACC n"]) == ("HyperInterval", "", "0")
     assert page.ask("['=1+1', '-2.5', 'a,\"b'].map(field)") == ["'=1+1", "-2.5", '"a,""b"']
+
+
+def downloaded(page: Page) -> dict[str, dict[str, str]]:
+    return {line["method"]: line for line in csv.DictReader(page.ask("csv()").splitlines())}
+
+
+def test_the_download_has_every_machine_a_unit_and_the_status(chromium: Page, mixed: Path) -> None:
+    chromium.open(mixed.as_uri() + "#columns=method,train,memory,stored,claims")
+    assert column(chromium, "train")[0] == "123 s (A), 123 s (B)"
+    lines = downloaded(chromium)
+    for machine in ("A: one, 1 thread", "B: two, 1 thread"):
+        assert float(lines["Fine-tuning"][f"train s ({machine})"]) == pytest.approx(123.4)
+        assert f"memory MB ({machine})" in lines["Fine-tuning"]
+    assert (lines["MAS"]["train s (A: one, 1 thread)"], lines["MAS"]["train s (B: two, 1 thread)"]) == ("123.4", "")
+    assert (lines["MAS"]["status"], lines["HNET"]["status"]) == ("1 done, 1 failed", "1 diverged, 1 failed")
+    assert float(lines["Fine-tuning"]["stored numbers"]) > 0 and lines["HNET"]["stored numbers"] == ""
+
+
+def test_failures_of_some_seeds_are_found(chromium: Page, mixed: Path) -> None:
+    chromium.open(mixed.as_uri())
+    assert "1 done, 1 failed" in column(chromium, "status")
+    assert chromium.ask("[...$('status').options].map((one) => one.value)") == ["", "done", "diverged", "failed"]
+    for status, methods in (("failed", ["HNET", "MAS"]), ("diverged", ["HNET"])):
+        change(chromium, "status", status)
+        assert column(chromium, "method") == methods
+    assert chromium.ask("$('count').textContent") == "1 of 7 lines."
+    chromium.ask(f"document.querySelector({json.dumps(FIRST)}).click()")
+    text = chromium.ask("$('detail').textContent")
+    assert "it diverged" in text and "it failed" in text
+    chromium.ask("data.rows.length = 1; draw()")
+    assert chromium.ask("$('count').textContent").endswith(" of 1 line.")
+
+
+def test_names_with_decimals_are_in_the_order_of_their_numbers(chromium: Page, mixed: Path) -> None:
+    chromium.open(mixed.as_uri() + "#sort=method")
+    up = column(chromium, "method")
+    assert [float(name.removeprefix("ewc-lr-")) for name in up[:4]] == [1e-05, 0.03, 0.05, 0.3]
+    chromium.open(mixed.as_uri() + "#sort=-method")
+    assert column(chromium, "method") == up[::-1]
+    order = "['b10', 'a', 'B2', 'b2', 'a 0.3', 'a 0.05', 'a 1e-7', 'a 1E-06', 'é', 'e\u0301'].sort(compare)"
+    found = chromium.ask(order)
+    assert found[:5] == ["a", "a 1e-7", "a 1E-06", "a 0.05", "a 0.3"] and found[7] == "b10"
+    assert chromium.ask(f"{order}.reverse()") == chromium.ask(order.replace("compare", "(x, y) => compare(y, x)"))
+
+
+def test_values_of_a_map_are_reached_by_keys_and_by_touch(page: Page) -> None:
+    page.ask(f"document.querySelector({json.dumps(FIRST)}).click()")
+    canvas = "document.querySelector('#detail canvas')"
+    page.ask(
+        f"{canvas}.dispatchEvent(new PointerEvent('pointerdown', {{pointerType: 'touch', "
+        f"clientX: {canvas}.getBoundingClientRect().left + 1, clientY: {canvas}.getBoundingClientRect().bottom - 1}}))"
+    )
+    told = page.ask("document.querySelector('#detail figcaption').textContent")
+    page.ask("document.querySelector('#detail summary').focus()")
+    page.press("Enter")
+    page.wait("document.querySelector('#detail details table')")
+    table = "#detail details tbody tr"
+    assert len(page.texts(table)) == 5
+    first, last = (page.texts(f"{table}:{place}-child > *") for place in ("first", "last"))
+    assert first[0] == "1" and first[3:] == ["–"] * 3
+    assert told == f"After task 5, on task 1: {last[1]} %" and len(last) == 6
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_lines_between_rows_are_not_painted_over(chromium: Page, placed_report: Report, width: int) -> None:
+    """Every cell has its own line, also one that sticks, and rows begin on whole pixels."""
+    chromium.open(placed_report.html.as_uri(), width, 844)
+    assert chromium.ask("getComputedStyle($('results')).borderCollapse") == "separate"
+    cells = "[...document.querySelectorAll('#results > tbody > tr:not(:first-child) > td')]"
+    assert chromium.ask(f"{cells}.every((one) => getComputedStyle(one).borderTopWidth === '1px')")
+    heights = f"{cells}.map((one) => one.getBoundingClientRect().height)"
+    assert chromium.ask(f"{heights}.every(Number.isInteger)"), chromium.ask(heights)
+    assert "\xa0" in chromium.ask("getComputedStyle(document.querySelector('td button'), '::before').content")
 
 
 def test_figures_open_when_they_come_near(page: Page) -> None:

@@ -50,6 +50,8 @@ def test_variants_have_no_part_in_the_comparison_of_methods(results: Path) -> No
     texts = [cell.text for table in shown for row in table.rows for cell in row]
     assert VARIANT not in texts and not any("1000-1000" in text for text in texts)
     assert not any(VARIANT in sentence or "1000-1000" in sentence for sentence in content.findings)
+    assert "2 of 2 cells" in content.findings[0]
+    assert content.findings[1] == "Variants of one method stand apart and are not counted here: 2 cells."
     everywhere = [row[0].key for table in (content.hyperparameters, *content.seeds) for row in table.rows]
     assert everywhere.count(VARIANT) == 3  # its settings, and ACC and BWT of its seed
 
