@@ -36,7 +36,7 @@ def cost_table(study: Study) -> Table | None:
         "cost",
         "Cost, mean over seeds: time on the training and on the evaluation clock for the whole stream; peak memory of "
         f"the process above {_above(empty.values())}; peak memory of the device; parameters trained; what is stored "
-        f"between tasks to predict and to learn further ones, in numbers of 32 bits (copies are left out, the values of "
+        "between tasks to predict and to learn further ones, in numbers of 32 bits (without copies; the values of "
         f"stored samples count one each), and its growth per task.{several}",
         tuple(columns[i] for i in kept),
         tuple(tuple(row[i] for i in kept) for row in rows),

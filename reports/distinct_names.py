@@ -52,8 +52,8 @@ def pretty(benchmark: str) -> str:
 
 
 def natural(text: str) -> list[tuple[int, float, str]]:
-    """Sorting key that places `a2` before `a10`, and `a0.03` before `a0.1`."""
-    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    """Sorting key that places `a2` before `a10`, and `a1e-05` before `a0.03` before `a0.1`."""
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", text)
     return [(1, 0, part.lower()) if i % 2 == 0 else (0, float(part), "") for i, part in enumerate(parts) if part]
 
 

@@ -92,4 +92,5 @@ def test_readers_see_no_id_of_a_variant_and_csv_files_have_it(tmp_path: Path) ->
 
 
 def test_decimals_are_in_their_order() -> None:
-    assert sorted(["a10", "a2", "a0.1", "a0.03"], key=natural) == ["a0.03", "a0.1", "a2", "a10"]
+    names = ["a10", "a2", "a0.1", "a0.03", "a1e-05"]
+    assert sorted(names, key=natural) == ["a1e-05", "a0.03", "a0.1", "a2", "a10"]
