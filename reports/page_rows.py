@@ -45,7 +45,9 @@ COSTS: Mapping[str, Cost] = {
     "memory": Cost(
         "peak memory above that of the leanest cell of the same environment", lambda v: f"{v / 1e6:.0f} MB", "MB", 1e6
     ),
-    "stored": Cost("stored between tasks to predict and to learn further ones, in numbers of 32 bits", thousands, "numbers"),
+    "stored": Cost(
+        "stored between tasks to predict and to learn further ones, in numbers of 32 bits", thousands, "numbers"
+    ),
 }
 MEASURED_ON = ("train", "evaluate", "memory")
 """Costs that depend on the machine."""
