@@ -6,8 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.catalogue import find
+from benchmarks.stream import open_stream
+from benchmarks.types import Budget
 from methods import registry
 from methods.base import CIL, DIL, TIL, Method
+from runners.grid import hyperparameters
+from runners.records import reference_records
+from runners.records.record import Record
 from tests.methods.helpers import answers, assert_equal, learn, made, opened
 
 COPIES_ALLOWED = 8
@@ -15,6 +21,13 @@ COPIES_ALLOWED = 8
 
 NETWORK = 64 * 20 + 20
 """Of the network `mlp-20` without its output layer."""
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, Record]:
+    """A shipped record of each method on Split Digits in TIL."""
+    records = (cell.record for cell in reference_records.read().values())
+    return {r.label: r for r in records if (r.benchmark, r.scenario) == ("split-digits", TIL)}
 
 
 def kept(value: object) -> list[Tensor]:
@@ -91,3 +104,17 @@ def test_an_embedding_counts_once_its_task_is_learnt(name):
     first = method.parameters_stored()
     learn(method, stream, [1])
     assert method.parameters_stored() - first == method.config.embedding * (2 if name == "hyperinterval" else 1)
+
+
+@pytest.mark.parametrize("name", ["lwf", "si", "intact", "joint", "hnet", "hyperinterval", "packnet", "wsn", "hat"])
+def test_shipped_records_have_the_sizes_that_are_counted_now(name, reference):
+    """They do not depend on the training length, so that a step a task shows them."""
+    record = reference[name]
+    stream = open_stream(find("split-digits"), TIL, 0, budget=Budget(16, steps=1))
+    cls = registry.load(name)
+    method = cls(stream.spec, hyperparameters.configure(name, cls.Config, record.config), "cpu", 0)
+    sizes = []
+    for j in range(len(stream)):
+        learn(method, stream, [j])
+        sizes.append(method.parameters_stored())
+    assert record.stored_per_task == tuple(sizes)
