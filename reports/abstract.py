@@ -11,7 +11,7 @@ from reports.guarantees import Promise, promises
 from reports.leads import Lead, leads
 from reports.metrics import ACC
 from reports.names import Family, display, family
-from reports.study import FINETUNE, JOINT, Study
+from reports.study import FINETUNE, JOINT, Group, Study
 from reports.words import count, join, percent
 
 WORDS_AT_MOST = 120
@@ -41,11 +41,14 @@ def _words(sentences: Sequence[str]) -> int:
 
 
 def _what(study: Study) -> Iterator[str]:
-    learners = len({entry.record.method for entry in study.entries} - {FINETUNE, JOINT})
+    learners = len(study.methods - {FINETUNE, JOINT})
+    names = [count(learners, "continual learner")] if learners else []
+    names += [display(FINETUNE).lower()] if FINETUNE in study.methods else []
+    names += [display(JOINT)] if not learners and JOINT in study.methods else []
     counts = sorted({len(study.seeds(group)) for group in study.groups})
     seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else count(counts[0], "seed")
     where = count(len(study.benchmarks), "benchmark")
-    yield f"We compare {count(learners, 'method')} of continual learning on {where} ({seeds})."
+    yield f"We compare {join(names)} on {where} ({seeds})."
 
 
 def _best(study: Study) -> Iterator[str]:
@@ -66,6 +69,9 @@ def _best(study: Study) -> Iterator[str]:
         number = proved[best]
         certainty = "significant" if number == len(own) else f"significant on {number}" if number else "not significant"
         contrary = sum(bool(behind(study, lead.group, best)) for lead in own)
+        few = [lead.few for lead in own if lead.few]
+        if few:
+            certainty += f", {few[0]}" if len(own) == 1 else f", some seeds missing on {len(few)}"
         if contrary:
             certainty += ", behind on common seeds" + f" on {contrary}" * (total > 1)
         yield (
@@ -93,7 +99,7 @@ def _worth(study: Study) -> Iterator[str]:
         low, high = percent(min(own)), percent(max(own))
         parts.append(f"{display(label)} {low} %" if low == high else f"{display(label)} {low} to {high} %")
     if parts:
-        yield f"Of old tasks' test samples, certificates that still stand cover: {join(parts)}."
+        yield f"Of old tasks' test samples, standing certificates cover: {join(parts)}."
     yield _contradicted(every)
 
 
@@ -110,6 +116,7 @@ def _failed(study: Study) -> Iterator[str]:
     """What failed: methods that gain little over finetune in the hardest scenario, and cells without results."""
     scenario = study.scenarios[-1]
     gains: dict[str, list[float]] = {}
+    over: set[Group] = set()
     for group in study.groups:
         if group.scenario != scenario or FINETUNE not in study.rows(group):
             continue
@@ -118,12 +125,17 @@ def _failed(study: Study) -> Iterator[str]:
             values = list(study.values(group, label, ACC).values())
             if values and floor and label not in (*study.unranked, FINETUNE):
                 gains.setdefault(label, []).append(fmean(values) - fmean(floor))
+                over.add(group)
     total = set(gains)
     little = sum(fmean(found) < LITTLE for found in gains.values())
     if total:
         single = len({entry.record.method for entry in study.entries if entry.label in total}) == len(total)
         what = "methods" if single else "rows of the tables"  # a method may have several
-        yield f"In {scenario.upper()}, {little} of {len(total)} {what} gain less than 5 points over fine-tuning."
+        which = f"{little} of {len(total)} {what} {'gains' if little == 1 else 'gain'} less than"
+        if len(total) == 1:
+            which = f"{display(*total)} gains {'less than' if little else 'at least'}"
+        mean = ", averaged over each one's benchmarks" if len(over) > 1 else ""
+        yield f"In {scenario.upper()}, {which} 5 points over fine-tuning{mean}."
     lost = sum(not entry.record.done for entry in study.entries)
     if lost:
         yield f"{lost} of {len(study.entries)} cells have no result."

@@ -25,8 +25,10 @@ def appendix(content: Contents, figures: Sequence[dict[str, Any]], before: Seque
     _sources(content, blocks)
     blocks.heading("Environment")
     blocks.table(content.environment)
-    blocks.heading("Single seeds")
-    if len(study.entries) > CELLS_PRINTED_AT_MOST:
+    many = len(study.entries) > CELLS_PRINTED_AT_MOST
+    if many or content.seeds:
+        blocks.heading("Single seeds")
+    if many:
         blocks.paragraph(
             f"The values of all {len(study.entries)} cells would fill many pages: cells.csv has one line per cell."
         )
@@ -88,8 +90,11 @@ def _reproduction(content: Contents, blocks: Blocks) -> None:
         "the folder of its record, the command and the commit; summary.csv has every mean with its standard deviation, "
         "n and 95 % t interval (from 3 seeds). These command lines produced the records:"
     )
-    for command, note in commands(content.study)[:40]:
+    lines, further = commands(content.study)
+    for command, note in lines:
         blocks.items.append({"kind": "code", "text": command, "note": note})
+    if further:
+        blocks.paragraph(further)
     blocks.paragraph("This one produced the report from the records:")
     blocks.items.append({"kind": "code", "text": "continual-intervals report RESULTS", "note": ""})
     blocks.heading("Metrics")

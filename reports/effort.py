@@ -242,7 +242,7 @@ def _equality(amounts: Mapping[str, str], methods: Mapping[str, str]) -> str:
         return f"equal, {next(iter(others))} for every method"
     tuned = [amount for amount in others if amount not in (DEFAULTS, NO_TRIALS)]
     if not tuned:
-        return "not equal, no method has trials"
+        return "no method has trials"
     usual = max(tuned, key=lambda amount: len(others[amount]))
     names = {amount: join([display(label) for label in labels]) for amount, labels in others.items()}
     rest = "; ".join(f"{amount} for {named}" for amount, named in names.items() if amount != usual)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from reports import statistics
 from reports.distinct_names import pretty
 from reports.guarantees import Promise, promises
-from reports.leads import means, significance
+from reports.leads import means, seeds_with, significance
 from reports.metrics import ACC, BWT, FORGETTING, INFERENCE
 from reports.names import display
 from reports.record import Status
@@ -113,12 +113,10 @@ def _of_few(study: Study, group: Group, level: Sequence[str], second: str) -> st
     often = Counter(method for place in places for method in run(place))
     here = run(group)
     missing = any(2 * times >= len(places) for method, times in often.items() if method not in here)
-    n, of = min(len(study.values(group, label, ACC)) for label in level), len(study.seeds(group))
-    parts = [f"of the {len(here)} methods run there"] if missing else []
-    if n < of:
-        parts.append(f"{n} of {of} seeds")
-    if second and (n := len(study.values(group, second, ACC))) < of:
-        parts.append(f"{display(second)} on {n} of {of} seeds")
+    parts = [f"of the {count(len(here), 'ranked method')} run there"] if missing else []
+    for label in (*level, *([second] if second else [])):
+        if few := seeds_with(study, group, label):
+            parts.append(f"{display(label)} {few}")
     for label in level:
         for other, (lead, common) in behind(study, group, label).items():
             if other not in level:

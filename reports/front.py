@@ -7,6 +7,7 @@ from reports import keeping, statistics
 from reports.distinct_names import pretty
 from reports.effort import effort_of, read
 from reports.names import METHODS, family
+from reports.record import Record
 from reports.resolution import TEST_IMAGES, TRAIN_IMAGES, images_of
 from reports.setting import budget_words, numbers
 from reports.study import Study
@@ -69,7 +70,7 @@ def protocol_table(study: Study) -> Table:
             pretty(record.benchmark),  # without length and network, which have columns
             _side(known),
             record.cut,
-            _counts(known, record.definition.get("validation"), images),
+            _counts(known, record, images),
             ", ".join(group.scenario.upper() for group in groups),
             _varies(known, record.benchmark),
             " / ".join(dict.fromkeys(budget_words(entry.record.budget, brief=True) for entry in entries)),
@@ -81,8 +82,9 @@ def protocol_table(study: Study) -> Table:
     return Table(
         "protocol",
         "Protocol: image size in pixels; tasks × classes in each; images for training / validation (of each task) / "
-        "test; what a seed varies besides initial weights and the order of batches; training budget per task, the same "
-        "for all methods; tuning trials per method (0: published values or defaults).",
+        "test, training and test over all tasks; what a seed varies besides initial weights and the order of batches; "
+        "training budget per task, the same for all methods; trials of runners/tune.py for a method with this "
+        "benchmark, network and budget (0: none; the table of hyperparameters has the source of the values).",
         COLUMNS,
         tuple(rows),
         small=True,
@@ -94,12 +96,15 @@ def _side(known: catalogue.Benchmark | None) -> str:
     return MISSING if known is None else f"{known.stored_shape[1]} × {known.stored_shape[2]}"
 
 
-def _counts(known: catalogue.Benchmark | None, held_out: object, images: int | None) -> str:
-    test = MISSING if images is None else f"{images:,}"
-    if known is None or not isinstance(known.dataset, str) or known.dataset not in TRAIN_IMAGES or images is None:
+def _counts(known: catalogue.Benchmark | None, record: Record, images: int | None) -> str:
+    """Images for training, without those held out of each task for validation; a dash where these are not known."""
+    held_out = record.definition.get("validation")
+    train, test = None, MISSING if images is None else f"{images:,}"
+    if not isinstance(held_out, int):  # earlier records do not say
         return f"{MISSING} / {MISSING if held_out is None else held_out} / {test}"
-    train = TRAIN_IMAGES[known.dataset] * images // TEST_IMAGES[known.dataset][0]
-    return f"{train:,} / {MISSING if held_out is None else held_out} / {test}"
+    if known and isinstance(known.dataset, str) and known.dataset in TRAIN_IMAGES and images is not None:
+        train = TRAIN_IMAGES[known.dataset] * images // TEST_IMAGES[known.dataset][0] - record.n_tasks * held_out
+    return f"{MISSING if train is None else f'{train:,}'} / {held_out:,} / {test}"
 
 
 def _varies(known: catalogue.Benchmark | None, name: str) -> str:
@@ -126,10 +131,12 @@ def limitations(study: Study) -> list[str]:
     small = [pretty(name) for name in study.benchmarks if _small(study, name)]
     if small:
         found.append(f"Images are at most 32 pixels wide on {len(small)} of {len(study.benchmarks)} benchmarks.")
-    found.append(
-        "A certificate is about the test samples, networks and propagation of bounds used here; looser bounds certify "
-        "less of the same network. A standing certificate says nothing about tasks that nothing was learnt after."
-    )
+    if any(entry.record.certified is not None for entry in study.entries):
+        found.append(
+            "A certificate is about the test samples, networks and propagation of bounds used here; looser bounds "
+            "certify less of the same network. A standing certificate says nothing about tasks that nothing was learnt "
+            "after."
+        )
     if any(entry.record.carried for entry in study.entries):
         carried = sum(bool(entry.record.carried) for entry in study.entries)
         found.append(

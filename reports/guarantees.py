@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -42,6 +43,7 @@ class Promise:
     logit_width: float | None
     """The same of the logits, where no task is inferred."""
     reasons: tuple[str, ...]
+    """Reasons of all void claims about old tasks; see `_ranges`."""
 
     @property
     def about_numbers(self) -> bool:
@@ -49,6 +51,7 @@ class Promise:
         return bool(self.claims) and self.certified is None and self.when_learnt is None
 
 
+NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 ABOUT_NUMBERS = "no answer is certified: the claim is about the method's numbers, as its page says"
 
 
@@ -84,8 +87,25 @@ def _promise(group: Group, label: str, entries: list[Entry]) -> Promise:
         drift=_finite(max, [claim.drift for claim in final]),
         width=_finite(np.median, [claim.median_width for claim in final]),
         logit_width=_finite(np.median, [width for entry in entries for width in logit_widths(entry.record).values()]),
-        reasons=tuple(reason for reason, _ in reasons.most_common(3)),
+        reasons=tuple(_ranges(reasons)),
     )
+
+
+def _ranges(reasons: Counter[str]) -> list[str]:
+    """Reasons, the most frequent first; of those that differ in their numbers only, one with the range of each number.
+
+    `3 of 9 weights have left the box`, `5 of 9 weights ...` -> `3 to 5 of 9 weights have left the box`.
+    """
+    alike: dict[tuple[str, ...], Counter[str]] = {}
+    for reason, times in reasons.items():
+        alike.setdefault(tuple(NUMBER.split(reason)), Counter())[reason] = times
+    found = []
+    for words, some in sorted(alike.items(), key=lambda pair: -pair[1].total()):
+        columns = zip(*(NUMBER.findall(reason) for reason in some), strict=True)
+        ends = [(min(numbers, key=float), max(numbers, key=float)) for numbers in columns]
+        numbers = [low if low == high else f"{low} to {high}" for low, high in ends]
+        found.append("".join(part for pair in zip(words, [*numbers, ""], strict=True) for part in pair))
+    return found
 
 
 def old_claims(record: Record) -> list[ClaimRow]:
@@ -165,7 +185,7 @@ def _row(study: Study, promise: Promise, notes: Notes) -> tuple[Cell, ...]:
     def share(value: float | None) -> Cell:
         return Cell("–" if value is None else percent(value))
 
-    void = "" if promise.holding == promise.claims or not promise.reasons else "; ".join(promise.reasons)
+    void = "" if promise.holding == promise.claims or not promise.reasons else "; or ".join(promise.reasons)
     said = [f"void: {shorten(void)}"] if void else []
     said += [ABOUT_NUMBERS] if promise.about_numbers else []
     return (

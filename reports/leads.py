@@ -46,6 +46,8 @@ class Lead(NamedTuple):
     """True if the difference of the two is significant, by the rule of `significance`."""
     tied: bool
     """True if the two means are equal as printed or less than one test image apart."""
+    few: str
+    """Words on the seeds without a value of the best, or else of the second; empty if both have all."""
 
 
 def leads(study: Study) -> list[Lead]:
@@ -58,8 +60,23 @@ def leads(study: Study) -> list[Lead]:
         if len(ranked) > 1:
             first, second = ranked[0][1], ranked[1][1]
             tied = tie(first, second, images_of(study, group))
-            found.append(Lead(group, ranked[0][0], first - second, group in clear, tied))
+            few = _few(study, group, ranked[0][0], ranked[1][0])
+            found.append(Lead(group, ranked[0][0], first - second, group in clear, tied, few))
     return found
+
+
+def _few(study: Study, group: Group, best: str, second: str) -> str:
+    """`on 1 of 3 seeds`, `LwF on 1 of 3 seeds`, or an empty text."""
+    lacking = {label: few for label in (best, second) if (few := seeds_with(study, group, label))}
+    if not lacking:
+        return ""
+    return lacking[best] if best in lacking else f"{display(second)} {lacking[second]}"
+
+
+def seeds_with(study: Study, group: Group, label: str) -> str:
+    """`on 1 of 3 seeds` for a row without an ACC on some seeds of the group, else an empty text."""
+    n, of = len(study.values(group, label, ACC)), len(study.seeds(group))
+    return f"on {n} of {count(of, 'seed')}" if n < of else ""
 
 
 def _significant(tested: Sequence[_Test]) -> list[_Test]:

@@ -41,17 +41,17 @@ class About:
 
 
 NOT_NEEDED, INFERRED, INFERRED_IN_CIL = "not needed", "inferred in DIL, CIL", "inferred in CIL"
-_SOFT, _EXACT = "none", "old answers unchanged"
+_SOFT, _EXACT = "none", "old answers unchanged if the task is given"
 _BOX = "certified answers stay in the box"
 _PENALTY = Family.REGULARISATION
 _HYPER, _FIXED = Family.HYPERNETWORKS, Family.CONSTRUCTION
 
 METHODS: dict[str, About] = {
     "l2": About(
-        "L2", _PENALTY, "weights a task", NOT_NEEDED, _SOFT, "kirkpatrick2017", "Kirkpatrick et al. 2017"
+        "L2", _PENALTY, "weights, importances", NOT_NEEDED, _SOFT, "kirkpatrick2017", "Kirkpatrick et al. 2017"
     ),
     "ewc": About(
-        "EWC", _PENALTY, "weights, importances a task", NOT_NEEDED, _SOFT, "kirkpatrick2017",
+        "EWC", _PENALTY, "weights, importances", NOT_NEEDED, _SOFT, "kirkpatrick2017",
         "Kirkpatrick et al. 2017",
     ),
     "ewc-online": About(
@@ -90,7 +90,8 @@ METHODS: dict[str, About] = {
         "certified answers stay in the box", "krukowski2024", "Krukowski et al. 2024",
     ),
     "lid": About(
-        "LID", Family.INTERVALS, "one box of weights", NOT_NEEDED, _BOX, "elmecker2025", "Elmecker-Plakolm et al. 2025"
+        "LID", Family.INTERVALS, "one or more boxes of weights", NOT_NEEDED, _BOX, "elmecker2025",
+        "Elmecker-Plakolm et al. 2025",
     ),
     "separate": About("Separate networks", _FIXED, "a network a task", INFERRED, _EXACT),
     "packnet": About(
@@ -106,8 +107,8 @@ METHODS: dict[str, About] = {
         "saha2021", "Saha et al. 2021",
     ),
     "analytic": About(
-        "Analytic", Family.CLOSED_FORM, "sums over features", NOT_NEEDED, "head equal to joint training",
-        "zhuang2022", "Zhuang et al. 2022",
+        "Analytic", Family.CLOSED_FORM, "sums over features (TIL: a head a task)", NOT_NEEDED,
+        "head equal to joint training; TIL: old answers unchanged", "zhuang2022", "Zhuang et al. 2022",
     ),
     "finetune": About("Fine-tuning", Family.REFERENCES, "nothing", NOT_NEEDED, _SOFT),
     "joint": About("Joint", Family.REFERENCES, "data of all tasks", NOT_NEEDED, _SOFT),

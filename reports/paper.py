@@ -61,6 +61,20 @@ def _front(content: Contents, body: Blocks, figures: Sequence[Figure]) -> None:
         f"{setting_words(content)[0]} @[tab:methods] has the methods, @[tab:protocol] the protocol; the appendix has "
         "the source of each hyperparameter and what each method took of its budget."
     )
+    if content.headline.rows:
+        _headline(content, body, drawn)
+    if content.guarantee:
+        body.heading("Guarantees")
+        figure = drawn.get("front-guarantees")
+        where = "@[fig:front-guarantees] shows it by family, @[tab:guarantees]" if figure else "@[tab:guarantees]"
+        body.paragraph(f"{GUARANTEE_WORDS} {where} has the numbers of each benchmark.")
+        body.figures([figure] if figure else [])
+    body.heading("Limitations")
+    body.paragraph(" ".join(content.limitations))
+
+
+def _headline(content: Contents, body: Blocks, drawn: dict[str, Figure]) -> None:
+    """Add the headline and the scores."""
     body.heading("Headline")
     whole = len(content.headline.rows) == len(content.comparison.labels)
     which = "all methods" if whole else "the methods with results"
@@ -71,14 +85,6 @@ def _front(content: Contents, body: Blocks, figures: Sequence[Figure]) -> None:
         words += " @[fig:front-scores] compares normalised scores @[cite:agarwal2021] on the benchmarks they share."
     body.figures([scores] if scores else [])
     body.paragraph(f"{words} The appendix says how the metrics and the marks are to be read.")
-    if content.guarantee:
-        body.heading("Guarantees")
-        figure = drawn.get("front-guarantees")
-        where = "@[fig:front-guarantees] shows it by family, @[tab:guarantees]" if figure else "@[tab:guarantees]"
-        body.paragraph(f"{GUARANTEE_WORDS} {where} has the numbers of each benchmark.")
-        body.figures([figure] if figure else [])
-    body.heading("Limitations")
-    body.paragraph(" ".join(content.limitations))
 
 
 def _results(content: Contents, body: Blocks, figures: Sequence[Figure]) -> None:
@@ -90,7 +96,7 @@ def _results(content: Contents, body: Blocks, figures: Sequence[Figure]) -> None
         body.table(content.before)
     body.heading("Results by scenario")
     if not any(entry.record.done for entry in content.study.entries):
-        body.paragraph("There are no figures, because no cell has finished.")
+        body.paragraph("There are no figures of results, because no cell has a result.")
     for scenario in study.scenarios:
         own = [figure for figure in figures if figure["stem"] == f"accuracy-{scenario}"]
         tables = _tables(content, scenario)

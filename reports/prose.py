@@ -25,8 +25,8 @@ PUBLISHED_WORDS = (
 )
 
 VARIANT_WORDS = (
-    "Here one method was run with several hyperparameters, and no other method. These rows have no part in the other "
-    "tables of results, in ranks, tests and figures; cells.csv, summary.csv and the tables of the appendix on "
+    "Here only one method was run, with one or several settings of its hyperparameters. These rows have no part in the "
+    "other tables of results, in ranks, tests and figures; cells.csv, summary.csv and the tables of the appendix on "
     "settings and single seeds include them."
 )
 CURVE_WORDS = (

@@ -15,6 +15,8 @@ from reports.words import count
 
 VALUES_AT_MOST = 6
 """Largest number of values of one property that the environment lists."""
+LINES_AT_MOST = 200
+"""Largest number of command lines that the report prints, besides those that a benchmark or method needs."""
 EVIDENCE_AT_MOST = 120
 """Largest number of characters of the evidence on earlier code that the table shows."""
 SEEDS_OPTION = re.compile(r"(?<= --seeds)[ =](\d+)(?= |$)")
@@ -80,8 +82,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield f"{prefix}{key}", "none" if value in (None, "") else str(value)
 
 
-def commands(study: Study) -> list[tuple[str, str]]:
+def commands(study: Study) -> tuple[list[tuple[str, str]], str]:
     """Command lines that produced the records, each with its number of cells, benchmarks and scenarios.
+
+    Also a sentence on those left out, empty if there are none: LINES_AT_MOST lines are kept, those of the most cells,
+    and the first line of every benchmark and of every method.
 
     `--seeds N` means the seeds 0 to N-1. Of lines that differ in N only, the one with the largest N covers all.
     """
@@ -91,15 +96,26 @@ def commands(study: Study) -> list[tuple[str, str]]:
             apart = SEEDS_OPTION.sub(" N", entry.record.command)
             alike.setdefault(apart, {}).setdefault(entry.record.command, []).append(entry)
     lines = [(max(runs, key=_seeds_asked), [e for run in runs.values() for e in run]) for runs in alike.values()]
-    found = []
+    found, rest, covered = [], [], set()
     for command, entries in sorted(lines, key=lambda pair: -len(pair[1])):
+        names = {("benchmark", entry.group.benchmark) for entry in entries}
+        names |= {("method", entry.record.method) for entry in entries}
+        if len(found) >= LINES_AT_MOST and names <= covered:
+            rest.append(len(entries))
+            continue
+        covered |= names
         groups = [group for group in study.groups if any(entry.group == group for entry in entries)]
         scenarios: dict[str, list[str]] = {}
         for group in groups:
             scenarios.setdefault(pretty(group.benchmark), []).append(group.scenario.upper())
         where = "; ".join(f"{name} in {', '.join(some)}" for name, some in scenarios.items())
         found.append((command, f"{len(entries)} {'cell' if len(entries) == 1 else 'cells'}: {shorten(where, 400)}"))
-    return found
+    if not rest:
+        return found, ""
+    return found, (
+        f"{count(len(rest), 'further command line')} made {count(sum(rest), 'cell')}; the column `command` of "
+        "cells.csv has them."
+    )
 
 
 def _seeds_asked(command: str) -> int:

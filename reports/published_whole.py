@@ -75,7 +75,7 @@ def _table(study: Study, group: Group, rows: dict[str, dict[str, Published]], ou
         f"{group.title}: the published table and ours, in percent (BWT: points): mean ± sample standard deviation over "
         "n seeds (theirs: as printed, five), and the 95 % t interval of published less ours. CAP: share of the shared "
         "weights in use plus the size of the masks, by the authors' estimate of a Huffman code (0.22 bits an entry). A "
-        f"dash: not published, not run, or not defined. Source: {'; '.join(sources)}"
+        f"dash: not published, not run, diverged, failed, or not defined. Source: {'; '.join(sources)}"
         f"{''.join(f'; {one}' for one in shared)}.",
         (
             "method",

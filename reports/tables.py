@@ -289,6 +289,8 @@ def _absent(study: Study, group: Group, label: str, metric: Metric, notes: Notes
     if done:
         return Cell(MISSING, mark=notes.mark(text))
     word = "/".join(sorted({str(entry.record.status) for entry in entries}))
+    if len(entries) < len(study.seeds(group)):
+        return Cell(word, mark=notes.mark(_why_fewer(study, group, label, metric)))
     return Cell(word, mark=notes.mark(text.removeprefix(f"{word}: ")) if text != word else "")
 
 

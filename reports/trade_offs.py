@@ -47,8 +47,19 @@ def _timed(study: Study, group: Group) -> list[Entry]:
     return [entry for label in study.rows(group) for entry in study.done(group, label) if entry.record.train_seconds]
 
 
-def _dot(ax: Axes, x: float, y: float, look: Look) -> None:
-    ax.plot([x], [y], color=look.colour, marker=look.marker, linestyle="", markersize=4.5, mec="white", mew=0.3)
+def _dot(ax: Axes, x: float, y: float, look: Look, *, hollow: bool) -> None:
+    face, edge, width = ("none", look.colour, 0.8) if hollow else (look.colour, "white", 0.3)
+    ax.plot([x], [y], marker=look.marker, linestyle="", markersize=4.5, mfc=face, mec=edge, mew=width)
+
+
+def _few(study: Study, group: Group, label: str) -> bool:
+    """Check whether the row has an ACC on some of the group's seeds only, those that it survived perhaps."""
+    return 0 < len(study.values(group, label, ACC)) < len(study.seeds(group))
+
+
+def _hollow(study: Study, page: Page) -> str:
+    few = any(_few(study, group, label) for group in page.groups for label in study.rows(group))
+    return " Hollow: mean over some of the seeds only." if few else ""
 
 
 def _transfer(study: Study, found: dict[str, Look], page: Page) -> Drawn:
@@ -57,7 +68,8 @@ def _transfer(study: Study, found: dict[str, Look], page: Page) -> Drawn:
         for label in study.rows(group):
             acc, bwt = study.values(group, label, ACC), study.values(group, label, BWT)
             if acc and bwt:
-                _dot(ax, 100 * fmean(bwt.values()), 100 * fmean(acc.values()), found[label])
+                x, y = 100 * fmean(bwt.values()), 100 * fmean(acc.values())
+                _dot(ax, x, y, found[label], hollow=_few(study, group, label))
                 shown.append(label)
         ax.axvline(0, color="#999999", linewidth=0.5)
         ax.margins(0.09)
@@ -65,6 +77,7 @@ def _transfer(study: Study, found: dict[str, Look], page: Page) -> Drawn:
 
     figure = panels(study, page, found, draw, "ACC (%)", "BWT (percentage points)", share_y=False, left=0.54)
     caption = f"{page.words}: ACC against backward transfer, means over seeds. Better is up and to the right."
+    caption += _hollow(study, page)
     return Drawn(f"acc-bwt{page.stem}", caption, figure)
 
 
@@ -75,11 +88,11 @@ def _cost(study: Study, found: dict[str, Look], page: Page) -> Drawn:
             acc, seconds = study.values(group, label, ACC), _seconds(study, group, label)
             if acc and seconds:
                 points.append((fmean(seconds), 100 * fmean(acc.values()), label))
-        ranked = [point for point in points if point[2] not in study.unranked]
+        ranked = [p for p in points if p[2] not in study.unranked and not _few(study, group, p[2])]
         front = [] if machines.caution(_timed(study, group)) else _pareto(ranked)
         ax.plot([x for x, _, _ in front], [y for _, y, _ in front], color="#BBBBBB", linewidth=0.8, zorder=0)
         for x, y, label in points:
-            _dot(ax, x, y, found[label])
+            _dot(ax, x, y, found[label], hollow=_few(study, group, label))
         if points and max(points)[0] > 3 * min(points)[0]:
             logarithmic(ax.xaxis)
         ax.margins(0.09)
@@ -88,7 +101,8 @@ def _cost(study: Study, found: dict[str, Look], page: Page) -> Drawn:
     figure = panels(study, page, found, draw, "ACC (%)", "training seconds", share_y=False, left=0.54)
     caption = (
         f"{page.words}: ACC against training time for the whole stream, means over seeds. The grey line joins the "
-        "Pareto-optimal methods (joint and methods that keep training data left out)."
+        "Pareto-optimal methods (joint, methods that keep training data and methods without a value on every seed left "
+        f"out).{_hollow(study, page)}"
     )
     if several := machines.caution(entry for group in page.groups for entry in _timed(study, group)):
         caption += f"{several} There is no line where they meet in a panel."
@@ -99,7 +113,7 @@ def _pareto(points: list[tuple[float, float, str]]) -> list[tuple[float, float, 
     """Pareto-optimal points (cost, score, name), by cost."""
     front: list[tuple[float, float, str]] = []
     for point in sorted(points, key=lambda p: (p[0], -p[1])):
-        if not front or point[1] > front[-1][1]:
+        if not front or point[1] > front[-1][1] or point[:2] == front[-1][:2]:
             front.append(point)
     return front
 

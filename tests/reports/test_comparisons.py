@@ -17,6 +17,7 @@ from reports.leads import leads, means, significance
 from reports.load import load
 from reports.marks import marked
 from reports.metrics import ACC
+from reports.paper import contents, paper
 from reports.provenance import commands
 from reports.render import to_csv, to_data, to_markdown
 from reports.setting import setting_table
@@ -104,7 +105,7 @@ def test_a_lead_that_common_seeds_contradict_is_not_shown(tmp_path: Path) -> Non
     assert of_si.best and of_ewc.level
     assert "2 of 10 seeds" not in findings(found)[1] and "8 of 10 seeds" in findings(found)[1]
     assert "but 2.0 points behind EWC on the 8 seeds of both" in findings(found)[1]
-    assert "(not significant, behind on common seeds)" in " ".join(abstract(found))
+    assert "(not significant, on 8 of 10 seeds, behind on common seeds)" in " ".join(abstract(found))
     table = comparison_table(found)
     assert table and table.rows[0][4].text == "−2.0" and float(table.rows[0][6].text) < 0.05
     assert not table.rows[0][6].best
@@ -169,9 +170,10 @@ def test_the_setting_says_by_which_rule_a_budget_ends(tmp_path: Path) -> None:
 def test_a_command_says_what_it_gave(tmp_path: Path) -> None:
     for scenario in ("til", "cil"):
         Synthetic("ewc", scenario=scenario).write(tmp_path)
-    assert commands(study(load(tmp_path))) == [
-        ("python runners/compare.py --suite quick", "2 cells: Split Digits in TIL, CIL")
-    ]
+    assert commands(study(load(tmp_path))) == (
+        [("python runners/compare.py --suite quick", "2 cells: Split Digits in TIL, CIL")],
+        "",
+    )
 
 
 def test_of_commands_that_differ_in_their_seeds_the_one_that_gives_all_is_printed(tmp_path: Path) -> None:
@@ -179,11 +181,34 @@ def test_of_commands_that_differ_in_their_seeds_the_one_that_gives_all_is_printe
         Synthetic("ewc", seed=seed, command=f"compare.py --seeds {seed + 1} --no-report").write(tmp_path)
     Synthetic("hnet", command="compare.py --no-report").write(tmp_path)
     Synthetic("si", command="compare.py --no-report --seeds=3").write(tmp_path)
-    assert [command for command, _ in commands(study(load(tmp_path)))] == [
+    assert [command for command, _ in commands(study(load(tmp_path)))[0]] == [
         "compare.py --seeds 12 --no-report",
         "compare.py --no-report",
         "compare.py --no-report --seeds=3",
     ]
+
+
+def test_every_benchmark_and_method_has_a_command_line_and_the_others_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most cells: EWC on Split Digits, then HNET there in two lines, and last EWC on Split MNIST."""
+    for method, benchmark, line, seeds in (
+        ("ewc", "split-digits", "a", range(5)),
+        ("ewc", "split-digits", "b", range(5, 9)),
+        ("hnet", "split-digits", "c", range(3)),
+        ("hnet", "split-digits", "d", range(3, 5)),
+        ("ewc", "split-mnist", "e", range(1)),
+    ):
+        for seed in seeds:
+            Synthetic(method, benchmark, seed=seed, command=line).write(tmp_path)
+    found = study(load(tmp_path))
+    assert [command for command, _ in commands(found)[0]] == ["a", "b", "c", "d", "e"]
+    monkeypatch.setattr("reports.provenance.LINES_AT_MOST", 1)
+    lines, further = commands(found)
+    assert [command for command, _ in lines] == ["a", "c", "e"]
+    assert further == "2 further command lines made 6 cells; the column `command` of cells.csv has them."
+    texts = [item["text"] for item in paper(contents(found), []).data["appendix"] if "text" in item]
+    assert further in texts and "e" in texts
 
 
 def test_names_are_written_once_for_readers_and_in_every_line_for_machines(tmp_path: Path) -> None:

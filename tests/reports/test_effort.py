@@ -127,7 +127,7 @@ def test_a_search_belongs_to_its_own_place_only(tmp_path: Path, options: dict) -
     record(tmp_path, "ewc", **options)
     tuned(tmp_path, "ewc")
     rows, notes = table(tmp_path)
-    assert rows["ewc"] == ["–"] * 6 + ["tuned"] and notes[0].endswith(": not equal, no method has trials.")
+    assert rows["ewc"] == ["–"] * 6 + ["tuned"] and notes[0].endswith("IL: no method has trials.")
 
 
 @pytest.mark.parametrize(("budget", "ours"), [({}, True), ({"steps": 30}, False), ({"batch_size": 64}, False)])

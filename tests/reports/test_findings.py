@@ -73,4 +73,6 @@ def test_methods_that_tie_are_noted_by_the_one_with_the_fewest_seeds(tmp_path: P
     for method, value, seeds in (("ewc", 0.8, 2), ("si", 0.8, 1), ("hnet", 0.5, 2)):
         for seed in range(seeds):
             Synthetic(method, seed=seed, n_tasks=2, accuracy=np.full((3, 2), value)).write(tmp_path)
-    assert "1 of 2 seeds" in sentence(tmp_path, "In TIL")
+    assert "EWC and SI are tied for best on Split Digits (80.0 %, 30.0 points ahead of HNET, SI on 1 of 2 seeds)" in (
+        sentence(tmp_path, "In TIL")
+    )

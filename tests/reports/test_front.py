@@ -14,7 +14,7 @@ from scipy.stats import trim_mean
 
 from reports.abstract import WORDS_AT_MOST, abstract
 from reports.build import Report
-from reports.front import methods_table, protocol_table
+from reports.front import limitations, methods_table, protocol_table
 from reports.front_figures import guarantees_by_family, score_figure
 from reports.headline import headline_table, shared_groups
 from reports.load import load
@@ -67,6 +67,70 @@ def test_the_abstract_tells_a_significant_lead_from_another(tmp_path: Path) -> N
                 Synthetic(method, seed=seed, accuracy=r).write(tmp_path / str(seeds))
         (sentence,) = [s for s in abstract(study(load(tmp_path / str(seeds)))) if s.startswith("In TIL")]
         assert sentence == f"In TIL, HNET has the highest accuracy on Split Digits, {verdict}."
+
+
+@pytest.mark.parametrize(
+    ("lacking", "verdict"),
+    [
+        ({"ewc": 2}, "(not significant, on 1 of 3 seeds)"),
+        ({"hnet": 2}, "(not significant, HNET on 1 of 3 seeds)"),
+        ({"ewc": 1, "hnet": 2}, "(not significant, on 2 of 3 seeds)"),
+        ({"si": 2}, "(not significant)"),
+    ],
+)
+def test_a_lead_by_some_seeds_only_is_said_to_be_one(tmp_path: Path, lacking: dict[str, int], verdict: str) -> None:
+    for method, value in (("ewc", 0.9), ("hnet", 0.8), ("si", 0.7)):
+        for seed in range(3):
+            status = "diverged" if seed >= 3 - lacking.get(method, 0) else "done"
+            r = np.full((6, 5), value)
+            Synthetic(method, seed=seed, accuracy=r, status=status, reason="nan").write(tmp_path)
+    (sentence,) = [s for s in abstract(study(load(tmp_path))) if s.startswith("In TIL, EWC")]
+    assert sentence == f"In TIL, EWC has the highest accuracy on Split Digits, by 10.0 points {verdict}."
+
+
+def test_leads_by_some_seeds_only_are_counted(tmp_path: Path) -> None:
+    for benchmark in ("split-digits", "split-mnist"):
+        for method, value in (("ewc", 0.9), ("hnet", 0.8)):
+            for seed in range(2):
+                lost = seed and (benchmark, method) == ("split-mnist", "ewc")
+                r, status = np.full((6, 5), value), "diverged" if lost else "done"
+                Synthetic(method, benchmark, seed=seed, accuracy=r, status=status, reason="nan").write(tmp_path)
+    sentences = " ".join(abstract(study(load(tmp_path))))
+    assert "on 2 of 2 benchmarks, by 10.0 points (not significant, some seeds missing on 1)." in sentences
+
+
+def test_gains_over_fine_tuning_are_those_of_each_methods_benchmarks(tmp_path: Path) -> None:
+    """EWC gains 2 points on one benchmark; HNET gains none there, and 20 on the other."""
+
+    def write(benchmark: str, **values: float) -> str:
+        for method, value in {"finetune": 0.5, **values}.items():
+            Synthetic(method, benchmark, accuracy=np.full((6, 5), value)).write(tmp_path)
+        (said,) = [sentence for sentence in abstract(study(load(tmp_path))) if "over fine-tuning" in sentence]
+        return said
+
+    assert write("split-digits", ewc=0.52) == "In TIL, EWC gains less than 5 points over fine-tuning."
+    assert write("split-digits", hnet=0.5) == "In TIL, 2 of 2 methods gain less than 5 points over fine-tuning."
+    assert write("split-mnist", hnet=0.7) == (
+        "In TIL, 1 of 2 methods gains less than 5 points over fine-tuning, averaged over each one's benchmarks."
+    )
+
+
+def test_one_method_that_gains_is_named(tmp_path: Path) -> None:
+    for method, value in (("finetune", 0.5), ("hnet", 0.9)):
+        Synthetic(method, accuracy=np.full((6, 5), value)).write(tmp_path)
+    assert "In TIL, HNET gains at least 5 points over fine-tuning." in abstract(study(load(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [
+        (("ewc", "finetune"), "1 continual learner and fine-tuning"),
+        (("ewc", "hnet"), "2 continual learners"),
+        (("finetune", "joint"), "fine-tuning and Joint"),
+    ],
+)
+def test_the_abstract_counts_all_that_may_be_best(tmp_path: Path, methods: tuple[str, ...], words: str) -> None:
+    assert abstract(a_study(tmp_path, [*methods]))[0] == f"We compare {words} on 1 benchmark (1 seed)."
 
 
 def test_a_lead_of_less_than_one_test_image_is_no_lead(tmp_path: Path) -> None:
@@ -153,6 +217,46 @@ def test_the_protocol_has_length_and_network_in_columns_and_all_numbers_of_trial
     assert "after 6 epochs" in budget_words(epochs), "the appendix has the rule"
 
 
+@pytest.mark.parametrize(
+    ("benchmark", "held_out", "words"),
+    [
+        ("split-digits", 30, "1,197 / 30 / 450"),
+        ("permuted-digits", 150, "11,970 / 150 / 4,500"),
+        ("split-mnist", 1000, "55,000 / 1,000 / 10,000"),
+        ("split-mnist", None, "– / – / 10,000"),
+    ],
+)
+def test_images_for_training_are_those_of_the_stream(
+    tmp_path: Path, benchmark: str, held_out: int | None, words: str
+) -> None:
+    """As `open_stream` gives them: those held out for validation are not trained on."""
+    tasks, classes = (10, 10) if benchmark == "permuted-digits" else (5, 2)
+    definition = {} if held_out is None else {"validation": held_out}
+    Synthetic("ewc", benchmark, n_tasks=tasks, classes_per_task=classes, definition=definition).write(tmp_path)
+    table = protocol_table(study(load(tmp_path)))
+    assert table.rows[0][table.columns.index("train / val / test")].text == words
+
+
+def test_what_is_stored_and_promised_is_what_the_methods_do() -> None:
+    """Anchors of all tasks are merged into one; masks answer by the task; LID may keep several boxes."""
+    assert all(METHODS[name].stored == "weights, importances" for name in ("l2", "ewc", "ewc-online", "si", "mas"))
+    exact = {name for name, about in METHODS.items() if about.promise == "old answers unchanged if the task is given"}
+    assert exact == {"separate", "packnet", "wsn", "supsup", "hat"}
+    assert METHODS["lid"].stored == "one or more boxes of weights"
+    assert "TIL: a head a task" in METHODS["analytic"].stored and "TIL: old answers" in METHODS["analytic"].promise
+
+
+def test_zero_trials_are_not_said_to_be_published_values(tmp_path: Path) -> None:
+    caption = protocol_table(a_study(tmp_path, ["ewc"])).caption
+    assert "trials of runners/tune.py" in caption and "published values" not in caption
+
+
+@pytest.mark.parametrize("certifies", [True, False])
+def test_certificates_are_a_limitation_only_where_there_are_some(tmp_path: Path, certifies: bool) -> None:
+    Synthetic("hyperinterval", certifies=certifies).write(tmp_path)
+    assert ("certificate" in " ".join(limitations(study(load(tmp_path))))) is certifies
+
+
 def test_the_headline_equals_the_records(tmp_path: Path) -> None:
     """Mean of the last row of R over tasks, then over seeds; half of the t interval by its formula for n = 3."""
     values = [0.80, 0.90, 0.85]
@@ -212,7 +316,7 @@ def test_the_headline_averages_over_benchmarks_that_all_rows_share(tmp_path: Pat
 def test_methods_without_a_description_are_the_users_own(tmp_path: Path) -> None:
     rows = methods_table(a_study(tmp_path, ["my_method", "ewc"])).rows
     assert [[cell.text for cell in row[:3]] for row in rows] == [
-        ["regularisation", "EWC", "weights, importances a task"],
+        ["regularisation", "EWC", "weights, importances"],
         ["own", "my_method", "not described"],
     ]
 

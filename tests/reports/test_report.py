@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 import shutil
@@ -227,8 +228,15 @@ def test_nothing_finished_still_gives_a_report(tmp_path: Path) -> None:
     Synthetic("hnet", status="oom", reason="device memory").write(tmp_path)
     report = build_report(tmp_path)
     text = text_of(report.pdf)
-    assert "out of luck" in text and "There are no figures, because no cell has finished." in text
+    assert "out of luck" in text and "There are no figures of results, because no cell has a result." in text
     assert report.figures == ()
+    blocks = [json.loads((report.folder / "source" / "report.json").read_text())[part] for part in ("body", "appendix")]
+    assert all(item["rows"] for items in blocks for item in items if item["kind"] == "table"), "a table without rows"
+    for items in blocks:
+        for item, after in itertools.pairwise(items):
+            empty = item["kind"] == after["kind"] == "heading" and after["level"] <= item["level"]
+            assert not empty, f"nothing stands below {item['text']}"
+    assert "tab:headline" not in json.dumps(blocks) and "certificate" not in text
 
 
 def test_names_that_mean_something_to_typesetters(tmp_path: Path) -> None:

@@ -176,6 +176,15 @@ def test_a_mean_over_fewer_seeds_says_so_and_why(tmp_path: Path) -> None:
     assert found.notes[ord(acc.mark) - ord("a")] == f"({acc.mark}) seed 2 failed: no memory"
 
 
+def test_a_row_without_results_says_which_seeds_were_not_run(tmp_path: Path) -> None:
+    for seed in range(3):
+        Synthetic("hnet", seed=seed).write(tmp_path)
+    Synthetic("ewc", status="diverged", reason="the loss is nan").write(tmp_path)
+    found = table(tmp_path)
+    assert cells(found, "ewc")["ACC"].text == "diverged"
+    assert "(a) seed 0 diverged: the loss is nan; seeds 1, 2 not run" in found.notes
+
+
 @pytest.mark.parametrize("status", ["skipped", "failed", "diverged", "oom", "running"])
 def test_a_cell_without_a_number_names_its_status_and_reason(tmp_path: Path, status: str) -> None:
     Synthetic("ewc", status=status, reason="for this & that").write(tmp_path)
@@ -223,13 +232,14 @@ def test_the_overview_ranks_methods_over_benchmarks(several_results: Path) -> No
     (found,) = overview(study(load(several_results)), "dil", ACC)
     ranks = {row[0].key: row[-1].text for row in found.rows}
     assert ranks["hyperinterval"] == "1.0"
-    assert ranks["hnet"] == "2.0 (2)"  # diverged on one of three
+    assert ranks["hnet"] == "–"  # diverged on one of three
     assert ranks["hypermask"] == ranks["joint"] == "–"
 
 
 def test_many_benchmarks_are_split_over_tables(tmp_path: Path) -> None:
     for i in range(10):
-        Synthetic("ewc", f"bench-{i}").write(tmp_path)
+        for method in ("ewc", "si"):
+            Synthetic(method, f"bench-{i}").write(tmp_path)
     parts = overview(study(load(tmp_path)), "til", ACC)
     assert [len(part.columns) for part in parts] == [7, 8]  # method, 5 benchmarks and keeps; and the rank
     assert len({part.stem for part in parts}) == 2
