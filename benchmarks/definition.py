@@ -74,6 +74,15 @@ class Normalisation(NamedTuple):
     std: tuple[float, ...]
 
 
+def _are_finite(numbers: object) -> bool:
+    """Check for a sequence of finite numbers; True, False and numbers of torch are none."""
+    try:
+        found = tuple(numbers)  # type: ignore[arg-type]
+        return all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in found)
+    except (TypeError, OverflowError):  # no sequence; a whole number beyond all floats
+        return False
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """A data set cut into tasks. Raises UserError for what no data set can be cut into."""
@@ -134,7 +143,12 @@ class Benchmark:
             raise UserError(f"benchmark {self.name}: {name} is {given!r}; write one of {', '.join(words)}") from None
 
     def _check_numbers(self) -> None:
+        if not isinstance(self.budget, Budget):
+            raise UserError(
+                f"benchmark {self.name}: budget is {self.budget!r}; write Budget(batch_size, steps=...) or epochs=..."
+            )
         check_budget(self.budget)
+        self._check_normalisation()
         shape, given = self.stored_shape, self.classes_per_task
         numbers = (
             *(given if isinstance(given, tuple) else (given,)),
@@ -151,6 +165,18 @@ class Benchmark:
                 raise UserError(
                     f"benchmark {self.name}: {name} must be a whole number from 0, not {getattr(self, name)!r}"
                 )
+
+    def _check_normalisation(self) -> None:
+        """Refuse constants that no data could have; those that do not fit the data fail its cells (`door`)."""
+        given = self.normalisation
+        if given is None:
+            return
+        if not (isinstance(given, Normalisation) and all(map(_are_finite, given))):
+            raise UserError(
+                f"benchmark {self.name}: normalisation is {given!r:.200}; write Normalisation((0.5,), (0.25,)), with a "
+                "mean and a standard deviation for each channel, finite numbers"
+            )
+        object.__setattr__(self, "normalisation", Normalisation(*map(tuple, given)))  # which cannot be changed later
 
     def _check(self, sizes: tuple[int, ...]) -> None:
         if len(sizes) != self.n_tasks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 
 import pytest
@@ -109,6 +110,18 @@ def test_one_class_a_task_is_class_incremental_only():
         ({"augmentation": Augmentation.FLIP_CROP}, "augmentation 'flip-crop' is for images"),
         ({"kind": Kind.PERMUTED, "classes_per_task": 7, "padding": 2}, "padding is for images"),
         ({"normalisation": Normalisation((0.1, 0.2), (1.0, 1.0))}, "2 means, which is for images; give one mean"),
+        *(
+            ({"normalisation": constants}, r"normalisation is .*; write Normalisation\(\(0\.5,\), \(0\.25,\)\)")
+            for constants in (
+                Normalisation(0.5, 0.5),  # type: ignore[arg-type]
+                ((0.5,), (0.5,)),
+                Normalisation(("a",), (1,)),  # type: ignore[arg-type]
+                Normalisation((0.5,), (True,)),
+                Normalisation((math.nan,), (1.0,)),
+                Normalisation((10**400,), (1.0,)),
+            )
+        ),
+        ({"budget": 5}, r"budget is 5; write Budget\(batch_size, steps=\.\.\.\)"),
         ({"n_tasks": True, "classes_per_task": 7}, "must be whole numbers from 1"),
         ({"n_tasks": 3.0}, "must be whole numbers from 1"),
         ({"classes_per_task": 2.5}, "must be whole numbers from 1"),
