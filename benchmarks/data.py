@@ -267,7 +267,10 @@ def _load(dataset: DataSource, place: Location, device: torch.device, key: str |
         parts = _digits() if dataset == "digits" else _torchvision(dataset, place)
     notes = () if entry is None else tuple(entry.manifest["notes"])
     named = () if entry is None else tuple(entry.manifest["classes"])
-    return DataSet(dataset, *parts, class_names=named, notes=notes, content=content).to(device)
+    found = DataSet(dataset, *parts, class_names=named, notes=notes, content=content)
+    if entry is not None:
+        door.refuse_same(found)
+    return found.to(device)
 
 
 def _torchvision(dataset: str, place: Location) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -33,7 +33,7 @@ _SHOWN = 5
 
 
 class Overlap:
-    """Count of test images that are also training images, pixel by pixel.
+    """Count of test images that are also training images, pixel by pixel, and of training images with several labels.
 
     what: the word for them.
     """
@@ -44,7 +44,7 @@ class Overlap:
         self.labels: dict[str, set[tuple[bytes, int]]] = {"train": set(), "test": set()}
 
     def add(self, part: str, images: np.ndarray, labels: np.ndarray) -> None:
-        """Add images (n, ...) of `train` or `test` with their labels (n,)."""
+        """Add images (n, ...) of `train` or `test` with their labels (n,), and with tasks above bit 32 of these."""
         found = [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in images]
         self.seen[part].update(found)
         self.labels[part].update(zip(found, map(int, labels), strict=True))
@@ -52,14 +52,21 @@ class Overlap:
     def sentences(self) -> list[str]:
         """Notes for the user."""
         train, test = self.seen["train"], self.seen["test"]
+        twice = self._with_two_labels()
         if train and train == test:
-            return [same(self.what)]
+            return [same(self.what), *twice]
         both = sum(count for image, count in test.items() if image in train)
         if not both:
-            return []
+            return twice
         otherwise = sum(image in train for image, _ in self.labels["test"] - self.labels["train"])
         differ = f", {otherwise} of them with another label" if otherwise else ""
-        return [f"{both} of {sum(test.values())} test {self.what} are also training {self.what}{differ}"]
+        return [f"{both} of {sum(test.values())} test {self.what} are also training {self.what}{differ}", *twice]
+
+    def _with_two_labels(self) -> list[str]:
+        """Note on training images with several labels in one task, as a link from class to class makes them."""
+        labels = Counter((image, label >> 32) for image, label in self.labels["train"])
+        twice = sum(count > 1 for count in labels.values())
+        return [f"{twice} different training {self.what} have more than one label"] if twice else []
 
 
 def same(what: str) -> str:
@@ -94,9 +101,10 @@ def look_through(data: DataSet) -> tuple[str, ...]:
 
 
 def refuse_same(data: DataSet) -> None:
-    """Raise DataError where a package gives its training images as test images."""
+    """Raise DataError where a package or a folder gives its training images as test images."""
+    notes = data.known  # first, since it refuses what has no shape
     found = same(word_for(data.train_images))
-    if found in data.known:
+    if found in notes:
         raise DataError(f"{data.name}: {found}; give others to test on")
 
 
@@ -107,6 +115,8 @@ def check_form(data: DataSet) -> None:
     for name, value in vars(data).items():
         if name.split("_")[0] in ("train", "test") and not (isinstance(value, torch.Tensor) or value is None):
             raise DataError(f"{data.name}: {name} is a {type(value).__name__}, not a torch.Tensor")
+        if isinstance(value, torch.Tensor) and value.layout is not torch.strided:
+            raise DataError(f"{data.name}: {name} has the layout {value.layout}; give it by .to_dense()")
     for word, part in PARTS:
         images, labels, tasks = (getattr(data, f"{part}_{kind}") for kind in ("images", "labels", "tasks"))
         _check_images(data.name, word, images)

@@ -1,6 +1,7 @@
 """Classes and images of a folder, and the files left out. Reads names only; imports no torch.
 
-Read are all kinds of image that torchvision's ImageFolder reads, and more; linked folders are followed, each once.
+Read are all kinds of image that torchvision's ImageFolder reads, and more; linked folders are followed, each once in
+a class.
 Names that begin with a dot, and `__MACOSX`, belong to programs and are left out.
 """
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from benchmarks import cache, catalogue, data, door, files, image_tree, plugins
 from benchmarks.files import DataError, Location, locate
 from benchmarks.pictures import shown
-from benchmarks.types import UserError
+from benchmarks.types import Scenario, UserError
 
 if TYPE_CHECKING:
+    from benchmarks.definition import Benchmark
     from benchmarks.plugins import DataSource
 
-__all__ = ["Action", "DataError", "Row", "check", "chosen", "prepare", "survey"]
+__all__ = ["Action", "DataError", "Row", "check", "chosen", "cut", "prepare", "survey", "used_by"]
 
 ALL = "all"
 Action = Callable[["DataSource", "Path | None", cache.Progress], list[str]]
@@ -46,7 +47,7 @@ def chosen(names: Iterable[str], folder: Path | None) -> list[DataSource]:
     for name in names:
         if name == ALL:
             found += [each for each in known() if not _missing(each, folder)]
-        elif name in known() or name.startswith(data.FOLDER_PREFIX):
+        elif _is_data_set(name):
             found.append(name)
         else:
             try:
@@ -56,6 +57,16 @@ def chosen(names: Iterable[str], folder: Path | None) -> list[DataSource]:
                     f"{name!r} is neither a data set ({', '.join(known())}) nor a benchmark: {error}"
                 ) from error
     return list(dict.fromkeys(found))
+
+
+def used_by(names: Iterable[str], dataset: DataSource) -> list[Benchmark]:
+    """Benchmarks among these names whose data set this is."""
+    found = [catalogue.find(name) for name in dict.fromkeys(names) if name != ALL and not _is_data_set(name)]
+    return [benchmark for benchmark in found if benchmark.dataset == dataset]
+
+
+def _is_data_set(name: str) -> bool:
+    return name in known() or name.startswith(data.FOLDER_PREFIX)
 
 
 def survey(folder: Path | None) -> list[Row]:
@@ -92,6 +103,23 @@ def check(name: DataSource, folder: Path | None, progress: cache.Progress) -> li
             lines.append(f"{damage}; it was removed and is made again")
     loaded = data.load(name, folder, progress=progress)
     return [*lines, _counted(name, loaded), *_notes(name, folder, loaded)]
+
+
+def cut(benchmark: Benchmark, folder: Path | None) -> list[str]:
+    """Cut the benchmark's tasks from its data, with seed 0, and set validation samples aside. Raises UserError."""
+    from benchmarks.stream import Stream
+
+    loaded = data.load(benchmark.dataset, folder)
+    scenario = next(iter(benchmark.scenarios), None)
+    if scenario is None:
+        raise UserError(
+            f"{benchmark.name}: no scenario is defined; leave one of {', '.join(Scenario)} out of undefined"
+        )
+    Stream(benchmark, benchmark.spec(scenario), 0, loaded)
+    of_data = {f"{loaded.name}: {note}" for note in loaded.known}
+    notes = [note for note in door.notes(benchmark, loaded) if note not in of_data]
+    each = f"{benchmark.validation} training {door.word_for(loaded.train_images)} of each are set aside for validation"
+    return [f"{benchmark.name}: {benchmark.n_tasks} tasks can be cut; {each}", *(f"note: {note}" for note in notes)]
 
 
 def _row(name: str, place: Location) -> Row:

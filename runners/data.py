@@ -25,6 +25,7 @@ from runners.columns import Columns
 from runners.listing import budget_in_words
 
 if TYPE_CHECKING:
+    from benchmarks.definition import Benchmark
     from benchmarks.plugins import DataSource
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -47,7 +48,7 @@ def main(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Compare every file with its checksum, and count the samples; may be repeated.",
+            help="Compare files with their checksums, count samples, cut a benchmark's tasks; may be repeated.",
             autocompletion=completion.data_sets,
         ),
     ] = None,
@@ -68,9 +69,13 @@ def main(
         _show(preparation.survey(data), console)
     failed = False
     with command_line.interruptible():
-        for action, names in ((preparation.prepare, prepare), (preparation.check, check)):
-            for name in preparation.chosen(names or [], data):
-                failed |= not _act(action, name, data, console)
+        for name in preparation.chosen(prepare or [], data):
+            failed |= not _act(preparation.prepare, name, data, console)
+        for name in preparation.chosen(check or [], data):
+            whole = _act(preparation.check, name, data, console)
+            failed |= not whole
+            for benchmark in preparation.used_by(check or [], name) if whole else ():
+                failed |= not _cut(benchmark, data, console)
     raise typer.Exit(command_line.EXIT_FAILED_CELLS if failed else 0)
 
 
@@ -87,10 +92,24 @@ def _act(action: preparation.Action, dataset: DataSource, data: Path | None, con
             raise
         command_line.complain(f"data set {name}: its function raises {_in_words(error)}")
         return False
-    for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    _print(lines, console)
     console.print(f"{name}: {time.monotonic() - begun:.1f} s", style="dim", highlight=False)
     return True
+
+
+def _cut(benchmark: Benchmark, data: Path | None, console: Console) -> bool:
+    try:
+        lines = preparation.cut(benchmark, data)
+    except UserError as error:
+        command_line.complain(str(error))
+        return False
+    _print(lines, console)
+    return True
+
+
+def _print(lines: list[str], console: Console) -> None:
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _in_words(error: BaseException) -> str:
@@ -107,7 +126,8 @@ def _of_image_folders() -> str:
     one, classes = catalogue.find("images-FOLDER-2x2"), 2
     return (
         f"{one.network}, {budget_in_words(one.budget)} a task, {one.stored_shape[1]} x {one.stored_shape[2]} pixels, "
-        f"{one.validation // classes} images of each class for validation; a suite file can give others"
+        f"{one.validation // classes} images for each class of a task for validation, drawn in proportion; "
+        "a suite file can give another network and budget"
     )
 
 

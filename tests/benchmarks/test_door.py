@@ -70,6 +70,11 @@ FAULTS = {
     "float16": (both(G, torch.Tensor.half), SPLIT, "training images are float16; give uint8"),
     "whole numbers": (both(G, torch.Tensor.long), SPLIT, "training images are int64; give uint8"),
     "an array": (replace(G, train_images=G.train_images.numpy()), SPLIT, "train_images is a ndarray, not a torch.T"),
+    "sparse images": (
+        both(G, torch.Tensor.to_sparse),
+        SPLIT,
+        r"train_images has the layout torch.sparse_coo; give it by .to_dense\(\)",
+    ),
     "labels as a list": (replace(G, test_labels=[0, 1]), SPLIT, "test_labels is a list, not a torch.Tensor"),
     "no labels": (replace(G, train_labels=None), SPLIT, "there are no training labels"),
     "no channels": (
@@ -230,6 +235,23 @@ def test_a_test_set_that_is_the_training_set_is_named_and_refused_of_a_package(m
     benchmarks_data._load.cache_clear()
     with pytest.raises(DataError, match="the test images are the training images"):
         load("some:thing")
+
+
+def test_arrays_are_told_where_a_package_is_loaded(monkeypatch) -> None:
+    arrays = replace(G, train_images=G.train_images.numpy(), test_images=G.test_images.numpy())
+    for data, sentence in ((arrays, "train_images is a ndarray"), (both(G, torch.Tensor.to_sparse), "has the layout")):
+        monkeypatch.setattr(plugins, "make", lambda _name, data=data: data)
+        benchmarks_data._load.cache_clear()
+        with pytest.raises(DataError, match=sentence):
+            load("some:thing")
+
+
+def test_training_images_with_two_labels_in_a_task_are_counted() -> None:
+    twice = replace(G, train_images=G.train_images.clone())
+    twice.train_images[:3] = G.train_images[5:8]  # the classes 0, 1, 2, and 1, 2, 3
+    assert door.notes(SPLIT, twice) == ["own: 3 different training images have more than one label"]
+    tasks = {f"{part}_tasks": getattr(G, f"{part}_labels") for part in ("train", "test")}
+    assert door.look_through(replace(twice, **tasks)) == (), "in two tasks an image may have two labels"
 
 
 def test_data_that_is_not_used_is_noted() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,19 @@ def test_a_test_folder_that_is_the_training_folder_is_refused(root: Path) -> Non
     (root / "twice/train").symlink_to(root / "birds/train")
     (root / "twice/val").symlink_to(root / "birds/train")
     assert "twice/val is the folder train; give other images" in str(check("folder/twice/16", root))
+
+
+def test_test_images_that_are_copies_of_the_training_images_are_refused(root: Path) -> None:
+    shutil.rmtree(root / "birds/val")
+    shutil.copytree(root / "birds/train", root / "birds/val")
+    with pytest.raises(DataError, match=f"{BIRDS}: the test images are the training images, .*; give others"):
+        load(BIRDS, root)
+
+
+def test_images_of_two_classes_by_a_link_are_counted(root: Path) -> None:
+    (root / "birds/train/a/more").symlink_to(root / "birds/train/b")
+    assert counts(root) == [28, 14, 14, 14]
+    assert notes(root) == ["14 different training images have more than one label"]
 
 
 def test_test_images_that_were_trained_on_are_counted(root: Path) -> None:

@@ -104,7 +104,10 @@ def test_names_of_data_sets_of_benchmarks_and_all(root, monkeypatch) -> None:
 
 def test_the_command(tmp_path: Path, root: Path) -> None:
     done = call("--list", "--data", root, script="data.py")
-    assert "resnet-20, 10 epochs of 32 a task, 64 x 64 pixels, 10 images of each class for validation" in done.stdout
+    assert (
+        "resnet-20, 10 epochs of 32 a task, 64 x 64 pixels, 10 images for each class of a task for validation"
+        in done.stdout
+    )
     assert done.returncode == 0 and "tiny-imagenet-200.zip" in done.stdout
     done = call("--check", "digits", "--check", "tiny-imagenet", "--data", root, script="data.py")
     assert done.returncode == 1 and "digits: 1347 training images" in done.stdout
@@ -126,6 +129,26 @@ def test_a_function_that_raises_fails_its_data_set_alone(tmp_path: Path) -> None
     assert done.exit_code == 1 and "digits: 1347 training images" in done.stdout
     assert "error: data set raises: its function raises KeyError: 'boom' (mine.py, line 5)" in done.stderr
     assert "error: data set leaves: its function raises SystemExit: 3 (mine.py, line 8)" in done.stderr
+
+
+def test_a_benchmark_that_does_not_fit_its_data_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "cuts.py"
+    file.write_text(
+        "import torch\nfrom benchmarks.data import DataSet\nfrom benchmarks.definition import Benchmark\n"
+        "from benchmarks.types import Budget\n"
+        "def theirs():\n    x, y = torch.rand(120, 1, 4, 4), torch.arange(120) % 4\n"
+        "    return DataSet('theirs', x[:80], y[:80], x[80:], y[80:])\n\n"
+        "def made(name, tasks=2, shape=(1, 4, 4), validation=8):\n"
+        "    return Benchmark(name, name, theirs, 'split', tasks, 2, shape, validation, 'mlp-5', Budget(8, 3), '')\n"
+        "FITS, SHAPE, FEWER, NONE = made('a'), made('b', shape=(3, 9, 9)), made('c', 1), made('d', validation=39)\n"
+    )
+    names = [word for name in ("FITS", "SHAPE", "FEWER", "NONE") for word in ("--check", f"{file}:{name}")]
+    done = CliRunner().invoke(data_command.app, names, catch_exceptions=False)
+    assert done.exit_code == 1 and "a: 2 tasks can be cut; 8 training images of each are set aside" in done.stdout
+    assert "note: c uses 2 of the 4 classes of theirs" in done.stdout
+    assert "error: b: images of theirs have the shape (1, 4, 4), not (3, 9, 9)" in done.stderr
+    assert "error: d: class" in done.stderr and "none is left as a training image" in done.stderr
+    assert CliRunner().invoke(data_command.app, names[:2], catch_exceptions=False).exit_code == 0
 
 
 def test_the_bar_is_told_how_far_things_are() -> None:
