@@ -61,9 +61,9 @@ def decode(
 ) -> np.ndarray:
     """An image as uint8 (3, side, side). `exact`: another size is an error, and metadata turn nothing.
 
-    Grey images get three equal channels, 16-bit values are divided by 257, several frames give the first, EXIF's
-    orientation is followed, transparency is left out; all of it is added to `changes`. Raises DataError, which names
-    the file below `place`.
+    Grey images get three equal channels, grey values of 16 bits are divided by 257, of colours of 16 bits the upper 8
+    are taken, several frames give the first, EXIF's orientation is followed, transparency is left out; all of it is
+    added to `changes`. Raises DataError, which names the file below `place`.
     """
     from PIL import Image, ImageOps
 
@@ -71,7 +71,7 @@ def decode(
     try:
         with Image.open(io.BytesIO(content), formats=_formats()) as image:
             _check_size(image, path)
-            found: list[str] = []
+            found = ["have colours of 16 bits, of which the upper 8 were taken"] if _is_deep(image) else []
             upright = image if exact else _upright(image, found)
             rgb = _rgb(upright, path, found)
     except DataError:
@@ -97,6 +97,12 @@ def _check_size(image: Image, path: str) -> None:
         )
 
 
+def _is_deep(image: Image) -> bool:
+    """Check for colours of 16 bits, of which Pillow keeps 8: only the decoder's argument, before decoding, tells."""
+    whole = image.mode not in (*_SIXTEEN_BITS, "I", "F")
+    return whole and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
 def _upright(image: Image, found: list[str]) -> Image:
     """The first frame, turned as viewers of pictures show it."""
     from PIL import ImageOps
@@ -116,6 +122,8 @@ def _upright(image: Image, found: list[str]) -> Image:
 def _rgb(image: Image, path: str, found: list[str]) -> Image:
     from PIL import Image as images
 
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        found.append("are partly transparent, which was left out")
     if image.mode in _SIXTEEN_BITS or (image.mode == "I" and image.format in (None, "PNG", "PPM")):
         found += ["have 16 bits a pixel and were divided by 257", "are grey and got three equal channels"]
         return images.fromarray(_eight_bits(np.asarray(image), path)).convert("RGB")
@@ -124,8 +132,6 @@ def _rgb(image: Image, path: str, found: list[str]) -> Image:
         raise DataError(f"{path} holds {kind}, which have no black and white; convert it to 8 or 16 bits a pixel")
     if image.mode in ("L", "LA", "La", "1"):
         found.append("are grey and got three equal channels")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        found.append("are partly transparent, which was left out")
     return image.convert("RGB")
 
 

@@ -52,7 +52,8 @@ def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataSet:
             folder = tmp_path / "scans" / part / name
             folder.mkdir(parents=True)
             for i in range(12):
-                (folder / f"{i:03d}.png").write_bytes(grey16(np.full((16, 16), (40 + 50 * number + i) * 257), "PNG"))
+                level = 40 + 50 * number + i + 15 * (part == "val")
+                (folder / f"{i:03d}.png").write_bytes(grey16(np.full((16, 16), level * 257), "PNG"))
     return open_stream(find("images-scans-2x2-16px"), "til", 0, data_dir=tmp_path).data
 
 
@@ -119,15 +120,36 @@ def test_transparency_is_left_out_and_told() -> None:
     assert pixels[:, 0, 0].tolist() == [9, 8, 7] and "partly transparent" in notes[0]
 
 
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of few bytes that says it is huge."""
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")
+@pytest.mark.parametrize(("mode", "kind"), [("P", "PNG"), ("P", "GIF"), ("RGB", "PNG"), ("L", "PNG"), ("I;16", "PNG")])
+def test_a_transparent_colour_is_left_out_and_told(mode: str, kind: str) -> None:
+    colour = (9, 8, 7) if mode == "RGB" else 9
+    image = Image.new(mode, (SIDE, SIDE), colour)
+    assert "transparent" not in " ".join(decoded(encoded(image, kind))[1])
+    assert "partly transparent" in " ".join(decoded(encoded(image, kind, transparency=colour))[1])
 
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_colours_of_16_bits_lose_the_lower_half_and_it_is_told(alpha: bool) -> None:
+    channels = 3 + alpha
+    rows = SIDE * (b"\0" + np.full(SIDE * channels, 0x12FF, ">u2").tobytes())
+    pixels, notes = decoded(png(SIDE, SIDE, 16, 6 if alpha else 2, rows))
+    assert (pixels == 0x12).all()
+    assert "1 images have colours of 16 bits, of which the upper 8 were taken: train/a/0.png" in notes
+
+
+def png(width: int, height: int, bits: int, colours: int, rows: bytes) -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    head = struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of few bytes that says it is huge."""
+    return png(width, height, 8, 2, bytes(1000))
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
