@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -22,7 +22,7 @@ from runners.grid.cells import Cell, unique
 from runners.grid.edits import forget_edited
 from runners.grid.fingerprint import source_hash
 from runners.grid.loading import LoadedMethod, load_method, parts_of
-from runners.grid.suite import BenchmarkEntry, Suite
+from runners.grid.suite import BenchmarkEntry, Settings, Suite, shipped
 
 if TYPE_CHECKING:
     from benchmarks.plugins import DataSource
@@ -59,7 +59,15 @@ class _Row:
     scenarios: Sequence[Scenario] = tuple(Scenario)
 
 
-def build(suites: Sequence[Suite], choices: Choices) -> list[Cell]:
+class Grid(list[Cell]):
+    """Cells, and sentences on what in the suites meets none of them (`remarks`)."""
+
+    def __init__(self, cells: Iterable[Cell] = (), unmet: Sequence[str] = ()) -> None:
+        super().__init__(cells)
+        self.unmet = tuple(unmet)
+
+
+def build(suites: Sequence[Suite], choices: Choices) -> Grid:
     """All cells, seed by seed. Raises UserError for names or values that are not permitted."""
     for remembered in (_parts, _data_definition, _loaded):
         remembered.cache_clear()  # files may have changed since the last grid
@@ -80,7 +88,8 @@ def build(suites: Sequence[Suite], choices: Choices) -> list[Cell]:
             if scenario in row.scenarios
         ]
         cells += [replace(cell, seed=seed) for seed in _seeds(suite, choices) for cell in first]
-    return unique(cells)
+    unmet = [remark for parts in zip(named, suites, rows, strict=True) for remark in _unmet(*parts)]
+    return Grid(unique(cells), unmet)
 
 
 def _seeds(suite: Suite, choices: Choices) -> Sequence[int]:
@@ -175,6 +184,12 @@ def _rows(suite: Suite, choices: Choices) -> list[_Row]:
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         raise UserError(f"suite {suite.name}: two methods or variants are called {twice!r}")
+    for row in rows:
+        if row.label != row.method.name and row.label in registry.available():
+            raise UserError(
+                f"suite {suite.name}: a variant of {row.method.name} is called {row.label!r}, as another method is; "
+                "choose another label"
+            )
     return rows
 
 
@@ -198,17 +213,62 @@ def _check_settings(suites: Sequence[Suite], entries: Sequence[BenchmarkEntry], 
     benchmarks = {name for entry in entries for name in _names(entry.name)}
     for suite, own in zip(suites, rows, strict=True):
         known = {name: row for row in own for name in (row.label, row.method.name)}
-        others = {*registry.available(), *(variant.label for variant in suite.variants)}
+        variants = {variant.label: variant.method for variant in suite.variants}
         for number, block in enumerate(suite.settings):
             where = f"suite {suite.name}: settings[{number}]"
             if block.benchmark is not None and block.benchmark not in benchmarks:
                 catalogue.find(_reference(block.benchmark))
             method = _registered(block.method)
             if method in known:
-                cls: Any = known[method].method.cls
-                hyperparameters.configure(method, cls.Config, block.values, where)
-            elif method not in others:
-                _loaded(_file_or_name(block.method, [suite]))
+                loaded = known[method].method
+            elif suite.name in shipped() and (method in variants or method in registry.available()):
+                continue  # a test loads all that these name
+            else:
+                loaded = _loaded(_file_or_name(variants.get(method, block.method), [suite]))
+            cls: Any = loaded.cls
+            hyperparameters.configure(method, cls.Config, block.values, where)
+
+
+def _unmet(whole: Suite, narrowed: Suite, rows: Sequence[_Row]) -> list[str]:
+    """Remarks on settings and variants of a user's suite that meet no row, in the whole suite or as it is run.
+
+    Suites of this repository have settings of methods that `--methods` adds.
+    """
+    if whole.name in shipped():
+        return []
+    run = [({row.label, row.method.name}, set(row.scenarios)) for row in rows]
+    lost = [
+        f"settings[{number}] ({', '.join(filter(None, (block.method, block.benchmark, block.scenario)))})"
+        for number, block in enumerate(whole.settings)
+        if not (_meets(block, narrowed, run) or _meets(block, whole, _listed(whole)))
+    ]
+    remarks = [f"suite {whole.name}: {', '.join(lost)} meet{'s' * (len(lost) == 1)} no row of this suite"]
+    return (remarks if lost else []) + [
+        f"suite {whole.name}: the variant {variant.label} has no cells, since its scenarios ({wanted}) are none of the "
+        f"suite's ({', '.join(whole.scenarios)})"
+        for variant in whole.variants
+        if (wanted := ", ".join(variant.scenarios))
+        and not any(set(variant.scenarios) & set(suite.scenarios) for suite in (whole, narrowed))
+    ]
+
+
+def _listed(suite: Suite) -> Iterator[tuple[set[str], set[Scenario]]]:
+    """Names and scenarios of each row of a suite; files are loaded last, where no other row is the one looked for."""
+    for variant in suite.variants:
+        yield {variant.label, variant.method}, set(variant.scenarios or Scenario)
+    yield set(suite.methods), set(Scenario)
+    for name in filter(plugins.is_file, suite.methods):
+        yield {_registered(name)}, set(Scenario)
+    for variant in suite.variants:
+        yield {_registered(variant.method)}, set(variant.scenarios or Scenario)
+
+
+def _meets(block: Settings, suite: Suite, rows: Iterable[tuple[set[str], set[Scenario]]]) -> bool:
+    """Check whether the suite has a cell of these rows that a block of settings is about."""
+    if block.benchmark is not None and not any(block.benchmark in _names(entry.name) for entry in suite.benchmarks):
+        return False
+    wanted = set(suite.scenarios) & ({block.scenario} if block.scenario else set(Scenario))
+    return any(block.method in names and scenarios & wanted for names, scenarios in rows)
 
 
 def _values(
@@ -216,7 +276,8 @@ def _values(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Values that replace the method's defaults in a cell, and the origin of each; later ones win."""
     parts = suite.blocks(row.method.name, row.label, benchmark, scenario, (row.values, row.source))
-    parts += [({k: v}, "command line") for m, k, v in choices.assignments if m in (row.label, row.method.name)]
+    names = dict.fromkeys((row.method.name, row.label))  # as in suites a label's values win over its method's
+    parts += [({k: v}, "command line") for name in names for m, k, v in choices.assignments if m == name]
     values: dict[str, Any] = {}
     chosen: dict[str, str] = {}
     for some, source in parts:

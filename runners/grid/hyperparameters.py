@@ -165,11 +165,9 @@ def _member(options: tuple[Any, ...], value: object) -> Any:
 
 
 def _sequence(origin: type, arguments: tuple[Any, ...], value: object) -> Any:
-    parts = value.strip("()[] ").split(",") if isinstance(value, str) else value
+    parts = _split(value) if isinstance(value, str) else value
     if not isinstance(parts, list | tuple):
         raise ValueError(value)
-    if isinstance(value, str):
-        parts = [part.strip() for part in parts if part.strip()]
     if not arguments:
         return origin(parts)
     repeated = origin is list or (len(arguments) == 2 and arguments[1] is Ellipsis)
@@ -177,6 +175,19 @@ def _sequence(origin: type, arguments: tuple[Any, ...], value: object) -> Any:
         raise ValueError(value)
     wanted = [arguments[0]] * len(parts) if repeated else list(arguments)
     return origin(convert(kind, part) for kind, part in zip(wanted, parts, strict=True))
+
+
+def _split(text: str) -> list[str]:
+    """The parts of a list as text; `(5,)` has one. Raises ValueError for an empty part, as in `50,,60`."""
+    text = text.strip()
+    if text.lower() in ("[]", "()", "none"):
+        return []
+    if text.endswith(",)"):
+        text = text.removesuffix(",)")
+    parts = [part.strip() for part in text.strip("()[] ").split(",")]
+    if not all(parts):
+        raise ValueError(text)
+    return parts
 
 
 def _scalar(expected: Any, value: object) -> Any:

@@ -18,8 +18,10 @@ FOUND_HERE = "on validation data"
 def of_cells(cells: Iterable[Cell]) -> list[str]:
     """The sentences of the methods (`Method.remarks`), each once, with the cells that it is about, and on equal rows.
 
-    Raises UserError for settings that a method refuses as a whole.
+    Before them those of a grid (`build.Grid`) on what meets no cell. Raises UserError for settings that a method
+    refuses as a whole.
     """
+    unmet = getattr(cells, "unmet", ())
     cells = list(cells)
     loaded = cache(registry.load)
     asked: set[tuple[str, ...]] = set()
@@ -45,6 +47,9 @@ def of_cells(cells: Iterable[Cell]) -> list[str]:
             scenarios = found.setdefault((cell.benchmark, cell.network, sentence), [])
             scenarios += [cell.scenario] if cell.scenario not in scenarios else []
     return [
-        f"{name} ({', '.join(scenarios)}) with {network}: {sentence}"
-        for (name, network, sentence), scenarios in found.items()
+        *unmet,
+        *(
+            f"{name} ({', '.join(scenarios)}) with {network}: {sentence}"
+            for (name, network, sentence), scenarios in found.items()
+        ),
     ]

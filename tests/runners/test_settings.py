@@ -51,7 +51,8 @@ class Config:
         ("power", "2", 2),
         ("mode", "online", Mode.ONLINE),
         ("widths", "3,4,5", (3, 4, 5)),
-        ("widths", "[]", ()),
+        *(("widths", text, ()) for text in ("[]", "()", "none")),
+        ("widths", "(3,)", (3,)),
         ("span", "(1, 2)", (1.0, 2.0)),
     ],
 )
@@ -74,7 +75,7 @@ def test_texts_of_the_command_line(key, text, expected):
         ("variant", "batched"),
         ("power", "3"),
         ("mode", "both"),
-        ("widths", "1,b"),
+        *(("widths", text) for text in ("1,b", "1,,2", "1,", ",1", "", ",", "(,)")),
         ("span", "1"),
         ("span", [1.0, 2.0, 3.0]),
     ],

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import catalogue
-from benchmarks.types import Budget, UserError, ValidatedBudget
+from benchmarks.types import CIL, TIL, Budget, UserError, ValidatedBudget
 from methods import registry
-from runners.grid import suite
+from runners.grid import build, hyperparameters, remarks, suite
 
 GOOD = """
 description = "d"
@@ -35,6 +35,65 @@ def test_all_leaves_out_suites_that_stay_out():
     assert "quick" in named
     assert "deviations" not in named
     assert [found.name for found in suite.find(["deviations"])] == ["deviations"]
+
+
+def test_every_block_of_a_shipped_suite_has_values_of_its_method():
+    """Also those of methods that only `--methods` adds, which no command loads before."""
+    for found in map(suite.read, suite.shipped().values()):
+        methods = {variant.label: variant.method for variant in found.variants}
+        for block in found.settings:
+            name = methods.get(block.method, block.method)
+            hyperparameters.configure(name, registry.load(name).Config, block.values, found.name)
+
+
+def of_ones_own(more):
+    given = {"description": "d", "methods": ["ewc"], "scenarios": ["til"], "benchmarks": [{"name": "split-digits"}]}
+    return suite.made({"name": "mine", **given, **more}, "mine")
+
+
+@pytest.mark.parametrize(
+    "block, remark",
+    [
+        ({"method": "si"}, "settings[0] (si)"),
+        ({"method": "ewc", "scenario": "cil"}, "settings[0] (ewc, cil)"),
+        ({"method": "ewc", "benchmark": "split-mnist"}, "settings[0] (ewc, split-mnist)"),
+        ({"method": "low", "scenario": "til"}, ""),
+    ],
+)
+def test_a_block_that_meets_no_row_is_told_and_checked(block, remark):
+    row = {"label": "low", "method": "ewc", "values": {"strength": 1.0}}
+    mine = of_ones_own({"settings": [{**block, "values": {"lr": 0.5}}], "variants": [row]})
+    for choices in (build.Choices(seeds=1), build.Choices(seeds=1, methods=("finetune",))):
+        said = [f"suite mine: {remark} meets no row of this suite"] if remark else []
+        assert remarks.of_cells(build.build([mine], choices)) == said
+    choices = build.Choices(
+        seeds=1, methods=("ewc", "si"), benchmarks=("split-digits", "split-mnist"), scenarios=(TIL, CIL)
+    )
+    assert remarks.of_cells(build.build([mine], choices)) == []
+    wrong = of_ones_own({"settings": [{**block, "values": {"nonsense": 5.0}}], "variants": [row]})
+    with pytest.raises(UserError, match=r"settings\[0\]: \w+ has no hyperparameter 'nonsense'"):
+        build.build([wrong], build.Choices(methods=("finetune",)))
+
+
+def test_a_variant_of_other_scenarios_than_the_suites_is_told():
+    row = {"label": "low", "method": "ewc", "values": {"strength": 1.0}, "scenarios": ["cil"]}
+    (said,) = remarks.of_cells(build.build([of_ones_own({"variants": [row]})], build.Choices(seeds=1)))
+    assert said == "suite mine: the variant low has no cells, since its scenarios (cil) are none of the suite's (til)"
+
+
+def test_a_label_that_is_another_methods_name_is_refused():
+    row = {"label": "si", "method": "ewc", "values": {"strength": 1.0}}
+    with pytest.raises(UserError, match="suite mine: a variant of ewc is called 'si', as another method is"):
+        build.build([of_ones_own({"variants": [row]})], build.Choices())
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_value_set_for_a_label_wins_over_its_methods_in_any_order(reverse):
+    row = {"label": "low", "method": "ewc", "values": {"strength": 1.0}}
+    assigned = [("low", "strength", "100"), ("ewc", "strength", "50")]
+    choices = build.Choices(seeds=1, assignments=tuple(reversed(assigned) if reverse else assigned))
+    found = {cell.label: cell.config["strength"] for cell in build.build([of_ones_own({"variants": [row]})], choices)}
+    assert found == {"ewc": 50.0, "low": 100.0}
 
 
 def test_a_file_of_ones_own_takes_its_name_from_the_file(tmp_path):
