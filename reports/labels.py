@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from reports.record import Record
 
 LENGTH_AT_MOST = 40
 """Largest number of characters of a variant's name that hyperparameters may fill; the rest is an ellipsis."""
+
+_BETWEEN = re.compile(r", (?![^\[]*\])")
+"""Comma between the parts of an id, not one within a list."""
 
 
 def labelled(records: Sequence[Record], texts: Mapping[Path, str]) -> dict[Path, Label]:
@@ -29,10 +33,11 @@ def labelled(records: Sequence[Record], texts: Mapping[Path, str]) -> dict[Path,
 def _variant(text: str, own: Sequence[Record], records: Sequence[Record]) -> str:
     """Name of a variant: its method's name and its own values; the id if it has none."""
     settings = _own_settings(own, records)
-    further = text.removeprefix(own[0].label).removeprefix(" (").removesuffix(")").replace("=", " = ")
+    distinctive = text.removeprefix(own[0].label).removeprefix(" (").removesuffix(")")
+    further = [part for part in _BETWEEN.split(distinctive) if part and part.partition("=")[0] not in settings]
     parts = [f"{SYMBOLS.get((own[0].method, key), key)} = {shown(value)}" for key, value in settings.items()]
     name = display(own[0].method)
-    parts = _fitting(name, [*parts, further] if further else parts)
+    parts = _fitting(name, [*parts, *(part.replace("=", " = ") for part in further)])
     return f"{name} ({', '.join(parts)})" if parts else text
 
 

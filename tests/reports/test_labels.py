@@ -57,6 +57,18 @@ def test_two_rows_never_share_a_name(tmp_path: Path) -> None:
     assert len(set(found.values())) == 3 and {"EWC", "EWC (lr = 0.5)"} < set(found.values())
 
 
+def test_a_value_that_tells_rows_of_one_label_apart_is_named_once(tmp_path: Path) -> None:
+    base = {"strength": 1.0, "hidden": [1, 2], "lr": 0.1}
+    Synthetic("ewc", config=base).write(tmp_path)
+    for strength in (7.0, 9.0):
+        Synthetic("ewc", label="v", config={**base, "strength": strength, "hidden": [strength, 4]}).write(tmp_path)
+    assert set(names(tmp_path).values()) == {
+        "EWC",
+        "EWC (strength = 7, hidden = 7-4)",
+        "EWC (strength = 9, hidden = 9-4)",
+    }
+
+
 def test_long_lists_of_values_are_cut(tmp_path: Path) -> None:
     config = {"lr": 0.001, **{f"hyperparameter_{i}": i for i in range(9)}}
     Synthetic("ewc", config=config).write(tmp_path)
