@@ -118,7 +118,7 @@ class Suite(_Part):
     variants: list[Variant] = []
     tuned: Text | None = None
     """File of `runners/tune.py`, relative to this one, whose values follow those of `settings`."""
-    in_all: bool = True
+    in_all: Annotated[bool, Field(strict=True)] = True
     """Membership in `all`; False for a suite that answers a separate question, with many rows."""
 
     def blocks(

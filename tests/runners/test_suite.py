@@ -154,6 +154,7 @@ def test_a_mistake_is_answered_with_file_key_value_and_what_is_permitted(tmp_pat
     "more, text, answer",
     [
         ("settings = 5\n", "", "mine.toml: settings = 5: input should be a valid list"),
+        ('in_all = "no"\n', "", "mine.toml: in_all = 'no': input should be a valid boolean"),
         ("", "settings = 5", "tuned.toml: settings = 5: input should be a valid list"),
         ("", '[settings]\nmethod = "finetune"\nvalues = {}', "tuned.toml: settings: input should be a valid list"),
         ("", '[[setings]]\nmethod = "a"', "tuned.toml: unknown key setings"),
