@@ -30,7 +30,7 @@ from benchmarks.pictures import Changes, shown, some
 from benchmarks.pictures import decode as _image
 
 IMAGES_AT_ONCE = 256
-_NOTES = 2
+_NOTES_VERSION = 2
 """Counts up when decoding says more than before: entries of the cache hold its notes."""
 
 Reader = Callable[[str], bytes]
@@ -163,7 +163,7 @@ class ImageFolder:
     def key(self) -> str:
         """Key of the images' content and of the notes on all other files."""
         left = hashlib.sha256("\n".join(self._files.left.sentences()).encode()).hexdigest()
-        return f"{self.side} {self.content} {left} {_NOTES}"
+        return f"{self.side} {self.content} {left} {_NOTES_VERSION}"
 
     def decode(self) -> Decoding:
         """Say how to read the images. Raises DataError."""
