@@ -87,14 +87,17 @@ def _length(budget: Budget) -> int:
 def _effort(study: Study, trials: Sequence[Trial], prefer: Prefer) -> dict[str, Any]:
     """Numbers of trials and streams, and accuracies on validation data, fractions."""
     published = trials[1].accuracy if len(study.first) > 1 and len(trials) > 1 and not study.grid else None
-    choice, sensitivity = search.choice(study, trials, prefer), search.sensitivity(trials)
+    best, choice, sensitivity = search.best(trials), search.choice(study, trials, prefer), search.sensitivity(trials)
+    known = dict(zip(("by_stream_before", "by_stream_published"), trials[: len(study.known)], strict=False))
+    compared = {"by_stream": choice, **({} if choice is best else {"by_stream_best": best}), **known}
     return {
         "accuracy": choice.accuracy,
         **({} if choice.certified is None else {"certified": choice.certified}),
         "prefer": str(prefer),
-        "accuracy_best": search.best(trials).accuracy,
+        "accuracy_best": best.accuracy,
         **({} if trials[0].accuracy is None else {"accuracy_before": trials[0].accuracy}),
         **({} if published is None else {"accuracy_published": published}),
+        **{key: list(trial.by_stream) for key, trial in compared.items() if len(trial.by_stream) > 1},
         **({} if sensitivity is None else {"sensitivity": sensitivity}),
         "trials": len(trials),
         **{state: sum(trial.state == state for trial in trials) for state in STATES},
@@ -172,7 +175,7 @@ def _refining(earlier: Mapping[str, Any], entry: Mapping[str, Any], config: Mapp
 
 def _effort_of_both(before: Mapping[str, Any], why: Mapping[str, Any]) -> dict[str, Any]:
     """Provenance of a search with what was there before the one that it refines, and the larger sensitivity."""
-    known = ("accuracy_before", "accuracy_published")
+    known = ("accuracy_before", "accuracy_published", "by_stream_before", "by_stream_published")
     both = {key: value for key, value in why.items() if key not in known}
     both |= {key: before[key] for key in known if key in before}
     spreads = [each["sensitivity"] for each in (before, why) if "sensitivity" in each]

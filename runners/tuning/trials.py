@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, stdev
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import optuna
 
 FILE = "studies.db"
+ROUNDING = 1e-9
+"""Largest difference that counts as none. A gain of one stream alone equals its standard error but for rounding."""
 RANDOM_FIRST = 8
 """Trials before Optuna's model of the accuracy (TPE) draws the values."""
 
@@ -42,13 +44,15 @@ class Trial:
     """Certified accuracy on validation data after the last task; None unless it ran to its end and certifies."""
     reason: str | None = None
     """Of a failed trial: why."""
+    by_stream: tuple[float, ...] = ()
+    """Accuracy of each stream, fractions with mean `accuracy`; empty unless all ran to their end and are on disk."""
 
 
 class Prefer(StrEnum):
     """Which of the trials within a standard error of the best one is chosen."""
 
     KNOWN = "known"
-    """The suite's own values, else the published ones, else the best."""
+    """The more accurate of the suite's own and the published values, else the best."""
     CERTIFIED = "certified"
     """The one with the highest certified accuracy; of a method that certifies nothing, as KNOWN."""
 
@@ -62,7 +66,12 @@ def best(trials: Sequence[Trial]) -> Trial:
             f"no trial of this study ran to its end{why}; mend the cause and give the same command, which runs failed "
             "trials again"
         )
-    return max(ended, key=lambda trial: (trial.accuracy, -trial.number))
+    return max(ended, key=_precedence)
+
+
+def _precedence(trial: Trial) -> tuple[float, int]:
+    """Key by which the most accurate trial comes last, the earliest of equals."""
+    return trial.accuracy or 0.0, -trial.number
 
 
 def _complete(trials: Sequence[Trial]) -> list[Trial]:
@@ -72,18 +81,38 @@ def _complete(trials: Sequence[Trial]) -> list[Trial]:
 def choice(study: Study, trials: Sequence[Trial], prefer: Prefer = Prefer.KNOWN) -> Trial:
     """The trial whose values are chosen: the best, unless one that `prefer` names is as good.
 
-    As good is an accuracy within one standard error of the best one's (Breiman et al. 1984, section 3.4.3), a binomial
-    one of all validation answers of a trial. Of many trials that validation cannot tell apart the best is the luckiest.
+    As good is an accuracy within one standard error of the best one's (Breiman et al. 1984, section 3.4.3). Of many
+    trials that validation cannot tell apart the best is the luckiest. Known values have the benefit of the larger
+    error, `error_of_gain`, the more accurate of them only: values that fail on one stream are as good as many. A trial
+    chosen for its certified accuracy has not, since a large spread would pay for its loss of accuracy.
     """
-    winner = best(trials)
-    accuracy = winner.accuracy or 0.0
-    error = math.sqrt(accuracy * (1 - accuracy) / study.answers)
-    equals = [trial for trial in _complete(trials) if (trial.accuracy or 0.0) >= accuracy - error]
-    certifying = [trial for trial in equals if trial.certified is not None]
+    winner, ended = best(trials), _complete(trials)
+    least = (winner.accuracy or 0.0) - error_of_answers(study, winner)
+    certifying = [trial for trial in ended if trial.certified is not None and (trial.accuracy or 0.0) >= least]
     if prefer is Prefer.CERTIFIED and certifying:
-        return max(certifying, key=lambda trial: (trial.certified, trial.accuracy, -trial.number))
-    known = trials[: len(study.known)]
-    return next((trial for trial in equals if trial in known), winner)
+        return max(certifying, key=lambda trial: (trial.certified, *_precedence(trial)))
+    known = max((trial for trial in trials[: len(study.known)] if trial in ended), key=_precedence, default=winner)
+    gain = (winner.accuracy or 0.0) - (known.accuracy or 0.0)
+    return known if gain <= error_of_gain(study, winner, known) + ROUNDING else winner
+
+
+def error_of_answers(study: Study, trial: Trial) -> float:
+    """Binomial standard error of the accuracy of a trial, a fraction, of its validation answers on all streams."""
+    accuracy = trial.accuracy or 0.0
+    return math.sqrt(accuracy * (1 - accuracy) / study.answers)
+
+
+def error_of_gain(study: Study, winner: Trial, known: Trial) -> float:
+    """Standard error of the gain in accuracy over known values, a fraction, the larger of two.
+
+    One is that of the winner's answers. The other is that of the mean over streams of the gains on the same stream,
+    where both trials have several: streams can differ by more than their answers account for.
+    """
+    of_answers = error_of_answers(study, winner)
+    if len(winner.by_stream) < 2 or len(known.by_stream) != len(winner.by_stream):
+        return of_answers
+    gains = [a - b for a, b in zip(winner.by_stream, known.by_stream, strict=True)]
+    return max(of_answers, stdev(gains) / math.sqrt(len(gains)))
 
 
 def sensitivity(trials: Sequence[Trial]) -> float | None:
@@ -263,14 +292,17 @@ def ended(kept: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 def as_trial(study: Study, trial: optuna.trial.FrozenTrial, results: Path) -> Trial:
     """Ended trial without Optuna's part in it. results: folder of its cells."""
     looks, values, state = trial.intermediate_values, values_of(trial), trial.state.name.lower()
+    tables = ("certified.csv", "accuracy.csv") if trial.value is not None else ()
+    certified, by_stream = [_by_stream(study, values, results, table) for table in tables] or ((), ())
     return Trial(
         number(trial),
         "failed" if state == "fail" else "diverged" if _diverged(trial) else state,
         trial.value if trial.value is not None else looks[max(looks)] if looks else None,
         values,
         float(trial.user_attrs.get("seconds", 0.0)),
-        _certified(study, values, results) if trial.value is not None else None,
+        mean(certified) if certified else None,
         trial.user_attrs.get("reason") if state == "fail" else None,
+        by_stream,
     )
 
 
@@ -278,18 +310,18 @@ def _diverged(trial: optuna.trial.FrozenTrial) -> bool:
     return trial.state.name == "COMPLETE" and bool(trial.user_attrs.get("diverged"))
 
 
-def _certified(study: Study, values: dict[str, Any], results: Path) -> float | None:
-    """Mean certified accuracy after the last task over tasks and streams; None if the method certifies nothing."""
+def _by_stream(study: Study, values: dict[str, Any], results: Path, table: str) -> tuple[float, ...]:
+    """Mean over tasks after the last one in a table of the cells, for each stream; empty where one lacks it."""
     found = []
     for cell in study.cells(values):
-        file = cell.folder(results) / "certified.csv"
+        file = cell.folder(results) / table
         if not file.is_file():  # also where training diverged
-            return None
+            return ()
         *_, last = csv.reader(file.read_text(encoding="utf-8").splitlines())
         if not all(last):
-            return None
+            return ()
         found.append(mean(map(float, last[1:])))
-    return mean(found)
+    return tuple(found)
 
 
 def values_of(trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import sqlite3
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import pytest
 
@@ -57,6 +57,9 @@ def test_the_effort_is_recorded_where_the_report_reads_it_and_in_a_file_of_the_u
     output = tuned(tmp_path, "--method", "ewc", "--seeds", "2", "--out", str(tmp_path / "mine.toml"))
     assert (tmp_path / "mine.toml").read_text() == (tmp_path / "tuning" / "quick.toml").read_text()
     (effort,) = (found for found in effort_read(tmp_path) if found.parts[0].length == 0.02)  # not the shipped
+    (why,) = tomllib.loads((tmp_path / "mine.toml").read_text())["provenance"]
+    for streams, accuracy in (("by_stream", "accuracy"), ("by_stream_before", "accuracy_before")):
+        assert len(why[streams]) == 2 and mean(why[streams]) == pytest.approx(why[accuracy], abs=1e-12)
     assert (effort.parts, effort.network) == ((Part(5, 2, 0.02),), "mlp-100-100")
     accuracies = {row["trial"]: float(row["accuracy"]) for row in trials_of(tmp_path) if row["state"] == "complete"}
     assert effort.best == max(accuracies.values()) and effort.own == accuracies["0"]
@@ -154,6 +157,7 @@ def test_values_that_a_method_refuses_and_hopeless_trials_end_early() -> None:
         ([None, 0.97, 0.98], 1),
         ([1.0, 1.0, 1.0], 0),
         ([0.99, 0.90, 1.0], 2),  # no error at an accuracy of 1
+        ([0.97, 0.975, 0.98], 1),  # of two as good the more accurate
     ],
 )
 def test_known_values_give_way_to_those_better_by_more_than_a_standard_error(accuracies, kept) -> None:
@@ -166,6 +170,39 @@ def test_known_values_give_way_to_those_better_by_more_than_a_standard_error(acc
         for number, value in enumerate(accuracies)
     ]
     assert search.choice(Known(), found) is found[kept]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("streams", "kept"),
+    [
+        ([(0.90, 0.90, 0.90), (0.90, 0.90, 0.99)], 0),  # a gain of 3 points on one stream alone, where 3 are an error
+        ([(0.90, 0.90, 0.90), (0.93, 0.92, 0.94)], 1),  # the same gain on every stream
+        ([(0.99, 0.90, 0.81), (1.00, 0.92, 0.84)], 1),  # streams differ by more than the gain, which is on each
+        ([(0.915, 0.925, 0.92), (0.92, 0.93, 0.925)], 0),  # on each stream, within the error of the answers
+        ([(), (0.93, 0.92, 0.94)], 1),  # streams not recorded: the error of the answers only
+        ([(0.90,), (0.93,)], 1),  # one stream has no spread
+        ([(0.78, 0.56, 0.75), (0.74, 0.71, 0.73), (0.76, 0.78, 0.74)], 2),  # the first is as good by its failure only
+    ],
+)
+def test_a_gain_is_judged_by_its_spread_over_streams(streams, kept) -> None:
+    class Known:
+        known = ({"lr": 1.0}, {"lr": 2.0})[: len(streams) - 1]
+        answers = 1000
+
+    found = [search.Trial(n, "complete", mean(s) if s else 0.90, {}, 1.0, None, None, s) for n, s in enumerate(streams)]
+    assert search.choice(Known(), found) is found[kept]  # type: ignore[arg-type]
+
+
+def test_a_spread_over_streams_does_not_pay_for_certificates() -> None:
+    class Known:
+        known = ({"lr": 1.0},)
+        answers = 1000
+
+    streams = [(0.90, 0.90, 0.60), (0.90, 0.90, 0.90), (0.89, 0.90, 0.90)]
+    certified = [0.59, 0.2, 0.5]
+    found = [search.Trial(n, "complete", mean(s), {}, 1.0, certified[n], None, s) for n, s in enumerate(streams)]
+    assert search.choice(Known(), found) is found[0]  # type: ignore[arg-type]
+    assert search.choice(Known(), found, search.Prefer.CERTIFIED) is found[2]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     for name in changed:
         monkeypatch.setattr(optuna.storages.InMemoryStorage, name, step(getattr(optuna.storages.InMemoryStorage, name)))
     monkeypatch.setattr(trials, "open_study", opened)
-    monkeypatch.setattr(trials, "_certified", lambda *_: None)
+    monkeypatch.setattr(trials, "_by_stream", lambda *_: ())
     monkeypatch.setattr(trials, "RANDOM_FIRST", 3)
     monkeypatch.setattr(search, "scheduler", SimpleNamespace(run_grid=step(run_grid)))
     monkeypatch.setattr(search, "_accuracy", accuracy)
