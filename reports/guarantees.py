@@ -199,6 +199,7 @@ def _row(study: Study, promise: Promise, notes: Notes) -> tuple[Cell, ...]:
         Cell(
             f"{promise.holding}/{promise.claims}" if promise.claims else "–",
             mark=notes.mark("; ".join(said)) if said else "",
+            key=f"{promise.holding} of {promise.claims}" if promise.claims else "",  # spreadsheets read 6/8 as a date
         ),
         Cell(number(promise.drift)),
         Cell(number(promise.width)),

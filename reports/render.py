@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from reports.tables import Cell, Table, without_repeats
+from reports.tables import MISSING, Cell, Table, without_repeats
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -14,7 +14,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def to_csv(table: Table) -> str:
     """Render as CSV with full precision, in percent: a measured column becomes value, std, n and best (1 or 0).
 
-    A column in which any cell has a mark is followed by one with the marks' notes.
+    A column in which any cell has a mark is followed by one with the marks' notes. What is missing is empty.
     """
     measured = {i for row in table.rows for i, cell in enumerate(row) if cell.value is not None}
     noted = {i for row in table.rows for i, cell in enumerate(row) if cell.mark}
@@ -31,7 +31,7 @@ def to_csv(table: Table) -> str:
     for row in table.rows:
         line: list[str] = []
         for i, cell in enumerate(row):
-            line += _csv_measured(cell) if i in measured else [no_formula(cell.key or cell.text)]
+            line += _csv_measured(cell) if i in measured else [no_formula(_csv_text(cell))]
             line += [no_formula(notes.get(cell.mark, cell.mark))] if i in noted else []
         writer.writerow(line)
     return out.getvalue()
@@ -52,6 +52,18 @@ def no_formula(text: Any) -> Any:
     except ValueError:
         return f"'{text}"
     return text
+
+
+def _csv_text(cell: Cell) -> str:
+    """Text of a cell for programs: a number has the minus sign of ASCII, and what is missing is empty."""
+    if cell.key or cell.text == MISSING:
+        return cell.key
+    plain = cell.text.replace("−", "-")
+    try:
+        float(plain)
+    except ValueError:
+        return cell.text
+    return plain
 
 
 def _csv_measured(cell: Cell) -> list[str]:
