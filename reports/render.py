@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import Any
 
 from reports.tables import MISSING, Cell, Table, without_repeats
@@ -55,15 +56,8 @@ def no_formula(text: Any) -> Any:
 
 
 def _csv_text(cell: Cell) -> str:
-    """Text of a cell for programs: a number has the minus sign of ASCII, and what is missing is empty."""
-    if cell.key or cell.text == MISSING:
-        return cell.key
-    plain = cell.text.replace("−", "-")
-    try:
-        float(plain)
-    except ValueError:
-        return cell.text
-    return plain
+    """Text of a cell for programs: numbers have the minus sign of ASCII, and what is missing is empty."""
+    return cell.key if cell.key or cell.text == MISSING else re.sub(r"−(?=[0-9.])", "-", cell.text)
 
 
 def _csv_measured(cell: Cell) -> list[str]:

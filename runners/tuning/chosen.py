@@ -53,8 +53,8 @@ def entry(
     """The chosen values, as `settings` of a suite, with the effort that they took. whole: the suite's budget."""
     choice, cell = search.choice(study, trials, prefer), study.cell
     length = _length(cell.budget) / _length(whole)  # of rounded epochs, not the share that was asked for
-    if choice.certified is None:
-        prefer = Prefer.KNOWN  # a method that certifies nothing: `prefer` had no effect
+    if not search.certifying(study, trials):
+        prefer = Prefer.KNOWN  # nothing as good certifies: `prefer` had no effect
     streams = f" on {study.seeds} streams" if study.seeds > 1 else ""
     short = f" at {length:g} of the training length" if length != 1 else ""
     rule = ", the most certified of those as good" if prefer is Prefer.CERTIFIED else ""

@@ -26,7 +26,7 @@ from runners.records.record import Status
 from runners.tuning import trials as store
 from runners.tuning.rungs import Rung, goes_on, rungs
 from runners.tuning.study import Fixed, Study, grid_of, study_of
-from runners.tuning.trials import Prefer, Trial, Unusable, best, choice, sensitivity, settled
+from runners.tuning.trials import Prefer, Trial, Unusable, best, certifying, choice, sensitivity, settled
 
 if TYPE_CHECKING:
     import optuna
@@ -39,6 +39,7 @@ __all__ = [
     "Trial",
     "Unusable",
     "best",
+    "certifying",
     "choice",
     "grid_of",
     "run",
@@ -174,6 +175,7 @@ def _judged(study: Study, trial: optuna.trial.Trial, outcomes: Sequence[schedule
             trial.set_user_attr("reason", outcome.reason)
             return None
         accuracies.append(accuracy)
+    trial.set_user_attr("by_stream", accuracies)
     return mean(accuracies)
 
 

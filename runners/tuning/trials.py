@@ -45,7 +45,7 @@ class Trial:
     reason: str | None = None
     """Of a failed trial: why."""
     by_stream: tuple[float, ...] = ()
-    """Accuracy of each stream, fractions with mean `accuracy`; empty unless all ran to their end and are on disk."""
+    """Accuracy of each stream, fractions with mean `accuracy`; empty unless all ran to their end."""
 
 
 class Prefer(StrEnum):
@@ -86,14 +86,19 @@ def choice(study: Study, trials: Sequence[Trial], prefer: Prefer = Prefer.KNOWN)
     error, `error_of_gain`, the more accurate of them only: values that fail on one stream are as good as many. A trial
     chosen for its certified accuracy has not, since a large spread would pay for its loss of accuracy.
     """
-    winner, ended = best(trials), _complete(trials)
-    least = (winner.accuracy or 0.0) - error_of_answers(study, winner)
-    certifying = [trial for trial in ended if trial.certified is not None and (trial.accuracy or 0.0) >= least]
-    if prefer is Prefer.CERTIFIED and certifying:
-        return max(certifying, key=lambda trial: (trial.certified, *_precedence(trial)))
-    known = max((trial for trial in trials[: len(study.known)] if trial in ended), key=_precedence, default=winner)
+    if prefer is Prefer.CERTIFIED and (certified := certifying(study, trials)):
+        return max(certified, key=lambda trial: (trial.certified, *_precedence(trial)))
+    winner = best(trials)
+    known = max(_complete(trials[: len(study.known)]), key=_precedence, default=winner)
     gain = (winner.accuracy or 0.0) - (known.accuracy or 0.0)
     return known if gain <= error_of_gain(study, winner, known) + ROUNDING else winner
+
+
+def certifying(study: Study, trials: Sequence[Trial]) -> list[Trial]:
+    """The trials that certify, of those within the error of the answers of the best: `Prefer.CERTIFIED` chooses one."""
+    winner = best(trials)
+    least = (winner.accuracy or 0.0) - error_of_answers(study, winner)
+    return [t for t in _complete(trials) if t.certified is not None and (t.accuracy or 0.0) >= least]
 
 
 def error_of_answers(study: Study, trial: Trial) -> float:
@@ -292,17 +297,18 @@ def ended(kept: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 def as_trial(study: Study, trial: optuna.trial.FrozenTrial, results: Path) -> Trial:
     """Ended trial without Optuna's part in it. results: folder of its cells."""
     looks, values, state = trial.intermediate_values, values_of(trial), trial.state.name.lower()
-    tables = ("certified.csv", "accuracy.csv") if trial.value is not None else ()
-    certified, by_stream = [_by_stream(study, values, results, table) for table in tables] or ((), ())
+    if state == "fail":
+        looks = {}  # values that could not be trained have no accuracy, although a part of a stream had
     return Trial(
         number(trial),
         "failed" if state == "fail" else "diverged" if _diverged(trial) else state,
         trial.value if trial.value is not None else looks[max(looks)] if looks else None,
         values,
         float(trial.user_attrs.get("seconds", 0.0)),
-        mean(certified) if certified else None,
+        _certified(study, values, results) if trial.value is not None else None,
         trial.user_attrs.get("reason") if state == "fail" else None,
-        by_stream,
+        # A stream that diverged counts as 0, which would make the spread so large that the trial is as good as any.
+        () if trial.value is None or _diverged(trial) else tuple(trial.user_attrs.get("by_stream", ())),
     )
 
 
@@ -310,18 +316,18 @@ def _diverged(trial: optuna.trial.FrozenTrial) -> bool:
     return trial.state.name == "COMPLETE" and bool(trial.user_attrs.get("diverged"))
 
 
-def _by_stream(study: Study, values: dict[str, Any], results: Path, table: str) -> tuple[float, ...]:
-    """Mean over tasks after the last one in a table of the cells, for each stream; empty where one lacks it."""
+def _certified(study: Study, values: dict[str, Any], results: Path) -> float | None:
+    """Mean certified accuracy after the last task over tasks and streams; None if the method certifies nothing."""
     found = []
     for cell in study.cells(values):
-        file = cell.folder(results) / table
+        file = cell.folder(results) / "certified.csv"
         if not file.is_file():  # also where training diverged
-            return ()
+            return None
         *_, last = csv.reader(file.read_text(encoding="utf-8").splitlines())
         if not all(last):
-            return ()
+            return None
         found.append(mean(map(float, last[1:])))
-    return tuple(found)
+    return mean(found)
 
 
 def values_of(trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> dict[str, Any]:

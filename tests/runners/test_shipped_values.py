@@ -32,7 +32,8 @@ def entries() -> Iterator[Any]:
     for file in FILES:
         for entry in chosen.read(file):
             name = f"{file.stem} {entry['benchmark']} {entry['scenario']} {entry['method']}"
-            yield pytest.param(entry["benchmark"], entry["provenance"], id=name)
+            if "earlier_trials" not in entry["provenance"]:  # else what was known before is of the first search
+                yield pytest.param(entry["benchmark"], entry["provenance"], id=name)
 
 
 @pytest.mark.parametrize(("benchmark", "why"), list(entries()))
@@ -53,8 +54,10 @@ def test_a_shipped_choice_follows_from_the_accuracies_recorded_with_it(benchmark
     if why.get("prefer") == "certified":
         assert (best.accuracy or 0) - (kept.accuracy or 0) <= trials.error_of_answers(asked, best)
         return
-    better = kept.accuracy not in [each.accuracy for each in ended]
-    assert not better or len(why["seeds"]) == 1 or kept.by_stream, "better on which streams than what was known?"
+    nearest = max(ended, key=lambda each: each.accuracy or 0)
+    gain = (best.accuracy or 0) - (nearest.accuracy or 0)
+    if len(why["seeds"]) > 1 and gain > trials.error_of_answers(asked, best):
+        assert best.by_stream and nearest.by_stream, "which streams gain?"
     assert search.choice(asked, [*ended, best]).accuracy == kept.accuracy
 
 

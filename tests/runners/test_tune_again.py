@@ -41,7 +41,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return None if outcome.status is Status.FAILED else min(1.0, 0.5 + outcome.cell.config["lr"])
 
     monkeypatch.setattr(trials, "_storage", storage)
-    monkeypatch.setattr(trials, "_by_stream", lambda *_: ())
+    monkeypatch.setattr(trials, "_certified", lambda *_: None)
     monkeypatch.setattr(search, "scheduler", SimpleNamespace(run_grid=run_grid))
     monkeypatch.setattr(search, "_accuracy", accuracy)
     monkeypatch.setattr(search, "_seconds", lambda _: 1.0)

@@ -49,7 +49,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     for name in changed:
         monkeypatch.setattr(optuna.storages.InMemoryStorage, name, step(getattr(optuna.storages.InMemoryStorage, name)))
     monkeypatch.setattr(trials, "open_study", opened)
-    monkeypatch.setattr(trials, "_by_stream", lambda *_: ())
+    monkeypatch.setattr(trials, "_certified", lambda *_: None)
     monkeypatch.setattr(trials, "RANDOM_FIRST", 3)
     monkeypatch.setattr(search, "scheduler", SimpleNamespace(run_grid=step(run_grid)))
     monkeypatch.setattr(search, "_accuracy", accuracy)
@@ -116,6 +116,24 @@ def test_values_out_of_range_are_tried_and_kept_from_the_model(tmp_path: Path, m
     first, *others = asked(some, tmp_path, 3)
     assert first.params == {} and trials.values_of(first) == some.first[0]
     assert seen == [0, 1] and all(trial.params == trials.values_of(trial) for trial in others)
+
+
+def test_trials_that_did_not_end_well_have_no_streams_and_failed_ones_no_accuracy(tmp_path: Path) -> None:
+    study = search.study_of(cells("ewc")[0], 3)
+    states, looks = optuna.trial.TrialState, {1: 0.5, 2: 0.75}
+
+    def ended(state: optuna.trial.TrialState, value: float | None = None, **attributes: object) -> search.Trial:
+        told = {"values": study.first[0], "by_stream": [0.5, 0.75, 1.0], **attributes}
+        made = optuna.trial.create_trial(state=state, value=value, intermediate_values=looks, user_attrs=told)
+        return trials.as_trial(study, made, tmp_path)
+
+    complete = ended(states.COMPLETE, 0.75)
+    assert (complete.accuracy, complete.by_stream) == (0.75, (0.5, 0.75, 1.0))
+    diverged = ended(states.COMPLETE, 0.75, diverged=True)
+    assert (diverged.state, diverged.accuracy, diverged.by_stream) == ("diverged", 0.75, ())
+    pruned, failed = ended(states.PRUNED), ended(states.FAIL, seconds=1.0)
+    assert (pruned.accuracy, pruned.by_stream) == (0.75, ())
+    assert (failed.accuracy, failed.by_stream) == (None, ())
 
 
 def test_drawn_values_of_a_choice_are_those_of_its_range(tmp_path: Path) -> None:

@@ -131,6 +131,40 @@ def test_the_accuracies_before_and_as_published_are_those_of_the_first_two_trial
     assert why["accuracy"] == 1.0 and why["sensitivity"] == 0.375
 
 
+@pytest.mark.parametrize("grid", [False, True])
+def test_the_streams_of_what_was_compared_are_recorded(grid: bool) -> None:
+    """The best gains on one stream alone, so that the suite's own values stay. A grid has no published values."""
+    streams = [(0.5, 0.6, 0.7), (0.3, 0.4, 0.5), (0.5, 0.6, 0.97), (0.2, 0.3, 0.4)]
+    found = [
+        Trial(k, "complete", sum(each) / 3, {"lr": 0.5 + k}, 1.0, by_stream=each) for k, each in enumerate(streams)
+    ]
+    own, published = ({"lr": 0.5}, {"lr": 1.5})
+    first = tuple(each.values for each in found) if grid else (own, published)
+    entry = entry_of(Study(cells("ewc")[0], {}, 3, first, grid), *found)
+    recorded = {key: tuple(value) for key, value in entry["provenance"].items() if key.startswith("by_stream")}
+    wanted = {"by_stream": streams[0], "by_stream_before": streams[0], "by_stream_best": streams[2]}
+    assert entry["values"] == own and recorded == wanted | ({} if grid else {"by_stream_published": streams[1]})
+    best = replace(found[2], accuracy=0.9, by_stream=(0.8, 0.9, 1.0))
+    why = entry_of(Study(cells("ewc")[0], {}, 3, first, grid), *found[:2], best)["provenance"]
+    assert why["by_stream"] == [0.8, 0.9, 1.0] and "by_stream_best" not in why
+    alone = [replace(each, by_stream=each.by_stream[:1]) for each in found]
+    assert not [
+        key for key in entry_of(Study(cells("ewc")[0], {}, 1, first, grid), *alone)["provenance"] if "by_" in key
+    ]
+
+
+def test_a_choice_for_certificates_is_called_so_only_if_one_as_good_has_any() -> None:
+    """The best certifies nothing; the suite's own values stay because of the spread, and not for their certificates."""
+    study = Study(cells("ewc")[0], {}, 3, ({"lr": 0.5},))
+    found = [
+        Trial(0, "complete", 0.9, {"lr": 0.5}, 1.0, 0.4, None, (0.93, 0.93, 0.84)),
+        Trial(1, "complete", 0.95, {"lr": 1.5}, 1.0, None, None, (0.93, 0.93, 0.99)),
+    ]
+    entry = chosen.entry(study, found, Prefer.CERTIFIED, study.cell.budget, "tune.py", "")
+    assert entry["values"] == {"lr": 0.5} and entry["provenance"]["prefer"] == "known"
+    assert "most certified" not in entry["source"]
+
+
 def test_diverged_trials_are_counted_and_left_out_of_the_sensitivity() -> None:
     study = Study(cells("ewc")[0], {}, 1, ({"lr": 0.5},))
     shares = [("complete", 0.5), ("complete", 0.75), ("diverged", 0.0), ("diverged", 0.0), ("pruned", 0.25)]
@@ -281,9 +315,11 @@ def refined(tmp_path: Path, *rules: Prefer) -> dict[str, Any]:
     shares = (0.25, 0.375, 1.0, 0.5)
     searched = Study(replace(cell, budget=Budget(32, 25)), {}, 1, ({"lr": 1.0}, {"lr": 2.0}))
     trials = [trial(k, "complete", share, lr=0.25, strength=k + 2.0) for k, share in enumerate(shares)]
+    trials = [replace(each, by_stream=(each.accuracy or 0.0,) * 2) for each in trials]
     chosen.write(tmp_path / "mine.toml", entry_of(searched, *trials, whole=Budget(32, 100)), {})
     grid = Study(replace(cell, budget=Budget(32, 100)), {}, 3, ({"lr": 0.25}, {"lr": 0.125}), grid=True)
     trials = [Trial(k, "complete", 0.75, {"lr": 0.25 / (k + 1)}, 1.0, 0.5 + k / 4) for k in range(2)]
+    trials = [replace(each, by_stream=(0.75,) * 3) for each in trials]
     for rule in rules:
         entry = chosen.entry(grid, trials, rule, Budget(32, 100), "tune.py", "")
         chosen.write(tmp_path / "mine.toml", entry, cell.config)
@@ -297,6 +333,8 @@ def test_a_refined_search_keeps_its_figures(tmp_path: Path, times: int) -> None:
     why = found["provenance"]
     assert found["values"] == {"strength": 4.0, "lr": 0.25}
     assert (why["accuracy_before"], why["accuracy_published"], why["accuracy_best"]) == (0.25, 0.375, 0.75)
+    streams = [why[f"by_stream{end}"] for end in ("", "_before", "_published")]
+    assert streams == [[0.75] * 3, [0.25] * 2, [0.375] * 2], "the grid's, then the search's"
     assert why["sensitivity"] == 0.5625, "the search's; the grid's is 0"
     assert [why[key] for key in chosen.PARTS] == [[4, 2], [1, 3], [0.25, 1.0]] and why["earlier_trials"] == 4
 
