@@ -82,9 +82,9 @@ def choice(study: Study, trials: Sequence[Trial], prefer: Prefer = Prefer.KNOWN)
     """The trial whose values are chosen: the best, unless one that `prefer` names is as good.
 
     As good is an accuracy within one standard error of the best one's (Breiman et al. 1984, section 3.4.3). Of many
-    trials that validation cannot tell apart the best is the luckiest. Known values have the benefit of the larger
-    error, `error_of_gain`, the more accurate of them only: values that fail on one stream are as good as many. A trial
-    chosen for its certified accuracy has not, since a large spread would pay for its loss of accuracy.
+    trials that validation cannot tell apart the best is the luckiest. Of the known values only the more accurate are
+    judged, by `error_of_gain`, because a failure on one stream widens that error. A trial chosen for its certified
+    accuracy is judged by `error_of_answers`, so that no spread excuses a loss of accuracy.
     """
     if prefer is Prefer.CERTIFIED and (certified := certifying(study, trials)):
         return max(certified, key=lambda trial: (trial.certified, *_precedence(trial)))
