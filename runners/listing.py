@@ -68,7 +68,7 @@ def _cells(found: suite.Suite) -> int:
     for entry, scenario in product(found.benchmarks, found.scenarios):
         distinct: list[tuple[str, dict[str, Any]]] = []
         for method, label, own, scenarios in rows:
-            blocks = found.blocks(method, label, entry.name, scenario, (own, None))
+            blocks = found.blocks(method, label, entry.name, scenario, (own, None), entry.values_of)
             cell = method, {key: value for values, _ in blocks for key, value in values.items()}
             if scenario in scenarios and cell not in distinct:
                 distinct.append(cell)

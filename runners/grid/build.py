@@ -272,10 +272,12 @@ def _meets(block: Settings, suite: Suite, rows: Iterable[tuple[set[str], set[Sce
 
 
 def _values(
-    suite: Suite, row: _Row, benchmark: str, scenario: Scenario, choices: Choices
+    suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, choices: Choices
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Values that replace the method's defaults in a cell, and the origin of each; later ones win."""
-    parts = suite.blocks(row.method.name, row.label, benchmark, scenario, (row.values, row.source))
+    benchmark = catalogue.find(_reference(entry.name)).name
+    values_of = None if entry.values_of is None else catalogue.find(_reference(entry.values_of)).name
+    parts = suite.blocks(row.method.name, row.label, benchmark, scenario, (row.values, row.source), values_of)
     names = dict.fromkeys((row.method.name, row.label))  # as in suites a label's values win over its method's
     parts += [({k: v}, "command line") for name in names for m, k, v in choices.assignments if m == name]
     values: dict[str, Any] = {}
@@ -359,7 +361,7 @@ def _cell(suite: Suite, row: _Row, entry: BenchmarkEntry, scenario: Scenario, ch
     """Cell of seed 0."""
     reference = _reference(entry.name)
     benchmark = catalogue.find(reference)
-    values, chosen = _values(suite, row, benchmark.name, scenario, choices)
+    values, chosen = _values(suite, row, entry, scenario, choices)
     cls: Any = row.method.cls
     where = f"suite {suite.name}"
     config = hyperparameters.configure(row.method.name, cls.Config, values, where)

@@ -63,6 +63,8 @@ class BenchmarkEntry(_Part):
     epochs: Positive | None = None
     batch_size: Positive | None = None
     network: Text | None = None
+    values_of: Text | None = None
+    """Another benchmark of the suite. Its `settings` hold here too, unless some name this benchmark."""
 
     @model_validator(mode="after")
     def _one_length(self) -> BenchmarkEntry:
@@ -122,17 +124,44 @@ class Suite(_Part):
     """Membership in `all`; False for a suite that answers a separate question, with many rows."""
 
     def blocks(
-        self, method: str, label: str, benchmark: str, scenario: Scenario, own: Block = ({}, None)
+        self,
+        method: str,
+        label: str,
+        benchmark: str,
+        scenario: Scenario,
+        own: Block = ({}, None),
+        values_of: str | None = None,
     ) -> list[Block]:
         """Blocks of values for a row on a benchmark, later ones win: its method's, its own, those for its label.
 
         own: of a variant. A method's own row has its name as the label.
+        values_of: the benchmark whose settings hold here too, for rows of which no settings name this one.
         """
 
         def of(name: str) -> list[Block]:
-            return [(b.values, b.source) for b in self.settings if b.applies(name, benchmark, scenario)]
+            found = [block for block in self.settings if block.applies(name, benchmark, scenario)]
+            if values_of is None or any(block.benchmark for block in found):
+                return [(block.values, block.source) for block in found]
+            taken = f"as on {values_of}: "
+            return [
+                (block.values, f"{taken}{block.source or f'suite {self.name}'}" if block.benchmark else block.source)
+                for block in self.settings
+                if block.applies(name, values_of, scenario)
+            ]
 
         return [*of(method), own, *(of(label) if label != method else [])]
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _values_of_another(cls, entries: list[BenchmarkEntry]) -> list[BenchmarkEntry]:
+        own = [entry.name for entry in entries if entry.values_of is None]
+        for entry in entries:
+            if entry.values_of is not None and entry.values_of not in own:
+                raise ValueError(
+                    f"values_of = {entry.values_of!r} of {entry.name!r} has to be another benchmark of the suite that "
+                    f"has no values_of itself.{suggestion(entry.values_of, own)}"
+                )
+        return entries
 
     @field_validator("methods", "scenarios")
     @classmethod
@@ -207,7 +236,7 @@ def read(path: Path) -> Suite:
     """Read and validate a suite file. Raises UserError with file, key, value and what is permitted."""
     found = made({"name": path.stem, **read_toml(path, "suite file")}, str(path))
     methods = [_beside(path, name, "methods") for name in found.methods]
-    entries = [entry.model_copy(update={"name": _beside(path, entry.name, "benchmarks")}) for entry in found.benchmarks]
+    entries = [_entry_beside(path, entry) for entry in found.benchmarks]
     variants = [each.model_copy(update={"method": _beside(path, each.method, "variants")}) for each in found.variants]
     settings = _settings_beside(path, found.settings)
     if found.tuned is not None:
@@ -223,6 +252,12 @@ def read(path: Path) -> Suite:
 def read_tuned(path: Path) -> Tuned:
     """Read and validate a file of tuned values. Raises UserError as `read` does."""
     return _valid(Tuned, read_toml(path, "file of tuned values"), str(path))
+
+
+def _entry_beside(path: Path, entry: BenchmarkEntry) -> BenchmarkEntry:
+    names = {key: getattr(entry, key) for key in ("name", "values_of")}
+    changes = {key: _beside(path, name, "benchmarks") for key, name in names.items() if name is not None}
+    return entry.model_copy(update=changes)
 
 
 def _settings_beside(path: Path, blocks: Iterable[Settings]) -> list[Settings]:

@@ -185,6 +185,41 @@ def test_where_a_value_comes_from_goes_with_the_value_that_wins():
     }
 
 
+def test_a_benchmark_takes_the_values_of_another_where_none_name_it():
+    def block(lr, where=None, scenario=None):
+        return Settings(method="finetune", benchmark=where, scenario=scenario, values={"lr": lr}, source=f"s{lr}")
+
+    blocks = [
+        block(0.1),
+        block(0.2, "split-digits"),
+        block(0.3, "split-digits", Scenario.CIL),
+        block(0.4, "permuted-digits", Scenario.DIL),
+        block(0.5, "split-digits", Scenario.DIL),
+        Settings(method="joint", benchmark="split-digits", values={"lr": 0.6}),
+        Settings(method="slow", benchmark="permuted-digits", values={"lr": 0.7}),
+    ]
+    entries = [BenchmarkEntry(name="split-digits"), BenchmarkEntry(name="permuted-digits", values_of="split-digits")]
+    slow = Variant(label="slow", method="finetune", values={"lr": 0.8})
+    grid = a_suite(settings=blocks, benchmarks=entries, scenarios=list(Scenario), variants=[slow], seeds=1)
+    found = {(c.benchmark, c.label, str(c.scenario)): c for c in build.build([grid], build.Choices())}
+    taken = {
+        (label, scenario): (cell.config["lr"], cell.chosen["lr"])
+        for (benchmark, label, scenario), cell in found.items()
+        if benchmark == "permuted-digits"
+    }
+    assert taken == {
+        ("finetune", "til"): (0.2, "as on split-digits: s0.2"),
+        ("finetune", "dil"): (0.4, "s0.4"),  # its own values, also where a later block is of the other benchmark
+        ("finetune", "cil"): (0.3, "as on split-digits: s0.3"),
+        **{("joint", str(each)): (0.6, "as on split-digits: suite s") for each in Scenario},
+        **{("slow", str(each)): (0.7, "suite s") for each in Scenario},
+    }
+    assert found["split-digits", "finetune", "til"].chosen == {"lr": "s0.2"}
+    choices = build.Choices(methods=("finetune",), benchmarks=("permuted-digits",), scenarios=(Scenario.CIL,))
+    alone = build.build([grid], choices)[0]
+    assert alone.config["lr"] == 0.3  # also where the other benchmark is not run
+
+
 def test_a_variant_may_be_for_some_scenarios_only():
     slow = Variant(label="slow", method="finetune", values={"lr": 1e-5}, scenarios=[Scenario.CIL])
     cells = build.build([a_suite(seeds=1, scenarios=list(Scenario), variants=[slow])], build.Choices())

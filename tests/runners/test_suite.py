@@ -116,6 +116,12 @@ def test_a_file_of_ones_own_takes_its_name_from_the_file(tmp_path):
         (('name = "split-digits"', 'nmae = "x"'), "unknown key benchmarks[0].nmae = 'x'. Did you mean name?"),
         (('digits"', 'digits"\nsteps = 1.5'), "benchmarks[0].steps = 1.5: input should be a valid integer"),
         (('digits"', 'digits"\nsteps = 1\nepochs = 1'), "benchmarks[0]: give steps or epochs, not both"),
+        (
+            ('digits"', 'digits"\n[[benchmarks]]\nname = "b"\nvalues_of = "split-digit"'),
+            "values_of = 'split-digit' of 'b' has to be another benchmark of the suite that has no values_of itself. "
+            "Did you mean split-digits?",
+        ),
+        (('digits"', 'digits"\nvalues_of = "split-digits"'), "of 'split-digits' has to be another benchmark"),
         (('digits"', 'digits"\n[[settings]]\nmethod = "a"'), "the key settings[0].values is missing"),
         (
             ('digits"', 'digits"\n[[settings]]\nmethod = "a"\nvalues = {lr = {a = 1}}'),
