@@ -10,14 +10,14 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import typer
 from rich.console import Console
-from typer.core import TyperOption
+from typer.core import TyperArgument, TyperOption
 
 from benchmarks.types import Scenario, UserError, suggestion
 from runners import streams
@@ -42,7 +42,7 @@ def main(app: typer.Typer) -> None:
     try:
         try:
             refuse_empty(sys.argv[1:])
-            refuse_repeated(typer.main.get_command(app), sys.argv[1:])
+            refuse_unclear(typer.main.get_command(app), sys.argv[1:])
             app()
         finally:
             streams.flush()
@@ -76,17 +76,33 @@ def refuse_empty(arguments: Sequence[str]) -> None:
             raise UserError(f"{name or 'an argument'} is empty; write a value, or leave it out")
 
 
-def refuse_repeated(command: Any, arguments: Sequence[str]) -> None:
-    """Raise UserError for an option of one value that is given twice: typer would take the last one silently."""
-    options = [option for option in command.params if isinstance(option, TyperOption)]
+def refuse_unclear(command: Any, arguments: Sequence[str]) -> None:
+    """Raise UserError for an option of one value that is given twice, or with several values and no comma.
+
+    typer would take the last of two silently, and not say where a value that stands alone belongs.
+    """
+    options = [
+        option
+        for option in command.params
+        if isinstance(option, TyperOption) and not (option.multiple or option.is_flag or option.count)
+    ]
     for option in options:
-        if option.multiple or option.is_flag or option.count:
-            continue
         times = sum(
             word in option.opts or word.startswith(tuple(f"{name}=" for name in option.opts)) for word in arguments
         )
         if times > 1:
             raise UserError(f"{option.opts[0]} is given {times} times; write it once, a list with commas: A,B")
+    if any(isinstance(part, TyperArgument) for part in command.params):
+        return
+    known = {name for option in options for name in option.opts}
+    for place, word in enumerate(arguments):
+        values = list(takewhile(lambda each: not each.startswith("-"), arguments[place + 1 :]))
+        if word in known and len(values) > 1:
+            listed = ",".join(value.strip(",") for value in values)
+            raise UserError(
+                f"{word} has {len(values)} values; write a list with commas and no spaces, {word} {listed}, and a "
+                "value with spaces in quotes"
+            )
 
 
 def invocation(script: str) -> str:

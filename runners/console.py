@@ -42,7 +42,7 @@ class Commands(TyperGroup):
         if name is not None and command is not None:
             command = get_command(importlib.import_module(f"runners.{COMMANDS[name][0]}").app)
             command.name = name
-            command_line.refuse_repeated(command, rest)
+            command_line.refuse_unclear(command, rest)
         return name, command, rest
 
 

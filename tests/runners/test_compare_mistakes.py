@@ -35,6 +35,14 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
         (("--methods", "finetun"), "unknown method 'finetun'. Did you mean finetune"),
         (("--methods", "ewc", "--methods", "si"), "--methods is given 2 times; write it once, a list with commas: A,B"),
         (("--seeds", "1", "--seeds=2"), "--seeds is given 2 times"),
+        (
+            ("--methods", "ewc", "si"),
+            "write a list with commas and no spaces, --methods ewc,si, and a value with spaces in",
+        ),
+        (
+            ("--scenarios", "til,", "dil"),
+            "--scenarios has 2 values; write a list with commas and no spaces, --scenarios til,dil",
+        ),
         (("--method", "nowhere.py:X"), "nowhere.py"),
         (("--seeds", "0"), "--seeds 0: must be at least 1"),
         (("--seeds", "5,x"), "--seeds 5,x: write how many seeds, 3, or the seeds with commas, 5,7"),
