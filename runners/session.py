@@ -22,6 +22,7 @@ from runners.records.record import Status
 if TYPE_CHECKING:
     from runners.engines.engine import Engine
     from runners.engines.scheduler import Outcome
+    from runners.grid.build import Grid
     from runners.grid.cells import Cell
     from runners.loggers.logger import Logger
 
@@ -91,12 +92,13 @@ def run(options: Options, console: Console) -> int:
     return EXIT_FAILED_CELLS if failed or not written else 0
 
 
-def _chosen(grid: list[Cell], options: Options) -> list[Cell]:
+def _chosen(grid: Grid, options: Options) -> Grid:
     if not options.rerun:
         return grid
     from runners import again
+    from runners.grid.build import Grid
 
-    return again.chosen(grid, options.rerun)
+    return Grid(again.chosen(grid, options.rerun), grid.unmet)
 
 
 def tell(cells: Sequence[Cell], console: Console) -> None:
@@ -149,7 +151,7 @@ def check_seeds(seeds: int | Sequence[int] | None) -> None:
         raise UserError(f"--seeds {shown}: seeds from {TUNING_SEEDS:,} on are kept for tuning; write smaller ones")
 
 
-def build_cells(options: Options) -> list[Cell]:
+def build_cells(options: Options) -> Grid:
     """Cells of the chosen suites. Raises UserError for unknown names and for a choice that leaves none."""
     from runners.grid import build, hyperparameters, suite
 

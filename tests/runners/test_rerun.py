@@ -52,6 +52,15 @@ def test_a_plan_counts_a_finished_cell_as_one_to_run(tmp_path: Path) -> None:
     assert "1 cell, 0 finished, 1 to run" in said
 
 
+def test_remarks_on_the_suite_are_told_of_one_cell_too(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    block = '[[settings]]\nmethod = "si"\nvalues = { strength = 1.0 }\n'
+    mine.write_text('description = "d"\nmethods = ["ewc"]\n[[benchmarks]]\nname = "split-digits"\n' + block)
+    for some in ({}, {"rerun": ("split-digits/til/ewc/seed1",)}):
+        _, said = compare_here(tmp_path, suites=(str(mine),), scenarios=("til",), dry_run=True, **some)
+        assert "settings[0] (si) meets no row of this suite" in said, some
+
+
 def test_the_old_record_stays_while_the_new_one_is_incomplete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {**GRID, "methods": ("finetune",), "seeds": 1}
     compare_here(tmp_path, **options)
