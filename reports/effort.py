@@ -7,6 +7,7 @@ files of this repository's suites, benchmarks/suites/tuned/SUITE.toml. It belong
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import paths
+from reports.distinct_names import pretty
 from reports.names import display
 from reports.record import Record
 from reports.study import Study
 from reports.tables import MISSING, Cell, Table, method_cell
 from reports.words import count, join
 
+AS_ON = re.compile(r"as on (\S+): ")
+"""Beginning of the source of values that a suite takes from another benchmark (`values_of`)."""
 TUNED = "tuning"
 """Folder below a results folder with the files of chosen values."""
 
@@ -158,6 +162,14 @@ def effort_of(efforts: Sequence[Effort], record: Record) -> Effort | None:
     return next((effort for effort in efforts if effort.gave(record)), None)
 
 
+def effort_elsewhere(efforts: Sequence[Effort], record: Record) -> Effort | None:
+    """Search on another benchmark, of which the suite took the values of a record; None if there is none."""
+    begun = map(AS_ON.match, record.chosen.values())
+    others = {found[1] for found in begun if found}
+    of_others = (effort for effort in efforts if effort.benchmark in others)
+    return next((each for each in of_others if replace(each, benchmark=record.benchmark).gave(record)), None)
+
+
 def effort_table(study: Study) -> Table | None:
     """Table of the tuning of every method in every group; None if all have their defaults."""
     efforts = read(study.source.root)
@@ -168,12 +180,14 @@ def effort_table(study: Study) -> Table | None:
         amounts = {}
         for label in study.rows(group):
             record = study.at(group, label)[0].record
-            effort = effort_of(efforts, record)
+            own = effort_of(efforts, record)
+            effort = own or effort_elsewhere(efforts, record)
             refined |= effort is not None and effort.refined
             source = "; ".join(dict.fromkeys(record.chosen.values())) or DEFAULTS
-            how = _how(effort, source)
-            amounts[label] = effort.amount if effort else DEFAULTS if source == DEFAULTS else NO_TRIALS
-            rows.append((Cell(group.title), method_cell(label), *map(Cell, _shown(effort)), how))
+            where = "" if own or effort is None else f" on {pretty(effort.benchmark)}"
+            amounts[label] = effort.amount + where if effort else DEFAULTS if source == DEFAULTS else NO_TRIALS
+            shown = _shown(effort)[:3] + _shown(own)[3:]  # accuracies on other data stay with these
+            rows.append((Cell(group.title), method_cell(label), *map(Cell, shown), _how(effort, where, source)))
         methods = {label: study.at(group, label)[0].record.method for label in amounts}
         said.setdefault(_equality(amounts, methods), []).append(group.title)
     if all(row[-1].text == DEFAULTS for row in rows):
@@ -185,7 +199,7 @@ def effort_table(study: Study) -> Table | None:
         "had before and with the best. Sensitivity: the best less the median of the trials that ran to their end, in "
         "points; hopeless trials end earlier, so that it is a lower bound. "
         + (OF_REFINED if refined else "")
-        + (OF_CERTIFIED if any(row[-1].text == CERTIFIED for row in rows) else "")
+        + (OF_CERTIFIED if any(row[-1].text.endswith(CERTIFIED) for row in rows) else "")
         + "Elsewhere: values of another source, which the table of hyperparameters names.",
         ("benchmark", "method", "trials", "streams", "length", "before", "best", "sensitivity", "how chosen"),
         tuple(rows),
@@ -196,14 +210,14 @@ def effort_table(study: Study) -> Table | None:
     )
 
 
-def _how(effort: Effort | None, source: str) -> Cell:
+def _how(effort: Effort | None, where: str, source: str) -> Cell:
     if effort:
-        return Cell(CERTIFIED if effort.prefer == "certified" else TUNE)
+        return Cell(TUNE + where + (CERTIFIED if effort.prefer == "certified" else ""))
     return Cell(DEFAULTS) if source == DEFAULTS else Cell(ELSEWHERE, key=source)
 
 
 TUNE = "runners/tune.py"
-CERTIFIED = "runners/tune.py, certified"
+CERTIFIED = ", certified"
 OF_CERTIFIED = (
     "Certified: of the trials within a standard error of the best, the one with the highest certified accuracy "
     "(--prefer certified). "

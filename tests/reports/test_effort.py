@@ -122,6 +122,21 @@ def test_values_from_elsewhere_have_their_source_and_no_numbers(tmp_path: Path) 
     assert notes[0].endswith("for 2 methods, but defaults for Fine-tuning; values from elsewhere for SI.")
 
 
+def test_values_of_another_benchmark_have_its_search_without_its_accuracies(tmp_path: Path) -> None:
+    there = {"benchmark": "permuted-digits", "source": "as on split-digits: tuned"}
+    record(tmp_path, "ewc", "hnet", **there)
+    record(tmp_path, "si", config={"lr": 0.5}, **there)
+    tuned(tmp_path, "ewc", "si")
+    tuned(tmp_path, "hnet", name="other", prefer="certified")
+    rows, (note,) = table(tmp_path)
+    assert rows["ewc"] == ["16", "3", "0.5", "–", "–", "–", "runners/tune.py on Split Digits"]
+    assert rows["hnet"][-1] == "runners/tune.py on Split Digits, certified"
+    assert rows["si"] == ["–"] * 6 + ["as on split-digits: tuned"], "other values than the search chose"
+    assert "16 trials on 3 streams, each at 0.5 of the training length on Split Digits for 2 methods" in note
+    found = effort_table(study(load(tmp_path)))
+    assert found is not None and "Certified: of the trials" in found.caption
+
+
 @pytest.mark.parametrize("options", [{"scenario": "dil"}, {"benchmark": "split-mnist"}, {"network": "mlp-400-400"}])
 def test_a_search_belongs_to_its_own_place_only(tmp_path: Path, options: dict) -> None:
     record(tmp_path, "ewc", **options)
