@@ -77,16 +77,19 @@ def refuse_empty(arguments: Sequence[str]) -> None:
 
 
 def refuse_unclear(command: Any, arguments: Sequence[str]) -> None:
-    """Raise UserError for an option of one value that is given twice, or with several values and no comma.
+    """Raise UserError for an option without its value, given twice, or with several values and no comma.
 
-    typer would take the last of two silently, and not say where a value that stands alone belongs.
+    typer would take the next option for the value and the last of two silently, and not say where a value that stands
+    alone belongs.
     """
-    options = [
-        option
-        for option in command.params
-        if isinstance(option, TyperOption) and not (option.multiple or option.is_flag or option.count)
-    ]
-    for option in options:
+    options = [part for part in command.params if isinstance(part, TyperOption)]
+    every = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+    valued = [option for option in options if not (option.is_flag or option.count)]
+    for word, following in pairwise([*arguments, ""]):
+        if following in every and any(word in option.opts for option in valued):
+            raise UserError(f"{word} needs a value; {following} is an option")
+    single = [option for option in valued if not option.multiple]
+    for option in single:
         times = sum(
             word in option.opts or word.startswith(tuple(f"{name}=" for name in option.opts)) for word in arguments
         )
@@ -94,7 +97,7 @@ def refuse_unclear(command: Any, arguments: Sequence[str]) -> None:
             raise UserError(f"{option.opts[0]} is given {times} times; write it once, a list with commas: A,B")
     if any(isinstance(part, TyperArgument) for part in command.params):
         return
-    known = {name for option in options for name in option.opts}
+    known = {name for option in single for name in option.opts}
     for place, word in enumerate(arguments):
         values = list(takewhile(lambda each: not each.startswith("-"), arguments[place + 1 :]))
         if word in known and len(values) > 1:

@@ -35,6 +35,8 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
         (("--methods", "finetun"), "unknown method 'finetun'. Did you mean finetune"),
         (("--methods", "ewc", "--methods", "si"), "--methods is given 2 times; write it once, a list with commas: A,B"),
         (("--seeds", "1", "--seeds=2"), "--seeds is given 2 times"),
+        (("--results", "--dry-run"), "--results needs a value; --dry-run is an option"),
+        (("--set", "--no-report"), "--set needs a value; --no-report is an option"),
         (
             ("--methods", "ewc", "si"),
             "write a list with commas and no spaces, --methods ewc,si, and a value with spaces in",
