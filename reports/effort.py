@@ -7,7 +7,6 @@ files of this repository's suites, benchmarks/suites/tuned/SUITE.toml. It belong
 from __future__ import annotations
 
 import math
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,10 +20,8 @@ from reports.names import display
 from reports.record import Record
 from reports.study import Study
 from reports.tables import MISSING, Cell, Table, method_cell
-from reports.words import count, join
+from reports.words import as_on, count, join
 
-AS_ON = re.compile(r"as on (\S+): ")
-"""Beginning of the source of values that a suite takes from another benchmark (`values_of`)."""
 TUNED = "tuning"
 """Folder below a results folder with the files of chosen values."""
 
@@ -164,10 +161,11 @@ def effort_of(efforts: Sequence[Effort], record: Record) -> Effort | None:
 
 def effort_elsewhere(efforts: Sequence[Effort], record: Record) -> Effort | None:
     """Search on another benchmark, of which the suite took the values of a record; None if there is none."""
-    begun = map(AS_ON.match, record.chosen.values())
-    others = {found[1] for found in begun if found}
-    of_others = (effort for effort in efforts if effort.benchmark in others)
-    return next((each for each in of_others if replace(each, benchmark=record.benchmark).gave(record)), None)
+    for effort in efforts:
+        taken = any(source.startswith(as_on(effort.benchmark)) for source in record.chosen.values())
+        if taken and replace(effort, benchmark=record.benchmark).gave(record):
+            return effort
+    return None
 
 
 def effort_table(study: Study) -> Table | None:

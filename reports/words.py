@@ -27,3 +27,8 @@ def percent(value: float, signed: bool = False, digits: int = 1) -> str:
     if not shown.strip("+-0."):
         shown = f"{0:.{digits}f}"
     return shown.replace("-", "−")
+
+
+def as_on(benchmark: str) -> str:
+    """Beginning of the source of values that a suite takes from another benchmark (`values_of`)."""
+    return f"as on {benchmark}: "

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from benchmarks import paths, plugins, unimported, untrusted
 from benchmarks.types import Budget, Scenario, UserError, suggestion
+from reports.words import as_on
 from runners.grid.cells import TUNING_SEEDS
 
 SUITES = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
@@ -142,9 +143,11 @@ class Suite(_Part):
             found = [block for block in self.settings if block.applies(name, benchmark, scenario)]
             if values_of is None or any(block.benchmark for block in found):
                 return [(block.values, block.source) for block in found]
-            taken = f"as on {values_of}: "
             return [
-                (block.values, f"{taken}{block.source or f'suite {self.name}'}" if block.benchmark else block.source)
+                (
+                    block.values,
+                    as_on(values_of) + (block.source or f"suite {self.name}") if block.benchmark else block.source,
+                )
                 for block in self.settings
                 if block.applies(name, values_of, scenario)
             ]
