@@ -177,7 +177,7 @@ def build_cells(options: Options) -> Grid:
 def not_in_keys(cells: Sequence[Cell]) -> list[str]:
     """Warnings of inputs to these cells that their keys do not cover, one sentence each."""
     from benchmarks import catalogue, plugins
-    from runners.grid.fingerprint import not_followed
+    from runners.grid.fingerprint import Sources
     from runners.grid.loading import source_file
 
     files = dict.fromkeys(source_file(name) for name in dict.fromkeys(cell.reference for cell in cells))
@@ -185,7 +185,9 @@ def not_in_keys(cells: Sequence[Cell]) -> list[str]:
         catalogue.find(name).dataset for name in dict.fromkeys(cell.benchmark_reference for cell in cells)
     )
     made = [dataset for dataset in sets if plugins.is_reference(dataset) and plugins.problem(dataset) is None]
-    places = dict.fromkeys(place for file in [*files, *map(plugins.file_of, made)] for place in not_followed(file))
+    sources = Sources()
+    every = [*files, *map(plugins.file_of, made)]
+    places = dict.fromkeys(place for file in every for place in sources.not_followed(file))
     found = []
     if places:
         found.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,9 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One thread a process, also in the subprocesses of command-line tests: workers must not fight for cores."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    """Settings of this process, of the tests' workers and of the commands that the tests start."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes must not fight for cores
     torch.set_num_threads(1)
+    # Hundreds of commands start here: each would compile two hundred modules, which takes as long as many a cell.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -20,7 +20,7 @@ from methods import registry
 from runners.grid import hyperparameters
 from runners.grid.cells import Cell, unique
 from runners.grid.edits import forget_edited
-from runners.grid.fingerprint import source_hash
+from runners.grid.fingerprint import Sources
 from runners.grid.loading import LoadedMethod, load_method, parts_of
 from runners.grid.suite import BenchmarkEntry, Settings, Suite, shipped
 
@@ -69,7 +69,7 @@ class Grid(list[Cell]):
 
 def build(suites: Sequence[Suite], choices: Choices) -> Grid:
     """All cells, seed by seed. Raises UserError for names or values that are not permitted."""
-    for remembered in (_parts, _data_definition, _loaded):
+    for remembered in (_parts, _data_definition, _loaded, _sources):
         remembered.cache_clear()  # files may have changed since the last grid
     whole = suites
     named = [_named(suite) for suite in whole]
@@ -326,7 +326,7 @@ def _data_definition(dataset: DataSource, data: Path | None) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         if plugins.is_reference(dataset):
-            found["source"] = source_hash(plugins.file_of(dataset))
+            found["source"] = _sources().hash(plugins.file_of(dataset))
             found["content"] = content_of(plugins.make(dataset))
         elif isinstance(source := source_of(dataset, locate(data)), ImageFolder):
             found["files"] = source.content
@@ -338,13 +338,19 @@ def _data_definition(dataset: DataSource, data: Path | None) -> dict[str, str]:
 @cache
 def _loaded(reference: str) -> LoadedMethod:
     """Cached `load_method`, for the construction of one grid."""
-    return load_method(reference)
+    return load_method(reference, _sources())
+
+
+@cache
+def _sources() -> Sources:
+    """Source hashes, for the construction of one grid."""
+    return Sources()
 
 
 @cache
 def _parts(benchmark: str, network: str) -> dict[str, str]:
     """Cached `parts_of`, for the construction of one grid."""
-    return parts_of(catalogue.find(benchmark), network)
+    return parts_of(catalogue.find(benchmark), network, _sources())
 
 
 def _scaled(budget: Budget, scale: float, where: str) -> Budget:

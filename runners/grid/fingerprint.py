@@ -32,6 +32,27 @@ Text = list[str | Path]
 _Texts = tuple[list[Text], list[tuple[list[Text], list[Text]]]]
 
 
+class Sources:
+    """Source hashes of several files of one state of the disk: modules that they share are read and hashed once."""
+
+    def __init__(self) -> None:
+        self._graphs: dict[Path, _Graph] = {}
+
+    def hash(self, file: Path) -> str:
+        """See the function `source_hash`."""
+        return self._graph(file).hash(file.resolve())
+
+    def not_followed(self, file: Path) -> list[str]:
+        """Places in foreign code that `file` reaches whose imports cannot be followed, as `name.py:line`."""
+        graph = self._graph(file)
+        found = ((path, graph.skeleton(path)) for path in graph.closure(file.resolve()) if not _in_project(path))
+        return [f"{path.name}:{line}" for path, code in found for line in code.computed]
+
+    def _graph(self, file: Path) -> _Graph:
+        graph = _Graph(file.resolve())
+        return self._graphs.setdefault(graph.package, graph)
+
+
 def source_hash(file: Path) -> str:
     """SHA-256 over the code of `file` and of all modules it imports, directly or not.
 
@@ -39,7 +60,7 @@ def source_hash(file: Path) -> str:
     outside installed distributions (packages in editable mode too). Of installed ones, `distributions_of` tells.
     Raises UserError for a file that is no Python, or not in the encoding it declares.
     """
-    return _Graph(file.resolve()).hash()
+    return Sources().hash(file)
 
 
 def file_of(module: str) -> Path:
@@ -49,23 +70,16 @@ def file_of(module: str) -> Path:
 
 def foreign_files(file: Path) -> list[Path]:
     """A foreign file and what it needs outside this project: modules, their packages, data files they name."""
-    graph = _Graph(file.resolve())
-    mine = [path for path in graph.closure() if not _in_project(path)]
+    graph = _Graph(file := file.resolve())
+    mine = [path for path in graph.closure(file) if not _in_project(path)]
     inits = (init for path in mine for init in packages_of(path))
     return list(dict.fromkeys([*mine, *inits, *(data for path in mine for data in graph.data_of(path))]))
 
 
 def installed_modules(file: Path) -> set[str]:
     """Top-level names outside Python's own library that the followed modules import and that are not followed."""
-    graph = _Graph(file.resolve())
-    return {name for path in graph.closure() for name in graph.outside(path) if name not in sys.stdlib_module_names}
-
-
-def not_followed(file: Path) -> list[str]:
-    """Places in foreign code whose imports cannot be followed, as `name.py:line`."""
-    graph = _Graph(file.resolve())
-    found = ((path, graph.skeleton(path)) for path in graph.closure() if not _in_project(path))
-    return [f"{path.name}:{line}" for path, code in found for line in code.computed]
+    graph = _Graph(file := file.resolve())
+    return {name for path in graph.closure(file) for name in graph.outside(path) if name not in sys.stdlib_module_names}
 
 
 def _in_project(path: Path) -> bool:
@@ -73,13 +87,15 @@ def _in_project(path: Path) -> bool:
 
 
 class _Graph:
-    """Import graph of a file; rebuilt for each query, so that files may change between two."""
+    """Import graph of the files of a package, or of a file outside packages.
+
+    Rebuilt for each query, unless `Sources` shares it: files may change between two.
+    """
 
     def __init__(self, file: Path) -> None:
-        self.file = file
         packages = packages_of(file)
         self.package = packages[-1].parent if packages else file
-        """Followed even where it is installed: the root's own package."""
+        """Followed even where it is installed."""
         self.neutral = {ROOT / path: name for path, name in _NEUTRAL.items()}
         self.skeletons: dict[Path, Skeleton] = {}
         self.tops: dict[tuple[str, Path], Module | None] = {}
@@ -88,13 +104,17 @@ class _Graph:
         self.texts: dict[Path, _Texts] = {}
         self.hashes: dict[Path, str] = {}
 
-    def hash(self) -> str:
-        for group in _components(self.file, self.needed):
-            self._hash_together(group)
-        return self.hashes[self.file]
+    def hash(self, file: Path) -> str:
+        if file not in self.hashes:
+            for group in _components(file, self._unhashed):
+                self._hash_together(group)
+        return self.hashes[file]
 
-    def closure(self) -> list[Path]:
-        return [path for group in _components(self.file, self.needed) for path in group]
+    def _unhashed(self, path: Path) -> list[Path]:
+        return [part for part in self.needed(path) if part not in self.hashes]
+
+    def closure(self, file: Path) -> list[Path]:
+        return [path for group in _components(file, self.needed) for path in group]
 
     def skeleton(self, path: Path) -> Skeleton:
         if path not in self.skeletons:

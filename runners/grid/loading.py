@@ -14,7 +14,7 @@ from benchmarks.types import UserError
 from methods import registry
 from methods.networks import targets
 from runners.grid.edits import forget_edited
-from runners.grid.fingerprint import ROOT, file_of, source_hash
+from runners.grid.fingerprint import ROOT, Sources, file_of
 from runners.grid.hyperparameters import check_defaults
 
 if TYPE_CHECKING:
@@ -32,11 +32,14 @@ class LoadedMethod:
     source: str
 
 
-def load_method(reference: str) -> LoadedMethod:
-    """Load a method's class, check the defaults of its Config and hash its code. Raises UserError."""
+def load_method(reference: str, sources: Sources | None = None) -> LoadedMethod:
+    """Load a method's class, check the defaults of its Config and hash its code. Raises UserError.
+
+    sources: hashes of the present state of the files, where several are needed.
+    """
     cls, file, reference = _loaded(reference)
     check_defaults(cls.name, cls.Config)
-    return LoadedMethod(cls.name, reference, cls, file, source_hash(file))
+    return LoadedMethod(cls.name, reference, cls, file, (sources or Sources()).hash(file))
 
 
 def source_file(reference: str) -> Path:
@@ -63,9 +66,10 @@ def _loaded(reference: str) -> tuple[type[Method], Path, str]:
     return cls, file, reference
 
 
-def parts_of(benchmark: Benchmark, network: str) -> dict[str, str]:
+def parts_of(benchmark: Benchmark, network: str, sources: Sources | None = None) -> dict[str, str]:
     """Hashes of the code that a cell uses in addition to its method's. Raises UserError for an unknown network."""
-    return {part: source_hash(file) for part, file in _modules(benchmark, network).items()}
+    sources = sources or Sources()
+    return {part: sources.hash(file) for part, file in _modules(benchmark, network).items()}
 
 
 def modules_of(benchmark: Benchmark, network: str) -> list[Path]:

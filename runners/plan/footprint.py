@@ -33,6 +33,7 @@ from methods.shared.state import StateError
 from runners.grid import hyperparameters
 from runners.grid.cells import Cell
 from runners.process import known_state
+from runners.process.dispatch import uncompiled
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -85,7 +86,7 @@ def _looked_at(cells: Iterable[Cell]) -> dict[str, Footprint | str | None]:
     found: dict[str, Footprint | str | None] = {}
     for some in methods.values():
         # Comparing the process before and after takes longer than an estimate: once a method, not once a cell.
-        with known_state.unchanged(), _same_generator():
+        with known_state.unchanged(), _same_generator(), uncompiled():
             found |= {key: _of_cell(cell) for key, cell in some.items()}
     return found
 

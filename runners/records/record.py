@@ -164,6 +164,11 @@ class Record:
             body = untrusted.parse(text)
         except ValueError as error:
             raise BrokenRecord(str(error)) from error
+        return Record.from_body(body)
+
+    @staticmethod
+    def from_body(body: Any) -> Record:
+        """Make the record of what `untrusted.parse` read, which is used up. Raises BrokenRecord as `from_json`."""
         if not isinstance(body, dict) or body.get("schema") != SCHEMA:
             found = body.get("schema") if isinstance(body, dict) else None
             raise BrokenRecord(f"schema {found}, while this version writes schema {SCHEMA}")

@@ -283,8 +283,7 @@ def _to_line(cell: ReferenceCell, environments: dict[str, dict[str, Any]]) -> st
 
 def _from_line(line: str, environments: Mapping[str, Any]) -> ReferenceCell:
     data = untrusted.parse(line)
-    body = {**data["record"], "environment": environments[data["environment"]]}
-    record = Record.from_json(json.dumps(body))
+    record = Record.from_body({**data["record"], "environment": environments[data["environment"]]})
     tables = data["tables"]
     if {name: digest(text) for name, text in tables.items()} != record.files:
         raise BrokenRecord("a table was altered")

@@ -74,14 +74,17 @@ STARTS = """
 import sys
 from pathlib import Path
 from runners.cell.execution import run_cell
+from runners.plan import footprint
 from tests.runners.helpers import cells, job, silent
-for cell in cells("finetune", "ewc", "hypermask"):
+grid = cells("finetune", "ewc", "hypermask")
+footprint.of_cells(grid)
+for cell in grid:
     run_cell(job(cell, Path(sys.argv[1])), silent)
 print([name for name in ("torch._dynamo", "sklearn", "pandas", "scipy") if name in sys.modules])
 """
 
 
-def test_a_cell_imports_nothing_that_it_does_not_need(tmp_path) -> None:
+def test_a_cell_and_its_estimate_import_nothing_that_they_do_not_need(tmp_path) -> None:
     """Each of these would cost every worker, and every short command, a second or two."""
     done = subprocess.run(
         [sys.executable, "-c", STARTS, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300, check=True

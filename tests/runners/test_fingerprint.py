@@ -8,7 +8,7 @@ import pytest
 from benchmarks.catalogue import Augmentation, Normalisation, find
 from methods import registry
 from runners.grid import fingerprint
-from runners.grid.fingerprint import ROOT, source_hash
+from runners.grid.fingerprint import ROOT, Sources, source_hash
 from runners.grid.loading import parts_of
 
 CODE = '''
@@ -166,3 +166,19 @@ def test_methods_differ_and_two_of_one_file_share_a_hash():
     hashes = {name: source_hash(info.file) for name, info in registry.available().items() if info.file}
     assert hashes["finetune"] != hashes["joint"] != hashes["ewc"]
     assert hashes["ewc"] == hashes["ewc-online"]
+
+
+def test_hashes_that_are_taken_together_are_those_taken_alone(tmp_path):
+    """Also of modules that import each other, from whichever of them the first hash starts."""
+    (tmp_path / "one.py").write_text("import two\nimport ending\n\ndef f():\n    return two.g()\n")
+    (tmp_path / "two.py").write_text("import one\nimport three\n\ndef g():\n    return one.f() + three.h()\n")
+    (tmp_path / "three.py").write_text("import two\n\ndef h():\n    return two\n")
+    (tmp_path / "ending.py").write_text("VALUE = 1\n")
+    own = [tmp_path / f"{name}.py" for name in ("one", "two", "three", "ending")]
+    shipped = [info.file for name in ("hyperinterval", "ewc", "finetune") if (info := registry.available()[name]).file]
+    files = [*own, *shipped, ROOT / "benchmarks/transforms.py"]
+    alone = {file: source_hash(file) for file in files}
+    assert len(set(alone.values())) == len(files)
+    for order in (files, files[::-1], [own[1], *files]):
+        sources = Sources()
+        assert {file: sources.hash(file) for file in order} == alone

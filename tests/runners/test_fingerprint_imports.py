@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runners.grid import fingerprint
-from runners.grid.fingerprint import ROOT, foreign_files, installed_modules, not_followed, source_hash
+from runners.grid.fingerprint import ROOT, Sources, foreign_files, installed_modules, source_hash
 
 LOSSES = "FACTOR = 1.0\n\ndef loss(x):\n    return FACTOR * x\n\ndef other(x):\n    return x\n"
 
@@ -252,7 +252,7 @@ def test_a_data_file_that_the_code_names_counts(tmp_path):
 def test_imports_by_computed_names_are_told(tmp_path):
     code = "import importlib as i\nname = 'a'\ni.import_module(name)\ni.import_module('json')\n__import__(name)\n"
     folder = package(tmp_path, {"mine.py": LIKE, "losses.py": code + LOSSES})
-    assert not_followed(folder / "mine.py") == ["losses.py:3", "losses.py:5"]
+    assert Sources().not_followed(folder / "mine.py") == ["losses.py:3", "losses.py:5"]
 
 
 def test_what_serves_type_checkers_only_does_not_count(tmp_path):
