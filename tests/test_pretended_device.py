@@ -1,7 +1,7 @@
 """Every method on a pretended GPU, through the whole life of a cell: nothing mixed, no wait in a step, captures legal.
 
-pytest tests/test_pretended_device.py                              # half a minute
-pytest -m "slow or not slow" tests/test_pretended_device.py        # also convolutional networks and every option
+pytest tests/test_pretended_device.py                              # each method in one scenario
+pytest -m "slow or not slow" tests/test_pretended_device.py        # in all, with convolutional networks and every option
 pytest tests/test_pretended_device.py -o log_cli=true --log-level INFO    # where the host waits, and how often
 """
 
@@ -19,7 +19,7 @@ from benchmarks.types import CIL, DIL, TIL, Scenario, UserError
 from methods import registry
 from runners.conformance.fields import variants
 from runners.conformance.trial import Trial
-from tests.methods.helpers import CASES
+from tests.methods.helpers import CASES, in_turn
 from tests.pretended import Device, Event
 from tests.pretended.cells import Life, cell_of, lived
 from tests.pretended.phases import CHECK, FIT, LEARN, LOOK, STEPS
@@ -39,7 +39,7 @@ DIGESTS = "methods/shared/digest.py", "digest"
 """Where the audit hashes on the host what a task's claim needs, once a task, one copy for each tensor."""
 CLOSED_FORM = "analytic"
 """The method that takes no step, but for its network of the first task."""
-USED_BY_DEFAULT = [
+TOGETHER = [
     ("analytic", CIL, {"features": "first-task", "stream": "dual"}),
     ("analytic", DIL, {"solver": "recursive", "bias": True}),
     ("analytic", TIL, {"til": "joint", "balance": True, "features": "gaussian"}),
@@ -75,7 +75,7 @@ USED_BY_DEFAULT = [
     ("intercontinet", DIL, {"worst_case_on": "all", "expansion": 0.0}),
     ("intercontinet-released", TIL, {"scale_optimizer": "adam", "official_gate": False}),
 ]
-"""Options that change what a step does, some together."""
+"""Options that change what a step does, some together; the first of each method without the marker slow."""
 
 
 def well_behaved(life: Life, device: Device) -> None:
@@ -116,7 +116,7 @@ def told(events: Sequence[Event]) -> str:
 # -- every method ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "scenario"), CASES)
+@pytest.mark.parametrize(("name", "scenario"), in_turn(CASES))
 def test_digits(name: str, scenario: Scenario, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     well_behaved(lived(cell_of(name, scenario), device, tmp_path, monkeypatch), device)
 
@@ -128,8 +128,8 @@ def test_transformed_digits(benchmark, scenario, device, tmp_path, monkeypatch):
     well_behaved(lived(cell_of("finetune", scenario, benchmark), device, tmp_path, monkeypatch), device)
 
 
-QUICK = {("ewc", "resnet-8"), ("hnet", "resnet-8"), ("hyperinterval", "resnet-8"), ("finetune", "timm:test_resnet")}
-"""In TIL: one of each kind."""
+QUICK = {("hyperinterval", "resnet-8"), ("finetune", "timm:test_resnet")}
+"""In TIL: a hypernetwork, and a network of the library."""
 CHAINS = [("hat", TIL, "lenet-20-50"), ("intact", CIL, "lenet-20-50")]
 """The methods that skip the networks of all others, which have residual streams."""
 
@@ -170,6 +170,11 @@ def options() -> list[Any]:
     return found
 
 
+def first_of_each() -> list[Any]:
+    known = {name: case for case in reversed(TOGETHER) for name in case[:1]}
+    return [case if case is known[case[0]] else pytest.param(*case, marks=pytest.mark.slow) for case in TOGETHER]
+
+
 def refused(config: Any, changes: dict[str, Any]) -> bool:
     try:
         dataclasses.replace(config, **changes)
@@ -182,7 +187,7 @@ def with_option_names(value: Any) -> str | None:
     return ",".join(f"{key}={chosen}" for key, chosen in value.items()) if isinstance(value, dict) else None
 
 
-@pytest.mark.parametrize(("name", "scenario", "settings"), [*USED_BY_DEFAULT, *options()], ids=with_option_names)
+@pytest.mark.parametrize(("name", "scenario", "settings"), [*first_of_each(), *options()], ids=with_option_names)
 def test_options(name, scenario, settings, device, tmp_path, monkeypatch):
     settings = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
     well_behaved(lived(cell_of(name, scenario, **settings), device, tmp_path, monkeypatch), device)

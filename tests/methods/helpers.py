@@ -1,7 +1,12 @@
 """Small runs of registered methods, on two tasks of the digits."""
 
 import dataclasses
+from collections.abc import Iterable
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
 
+import pytest
 import torch
 
 from benchmarks.catalogue import find
@@ -12,6 +17,16 @@ from methods.base import Method
 
 CASES = [(name, scenario) for name, info in registry.available().items() for scenario in info.scenarios]
 STEPS = 12
+
+
+def in_turn(cases: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Parameters of a long test: of each method one case, the scenarios in turn; the marker slow has the others."""
+    found: list[Any] = []
+    groups = [list(group) for _, group in groupby(cases, key=itemgetter(0))]
+    for turn, group in enumerate(groups):
+        kept = group[turn % len(group)]
+        found += [case if case is kept else pytest.param(*case, marks=pytest.mark.slow) for case in group]
+    return found
 
 
 def opened(scenario: Scenario, seed: int = 0, device: str = "cpu"):

@@ -357,8 +357,8 @@ HERE = (
     Fault("clock set back by a day", 2, clock_set_back, again_here),
 )
 """Quick ones: no worker processes."""
-ONCE = tuple(HERE[i] for i in (0, 1, 2, 5, 6))
-"""Those that every run of the tests injects once: each kind of fault and of file; the marker slow has the others."""
+ONCE = tuple(HERE[i] for i in (0, 5, 6))
+"""Those that every run of the tests injects once: no space, a record, a table; the marker slow has the others."""
 AWAY = (
     Fault("worker killed (SIGKILL)", 20, worker_killed, again_by_workers),
     Fault("driver killed (SIGKILL)", 3, driver_killed, again_by_workers),

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from methods import registry
 from runners.cell.evaluation import holds
 from runners.cell.events import Event, EventKind
 from runners.cell.execution import run_cell
 from runners.records.folder import CHECKPOINT, CellFolder
 from runners.records.record import Measurements, Record, Status
+from tests.methods.helpers import CASES, in_turn
 from tests.runners.helpers import cells, foreign, job, silent, tables
 
 
@@ -209,8 +209,7 @@ def interrupted(cell, results, task: int) -> None:
         run_cell(job(cell, results), stop_after(task))
 
 
-@pytest.mark.parametrize("method", sorted(registry.available()))
-@pytest.mark.parametrize("scenario", ["til", "dil", "cil"])
+@pytest.mark.parametrize(("method", "scenario"), in_turn(CASES))
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, method, scenario):
     small = (("analytic", "width", "100"),) if method == "analytic" else ()
     [cell] = cells(method, scenarios=(scenario,), steps=3, assignments=small)

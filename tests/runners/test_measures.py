@@ -17,9 +17,12 @@ from runners.cell.execution import run_cell
 from runners.cell.kept_images import images_kept
 from runners.grid.cells import Conditions, Job
 from runners.records.record import Record
+from tests.methods.helpers import CASES, in_turn
 from tests.runners.helpers import ROOT, cells
 
 CHEATS = ROOT / "tests" / "runners" / "cheats.py"
+ANSWERING = ("finetune", "ewc", "hnet", "hypermask", "hyperinterval", "intercontinet", "joint", "lwf")
+"""Methods that differ in how they answer."""
 
 
 @pytest.mark.parametrize(("method", "rehearses"), [("finetune", False), ("hyperinterval", False), ("joint", True)])
@@ -58,10 +61,7 @@ def test_how_a_cell_answers_is_measured_and_marked(tmp_path: Path, cheat: str, s
     assert any(words in clause for clause in deviations(record)), record
 
 
-@pytest.mark.parametrize("scenario", ["til", "dil", "cil"])
-@pytest.mark.parametrize(
-    "method", ["finetune", "ewc", "hnet", "hypermask", "hyperinterval", "intercontinet", "joint", "lwf"]
-)
+@pytest.mark.parametrize(("method", "scenario"), in_turn(case for case in CASES if case[0] in ANSWERING))
 def test_nothing_is_marked_in_how_shipped_methods_answer(tmp_path: Path, method: str, scenario: str) -> None:
     record = ran(tmp_path, method, scenario, steps=20)
     assert record.done and not deviations(record)

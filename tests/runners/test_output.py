@@ -61,7 +61,7 @@ def test_in_a_pipe_every_row_is_one_line():
     assert [line for line in lines if line.startswith("ewc ") and summary in line]
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "utf-16", *rarely("latin-1", "cp1252")])
+@pytest.mark.parametrize("encoding", ["ascii", *rarely("utf-16", "latin-1", "cp1252")])
 @pytest.mark.parametrize("arguments", ["--list", f"{GRID} --dry-run", "--help"])
 def test_every_encoding_will_do(encoding, arguments, tmp_path):
     more = ["--results", str(tmp_path)] if "dry" in arguments else []

@@ -97,6 +97,7 @@ def test_a_hopeless_trial_costs_a_part_of_one_stream_or_one_stream(tmp_path: Pat
             assert on == {n for n in here if better[n] < most}
 
 
+@pytest.mark.slow
 def test_a_call_that_was_interrupted_in_a_round_ends_in_the_same_trials(tmp_path: Path) -> None:
     some = searched()
     whole = run(some, tmp_path / "whole")
