@@ -232,8 +232,13 @@ class _Graph:
         """Hash modules that need each other; the hashes of all others are known."""
         self.hashes |= dict.fromkeys(group, "")
         # After as many rounds as modules, each hash depends on every module of the group.
-        for _ in group:
-            self.hashes |= {path: self._hash_of(path) for path in group}
+        try:
+            for _ in group:
+                self.hashes |= {path: self._hash_of(path) for path in group}
+        except BaseException:  # a data file that cannot be read; the next query must not take what is unfinished
+            for path in group:
+                del self.hashes[path]
+            raise
 
     def _hash_of(self, path: Path) -> str:
         uses, runs = self._resolved(path)

@@ -182,3 +182,19 @@ def test_hashes_that_are_taken_together_are_those_taken_alone(tmp_path):
     for order in (files, files[::-1], [own[1], *files]):
         sources = Sources()
         assert {file: sources.hash(file) for file in order} == alone
+
+
+def test_a_hash_that_failed_is_taken_anew(monkeypatch, tmp_path):
+    file = tmp_path / "one.py"
+    file.write_text("TABLE = 'numbers.csv'\n")
+    (tmp_path / "numbers.csv").write_text("1")
+    sources = Sources()
+
+    def unreadable(path, _):
+        raise OSError(f"{path} cannot be read")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(fingerprint, "_content", unreadable)
+        with pytest.raises(OSError, match=r"numbers\.csv cannot be read"):
+            sources.hash(file)
+    assert sources.hash(file) == source_hash(file)
