@@ -1,7 +1,7 @@
 """Every method on a pretended GPU, through the whole life of a cell: nothing mixed, no wait in a step, captures legal.
 
 pytest tests/test_pretended_device.py                              # each method in one scenario
-pytest -m "slow or not slow" tests/test_pretended_device.py        # in all, with convolutional networks and every option
+pytest -m "slow or not slow" tests/test_pretended_device.py        # in all, with more networks and every option
 pytest tests/test_pretended_device.py -o log_cli=true --log-level INFO    # where the host waits, and how often
 """
 
