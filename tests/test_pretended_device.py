@@ -75,7 +75,7 @@ TOGETHER = [
     ("intercontinet", DIL, {"worst_case_on": "all", "expansion": 0.0}),
     ("intercontinet-released", TIL, {"scale_optimizer": "adam", "official_gate": False}),
 ]
-"""Options that change what a step does, some together; the first of each method without the marker slow."""
+"""Options that change what a step does, some together."""
 
 
 def well_behaved(life: Life, device: Device) -> None:
@@ -170,11 +170,6 @@ def options() -> list[Any]:
     return found
 
 
-def first_of_each() -> list[Any]:
-    known = {name: case for case in reversed(TOGETHER) for name in case[:1]}
-    return [case if case is known[case[0]] else pytest.param(*case, marks=pytest.mark.slow) for case in TOGETHER]
-
-
 def refused(config: Any, changes: dict[str, Any]) -> bool:
     try:
         dataclasses.replace(config, **changes)
@@ -187,7 +182,7 @@ def with_option_names(value: Any) -> str | None:
     return ",".join(f"{key}={chosen}" for key, chosen in value.items()) if isinstance(value, dict) else None
 
 
-@pytest.mark.parametrize(("name", "scenario", "settings"), [*first_of_each(), *options()], ids=with_option_names)
+@pytest.mark.parametrize(("name", "scenario", "settings"), [*in_turn(TOGETHER), *options()], ids=with_option_names)
 def test_options(name, scenario, settings, device, tmp_path, monkeypatch):
     settings = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
     well_behaved(lived(cell_of(name, scenario, **settings), device, tmp_path, monkeypatch), device)

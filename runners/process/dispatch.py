@@ -16,6 +16,8 @@ from torch._compile import _disable_dynamo
 from torch.utils._python_dispatch import TorchDispatchMode
 
 COMPILER = "torch._dynamo"
+_WRAPS = _disable_dynamo(lambda: None).__code__
+"""PyTorch's code that imports the compiler to wrap a function."""
 
 
 class DispatchMode(TorchDispatchMode):
@@ -41,10 +43,6 @@ def uncompiled() -> Iterator[None]:
         sys.meta_path.remove(finder)
         for function in finder.met:  # to be wrapped by its next call
             vars(function).pop("__dynamo_disable", None)
-
-
-_WRAPS = _disable_dynamo(lambda: None).__code__
-"""The code that imports torch._dynamo to wrap a function."""
 
 
 class _Finder(Loader):

@@ -22,8 +22,8 @@ STEPS = 12
 def in_turn(cases: Iterable[tuple[Any, ...]]) -> list[Any]:
     """Parameters of a long test: of each method one case, the scenarios in turn; the marker slow has the others."""
     found: list[Any] = []
-    groups = [list(group) for _, group in groupby(cases, key=itemgetter(0))]
-    for turn, group in enumerate(groups):
+    for turn, (_, some) in enumerate(groupby(sorted(cases, key=itemgetter(0)), key=itemgetter(0))):
+        group = list(some)
         kept = group[turn % len(group)]
         found += [case if case is kept else pytest.param(*case, marks=pytest.mark.slow) for case in group]
     return found
