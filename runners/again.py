@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,10 +56,11 @@ def scratch(results: Path) -> Path:
     return results / SCRATCH
 
 
-def put_in_place(outcomes: Sequence[Outcome], results: Path) -> list[Outcome]:
+def put_in_place(outcomes: Sequence[Outcome], results: Path, say: Callable[[str], None]) -> list[Outcome]:
     """Let finished new records take the places of the old ones; the outcomes with their last folders.
 
-    A cell that failed keeps its old record. Raises UserError where another command holds a cell.
+    A cell that failed keeps its old record. `say` gets words on each unusable old record, which is set aside.
+    Raises UserError where another command holds a cell.
     """
     with hold(results / LOCK, SECONDS_TO_WAIT) as held:
         if not held:
@@ -69,7 +70,7 @@ def put_in_place(outcomes: Sequence[Outcome], results: Path) -> list[Outcome]:
             )
         with storage(results):
             _recover(results)
-            placed = [_placed(outcome, results) if outcome.status.finished else outcome for outcome in outcomes]
+            placed = [_placed(outcome, results, say) if outcome.status.finished else outcome for outcome in outcomes]
         if not any(scratch(results).glob(CELL_FOLDERS)):
             shutil.rmtree(scratch(results), ignore_errors=True)
     return placed
@@ -111,7 +112,7 @@ def _finished(folder: Path) -> bool:
     return record is not None and record.status.finished
 
 
-def _placed(outcome: Outcome, results: Path) -> Outcome:
+def _placed(outcome: Outcome, results: Path, say: Callable[[str], None]) -> Outcome:
     new, place = outcome.folder, outcome.cell.folder(results)
     with CellFolder(place).lock() as held:
         if not held:
@@ -120,7 +121,7 @@ def _placed(outcome: Outcome, results: Path) -> Outcome:
                 "command puts it in place later"
             )
         if finished_record(new, outcome.cell.key) is not None:  # else another --rerun has put it in its place
-            CellFolder(place).usable(outcome.cell.key)  # an unusable one is set aside, and stays
+            CellFolder(place).usable(outcome.cell.key, say)  # an unusable one is set aside, and stays
             _swap(new, place)
     sheet, shared = scratch(results) / outcome.cell.benchmark / SHEET, results / outcome.cell.benchmark / SHEET
     if sheet.exists() and not shared.exists():

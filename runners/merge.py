@@ -32,15 +32,15 @@ def merge(
     """
     from runners.records import merging
 
-    console = command_line.console()
+    console, aside = command_line.console(), list[str]()
     with command_line.interruptible():
         begun = [into] if into.is_dir() and any(into.iterdir()) else []
         found = merging.merged([*begun, *results])
-        written = merging.write(found, into)
+        written = merging.write(found, into, aside.append)
     console.print(
         f"{merging.in_words(found)}; {written} copied into {into}", soft_wrap=True, highlight=False, markup=False
     )
-    for note in merging.notes(found):
+    for note in (*aside, *merging.notes(found)):
         console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
 
 

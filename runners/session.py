@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,9 +219,13 @@ def _take_reference(cells: Sequence[Cell], options: Options, console: Console) -
         return
     from runners.records import reference_records
 
-    taken = reference_records.take(cells, options.results.resolve())
+    taken = reference_records.take(cells, options.results.resolve(), _warning(console))
     if taken:
         console.print(f"{count(taken, 'cell')} taken from the reference records", highlight=False)
+
+
+def _warning(console: Console) -> Callable[[str], None]:
+    return partial(console.print, style="yellow", soft_wrap=True, highlight=False, markup=False)
 
 
 def _wants_reference(options: Options) -> bool:
@@ -265,7 +270,7 @@ def run_cells(cells: Sequence[Cell], options: Options, console: Console) -> list
             outcomes = scheduler.run_grid(cells, place, conditions, engine, watcher, smaller)
     finally:
         engine.close()
-    return again.put_in_place(outcomes, results) if options.rerun else outcomes
+    return again.put_in_place(outcomes, results, _warning(console)) if options.rerun else outcomes
 
 
 def _verdicts(cells: Sequence[Cell], options: Options, console: Console) -> dict[str, dict[str, Any]]:

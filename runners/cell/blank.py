@@ -12,10 +12,7 @@ from runners.records.record import Record, Status
 
 def usable_record(folder: CellFolder, key: str, emit: Emit) -> Record | None:
     """The folder's record if it is whole and has the key; an unusable one is set aside and reported."""
-    record, aside = folder.usable(key)
-    if aside:
-        emit(Event(EventKind.NOTE, reason=f"{folder.path}: {aside}, rerun"))
-    return record
+    return folder.usable(key, lambda words: emit(Event(EventKind.NOTE, reason=f"{words}, rerun")))
 
 
 def blank_record(job: Job, status: Status, reason: str | None = None) -> Record:

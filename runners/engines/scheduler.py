@@ -205,7 +205,8 @@ def _fail(job: Job, reason: str, status: Status | None = None) -> Outcome:
     folder = CellFolder(job.folder)
     with folder.lock() as held:
         if held and finished_record(job.folder, job.cell.key) is None:
-            if aside := folder.usable(job.cell.key)[1]:
-                reason = f"{reason} ({aside})"
+            asides: list[str] = []
+            folder.usable(job.cell.key, asides.append)
+            reason = " ".join((reason, *(f"({words})" for words in asides)))
             folder.write(blank_record(job, status, reason))
     return Outcome(job.cell, job.folder, status, reason, cached=False)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -119,16 +119,17 @@ class CellFolder:
                     entry.rename(aside / f"{entry.name}.old")
         return aside
 
-    def usable(self, key: str) -> tuple[Record | None, str]:
-        """The record, if there is one with this key, and ""; or None and words on an unusable one, now set aside."""
+    def usable(self, key: str, say: Callable[[str], None]) -> Record | None:
+        """The record, if there is one with this key. An unusable one is set aside, and `say` gets words on it."""
         try:
             record = self.read()
             if record is None or record.key == key:
-                return record, ""
+                return record
             broken = "it belongs to another cell"
         except BrokenRecord as error:
             broken = str(error)
-        return None, f"unusable record ({broken}); moved to {self.set_aside().name}"
+        say(f"{self.path}: unusable record ({broken}); moved to {self.set_aside().name}")
+        return None
 
     def has_shared(self, name: str) -> bool:
         return (self.path.parents[2] / name).exists()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,11 +96,11 @@ def merged(roots: Sequence[Path]) -> Merged:
     return Merged(roots, tuple(chosen.values()), same, tuple(left_out))
 
 
-def write(found: Merged, into: Path) -> int:
+def write(found: Merged, into: Path, say: Callable[[str], None]) -> int:
     """Copy the cells that `into` lacks, each whole, and return their number; the folders stay as they are.
 
-    A copy that is cut off is completed by the next call. Raises StorageError, and UserError where a cell of `into` is
-    held by another command.
+    `say` gets words on each unusable record of `into`, which is set aside. A copy that is cut off is completed by the
+    next call. Raises StorageError, and UserError where a cell of `into` is held by another command.
     """
     into = into.resolve()
     probe(into)
@@ -112,7 +112,7 @@ def write(found: Merged, into: Path) -> int:
         with target.lock() as held:
             if not held:
                 raise UserError(f"{source.title}: another command runs it in {into}; merge again when it has ended")
-            target.usable(source.record.key)  # what cannot be used there is set aside, not overwritten
+            target.usable(source.record.key, say)
             _copy(source, target)
         written += 1
     for path, name in _shared(found.roots):

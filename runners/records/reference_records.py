@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from benchmarks import paths, untrusted
 from benchmarks.types import UserError
 from reports.schema import CELL_FOLDERS, folder_name
 from runners.grid.cells import Cell
-from runners.records.folder import LOCK, CellFolder, hold, probe, remove_leftovers, share
+from runners.records.folder import LOCK, CellFolder, hold, probe, remove_leftovers, share, storage
 from runners.records.record import BrokenRecord, Record, Status, digest
 
 FOLDER = Path(__file__).resolve().parents[2] / "reports" / "reference"
@@ -54,12 +54,11 @@ class ReferenceCell:
         return record.benchmark, str(record.scenario), record.method, record.label, record.seed
 
     def write(self, folder: CellFolder) -> None:
-        """Write the cell as if it had been run there; skip it if another process holds it."""
-        with folder.lock() as held:
-            if held:
-                folder.usable(self.record.key)  # what cannot be used there is set aside, not overwritten
-                # A flush of eight files takes most of the time, and the reference records can be taken again.
-                folder.write_files(self.record, self.tables, durable=False)
+        """Write the cell as if it had been run there."""
+        with storage(folder.path):
+            folder.path.mkdir(parents=True, exist_ok=True)
+        # A flush of eight files takes most of the time, and the reference records can be taken again.
+        folder.write_files(self.record, self.tables, durable=False)
 
 
 def read(folder: Path | None = None) -> dict[str, ReferenceCell]:
@@ -178,11 +177,11 @@ def without_rows_of(known: Iterable[ReferenceCell], added: Iterable[ReferenceCel
     ]
 
 
-def take(cells: Sequence[Cell], results: Path, folder: Path | None = None) -> int:
+def take(cells: Sequence[Cell], results: Path, say: Callable[[str], None], folder: Path | None = None) -> int:
     """Write the reference records of those cells that `results` lacks; return their number.
 
     They keep their own command, environment and clocks; label, suite and the words on how values were chosen become
-    the grid's.
+    the grid's. `say` gets words on each unusable record there, which is set aside.
     """
     reference = read(folder)
     taken = 0
@@ -192,7 +191,10 @@ def take(cells: Sequence[Cell], results: Path, folder: Path | None = None) -> in
         if known is None or _finished(place, cell.key):
             continue
         record = replace(known.record, label=cell.label, suite=cell.suite, chosen=dict(cell.chosen))
-        ReferenceCell(record, known.tables).write(place)
+        with place.lock() as held:
+            if held:
+                place.usable(cell.key, say)
+                ReferenceCell(record, known.tables).write(place)
         _put_sheet(record.benchmark, results, folder)
         taken += 1
     return taken
@@ -207,7 +209,10 @@ def existing(folder: Path | None = None) -> dict[str, ReferenceCell]:
 
 
 def unpack(results: Path, folder: Path | None = None) -> int:
-    """Write all reference records as a results folder; return their number. Raises UserError where there are none."""
+    """Write all reference records as a new results folder; return their number.
+
+    Raises UserError where there are none.
+    """
     cells = existing(folder)
     for cell in cells.values():
         record = cell.record

@@ -147,7 +147,7 @@ def test_of_files_that_cells_share_the_first_is_kept(two: tuple[Path, Path], tmp
         (root / place).write_text(root.name)
     found = merging.merged(two)
     for into, text in (("c", "c"), ("d", "a")):
-        merging.write(found, tmp_path / into)
+        merging.write(found, tmp_path / into, pytest.fail)
         assert (tmp_path / into / place).read_text() == text
     assert "tuning/tuned.toml: the folders have different ones; the first is kept" in merging.notes(found)
 
@@ -161,10 +161,10 @@ def test_a_merge_that_was_stopped_is_completed(
         merging, "_copy", lambda source, target: copied(source, target) if "seed0" in source.place else 1 / 0
     )
     with pytest.raises(ZeroDivisionError):
-        merging.write(merging.merged([a, b]), tmp_path / "c")
+        merging.write(merging.merged([a, b]), tmp_path / "c", pytest.fail)
     assert set(tables(tmp_path / "c")) < set(tables(a))
     monkeypatch.undo()
-    assert merging.write(merging.merged([tmp_path / "c", a, b]), tmp_path / "c") == 1
+    assert merging.write(merging.merged([tmp_path / "c", a, b]), tmp_path / "c", pytest.fail) == 1
     assert tables(tmp_path / "c") == tables(a)
 
 
@@ -175,7 +175,7 @@ def test_unfinished_cells_come_with_their_checkpoints_and_give_way_to_finished_o
     for seed, folder in ((0, cell(a, 0)), (1, cell(b, 1))):
         rewritten(folder, status=Status.RUNNING)
         CellFolder(folder).write_checkpoint(f"of seed {seed}".encode())
-    merging.write(merging.merged([b, a]), tmp_path / "c")
+    merging.write(merging.merged([b, a]), tmp_path / "c", pytest.fail)
     assert CellFolder(cell(tmp_path / "c", 0)).read_checkpoint() == b"of seed 0"
     finished = CellFolder(cell(tmp_path / "c", 1))
     assert not (finished.path / CHECKPOINT).exists() and (finished.read() or pytest.fail()).status is Status.DONE
@@ -189,7 +189,8 @@ def test_unfinished_cells_come_with_their_checkpoints_and_give_way_to_finished_o
 def test_an_unusable_record_of_the_folder_written_to_is_set_aside(two: tuple[Path, Path], tmp_path: Path) -> None:
     a, b = two
     (cell(b, 1) / "cell.json").write_text('{"schema": 2}')
-    assert merging.write(merging.merged([b, a]), b) == 2
+    said = CliRunner().invoke(merge.app, [str(a), "--into", str(b)], catch_exceptions=False)
+    assert "2 copied" in said.output and f"{cell(b, 1)}: unusable record (schema 2" in said.output.replace("\n", "")
     assert tables(a) == tables(b)
     assert (cell(b, 1) / "aside-0" / "cell.json.old").read_text() == '{"schema": 2}'
 

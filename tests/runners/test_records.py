@@ -157,11 +157,13 @@ def test_an_unusable_record_is_set_aside_and_its_checkpoint_kept(tmp_path):
 
 def test_only_an_unusable_record_makes_room_for_another(tmp_path):
     folder = written(tmp_path)
-    assert folder.usable(a_record().key) == (folder.read(), "")
-    assert CellFolder(tmp_path / "absent").usable("k") == (None, "")
-    assert folder.usable("f" * 60) == (None, "unusable record (it belongs to another cell); moved to aside-0")
+    said: list[str] = []
+    assert folder.usable(a_record().key, said.append) == folder.read() and folder.read() is not None
+    assert CellFolder(tmp_path / "absent").usable("k", said.append) is None and not said
+    assert folder.usable("f" * 60, said.append) is None
+    assert said == [f"{tmp_path}: unusable record (it belongs to another cell); moved to aside-0"]
     (tmp_path / "cell.json").write_text('{"schema": 2}')
-    assert folder.usable(a_record().key)[1].endswith("schema 1); moved to aside-1")
+    assert folder.usable(a_record().key, said.append) is None and said[1].endswith("schema 1); moved to aside-1")
     assert (tmp_path / "aside-1" / "cell.json.old").read_text() == '{"schema": 2}'
 
 

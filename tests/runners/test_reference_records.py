@@ -204,15 +204,15 @@ def test_a_cell_that_has_begun_is_taken_and_one_that_has_ended_is_not(recorded, 
     place = CellFolder(grid[0].folder(tmp_path))
     place.path.mkdir(parents=True)
     place.write(blank_record(job(grid[0], tmp_path), Status.RUNNING))
-    assert reference_records.take(grid[:1], tmp_path, folder) == 1
+    assert reference_records.take(grid[:1], tmp_path, pytest.fail, folder) == 1
     assert place.read() == reference_records.read(folder)[grid[0].key].record
-    assert reference_records.take(grid[:1], tmp_path, folder) == 0
+    assert reference_records.take(grid[:1], tmp_path, pytest.fail, folder) == 0
 
 
 def test_a_taken_record_has_the_rows_label_and_the_suites_words_on_how_its_values_were_chosen(recorded, tmp_path):
     _, folder, grid = recorded
     cell = replace(grid[0], chosen={"lr": "chosen anew"}, label="a row", suite="a suite")
-    assert reference_records.take([cell], tmp_path, folder) == 1
+    assert reference_records.take([cell], tmp_path, pytest.fail, folder) == 1
     record = CellFolder(cell.folder(tmp_path)).read()
     assert (record.label, record.suite, record.chosen) == ("a row", "a suite", {"lr": "chosen anew"})
 
@@ -235,7 +235,7 @@ def test_damage_is_named_and_nothing_is_taken(recorded, tmp_path, damage):
     assert damage(first) != first
     file.write_text(damage(first) + "\n" + rest)
     with pytest.raises(UserError, match=r"split-digits-til\.jsonl, line 1"):
-        reference_records.take(grid, tmp_path / "results", tmp_path)
+        reference_records.take(grid, tmp_path / "results", pytest.fail, tmp_path)
     assert not (tmp_path / "results").exists()
 
 
@@ -258,7 +258,9 @@ def test_a_taken_cell_sets_an_unusable_record_aside(recorded, tmp_path):
     place = CellFolder(grid[0].folder(tmp_path))
     place.path.mkdir(parents=True)
     (place.path / "cell.json").write_text('{"schema": 2}')
-    assert reference_records.take(grid[:1], tmp_path, folder) == 1 and place.read() is not None
+    said: list[str] = []
+    assert reference_records.take(grid[:1], tmp_path, said.append, folder) == 1 and place.read() is not None
+    assert len(said) == 1 and said[0].startswith(f"{place.path}: unusable record (schema 2")
     assert (place.path / "aside-0" / "cell.json.old").read_text() == '{"schema": 2}'
 
 

@@ -114,16 +114,16 @@ def test_a_crash_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
     os.replace(place, old)
     with CellFolder(place).lock():  # a command that began the cell makes its folder
         pass
-    assert again.put_in_place(outcomes, tmp_path) and started(place) > before
+    assert again.put_in_place(outcomes, tmp_path, pytest.fail) and started(place) > before
     assert [entry.name for entry in place.parent.iterdir()] == [place.name]
 
 
 def test_of_two_commands_that_make_one_record_again_both_end_well(tmp_path: Path) -> None:
     place, outcomes = remade(tmp_path)
     before = started(place)
-    (first,) = again.put_in_place(outcomes, tmp_path)
+    (first,) = again.put_in_place(outcomes, tmp_path, pytest.fail)
     after = started(place)
-    assert after > before and again.put_in_place(outcomes, tmp_path) == [first] and started(place) == after
+    assert after > before and again.put_in_place(outcomes, tmp_path, pytest.fail) == [first] and started(place) == after
 
 
 def test_another_command_recovers_nothing_while_records_are_put_in_place(
@@ -139,11 +139,11 @@ def test_another_command_recovers_nothing_while_records_are_put_in_place(
             seen.append(place.exists())
 
     monkeypatch.setattr(os, "replace", replaced)
-    again.put_in_place(outcomes, tmp_path)
+    again.put_in_place(outcomes, tmp_path, pytest.fail)
     assert seen == [False] and started(place) > before
     monkeypatch.setattr(again, "SECONDS_TO_WAIT", 0.0)
     with hold(tmp_path / again.LOCK), pytest.raises(UserError, match="another command puts its records in place"):
-        again.put_in_place(outcomes, tmp_path)
+        again.put_in_place(outcomes, tmp_path, pytest.fail)
 
 
 def test_a_record_on_another_file_system_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_a_record_on_another_file_system_is_replaced(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(os, "replace", replaced)
     monkeypatch.setattr(Path, "stat", at)
-    again.put_in_place(outcomes, tmp_path)
+    again.put_in_place(outcomes, tmp_path, pytest.fail)
     assert started(place) > before and not again.scratch(tmp_path).exists()
     assert [entry.name for entry in place.parent.iterdir()] == [place.name]
 
@@ -173,7 +173,9 @@ def test_what_was_set_aside_stays(tmp_path: Path) -> None:
     place, outcomes = remade(tmp_path)
     CellFolder(place).set_aside()
     (place / "cell.json").write_text('{"schema": 2}')
-    again.put_in_place(outcomes, tmp_path)
+    said: list[str] = []
+    again.put_in_place(outcomes, tmp_path, said.append)
+    assert len(said) == 1 and said[0].endswith("moved to aside-1")
     assert (place / "aside-1" / "cell.json.old").read_text() == '{"schema": 2}' and started(place)
     assert (place / "aside-0" / "accuracy.csv.old").exists()
 

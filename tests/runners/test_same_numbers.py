@@ -64,8 +64,8 @@ def test_records_get_the_keys_that_the_later_code_asks_for(grid, before, shipped
         assert carried.record.source == LATER
         assert cell.source[:12] in carried.record.carried
         assert "2 cells on" in carried.record.carried
-    assert reference_records.take(later, tmp_path / "taken", shipped) == len(grid)
-    assert reference_records.take(grid, tmp_path / "not taken", shipped) == 0
+    assert reference_records.take(later, tmp_path / "taken", pytest.fail, shipped) == len(grid)
+    assert reference_records.take(grid, tmp_path / "not taken", pytest.fail, shipped) == 0
 
 
 def test_every_method_whose_code_changed_is_shown(before):
