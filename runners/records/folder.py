@@ -120,7 +120,10 @@ class CellFolder:
         return aside
 
     def usable(self, key: str, say: Callable[[str], None]) -> Record | None:
-        """The record, if there is one with this key. An unusable one is set aside, and `say` gets words on it."""
+        """The record, if there is one with this key. An unusable one is set aside, and `say` gets words on it.
+
+        They name the folder within its results folder: a failed cell's record keeps them, and no paths of a machine.
+        """
         try:
             record = self.read()
             if record is None or record.key == key:
@@ -128,7 +131,8 @@ class CellFolder:
             broken = "it belongs to another cell"
         except BrokenRecord as error:
             broken = str(error)
-        say(f"{self.path}: unusable record ({broken}); moved to {self.set_aside().name}")
+        place = "/".join(self.path.parts[-4:])
+        say(f"{place}: unusable record ({broken}); moved to {self.set_aside().name}")
         return None
 
     def has_shared(self, name: str) -> bool:

@@ -195,8 +195,8 @@ def take(cells: Sequence[Cell], results: Path, say: Callable[[str], None], folde
             if held:
                 place.usable(cell.key, say)
                 ReferenceCell(record, known.tables).write(place)
+                taken += 1
         _put_sheet(record.benchmark, results, folder)
-        taken += 1
     return taken
 
 

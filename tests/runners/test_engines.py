@@ -125,7 +125,7 @@ def test_a_failure_recorded_by_the_driver_sets_an_unusable_record_aside(tmp_path
     )
     [outcome] = run([cell], tmp_path, InlineEngine(threads=1)).values()
     assert outcome.status is Status.FAILED and (folder.read() or pytest.fail()).status is Status.FAILED
-    assert (outcome.reason or "").startswith(f"no data ({folder.path}: unusable record (schema 2")
+    assert (outcome.reason or "").startswith(f"no data ({cell.place}: unusable record (schema 2")
     assert (folder.path / "aside-0" / "cell.json.old").read_text() == '{"schema": 2}'
 
 

@@ -260,7 +260,7 @@ def test_a_taken_cell_sets_an_unusable_record_aside(recorded, tmp_path):
     (place.path / "cell.json").write_text('{"schema": 2}')
     said: list[str] = []
     assert reference_records.take(grid[:1], tmp_path, said.append, folder) == 1 and place.read() is not None
-    assert len(said) == 1 and said[0].startswith(f"{place.path}: unusable record (schema 2")
+    assert len(said) == 1 and said[0].startswith(f"{grid[0].place}: unusable record (schema 2")
     assert (place.path / "aside-0" / "cell.json.old").read_text() == '{"schema": 2}'
 
 
