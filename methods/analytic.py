@@ -11,7 +11,8 @@ the one-hot labels of all samples so far, W = (sum phi phi' + gamma I)^-1 sum ph
 One pass, whatever the budget is: each training sample is read once, without augmentation. The steps and epochs of a
 budget have no effect, except on the network of `features = "first-task"`; reports mark that no step was taken.
 
-Promise, DIL, CIL and TIL with til="joint": the head is the one that all tasks together would have given, in any order.
+Promise, DIL, CIL and TIL with til="joint": the head is the one that all tasks together would have given on the same
+features, in any order. The features of "gaussian" and "first-task" themselves depend on which task comes first.
 It is not a promise that old answers stay, since columns move as tasks come, so nothing is certified (`bounds` raises
 NotImplementedError). `audit` compares W with W*, a direct solution from sums accumulated apart: `drift` is the largest
 |W - W*|, the same for every task; `outside` counts entries with |W - W*| > 1e-6 max |W*| ("recursive"), or with a

@@ -107,6 +107,7 @@ class GPM(Method):
         search = ranges(
             lr=Log(1e-3, 1.0),
             threshold=OneOf(((0.9,), (0.95,), (0.97,), (0.95, 0.99), (0.99,), (0.995,), (0.999,))),
+            smallest=Log(1.0, 1e4),
         )
 
         def __post_init__(self) -> None:
@@ -134,8 +135,10 @@ class GPM(Method):
 
     @classmethod
     def searched(cls, spec: StreamSpec, config: Any, ranges: Mapping[str, Range]) -> Mapping[str, Range]:
-        """Adam's learning rate has the range of all methods."""
-        return {**ranges, "lr": LEARNING_RATE} if config.optimizer == "adam" and "lr" in ranges else ranges
+        """Leave out what the basis does not depend on. Adam's learning rate has the range of all methods."""
+        idle = "smallest" if config.basis == "energy" else "threshold"
+        found = {name: values for name, values in ranges.items() if name != idle}
+        return {**found, "lr": LEARNING_RATE} if config.optimizer == "adam" and "lr" in found else found
 
     def build(self) -> None:
         self.net = self.network()

@@ -29,7 +29,7 @@ Deviations from the official code, and the option that restores its behaviour:
 - The final box meets the threshold or the failure is reported (fit_box=False: the box as contraction left it);
   certified_at_end gives the share reached.
 - One cap on radii, max_radius, for all layers (official: +0.1 in linear ones); radius_multiplier is folded into it.
-- Inputs may have any sign; bounds are never repaired; no setting is without effect.
+- Inputs may have any sign; bounds are never repaired; with contraction="scales" no setting is without effect.
 - CIL: cross-entropy of the middle network is over the classes seen (mask_unseen=False: over all from the start).
 - Adam has no weight decay (the official AdamW's is 0 too).
 - Layers without bias are supported, conv layers use scale_init and max_radius from the start, biases are scaled by
@@ -37,12 +37,14 @@ Deviations from the official code, and the option that restores its behaviour:
   constants, or the weight's radius; statistics that drift and so void the claim).
 - Rates apply to all parameter groups; evaluation does not run inside training; the last task is contracted too.
 - contraction="primal-dual" replaces contraction by LID's search; the middle then moves to the middle of the box found.
+  Of the settings of contraction only `contraction_share`, `threshold`, `fit_samples`, `max_radius` and `search_lr` then
+  have an effect.
 - normalize_scale and an expansion phase, unused there, are left out. Authors' settings: `intercontinet-released`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -62,7 +64,7 @@ from methods.intervals.boxed import BoxedNetwork
 from methods.intervals.contraction import Gate, easiest_loss, largest_factor
 from methods.intervals.scaled import scaled_box
 from methods.intervals.weights import head_names, shift, sigmoid
-from methods.search import Even, Log, ranges
+from methods.search import Even, Log, Range, ranges
 from methods.shared import domain
 from methods.shared.needs import BOUNDS
 from methods.shared.optimizers import SGD
@@ -132,7 +134,13 @@ class InterContiNet(BoxPromise):
         lowered without need. The worst case always includes them. Official code: False."""
         official_gate: bool = False
         """Use the gate of the official code; see the deviations."""
-        search = ranges(lr=Log(1e-2, 1e1), shift_lr=Log(1e-3, 1e1), scale_lr=Log(1e-3, 1e1), threshold=Even(0.1, 0.99))
+        search = ranges(
+            lr=Log(1e-2, 1e1),
+            shift_lr=Log(1e-3, 1e1),
+            scale_lr=Log(1e-3, 1e1),
+            search_lr=Log(1e-5, 1e-2),
+            threshold=Even(0.1, 0.99),
+        )
 
         def __post_init__(self) -> None:
             name = "intercontinet"
@@ -141,6 +149,12 @@ class InterContiNet(BoxPromise):
             domain.at_least(name, self, 1, "lookback", "fit_samples")
             rates = "lr", "shift_lr", "scale_lr", "search_lr", "milestone_factor"
             domain.at_least(name, self, 0, "max_radius", "expansion", "robust_weight", *rates)
+
+    @classmethod
+    def searched(cls, spec: StreamSpec, config: Any, ranges: Mapping[str, Range]) -> Mapping[str, Range]:
+        """Leave out the rate of the other contraction."""
+        idle = "search_lr" if config.contraction == "scales" else "scale_lr"
+        return {name: values for name, values in ranges.items() if name != idle}
 
     @classmethod
     def skip(cls, spec: StreamSpec, config: Any) -> str | None:

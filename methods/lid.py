@@ -17,7 +17,10 @@ TIL: each task has a head of plain numbers, fixed once learnt. DIL, CIL: one hea
 include future classes as competitors. Batch norm's statistics are fixed after the first task.
 
 The table `regions` has for each task the limit (NaN without a search), the certified share of the fitting samples, the
-boxes kept and the median width of their union. A certified share below the limit means that no box around theta met it.
+boxes kept and the median width of their union. With `choose = "last"` and `keep = "feasible"` a certified share below
+the limit means that no box around theta met it. Of several boxes the share is that of samples certain in each of them,
+while `bounds` covers all of them at once and so certifies no more. With arithmetic="rump" the search and the share use
+midpoint-radius bounds without rounding; `bounds` is the exact one in any case.
 
 Deviations from the official code, and the option that restores its behaviour:
 - Box and limit are fitted on training samples (there: on the task's test set, and certified on the same samples;
@@ -102,7 +105,7 @@ class LID(BoxPromise):
         til_rivals: Literal["task", "official"] = "task"
         """TIL: rivals of a label in the search: the task's classes; or, but for the first class, 0 (official)."""
         arithmetic: Literal["exact", "rump"] = "exact"
-        """Interval arithmetic of the search; certificates are always exact and rounded outwards."""
+        """Interval arithmetic of the search; `bounds` is always exact and rounded outwards."""
         fit_samples: int = 2000
         """Number of training samples on which limit and boxes are judged."""
         last_region: bool = True

@@ -40,7 +40,7 @@ def completed(samples: Tensor, wanted: int, rule: CentreRule) -> Tensor:
     """Centres (wanted, d): the samples (n, d), and mixtures of them if they are too few.
 
     The weights of a mixture are normal over their sum ("drawn"). The official code divides by the sums over mixtures,
-    which does not make the weights of a mixture sum to 1 and puts it far away.
+    which does not make the weights of a mixture sum to 1. Under either rule a sum near 0 puts a mixture far away.
     """
     missing = wanted - len(samples)
     if missing <= 0:

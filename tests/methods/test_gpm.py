@@ -385,7 +385,13 @@ def test_a_linear_network_in_til_has_free_heads_alone() -> None:
 def test_adams_learning_rate_is_searched_in_the_range_of_all_methods() -> None:
     spec, found = find("split-digits").spec(TIL), GPM.Config.search
     assert GPM.searched(spec, GPM.Config(optimizer="adam"), found)["lr"] == LEARNING_RATE
-    assert GPM.searched(spec, GPM.Config(), found) == found
+    assert GPM.searched(spec, GPM.Config(), found)["lr"] == found["lr"]
+
+
+@pytest.mark.parametrize(("basis", "searched"), [("energy", {"lr", "threshold"}), ("smallest", {"lr", "smallest"})])
+def test_tuning_searches_the_settings_that_the_basis_depends_on(basis: Any, searched: set[str]) -> None:
+    spec = find("split-digits").spec(TIL)
+    assert GPM.searched(spec, GPM.Config(basis=basis), GPM.Config.search).keys() == searched
 
 
 def test_needs_covers_bases_and_moments() -> None:

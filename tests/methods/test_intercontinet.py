@@ -1,6 +1,7 @@
 """InterContiNet: boxes are nested, what they certify survives, phases do what they say."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -98,6 +99,13 @@ def test_a_primal_dual_contraction_meets_the_threshold_in_nested_boxes_around_th
             assert bool(right(method, scenario, s)[promise].all()), f"task {s} after task {t}"
     assert promised[0].float().mean() > 0.3
     assert all(claim.contained for claim in method.audit())
+
+
+@pytest.mark.parametrize(("contraction", "rate"), [("scales", "scale_lr"), ("primal-dual", "search_lr")])
+def test_tuning_searches_the_rate_of_the_contraction_in_use(contraction: Any, rate: str) -> None:
+    config = InterContiNet.Config(contraction=contraction)
+    searched = InterContiNet.searched(spec(DIL), config, InterContiNet.Config.search)
+    assert searched.keys() == {"lr", "shift_lr", rate, "threshold"}
 
 
 def test_released_settings_do_not_meet_it():
