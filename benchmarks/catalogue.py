@@ -109,12 +109,14 @@ def _split_cifar_100(n_tasks: int, fecam: bool = False) -> Benchmark:
 def _wsn() -> tuple[Benchmark, ...]:
     """The set-ups of WSN's tables (Kang et al. 2022).
 
-    Deviations from its code: validation images of CIFAR-100 are the first, not drawn; the five classes of a task are
-    those of the data set's superclass. There the reader of superclasses misses `keyboard` (the list says `computer
-    keyboard`), so that later tasks mix superclasses, and takes channels for the last axis, which scrambles images.
-    Superclasses are not standardised there, nor here. Images of Tiny ImageNet are cropped and flipped there (the paper
-    has no augmentation), classes are in a drawn order and a tenth of each is drawn for validation; here they are in the
-    order of their names (drawn with `-shuffled`) and the first images are for validation.
+    Deviations from its code: on Permuted MNIST the last weights of five epochs are kept, there those of the epoch with
+    the least validation loss (selection="val" of a method). Validation images of CIFAR-100 are the first, not drawn;
+    the five classes of a task are those of the data set's superclass. There the reader of superclasses misses
+    `keyboard` (the list says `computer keyboard`), so that later tasks mix superclasses, and takes channels for the
+    last axis, which scrambles images. Superclasses are not standardised there, nor here. Images of Tiny ImageNet are
+    cropped and flipped there (the paper has no augmentation), classes are in a drawn order and a tenth of each is drawn
+    for validation; here they are in the order of their names (drawn with `-shuffled`) and the first images are for
+    validation.
     """
     permuted = Benchmark(
         "permuted-mnist-10-wsn",

@@ -26,14 +26,15 @@ the complement of the eigenvectors of the summed second moments of all training 
 `smallest` times the smallest one.
 
 Biases are the column of a constant input 1, or with `biases = "freeze"` constant after the first task; the paper's
-networks have none. All other parameters (batch norm's, embeddings) are constant after the first task, as in the
-official code. Batch norm keeps running statistics of each task in TIL; where no task is told, those of the first.
+networks have none. All other parameters (batch norm's, embeddings, those of layers that are not linear in their weight)
+are constant after the first task, as in the official code. Batch norm keeps running statistics of each task in TIL;
+where no task is told, those of the first.
 
 Deviations from the official code:
 - The first basis reaches the threshold like all others; theirs stays below it and may be empty (`first_rule`).
 - Batch norm's statistics are not those of the batch, on which answers would depend.
 - Bases are orthonormalised anew whenever they grow, and belong to layers by name.
-- The last weights are kept: neither early stopping nor a schedule by validation.
+- Under a plain budget the last weights are kept: neither early stopping nor a schedule by validation.
 Deviations from Adam-NSCL's code: moments of samples, not of batch means (`covariance`); a floor for the smallest
 eigenvalue, which is 0 with dead inputs (`floor`); no division by the projector's norm (`normalise`); norm layers are
 constant, not under EWC; no weight decay.

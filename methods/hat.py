@@ -36,8 +36,9 @@ Deviations from the official code, and the option that restores its behaviour:
 - R is 0 once all units are taken; there, 0/0.
 - `clip_embedding` may limit the embedding's gradient apart; by default, and there, one norm includes it after the
   compensation, so that a large one shortens the step of the weights.
-- The last parameters are kept; there, those of the epoch with the least validation loss (selection="val"), which on
-  Permuted MNIST is the loss of the training samples. The rate is not lowered on a plateau.
+- Under a plain budget the last parameters are kept; there, those of the epoch with the least validation loss
+  (selection="val"), which on Permuted MNIST is the loss of the training samples. The rate is lowered on a plateau under
+  a validated budget alone, and not with selection="val".
 - The head of the task alone is computed; there, all heads in every pass.
 
 Published settings: SGD 0.05, a third of it after 5 epochs without a lower validation loss, at most 200 epochs, batches

@@ -27,8 +27,8 @@ Deviations from the official code, and the option that restores its behaviour:
 - Of equal weights at the cut only as many are pruned as the rank asks for. There all of them are (ties="official").
 - Tensors of which nothing is to be pruned are left as they are; the official code fails for them.
 - Owners are 16-bit integers, so that there may be more than 255 tasks.
-- Training starts from scratch, not from ImageNet, and the last weights of each phase are kept; there the test error
-  chooses (selection="val" chooses by validation loss).
+- Training starts from scratch, not from ImageNet. Under a plain budget the last weights of each phase are kept;
+  there the test error chooses (selection="val" chooses by validation loss).
 
 Published settings: SGD 1e-3 with momentum 0.9, retraining at 1e-4, p = 0.5 for the first and 0.75 for later tasks; as a
 baseline of WSN Adam 1e-3, equal shares, no biases.

@@ -41,8 +41,8 @@ Deviations from the official code:
   may drop none, and a guard leaves the task that an earlier batch had.
 - Weight decay acts on scores, and is refused with "threshold", where it would pull all of them to the threshold.
 - Equal scores at the cut are dropped in order of index; there their order is that of an unstable sort.
-- The last scores are kept (selection="val": those of the epoch with the least validation loss); there the best test
-  accuracy is reported next to that of the last ones.
+- Under a plain budget the last scores are kept (selection="val": those of the epoch with the least validation
+  loss); there the best test accuracy is reported next to that of the last ones.
 
 Published settings: CIFAR-100 20 x 5 (TIL): "top-k", Adam 1e-3, weight_decay 1e-4, schedule="cosine" over 250 epochs,
 batches of 128, budget from 1 to 32. Permuted MNIST (task inferred): "threshold", RMSprop 1e-4, batches of 128, 1000
@@ -61,7 +61,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.types import StreamSpec, derived_seed
-from methods.base import Batch, Exhibit, Needs, Task, UserError, register
+from methods.base import TIL, Batch, Exhibit, Needs, Task, UserError, register
 from methods.intervals.interval import Interval
 from methods.networks import targets
 from methods.point_per_task import PointPerTask, steps_per_epoch
@@ -71,9 +71,10 @@ from methods.shared import inference, optimizers, supermasks, tables
 from methods.shared.capacity import capacity
 from methods.shared.grouped import Group, GroupedNetwork, Named, Point, layer_of
 from methods.shared.inference import Classes, TaskInference
+from methods.shared.linear import NORM_LAYERS, linear_in_weight
 from methods.shared.maskable import Statistics
 from methods.shared.ownership import WORD, pack, unpack
-from methods.shared.superposed import LINEAR_LAYERS, Superposed, lowest
+from methods.shared.superposed import Superposed, lowest, unlike_samples
 from methods.shared.topk import above_rank, straight_through
 
 INFERRED_AT_ONCE = 250
@@ -146,7 +147,7 @@ class SupSup(PointPerTask):
     @classmethod
     def grouped(cls, network: nn.Module, config: Any) -> GroupedNetwork:
         """The network with signed constants as its weights and constant norm layers; its values are overwritten."""
-        linear = {name for name, module in network.named_modules() if isinstance(module, LINEAR_LAYERS)}
+        linear = {name for name, module in network.named_modules() if linear_in_weight(module)}
         for name, p in network.named_parameters():
             supermasks.make_constant(name, p, cls.share(p.shape, config) if p.dim() > 1 and config.scale_fan else 1.0)
 
@@ -159,12 +160,28 @@ class SupSup(PointPerTask):
 
     @classmethod
     def skip(cls, spec: StreamSpec, config: Any) -> str | None:
-        """Skip also networks with weights outside of linear layers and convolutions."""
+        """Skip also networks with parameters that are no weight, bias, scale or shift.
+
+        A constant sign is no scale, and the product formula needs layers that are linear in their weight. Where it
+        infers the task, a sample enters each of them as one row.
+        """
         network = targets.on_meta(spec.network, spec.input_shape, spec.classes_per_task)
         modules = dict(network.named_modules())
-        for name, p in network.named_parameters():
-            if p.dim() > 1 and not isinstance(modules[layer_of(name)], LINEAR_LAYERS):
-                return f"{cls.name}: {spec.network} has weights outside of linear layers and convolutions, in {name}"
+        for name, _ in network.named_parameters():
+            owner = modules[layer_of(name)]
+            if not (linear_in_weight(owner) or isinstance(owner, NORM_LAYERS)):
+                return (
+                    f"{cls.name}: {spec.network} has parameters outside of linear layers, convolutions and norm "
+                    f"layers, in {name} ({type(owner).__name__})"
+                )
+        if spec.scenario is not TIL and config.inference != "entropy":
+            layers = [name for name, module in modules.items() if linear_in_weight(module)]
+            layer = unlike_samples(network, layers, spec.input_shape)
+            if layer:
+                return (
+                    f"{cls.name}: in {spec.network} a sample enters {layer} as several rows, which the gradients of "
+                    'mixed masks do not tell apart; inference = "entropy" needs none'
+                )
         return super().skip(spec, config)
 
     @classmethod

@@ -29,7 +29,8 @@ Deviations from the official code, and the option that restores its behaviour:
   that their backward transfer is 0 by construction.
 - The threshold stays on the device; official code fetches it for every tensor in every step.
 - Heads have the classes of the task alone, and per-task networks are kept as copies.
-- The rate is not lowered on a plateau (`selection = "val"` keeps the best epoch).
+- Under a plain budget the rate is not lowered on a plateau (`selection = "val"` keeps the best epoch). A validated
+  budget lowers it, unless `selection = "val"` is chosen.
 
 Published settings: Adam 1e-3, c in 0.03, 0.05, 0.1, 0.3, 0.5; batches of 10 for Permuted MNIST and Tiny ImageNet, of 64
 for CIFAR-100.
@@ -130,8 +131,10 @@ def rank(n: int, capacity: float) -> int:
 
 def first_scores(shapes: Mapping[str, torch.Size]) -> Tensor:
     """Initial scores (n,) of parameters by name, flat: U(+-1/sqrt(inputs)), a bias with the inputs of its layer."""
-    inputs = {layer_of(name): math.prod(shape[1:]) for name, shape in shapes.items() if len(shape) > 1}
-    bounds = {name: 1 / math.sqrt(inputs[layer_of(name)]) for name in shapes}
+    of_layers = {layer_of(name): math.prod(shape[1:]) for name, shape in shapes.items() if len(shape) > 1}
+    # A layer may hold more weights than one, e.g. a gain (o, 1, 1, 1): each has its own inputs.
+    inputs = {name: math.prod(s[1:]) if len(s) > 1 else of_layers[layer_of(name)] for name, s in shapes.items()}
+    bounds = {name: 1 / math.sqrt(n) for name, n in inputs.items()}
     return torch.cat(
         [torch.empty(shape.numel()).uniform_(-bounds[name], bounds[name]) for name, shape in shapes.items()]
     )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, unfold
 
 from benchmarks.samples import Samples
+from methods.shared.linear import linear_in_weight
 
 SCALARS_AT_ONCE = 1 << 24
 """Bound on the scalars of a convolution's patches that exist at once: 128 MiB of float64."""
@@ -67,13 +68,16 @@ def _patches(module: nn.Conv2d, x: Tensor) -> Tensor:
 def layers_of(network: nn.Module, constant: bool) -> list[Layer]:
     """Linear and convolutional layers in the network's order; biases are columns if `constant`.
 
-    A layer whose weight has a second owner is left out, since its inputs are those of both.
+    A layer whose weight has a second owner is left out, since its inputs are those of both, and so is a subclass, whose
+    outputs may not be linear in its weight.
     """
     owners = [id(p) for m in network.modules() for p in m._parameters.values() if p is not None]
     return [
         Layer(name, module, constant and module.bias is not None)
         for name, module in network.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d) and owners.count(id(module.weight)) == 1
+        if isinstance(module, nn.Linear | nn.Conv2d)
+        and linear_in_weight(module)
+        and owners.count(id(module.weight)) == 1
     ]
 
 

@@ -11,7 +11,7 @@ more product a layer. Shares that differ from sample to sample make a forward pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -26,9 +26,6 @@ Objective = Callable[[Tensor], Tensor]
 """Logits (b, outputs) -> a number for each sample (b,)."""
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]
 
-LINEAR_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""Layers that are linear in their weight, if their bias is absent."""
-
 
 class Call(NamedTuple):
     """One use of a layer in a forward pass."""
@@ -40,9 +37,9 @@ class Call(NamedTuple):
 
 
 class Superposed:
-    """Networks of k masks over one point, in evaluation mode, whose masked layers are `LINEAR_LAYERS`.
+    """Networks of k masks over one point, in evaluation mode, whose masked layers are linear in their weight.
 
-    point: its masked group has all weights W (n,). masks: (k, n) bool.
+    A sample enters each of these layers as one row. point: its masked group has all weights W (n,). masks: (k, n) bool.
     """
 
     stateless = True
@@ -123,6 +120,27 @@ class Superposed:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+@torch.no_grad()
+def unlike_samples(network: nn.Module, layers: Iterable[str], input_shape: tuple[int, ...]) -> str | None:
+    """First of the layers whose input has another first dimension than the batch; network: on the meta device."""
+    batch, found = 3, list[str]()
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if len(inputs[0]) != batch:
+                found.append(name)
+
+        return look
+
+    handles = [network.get_submodule(name).register_forward_pre_hook(watch(name)) for name in layers]
+    try:
+        network.eval()(torch.zeros(batch, *input_shape, device="meta"))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else None
 
 
 def in_layer(name: str, layer: str) -> bool:

@@ -32,6 +32,18 @@ def test_stored_targets_targets_computed_when_needed_and_none_lead_to_the_same_n
         torch.testing.assert_close(weights(method, 0), weights(stored, 0), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("online", [False, True])
+def test_memory_of_targets_computed_when_needed_does_not_grow_with_the_tasks(online):
+    method, _ = learnt(DIL, held_weights="fisher", online_targets=online)
+    one, two = (sum(tensor.numel() for tensor in targets_of(method.held(t))) for t in (1, 2))
+    assert two == (one if online else 2 * one)
+
+
+def targets_of(held):
+    """What a task's regulariser keeps to have its targets: outputs, or a copy of the hypernetwork."""
+    return list(held.network.parameters()) if held.targets is None else [held.targets]
+
+
 def test_fisher_information_holds_only_what_the_old_task_needs():
     method, _ = learnt(TIL, held_weights="fisher", beta=100.0)
     assert len(method.importances) == 2
