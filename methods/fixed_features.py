@@ -11,9 +11,8 @@ from torch.nn.functional import cross_entropy, pad
 
 from benchmarks.types import StreamSpec, derived_seed
 from methods.base import Batch, Method, Task
-from methods.intervals.bounding import Interval, linear, propagate, relu
+from methods.intervals.bounding import Interval, linear, propagate
 from methods.intervals.kernels import gaussian_bounds
-from methods.intervals.ops import smooth
 from methods.shared import expansions, features
 from methods.shared.expansions import RandomMatrix
 
@@ -122,21 +121,51 @@ class FixedFeatures(Method):
     def head_bounds(self, x: Tensor, weights: Tensor) -> Interval:
         """Bounds (b, C) of the answers of a head (M, C) on the features of x, without rounding, float64.
 
-        The output of a frozen backbone counts as a point. Raises UserError for a layer of unknown bounds.
+        All but Gaussian features are layers of one network, so that affine forms go back to the inputs. The output of a
+        frozen backbone counts as a point. Raises UserError for a layer of unknown bounds.
         """
-        z = propagate(self.body, {}, x, nonnegative_inputs=self.spec.nonnegative_inputs, rounded=True)
+        nonnegative = self.spec.nonnegative_inputs
+        if self.config.features != "gaussian":
+            return propagate(self._answers(weights), {}, x, nonnegative_inputs=nonnegative, rounded=True)
+        z = propagate(self.body, {}, x, nonnegative_inputs=nonnegative, rounded=True)
         z = Interval.point(z.lower.flatten(1)) if z.is_point else Interval(z.lower.flatten(1), z.upper.flatten(1))
-        if self.config.features == "none":
-            found = [z]
-        elif self.config.features == "gaussian":
-            found = [gaussian_bounds(z, self.centres, self.config.sigma)]
-        else:
-            z = linear(z, Interval.point(self.matrix.values), rounded=True)
-            found = [relu(z), smooth(torch.tanh, z, rounded=True)] if self.config.stream == "dual" else [relu(z)]
+        found = gaussian_bounds(z, self.centres, self.config.sigma)
         if self.config.bias:
-            found[0] = Interval(*(pad(bound, (0, 1), value=1.0) for bound in found[0]))
-        joined = Interval(torch.cat([f.lower for f in found], 1), torch.cat([f.upper for f in found], 1))
-        return linear(joined, Interval.point(weights.t()), rounded=True)
+            found = Interval(*(pad(bound, (0, 1), value=1.0) for bound in (found.lower, found.upper)))
+        return linear(found, Interval.point(weights.t()), rounded=True)
+
+    def _answers(self, weights: Tensor) -> nn.Module:
+        """Network x -> (b, C) of a head (M, C); its body is the method's own."""
+        main = len(weights) - (self.config.width if self.config.stream == "dual" else 0)
+        head = weights[: main - self.config.bias]
+        heads = [_layer(head.t(), weights[main - 1] if self.config.bias else None)]
+        if self.config.features == "none":
+            return nn.Sequential(self.body, nn.Flatten(), *heads)
+        if self.config.stream == "dual":
+            return nn.Sequential(
+                self.body, nn.Flatten(), _layer(self.matrix.values), _Dual(*heads, _layer(weights[main:].t()))
+            )
+        return nn.Sequential(self.body, nn.Flatten(), _layer(self.matrix.values), nn.ReLU(), *heads)
+
+
+class _Dual(nn.Module):
+    """Sum of a head on relu(z) and one on tanh(z)."""
+
+    def __init__(self, main: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.main, self.second = main, second
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.main(z.relu()) + self.second(z.tanh())
+
+
+def _layer(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
+    """Linear layer of constant numbers; weight (outputs, inputs)."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias, requires_grad=False)
+    return layer
 
 
 def _parted(network: nn.Module) -> tuple[nn.Module, nn.Linear]:

@@ -15,6 +15,7 @@ from benchmarks.types import CIL, DIL, TIL, Scenario, Task, UserError
 from methods import analytic
 from methods.analytic import Analytic
 from methods.base import Certifying
+from methods.intervals.affine import propagation
 from methods.intervals.interval import Interval
 from methods.shared.ridge import ClassSums, Recursion, Sums, balanced
 from tests.methods import exact
@@ -246,3 +247,22 @@ def test_bounds_of_other_features_hold_the_answers(options):
         assert (
             bool(((lower - slack <= answer) & (answer <= upper + slack)).all()) and float((upper - lower).max()) < 1e-9
         )
+
+
+@pytest.mark.parametrize(
+    "options, gain", [({}, 0.5), ({"bias": True}, 0.5), ({"stream": "dual"}, 0.7), ({"features": "none"}, 1.0)]
+)
+def test_affine_forms_go_back_through_features_and_head_to_the_inputs(options, gain):
+    """Pixels alone have one linear layer, whose interval bounds are exact already."""
+    method, tasks = learnt(TIL, **{"width": 12, **options})
+    x, radius = tasks[0].x[:4], 0.05
+    ball: Any = Interval((x - radius).double(), (x + radius).double())
+    plain = Interval(*method.bounds(ball, 0))
+    with propagation("affine"):
+        tight = Interval(*method.bounds(ball, 0))
+    assert bool((tight.width <= plain.width).all())
+    assert float(tight.width.mean()) < gain * float(plain.width.mean()) + 1e-9
+    signs = torch.randint(-1, 2, (50, *x.shape), generator=torch.Generator().manual_seed(0))
+    for moved in x + radius * signs:
+        answer = method.predict(moved, 0)
+        assert bool(((tight.lower <= answer) & (answer <= tight.upper)).all())
