@@ -136,16 +136,17 @@ class FixedFeatures(Method):
 
     def _answers(self, weights: Tensor) -> nn.Module:
         """Network x -> (b, C) of a head (M, C); its body is the method's own."""
-        main = len(weights) - (self.config.width if self.config.stream == "dual" else 0)
-        head = weights[: main - self.config.bias]
-        heads = [_layer(head.t(), weights[main - 1] if self.config.bias else None)]
-        if self.config.features == "none":
-            return nn.Sequential(self.body, nn.Flatten(), *heads)
-        if self.config.stream == "dual":
-            return nn.Sequential(
-                self.body, nn.Flatten(), _layer(self.matrix.values), _Dual(*heads, _layer(weights[main:].t()))
-            )
-        return nn.Sequential(self.body, nn.Flatten(), _layer(self.matrix.values), nn.ReLU(), *heads)
+        dual, bias = self.config.stream == "dual", int(self.config.bias)
+        rows = len(weights) - dual * self.config.width
+        layers = [self.body, nn.Flatten()]
+        if self.config.features != "none":
+            layers.append(_layer(self.matrix.values))
+        head = _layer(weights[: rows - bias].t(), weights[rows - 1] if bias else None)
+        if dual:
+            return nn.Sequential(*layers, _Dual(head, _layer(weights[rows:].t())))
+        if self.config.features != "none":
+            layers.append(nn.ReLU())
+        return nn.Sequential(*layers, head)
 
 
 class _Dual(nn.Module):
